@@ -1,0 +1,12 @@
+# The packages that the library itself needs; minimum versions are those of Debian 12.
+find_package(Threads REQUIRED)
+find_package(OpenMP 4.5 REQUIRED COMPONENTS CXX)
+find_package(dnnl 2.6 REQUIRED)
+find_package(hwy 1.0 REQUIRED)
+find_package(fmt 9.1 REQUIRED)
+find_package(nlohmann_json 3.11 REQUIRED)
+find_package(yaml-cpp 0.7 REQUIRED)
+find_package(PNG 1.6 REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece>=0.1.97)
+pkg_check_modules(libutf8proc REQUIRED IMPORTED_TARGET libutf8proc)

@@ -1,0 +1,29 @@
+// Where and with what an operation runs: the device, the number of threads and scratch memory.
+// One context belongs to one generation and is passed to every operation; there are no globals.
+#pragma once
+
+#include <thread>
+
+#include "base/device.h"
+#include "base/workspace.h"
+
+namespace tamias {
+
+class Context {
+ public:
+  // threads <= 0: one per hardware thread.
+  explicit Context(int threads = 0)
+      : threads_(threads > 0
+                     ? threads
+                     : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()))) {}
+
+  Device device() const { return {}; }
+  int threads() const { return threads_; }
+  Workspace& workspace() { return workspace_; }
+
+ private:
+  int threads_;
+  Workspace workspace_;
+};
+
+}  // namespace tamias

@@ -1,0 +1,24 @@
+// Random numbers. `TorchNormal` reproduces torch.randn on PyTorch's CPU generator, so that a seed
+// gives the same picture in diffusers and here. `CounterRandom` is stateless: the value at (seed,
+// index) does not depend on the order of evaluation or the number of threads.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+namespace tamias {
+
+// Fills `values` as torch.randn(values.size(), generator=torch.Generator().manual_seed(seed)) does
+// on a CPU in fp32: mt19937; at 16 or more elements Box-Muller over blocks of 16 uniform 24-bit
+// numbers (ATen's normal_fill), below that pairs of 53-bit doubles.
+void TorchNormal(uint64_t seed, std::span<float> values);
+
+// A uniform 32-bit number for each (seed, index): two rounds of a 64-bit finaliser (splitmix64).
+constexpr uint32_t CounterRandom(uint64_t seed, uint64_t index) {
+  uint64_t z = seed + 0x9E3779B97F4A7C15u * (index + 1);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return static_cast<uint32_t>((z ^ (z >> 31)) >> 32);
+}
+
+}  // namespace tamias

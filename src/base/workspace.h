@@ -1,0 +1,56 @@
+// Scratch memory of one generation: a stack of blocks that grows to the high-water mark of the
+// first step and is then reused without touching the allocator (fresh pages cost as much as a small
+// operation). Not thread-safe: one workspace belongs to one generation.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "base/tensor.h"
+
+namespace tamias {
+
+class Workspace {
+ public:
+  // Reserves `capacity` bytes up front; throws kOutOfMemory.
+  explicit Workspace(size_t capacity = 0);
+
+  // Uninitialised, 64-byte aligned, valid until the enclosing Scope ends.
+  TensorView Allocate(Shape shape, DType dtype = DType::kF32);
+
+  size_t peak_bytes() const { return peak_; }
+  size_t reserved_bytes() const;
+
+  // Everything allocated after the scope began is free again when it ends.
+  class Scope {
+   public:
+    explicit Scope(Workspace& workspace)
+        : workspace_(workspace),
+          block_(workspace.block_),
+          used_(workspace.used_),
+          live_(workspace.live_) {}
+    ~Scope() {
+      workspace_.block_ = block_;
+      workspace_.used_ = used_;
+      workspace_.live_ = live_;
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+
+   private:
+    Workspace& workspace_;
+    size_t block_;
+    size_t used_;
+    size_t live_;
+  };
+
+ private:
+  std::vector<Tensor> blocks_;
+  size_t block_ = 0;  // the block in use
+  size_t used_ = 0;   // bytes used in it
+  size_t live_ = 0;   // bytes handed out and not yet returned
+  size_t peak_ = 0;
+};
+
+}  // namespace tamias

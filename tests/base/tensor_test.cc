@@ -1,0 +1,58 @@
+#include "base/tensor.h"
+
+#include <gtest/gtest.h>
+
+#include "base/workspace.h"
+
+namespace tamias {
+namespace {
+
+TEST(Tensor, SliceSelectAndPermuteAddressTheSameElements) {
+  Tensor tensor({2, 3, 4}, DType::kF32);
+  for (int i = 0; i < 24; ++i) tensor.data<float>()[i] = static_cast<float>(i);
+  const TensorView row = tensor.view().Slice(1, 1, 3).Select(0, 1);
+  EXPECT_EQ(row.shape(), (Shape{2, 4}));
+  EXPECT_EQ(row.data<float>()[0], 16.0f);
+  const TensorView swapped = tensor.view().Permute({2, 0, 1});
+  EXPECT_EQ(swapped.shape(), (Shape{4, 2, 3}));
+  EXPECT_FALSE(swapped.IsContiguous());
+  const Tensor copy = Tensor::CopyOf(swapped);
+  EXPECT_EQ(copy.data<float>()[1 * 6 + 1 * 3 + 2], 1 * 12 + 2 * 4 + 1);
+}
+
+TEST(Tensor, SplitAxisKeepsStrides) {
+  Tensor tensor({2, 12}, DType::kF32);
+  const TensorView split = tensor.view().Slice(1, 6, 12).SplitAxis(1, 2, 3);
+  EXPECT_EQ(split.shape(), (Shape{2, 2, 3}));
+  EXPECT_EQ(split.strides(), (Shape{12, 3, 1}));
+}
+
+TEST(Tensor, RefusesAbsurdSizes) {
+  EXPECT_THROW(Tensor({int64_t{1} << 40, int64_t{1} << 40}, DType::kF32), Error);
+  EXPECT_THROW(Tensor({int64_t{1} << 61}, DType::kF32), Error);
+}
+
+TEST(Workspace, ReusesMemoryAfterAScope) {
+  Workspace workspace;
+  void* first = nullptr;
+  {
+    Workspace::Scope scope(workspace);
+    first = workspace.Allocate({100}).raw();
+    workspace.Allocate({1000});
+  }
+  Workspace::Scope scope(workspace);
+  EXPECT_EQ(workspace.Allocate({90}).raw(), first);
+  EXPECT_EQ(workspace.peak_bytes(), 448u + 4032u);
+}
+
+TEST(DType, HalfFloatsConvertExactly) {
+  EXPECT_EQ(ToFloat(Float16{0x3C00}), 1.0f);
+  EXPECT_EQ(ToFloat(Float16{0x8001}), -0x1p-24f);
+  EXPECT_EQ(ToFloat(Float16{0x7BFF}), 65504.0f);
+  EXPECT_EQ(ToFloat(BFloat16{0x3F80}), 1.0f);
+  EXPECT_EQ(ToBFloat16(1.00390625f).bits, 0x3F80);  // a tie goes to even
+  EXPECT_EQ(ToBFloat16(1.01171875f).bits, 0x3F82);
+}
+
+}  // namespace
+}  // namespace tamias
