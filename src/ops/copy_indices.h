@@ -1,0 +1,24 @@
+// Copies chosen columns between two row-aligned tensors:
+// destination[r, i] = source[r, i] for i in indices[r, :counts[r]].
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// source, destination [R, N] f32, last stride 1; indices [R, capacity] i32, each in [0, N);
+// counts [R] i32, <= capacity. Throws kInvalidArgument for an index or a count out of range.
+void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indices,
+                 ConstTensorView counts, TensorView destination);
+
+namespace reference {
+void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indices,
+                 ConstTensorView counts, TensorView destination);
+}  // namespace reference
+namespace cpu {
+void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indices,
+                 ConstTensorView counts, TensorView destination);
+}  // namespace cpu
+
+}  // namespace tamias

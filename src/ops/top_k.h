@@ -1,0 +1,36 @@
+// Selection of the largest scores of each row, as bits of a mask: exactly, and approximately from a
+// quantile of a random sample (what Chipmunk, arXiv 2506.03275, uses between full steps).
+// Shapes: scores [R, N] f32, last stride 1; mask [R, ceil(N / 8)] u8, contiguous: bit j % 8 of byte
+// j / 8 is column j (see ops/mask.h). Selected bits are set, the others are left as they are.
+#pragma once
+
+#include <cstdint>
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// Sets the bits of the min(k, N) largest scores of each row. Ties go to the lower index; NaN ranks
+// below every number. k >= 0.
+void TopKMask(Context& context, ConstTensorView scores, int64_t k, TensorView mask);
+
+// Sets the bits of all scores >= the estimated (1 - k/N) quantile of the row: the quantile of
+// sample_size scores drawn with replacement by CounterRandom(seed, row * sample_size + i). About k
+// bits, relative spread sqrt((1 - k/N) / (k/N) / sample_size). Rows with N <= sample_size are
+// selected exactly, as by TopKMask. NaN is never selected unless k >= N.
+void ApproximateTopKMask(Context& context, ConstTensorView scores, int64_t k, int64_t sample_size,
+                         uint64_t seed, TensorView mask);
+
+namespace reference {
+void TopKMask(Context& context, ConstTensorView scores, int64_t k, TensorView mask);
+void ApproximateTopKMask(Context& context, ConstTensorView scores, int64_t k, int64_t sample_size,
+                         uint64_t seed, TensorView mask);
+}  // namespace reference
+namespace cpu {
+void TopKMask(Context& context, ConstTensorView scores, int64_t k, TensorView mask);
+void ApproximateTopKMask(Context& context, ConstTensorView scores, int64_t k, int64_t sample_size,
+                         uint64_t seed, TensorView mask);
+}  // namespace cpu
+
+}  // namespace tamias
