@@ -1,0 +1,64 @@
+// The CLIP text encoder (transformers' CLIPTextModel; Radford et al., 2103.00020): token and
+// learned position embeddings, pre-norm transformer blocks under a causal mask, a final LayerNorm,
+// and the state at the end-of-text token as the pooled embedding of the prompt.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/linear_layer.h"
+#include "ops/activation.h"
+
+namespace tamias {
+
+class JsonObject;
+
+struct ClipTextConfig {
+  int64_t vocab_size = 49408;
+  int64_t hidden_size = 512;
+  int64_t intermediate_size = 2048;
+  int64_t num_hidden_layers = 12;
+  int64_t num_attention_heads = 8;
+  int64_t max_position_embeddings = 77;
+  Activation hidden_act = Activation::kQuickGelu;
+  float layer_norm_eps = 1e-5f;
+  int64_t eos_token_id = 49407;
+
+  static ClipTextConfig FromJson(const JsonObject& json);
+};
+
+class ClipTextEncoder {
+ public:
+  // Tensor names with or without the prefix "text_model.". The weights' files must stay mapped.
+  ClipTextEncoder(const ClipTextConfig& config, const Weights& weights);
+
+  // tokens [B, L] i32, L <= max_position_embeddings, padding included (it is attended to).
+  // last_hidden_state [B, L, hidden_size] after the final norm, or empty when not wanted.
+  // pooled [B, hidden_size]: the state at the first end-of-text token of each row; with the legacy
+  // eos_token_id 2, at the first occurrence of the largest token, as transformers does.
+  void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state,
+              TensorView pooled) const;
+
+  const ClipTextConfig& config() const { return config_; }
+  int64_t num_parameters() const { return num_parameters_; }
+
+ private:
+  struct Layer {
+    NormLayer norm1, norm2;
+    LinearLayer query, key, value, out;
+    LinearLayer fc1, fc2;
+  };
+  void RunLayer(Context& context, const Layer& layer, TensorView hidden) const;
+
+  ClipTextConfig config_;
+  ConstTensorView token_embedding_;     // [vocab_size, hidden_size]
+  ConstTensorView position_embedding_;  // [max_position_embeddings, hidden_size]
+  std::vector<Layer> layers_;
+  NormLayer final_norm_;
+  int64_t num_parameters_ = 0;
+};
+
+}  // namespace tamias

@@ -1,0 +1,41 @@
+// Weights of the two layers every model is made of, by their names in a checkpoint. Views into the
+// mapped files; nothing is copied.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "ops/linear.h"
+
+namespace tamias {
+
+struct LinearLayer {
+  ConstTensorView weight;  // [out, in] f32, f16 or bf16
+  ConstTensorView bias;    // [out], or empty
+
+  // Reads "<name>.weight" [out, in] and, when it has one, "<name>.bias" [out].
+  static LinearLayer Load(const Weights& weights, const std::string& name, int64_t in, int64_t out,
+                          bool has_bias = true);
+  int64_t num_parameters() const;
+
+  // output [..., out] = act(input [..., in] W^T + b) (+ output)
+  void operator()(Context& context, ConstTensorView input, TensorView output,
+                  LinearOptions options = {}) const {
+    Linear(context, input, weight, bias, output, options);
+  }
+};
+
+struct NormLayer {
+  ConstTensorView weight;  // [d]
+  ConstTensorView bias;    // [d], or empty for an RMS norm
+
+  // Reads "<name>.weight" [d] and, when it has one, "<name>.bias" [d].
+  static NormLayer Load(const Weights& weights, const std::string& name, int64_t dim,
+                        bool has_bias = true);
+  int64_t num_parameters() const;
+};
+
+}  // namespace tamias
