@@ -1,0 +1,24 @@
+// A picture in memory, and the two standard measures of how alike two pictures are.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace tamias {
+
+struct Image {
+  int width = 0;
+  int height = 0;
+  std::vector<uint8_t> rgb;  // height * width * 3, rows from the top, 0 to 255
+};
+
+// Peak signal-to-noise ratio in dB over all channels, peak 255; infinity for equal pictures.
+// Throws kInvalidArgument when the sizes differ.
+double Psnr(const Image& a, const Image& b);
+
+// Structural similarity (Wang et al. 2004) of the luma, Gaussian window of 11 pixels (sigma 1.5),
+// mean over all windows that lie inside: -1 to 1, 1 for equal pictures. Pictures need 11 pixels a
+// side.
+double Ssim(const Image& a, const Image& b);
+
+}  // namespace tamias

@@ -1,0 +1,150 @@
+// The C++ interface: load a checkpoint folder, generate pictures, read what happened.
+//
+//   tamias::Pipeline pipeline("models/demo-flux");
+//   tamias::GenerateOptions options;
+//   options.prompt = "a large red circle at the center on a grey background";
+//   tamias::GenerateResult result = pipeline.Generate(options);
+//   tamias::WritePng("circle.png", result.images[0]);
+//
+// Errors are tamias::Error. A Pipeline may be used by several threads at once: each call of
+// Generate owns everything that changes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tamias/error.h"
+#include "tamias/image.h"
+
+namespace tamias {
+
+// What to generate. An option that is not set takes the model's own default (tamias.json in the
+// checkpoint folder), else the default of the family.
+struct GenerateOptions {
+  std::string prompt;
+  std::string negative_prompt;           // used when true_cfg_scale > 1
+  std::optional<double> true_cfg_scale;  // classifier-free guidance, two model calls a step; 1: off
+  std::optional<double>
+      guidance_scale;         // the embedded guidance of guidance-distilled models (FLUX.1-dev)
+  std::optional<int> width;   // pixels, a multiple of Pipeline::size_multiple()
+  std::optional<int> height;  // pixels, likewise
+  std::optional<int> steps;   // denoising steps, 1 to 1000
+  std::optional<int> max_sequence_length;  // text tokens of the T5 encoder
+  uint64_t seed = 0;              // of the noise; the same as torch.Generator("cpu") in diffusers
+  int num_images = 1;             // pictures from one stream of noise, generated one after another
+  std::string sparsity = "auto";  // auto, off, a profile's name or a YAML file
+  std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
+  int threads = 0;                     // 0: one per core
+  bool decode = true;                  // false: stop at the latents
+};
+
+enum class Stage { kEncodePrompt, kDenoise, kDecode };
+
+struct Progress {
+  Stage stage = Stage::kEncodePrompt;
+  int image = 0;  // 0 to num_images - 1
+  int num_images = 1;
+  int step = 0;  // steps (or tiles of the decoder) finished, 0 to num_steps
+  int num_steps = 0;
+  std::string step_kind;    // of the step that just ended: full, sparse, skip
+  double seconds = 0;       // since Generate was called
+  double seconds_left = 0;  // of this stage, estimated from the steps so far; 0 when unknown
+};
+
+// Called on the generating thread; returning false stops with an Error of code kCancelled.
+using ProgressCallback = std::function<bool(const Progress&)>;
+
+// Packed fp32 latents of one picture in row order: [tokens, channels] as diffusers'
+// output_type="latent".
+struct Latents {
+  int64_t tokens = 0;
+  int64_t channels = 0;
+  std::vector<float> values;
+};
+
+struct GenerateResult {
+  std::vector<Image> images;
+  std::vector<Latents> latents;
+  double seconds_total = 0;
+  double seconds_to_first_step = 0;  // from the call of Generate to the start of the first step
+  double seconds_encode = 0;
+  double seconds_denoise = 0;
+  double seconds_decode = 0;
+  double attention_sparsity = 0;  // share of the query-key pairs not computed, over all steps run
+  double mlp_sparsity = 0;        // share of the token-neuron pairs not computed, likewise
+  size_t planned_memory_bytes = 0;
+  std::string report_json;  // everything above and the kind, time and sparsity of each step
+};
+
+struct MemoryEntry {
+  std::string name;
+  size_t bytes = 0;
+};
+
+// What a generation will hold at its peak, known before anything runs.
+struct MemoryPlan {
+  std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
+  size_t peak_bytes = 0;             // the largest sum that is alive at one time
+};
+
+struct ComponentInfo {
+  std::string name;        // "transformer"
+  std::string class_name;  // "FluxTransformer2DModel"
+  size_t parameters = 0;
+  size_t bytes = 0;   // on disk
+  std::string dtype;  // of most weights
+};
+
+struct ModelInfo {
+  std::string family;  // "FluxPipeline"
+  std::vector<ComponentInfo> components;
+  std::string default_profile;                  // what "auto" means for this model
+  std::map<std::string, std::string> defaults;  // the options' defaults for this model
+};
+
+class Pipeline {
+ public:
+  // Loads a checkpoint folder in diffusers' layout; weights are memory-mapped. Throws kNotFound,
+  // kInvalidFile or kUnsupported with the file and field at fault.
+  explicit Pipeline(const std::filesystem::path& folder);
+  ~Pipeline();
+  Pipeline(Pipeline&&) noexcept;
+  Pipeline& operator=(Pipeline&&) noexcept;
+
+  GenerateResult Generate(const GenerateOptions& options,
+                          const ProgressCallback& progress = {}) const;
+
+  MemoryPlan PlanMemory(const GenerateOptions& options) const;
+  // Image and text tokens of the transformer's sequence for these options.
+  int64_t NumImageTokens(const GenerateOptions& options) const;
+  int64_t NumTextTokens(const GenerateOptions& options) const;
+  // The sparsity profile in force for these options, as YAML; "" when sparsity is off.
+  std::string SparsityYaml(const GenerateOptions& options) const;
+  // Settings that have no effect here, one sentence each.
+  std::vector<std::string> Warnings(const GenerateOptions& options) const;
+
+  const ModelInfo& info() const;
+  int size_multiple() const;  // width and height are multiples of this many pixels
+
+ private:
+  class Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+// Writes an 8-bit RGB PNG with text chunks, complete or not at all. Throws kIo.
+void WritePng(const std::filesystem::path& path, const Image& image,
+              const std::map<std::string, std::string>& text = {});
+// Writes packed latents as safetensors, tensor "latents" [images, tokens, channels]. Throws kIo.
+void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>& latents);
+
+// "0.1.0"
+std::string Version();
+
+}  // namespace tamias

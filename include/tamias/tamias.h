@@ -1,0 +1,83 @@
+/* The C interface: load a checkpoint, generate pictures, read pixels. No C++ type crosses it.
+ *
+ * Functions that can fail return a tamias_status; the message of the last failure on this thread is
+ * tamias_last_error(). Handles are opaque; each is destroyed by its own function, which takes NULL.
+ * Strings are UTF-8. A pipeline may be used by several threads at once; other handles may not. */
+#ifndef TAMIAS_TAMIAS_H_
+#define TAMIAS_TAMIAS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum tamias_status {
+  TAMIAS_OK = 0,
+  TAMIAS_INVALID_ARGUMENT = 1,
+  TAMIAS_INVALID_FILE = 2,
+  TAMIAS_NOT_FOUND = 3,
+  TAMIAS_IO = 4,
+  TAMIAS_OUT_OF_MEMORY = 5,
+  TAMIAS_CANCELLED = 6,
+  TAMIAS_UNSUPPORTED = 7,
+  TAMIAS_INTERNAL = 8
+} tamias_status;
+
+typedef enum tamias_stage {
+  TAMIAS_STAGE_ENCODE_PROMPT = 0,
+  TAMIAS_STAGE_DENOISE = 1,
+  TAMIAS_STAGE_DECODE = 2
+} tamias_stage;
+
+typedef struct tamias_pipeline tamias_pipeline;
+typedef struct tamias_options tamias_options;
+typedef struct tamias_result tamias_result;
+
+typedef struct tamias_progress {
+  tamias_stage stage;
+  int image, num_images;
+  int step, num_steps;
+  const char* step_kind; /* "full", "sparse", "skip" or ""; valid during the call */
+  double seconds, seconds_left;
+} tamias_progress;
+
+/* Returns 0 to stop the generation (TAMIAS_CANCELLED), anything else to go on. */
+typedef int (*tamias_progress_callback)(const tamias_progress* progress, void* user_data);
+
+/* "0.1.0" */
+const char* tamias_version(void);
+/* One line about the last failure on the calling thread; "" when there was none. */
+const char* tamias_last_error(void);
+
+tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipeline);
+void tamias_pipeline_destroy(tamias_pipeline* pipeline);
+
+/* Options hold the model's defaults until set. Names are those of the command line without dashes:
+ * prompt, negative_prompt, true_cfg_scale, guidance_scale, width, height, steps, seed, num_images,
+ * max_sequence_length, sparsity, threads; and "set" with a value like "attn.top_keys=0.1", which
+ * may be given more than once. Unknown names and ill-typed values are TAMIAS_INVALID_ARGUMENT. */
+tamias_status tamias_options_create(tamias_options** options);
+tamias_status tamias_options_set(tamias_options* options, const char* name, const char* value);
+void tamias_options_destroy(tamias_options* options);
+
+/* callback may be NULL. On success *result must be destroyed by the caller. */
+tamias_status tamias_generate(const tamias_pipeline* pipeline, const tamias_options* options,
+                              tamias_progress_callback callback, void* user_data,
+                              tamias_result** result);
+void tamias_result_destroy(tamias_result* result);
+
+int tamias_result_num_images(const tamias_result* result);
+/* Pixels of one picture: height * width * 3 bytes, rows from the top; owned by the result. */
+tamias_status tamias_result_pixels(const tamias_result* result, int image, const uint8_t** rgb,
+                                   int* width, int* height);
+/* The report as JSON; owned by the result. */
+const char* tamias_result_report(const tamias_result* result);
+tamias_status tamias_result_write_png(const tamias_result* result, int image, const char* path);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* TAMIAS_TAMIAS_H_ */
