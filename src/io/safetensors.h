@@ -1,0 +1,61 @@
+// The safetensors format: 8 bytes of header length N (little-endian), N bytes of JSON
+// {"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}, then the
+// tensor bytes. Files are memory-mapped; every header field is validated against the file's size
+// before any tensor is handed out. Source: the format's specification at
+// https://huggingface.co/docs/safetensors.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/tensor.h"
+#include "io/mapped_file.h"
+
+namespace tamias {
+
+class SafetensorsFile {
+ public:
+  struct Entry {
+    std::string dtype_name;      // as in the file: "F32", "BF16", "F8_E4M3", ...
+    std::optional<DType> dtype;  // empty for types that Tamias does not compute with
+    std::vector<int64_t> shape;
+    size_t begin = 0;  // bytes from the start of the file
+    size_t end = 0;
+  };
+
+  // Throws kNotFound, kIo, or kInvalidFile with "path: tensor 'name': problem".
+  explicit SafetensorsFile(const std::filesystem::path& path);
+
+  // The tensor's bytes in place: valid as long as this object. Throws kNotFound, or kUnsupported
+  // for element types that Tamias does not compute with. Not necessarily aligned to more than 1
+  // byte by the format; files whose data are misaligned for their type are refused when opened.
+  ConstTensorView Get(std::string_view name) const;
+
+  bool Has(std::string_view name) const { return entries_.contains(name); }
+  const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
+  const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  MappedFile file_;
+  std::map<std::string, Entry, std::less<>> entries_;
+  std::map<std::string, std::string, std::less<>> metadata_;
+};
+
+struct NamedTensor {
+  std::string name;
+  ConstTensorView tensor;  // any strides
+};
+
+// Writes a file atomically (a temporary name, then a rename). Data start at a multiple of 64 bytes.
+// Throws kIo, or kInvalidArgument for duplicate names.
+void WriteSafetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                      const std::map<std::string, std::string>& metadata = {});
+
+}  // namespace tamias

@@ -1,0 +1,64 @@
+// Text to token ids, exactly as transformers' CLIPTokenizer and T5Tokenizer do when diffusers calls
+// them with padding="max_length", truncation=True. Text is UTF-8; invalid UTF-8 throws
+// kInvalidArgument.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace tamias {
+
+// Byte-level BPE of CLIP (lower-cased, words end in "</w>"): <|startoftext|> tokens <|endoftext|>.
+class ClipTokenizer {
+ public:
+  // Reads tokenizer.json, or vocab.json and merges.txt, of a tokenizer folder.
+  // Throws kNotFound or kInvalidFile.
+  static ClipTokenizer Load(const std::filesystem::path& folder);
+  ClipTokenizer(ClipTokenizer&&) noexcept;
+  ClipTokenizer& operator=(ClipTokenizer&&) noexcept;
+  ~ClipTokenizer();
+
+  // Start and end tokens included, cut to max_length with the end token kept, padded to max_length.
+  std::vector<int32_t> Encode(std::string_view text, int64_t max_length) const;
+  // The same, neither cut nor padded: longer than max_length when Encode would drop words.
+  std::vector<int32_t> Tokenize(std::string_view text) const;
+
+  int32_t start_id() const;
+  int32_t end_id() const;
+  int32_t pad_id() const;
+  int32_t vocab_size() const;  // 1 + the largest id
+
+ private:
+  struct Model;
+  explicit ClipTokenizer(std::unique_ptr<const Model> model);
+  std::unique_ptr<const Model> model_;
+};
+
+// SentencePiece Unigram of T5 and UMT5: tokens </s>.
+class UnigramTokenizer {
+ public:
+  // Reads tokenizer.json, or spiece.model, of a tokenizer folder. Throws kNotFound or kInvalidFile.
+  static UnigramTokenizer Load(const std::filesystem::path& folder);
+  UnigramTokenizer(UnigramTokenizer&&) noexcept;
+  UnigramTokenizer& operator=(UnigramTokenizer&&) noexcept;
+  ~UnigramTokenizer();
+
+  // The end token included, cut to max_length with the end token kept, padded to max_length.
+  std::vector<int32_t> Encode(std::string_view text, int64_t max_length) const;
+  // The same, neither cut nor padded.
+  std::vector<int32_t> Tokenize(std::string_view text) const;
+
+  int32_t end_id() const;
+  int32_t pad_id() const;
+  int32_t vocab_size() const;  // 1 + the largest id
+
+ private:
+  struct Model;
+  explicit UnigramTokenizer(std::unique_ptr<const Model> model);
+  std::unique_ptr<const Model> model_;
+};
+
+}  // namespace tamias
