@@ -1,0 +1,67 @@
+// Entry checks: see the header.
+#include "ops/check_tensor.h"
+
+namespace tamias {
+namespace {
+
+std::string Expected(const Shape& shape) {
+  std::string text = "[";
+  for (int axis = 0; axis < shape.rank(); ++axis) {
+    if (axis > 0) text += ", ";
+    text += shape[axis] < 0 ? "any" : std::to_string(shape[axis]);
+  }
+  return text + "]";
+}
+
+void CheckShape(std::string_view operation, std::string_view argument, const ConstTensorView& view,
+                const Shape& shape) {
+  bool fits = view.rank() == shape.rank();
+  bool holds_elements = true;
+  for (int axis = 0; fits && axis < shape.rank(); ++axis) {
+    fits = shape[axis] < 0 || shape[axis] == view.dim(axis);
+    holds_elements = holds_elements && view.dim(axis) > 0;
+  }
+  if (!fits || (view.empty() && holds_elements)) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected shape {}, found {}", operation, argument,
+         Expected(shape), view.empty() ? "no tensor" : view.shape().ToString());
+  }
+}
+
+}  // namespace
+
+void CheckTensor(std::string_view operation, std::string_view argument, const ConstTensorView& view,
+                 DType dtype, const Shape& shape) {
+  CheckShape(operation, argument, view, shape);
+  if (view.dtype() != dtype) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected {}, found {}", operation, argument,
+         Name(dtype), Name(view.dtype()));
+  }
+}
+
+void CheckWeight(std::string_view operation, std::string_view argument, const ConstTensorView& view,
+                 const Shape& shape) {
+  CheckShape(operation, argument, view, shape);
+  if (view.dtype() != DType::kF32 && view.dtype() != DType::kF16 && view.dtype() != DType::kBF16) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected f32, f16 or bf16, found {}", operation,
+         argument, Name(view.dtype()));
+  }
+}
+
+void CheckUnitStride(std::string_view operation, std::string_view argument,
+                     const ConstTensorView& view) {
+  if (view.rank() > 0 && view.dim(-1) > 1 && view.stride(-1) != 1) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected last stride 1, found {}", operation,
+         argument, view.stride(-1));
+  }
+}
+
+void CheckContiguous(std::string_view operation, std::string_view argument,
+                     const ConstTensorView& view) {
+  if (!view.IsContiguous()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: {}: expected a contiguous tensor, found strides {} for shape {}", operation, argument,
+         view.strides().ToString(), view.shape().ToString());
+  }
+}
+
+}  // namespace tamias
