@@ -1,0 +1,33 @@
+// Attention for text encoders and the autoencoder, softmax(scale q k^T + bias) v: with an additive
+// bias (T5's relative positions) or a causal mask (CLIP). Scores are formed for a bounded number of
+// query rows at a time.
+// Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension (any).
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+struct BiasedAttentionInputs {
+  ConstTensorView query;       // [B, H, Nq, D] f32, any strides with last stride 1
+  ConstTensorView key, value;  // [B, H, Nk, D] f32, any strides with last stride 1
+  ConstTensorView bias;        // [1, Nq, Nk] or [H, Nq, Nk] f32, last stride 1, or empty
+  float scale = 1;
+  bool causal = false;  // query i sees keys j <= i only; needs Nq == Nk
+};
+
+// output [B, H, Nq, D] f32, any strides with last stride 1.
+void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
+
+// What one call takes from the workspace, in bytes.
+size_t BiasedAttentionWorkspaceBytes(int64_t queries, int64_t keys);
+
+namespace reference {
+void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
+}  // namespace reference
+namespace cpu {
+void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
+}  // namespace cpu
+
+}  // namespace tamias

@@ -1,0 +1,42 @@
+// Two-dimensional convolution (cross-correlation, stride 1) of channels-last pictures.
+// Shapes: B batch, H x W picture, C input channels, O output channels, kh x kw kernel.
+#pragma once
+
+#include <cstdint>
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// Rows and columns of zeros around the input.
+struct Padding {
+  int64_t top = 0;
+  int64_t bottom = 0;
+  int64_t left = 0;
+  int64_t right = 0;
+};
+
+struct Conv2dOptions {
+  Padding padding;
+  bool accumulate = false;  // output += convolution + bias
+};
+
+// output[b, y, x, o] = bias[o] + sum_{i,j,c} weight[o, c, i, j] input[b, y + i - top, x + j - left,
+// c]. input [B, H, W, C] f32, output [B, H + top + bottom - kh + 1, W + left + right - kw + 1, O]
+// f32: the pictures of a batch may lie apart, each picture is contiguous. weight [O, C, kh, kw]
+// f32, f16 or bf16, contiguous; bias [O] f32, f16 or bf16, stride 1, or empty. Output must not
+// overlap the input.
+void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            const Conv2dOptions& options, TensorView output);
+
+namespace reference {
+void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            const Conv2dOptions& options, TensorView output);
+}  // namespace reference
+namespace cpu {
+void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            const Conv2dOptions& options, TensorView output);
+}  // namespace cpu
+
+}  // namespace tamias

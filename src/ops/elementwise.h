@@ -1,0 +1,43 @@
+// Element-wise arithmetic and conversion between storage formats. Views of equal shapes, any rank,
+// any strides with last stride 1.
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// output = a + b, f32. Output may be a or b.
+void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+
+// y += factor * x, f32.
+void Axpy(Context& context, float factor, ConstTensorView x, TensorView y);
+
+// output = factor * input + offset, f32. Output may be the input.
+void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
+                TensorView output);
+
+// output = a * b, f32: the gate of gated MLPs. Output may be a or b.
+void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+
+// output = input widened to f32; input f32, f16 or bf16.
+void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
+
+namespace reference {
+void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+void Axpy(Context& context, float factor, ConstTensorView x, TensorView y);
+void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
+                TensorView output);
+void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
+}  // namespace reference
+namespace cpu {
+void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+void Axpy(Context& context, float factor, ConstTensorView x, TensorView y);
+void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
+                TensorView output);
+void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
+}  // namespace cpu
+
+}  // namespace tamias

@@ -1,0 +1,21 @@
+// Table lookup: output[i, :] = table[ids[i], :], widened to fp32.
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// table [V, d] f32, f16 or bf16, last stride 1; ids [...] i32, contiguous, each in [0, V);
+// output [..., d] f32, contiguous. Throws kInvalidArgument, naming place, id and V, for an id out
+// of range.
+void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output);
+
+namespace reference {
+void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output);
+}  // namespace reference
+namespace cpu {
+void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output);
+}  // namespace cpu
+
+}  // namespace tamias

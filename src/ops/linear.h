@@ -1,0 +1,37 @@
+// The dense (fully connected) layer, output = act(input weight^T + bias), in fp32.
+// Shapes: M rows, K input features, N output features.
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "ops/activation.h"
+
+namespace tamias {
+
+struct LinearOptions {
+  Activation activation = Activation::kNone;
+  bool accumulate = false;  // output += act(input weight^T + bias)
+};
+
+// input [..., K] f32 and output [..., N] f32 with the same leading axes, any strides with last
+// stride 1; weight [N, K] f32, f16 or bf16, last stride 1, any row stride (a column slice of a
+// wider matrix is one); bias [N] f32, f16 or bf16, stride 1, or empty. Output must not overlap the
+// input. Throws kInvalidArgument for other shapes or dtypes. 16-bit weights are widened
+// into the workspace during the call.
+void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            TensorView output, LinearOptions options = {});
+
+// What one call takes from the workspace at most, in bytes, for a contiguous input of `rows` rows.
+size_t LinearWorkspaceBytes(int64_t rows, int64_t input_features, int64_t output_features,
+                            DType weight_dtype);
+
+namespace reference {
+void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            TensorView output, LinearOptions options = {});
+}  // namespace reference
+namespace cpu {
+void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            TensorView output, LinearOptions options = {});
+}  // namespace cpu
+
+}  // namespace tamias

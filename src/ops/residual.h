@@ -1,0 +1,20 @@
+// The gated residual connection of adaptive layer norm blocks (DiT, arXiv 2212.09748):
+// x[b, n, :] += gate[b, :] * y[b, n, :].
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// x, y [B, N, d] f32, any strides with last stride 1; gate [B, d] f32, last stride 1.
+void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
+
+namespace reference {
+void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
+}  // namespace reference
+namespace cpu {
+void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
+}  // namespace cpu
+
+}  // namespace tamias
