@@ -1,0 +1,59 @@
+// Dense bidirectional attention, softmax(scale q k^T) v, with by-products of the same pass: the
+// log-sum-exp of each row and the column sums from which sparse columns are chosen (Chipmunk, arXiv
+// 2506.03275). Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension (any; multiples of 8
+// run at full speed), G = ceil(Nq / group_size) groups of query rows.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+struct AttentionInputs {
+  ConstTensorView query;       // [B, H, Nq, D] f32, any strides with last stride 1
+  ConstTensorView key, value;  // [B, H, Nk, D] f32, any strides with last stride 1
+  float scale = 0;             // scores are scale * q.k; usually 1 / sqrt(D)
+};
+
+// output [B, H, Nq, D] f32, any strides with last stride 1, not overlapping the inputs.
+// log_sum_exp [B, H, Nq] f32 contiguous, the natural logarithm of the sum of exp(scores) of each
+// row, or empty: not wanted. With no keys the output is 0 and the log-sum-exp -inf. Finite inputs
+// whose scores and outputs fit fp32 give finite outputs, whatever the size of the scores.
+void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
+                    TensorView log_sum_exp = {});
+
+// Also column_sums[b, h, g, j] = sum over the rows i of group g of
+// exp(score_ij - previous_log_sum_exp[b, h, i]), [B, H, G, Nk] f32 contiguous.
+// previous_log_sum_exp [B, H, Nq] f32 contiguous; it may be the same memory as log_sum_exp.
+void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
+                              ConstTensorView previous_log_sum_exp, int64_t group_size,
+                              TensorView output, TensorView log_sum_exp, TensorView column_sums);
+
+// What one call of the operations of this file and of ColumnSparseAttention takes from the
+// workspace at most, in bytes; items = B * H * G.
+size_t AttentionWorkspaceBytes(int threads, int64_t head_dim, int64_t items);
+
+// Throws kInvalidArgument unless the inputs and the output fit each other as stated above.
+void CheckAttention(const char* operation, const AttentionInputs& inputs, const TensorView& output,
+                    const TensorView& log_sum_exp);
+
+namespace reference {
+void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
+                    TensorView log_sum_exp = {});
+void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
+                              ConstTensorView previous_log_sum_exp, int64_t group_size,
+                              TensorView output, TensorView log_sum_exp, TensorView column_sums);
+}  // namespace reference
+
+namespace cpu {
+void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
+                    TensorView log_sum_exp = {});
+void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
+                              ConstTensorView previous_log_sum_exp, int64_t group_size,
+                              TensorView output, TensorView log_sum_exp, TensorView column_sums);
+}  // namespace cpu
+
+}  // namespace tamias
