@@ -1,0 +1,54 @@
+// What a model sees of the sparsity layer: one object per model call of a step (conditional and
+// unconditional), which computes each attention and each MLP densely or as a sparse delta against
+// what it kept from earlier steps. Owned by the SparseSession of a generation.
+// Symbols: B batch, L text tokens, N image tokens, H heads, D head dimension, d model width,
+// M rows of an MLP, C output channels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "ops/attention.h"
+#include "ops/column_sparse_mlp.h"
+
+namespace tamias {
+
+class InvocationState;
+
+class SparseInvocation {
+ public:
+  explicit SparseInvocation(std::unique_ptr<InvocationState> state);
+  ~SparseInvocation();
+  SparseInvocation(const SparseInvocation&) = delete;
+  SparseInvocation& operator=(const SparseInvocation&) = delete;
+
+  // Called by the model once a forward pass with the modulated input [B, N, d] f32 of its first
+  // block (layer norm, shift and scale applied). false: the input has hardly changed and the model
+  // returns a copy of previous_prediction() without running its blocks. Always true unless
+  // step_caching.threshold is set.
+  bool BeginForward(Context& context, ConstTensorView modulated_input);
+
+  // Joint attention of layer `layer`, text tokens first: query, key, value and output
+  // [B, H, L + N, D] f32, any strides with last stride 1.
+  void Attention(Context& context, int layer, const AttentionInputs& inputs, TensorView output);
+
+  // The MLP of layer `layer`: input [B, M, d] -> output [B, M, d], overwritten, fc2_bias included.
+  // M is the geometry's mlp_tokens[layer]. A sparse step needs fc2_weight_transposed.
+  void Mlp(Context& context, int layer, const MlpWeights& weights, ConstTensorView input,
+           TensorView output);
+
+  // Called by the model at the end of a forward pass with its output [B, N, C]; keeps a copy when
+  // step caching is on.
+  void StorePrediction(Context& context, ConstTensorView prediction);
+  // The last stored prediction [B, N, C]; empty without step caching or before the first.
+  ConstTensorView previous_prediction() const;
+
+  InvocationState& state() { return *state_; }
+
+ private:
+  std::unique_ptr<InvocationState> state_;
+};
+
+}  // namespace tamias

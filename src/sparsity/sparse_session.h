@@ -1,0 +1,65 @@
+// The sparsity state of one generation: everything that dynamic column sparsity remembers between
+// denoising steps, allocated once, of known size. Two sessions share nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sparsity/config.h"
+#include "sparsity/geometry.h"
+#include "sparsity/report.h"
+#include "sparsity/schedule.h"
+#include "sparsity/sparse_invocation.h"
+#include "sparsity/token_order.h"
+
+namespace tamias {
+
+// Named byte counts that are exact: what the constructor will allocate.
+struct StatePlan {
+  struct Entry {
+    std::string name;  // "attention output cache"
+    size_t bytes = 0;
+  };
+  std::vector<Entry> entries;
+  // Of these, on top: what the layer takes from the workspace at its peak during a step, without
+  // the operations' own scratch.
+  size_t workspace_bytes = 0;
+
+  size_t TotalBytes() const;     // of the entries
+  std::string ToString() const;  // "attention output cache 12.0 MiB, ..."
+};
+
+class SparseSession {
+ public:
+  // Allocates the state; throws kOutOfMemory with the plan in the message, kInvalidArgument for a
+  // geometry that contradicts itself.
+  SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
+  // Plain dense computation, no state: for models outside a denoising loop.
+  static std::unique_ptr<SparseSession> Dense(int num_invocations = 1);
+  ~SparseSession();
+  SparseSession(const SparseSession&) = delete;
+  SparseSession& operator=(const SparseSession&) = delete;
+
+  static StatePlan Plan(const SparsityConfig& config, const SparseGeometry& geometry);
+
+  // Starts step 0, 1, 2, ... in turn. kSkip: the model need not run; every invocation's
+  // previous_prediction() stands. Otherwise the caller runs each invocation once, in any order.
+  StepKind BeginStep(int64_t step);
+  // Ends the step begun last; implied by the next BeginStep.
+  void EndStep();
+
+  int num_invocations() const;
+  SparseInvocation& invocation(int index);
+  const TokenOrder& token_order() const;
+  const SparsityReport& report() const;
+  size_t allocated_bytes() const;  // equals Plan(...).TotalBytes()
+
+ private:
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace tamias
