@@ -99,6 +99,7 @@ class Tensor {
   TensorView view() { return view_; }
   ConstTensorView view() const { return view_; }
   operator TensorView() { return view_; }             // NOLINT: a tensor is used as its view
+  operator ConstTensorView() { return view_; }        // NOLINT
   operator ConstTensorView() const { return view_; }  // NOLINT
   bool empty() const { return view_.empty(); }
   const Shape& shape() const { return view_.shape(); }

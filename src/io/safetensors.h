@@ -32,8 +32,9 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   // The tensor's bytes in place: valid as long as this object. Throws kNotFound, or kUnsupported
-  // for element types that Tamias does not compute with. Not necessarily aligned to more than 1
-  // byte by the format; files whose data are misaligned for their type are refused when opened.
+  // for element types that Tamias does not compute with and for more than Shape::kMaxRank axes.
+  // (Tensors that an old writer placed at addresses unfit for their type were copied when the file
+  // was opened.)
   ConstTensorView Get(std::string_view name) const;
 
   bool Has(std::string_view name) const { return entries_.contains(name); }
@@ -42,10 +43,13 @@ class SafetensorsFile {
   const std::filesystem::path& path() const { return path_; }
 
  private:
+  void CopyMisaligned();
+
   std::filesystem::path path_;
   MappedFile file_;
   std::map<std::string, Entry, std::less<>> entries_;
   std::map<std::string, std::string, std::less<>> metadata_;
+  std::map<std::string, Tensor, std::less<>> aligned_copies_;
 };
 
 struct NamedTensor {

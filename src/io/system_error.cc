@@ -1,0 +1,15 @@
+// Messages from errno values.
+#include "io/system_error.h"
+
+#include <cerrno>
+#include <system_error>
+
+namespace tamias {
+
+void FailSystem(const std::filesystem::path& path, std::string_view what, int error, bool reading) {
+  const bool missing = reading && (error == ENOENT || error == ENOTDIR);
+  Fail(missing ? ErrorCode::kNotFound : ErrorCode::kIo, "{}: cannot {}: {}", path.string(), what,
+       std::generic_category().message(error));
+}
+
+}  // namespace tamias

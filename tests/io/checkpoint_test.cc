@@ -1,0 +1,181 @@
+#include "io/checkpoint.h"
+
+#include <gmock/gmock.h>
+
+#include <limits>
+
+#include "io/safetensors.h"
+#include "tests/io/test_files.h"
+
+namespace tamias {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::ExpectError;
+using testing::TemporaryFolder;
+using testing::WriteBytes;
+
+Tensor Filled(Shape shape, float value) {
+  Tensor tensor(shape, DType::kF32);
+  std::fill_n(tensor.data<float>(), tensor.NumElements(), value);
+  return tensor;
+}
+
+void WriteFile(const std::filesystem::path& path, const std::map<std::string, Tensor>& tensors) {
+  std::vector<NamedTensor> named;
+  for (const auto& [name, tensor] : tensors) named.push_back({name, tensor});
+  WriteSafetensors(path, named);
+}
+
+std::map<std::string, Tensor> Blocks() {
+  std::map<std::string, Tensor> tensors;
+  tensors["blocks.0.norm.weight"] = Filled({4}, 1);
+  tensors["blocks.1.norm.weight"] = Filled({4}, 2);
+  tensors["blocks.10.norm.weight"] = Filled({4}, 3);
+  tensors["proj.weight"] = Filled({2, 3}, 4);
+  return tensors;
+}
+
+void CheckBlocks(const Weights& weights) {
+  EXPECT_EQ(weights.TotalParameters(), 18);
+  EXPECT_EQ(weights.TotalBytes(), 72);
+  EXPECT_EQ(weights.Get("proj.weight", {2, 3}).data<float>()[5], 4);
+  EXPECT_TRUE(weights.Has("proj.weight"));
+  EXPECT_FALSE(weights.Has("proj.bias"));
+  EXPECT_THAT(weights.names(), ElementsAre("blocks.0.norm.weight", "blocks.1.norm.weight",
+                                           "blocks.10.norm.weight", "proj.weight"));
+  const Weights block = weights.Sub("blocks", 1);
+  EXPECT_THAT(block.names(), ElementsAre("norm.weight"));
+  EXPECT_EQ(block.TotalParameters(), 4);
+  EXPECT_EQ(block.Sub("norm").Get("weight", {4}).data<float>()[0], 2);
+  EXPECT_EQ(weights.Sub("blocks.10.norm").Get("weight").data<float>()[0], 3);
+  EXPECT_THAT(weights.Sub("missing").names(), ElementsAre());
+}
+
+TEST(Weights, ReadsASingleFile) {
+  for (const char* name : {"model.safetensors", "diffusion_pytorch_model.safetensors"}) {
+    const TemporaryFolder folder;
+    WriteFile(folder / name, Blocks());
+    CheckBlocks(Weights::Open(folder.path()));
+  }
+}
+
+void WriteShards(const TemporaryFolder& folder) {
+  std::map<std::string, Tensor> first = Blocks(), second;
+  second.insert(first.extract("proj.weight"));
+  WriteFile(folder / "model-1-of-2.safetensors", first);
+  WriteFile(folder / "model-2-of-2.safetensors", second);
+}
+
+constexpr std::string_view kIndex = R"({"metadata": {"total_size": 72}, "weight_map": {
+  "blocks.0.norm.weight": "model-1-of-2.safetensors",
+  "blocks.1.norm.weight": "model-1-of-2.safetensors",
+  "blocks.10.norm.weight": "model-1-of-2.safetensors",
+  "proj.weight": "model-2-of-2.safetensors"}})";
+
+std::string Replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string result(text);
+  const size_t at = result.find(from);
+  EXPECT_NE(at, std::string::npos);
+  return result.replace(at, from.size(), to);
+}
+
+TEST(Weights, ReadsShards) {
+  const TemporaryFolder folder;
+  WriteShards(folder);
+  WriteBytes(folder / "model.safetensors.index.json", kIndex);
+  CheckBlocks(Weights::Open(folder.path()));
+}
+
+TEST(Weights, ValidatesTheIndex) {
+  const TemporaryFolder folder;
+  WriteShards(folder);
+  const auto fails = [&](std::string_view text, std::string_view index,
+                         ErrorCode code = ErrorCode::kInvalidFile) {
+    WriteBytes(folder / "model.safetensors.index.json", index);
+    ExpectError(code, text, [&] { Weights::Open(folder.path()); });
+  };
+  for (const char* escape : {"../model.safetensors", "/etc/passwd", "sub/model.safetensors", "..",
+                             "", "model.bin", "a\\u0000.safetensors"}) {
+    fails("field 'weight_map.proj.weight': expected the name of a .safetensors file",
+          Replaced(kIndex, "model-2-of-2.safetensors", escape));
+  }
+  fails("model-1-of-2.safetensors holds no such tensor",
+        Replaced(kIndex, "model-2-of-2", "model-1-of-2"));
+  fails("model-3-of-2.safetensors: cannot open", Replaced(kIndex, "model-2-of-2", "model-3-of-2"),
+        ErrorCode::kNotFound);
+  fails("field 'weight_map.proj.weight': expected a string, found 3",
+        Replaced(kIndex, "\"model-2-of-2.safetensors\"", "3"));
+  fails("field 'weight_map': missing", "{}");
+  fails("field 'weight_map': expected an object", R"({"weight_map": []})");
+  WriteBytes(folder / "other.safetensors.index.json", kIndex);
+  fails("two index files, model.safetensors.index.json and other.safetensors.index.json", kIndex);
+}
+
+TEST(Weights, NamesFolderFileAndTensor) {
+  const TemporaryFolder folder;
+  ExpectError(ErrorCode::kNotFound, "none: no such folder",
+              [&] { Weights::Open(folder / "none"); });
+  ExpectError(ErrorCode::kNotFound, "no weights (", [&] { Weights::Open(folder.path()); });
+  WriteFile(folder / "model.safetensors", Blocks());
+  const Weights weights = Weights::Open(folder.path());
+  EXPECT_EQ(weights.folder(), folder.path());
+  ExpectError(ErrorCode::kInvalidFile, "tensor 'blocks.0.norm.bias': missing",
+              [&] { weights.Sub("blocks", 0).Get("norm.bias", {4}); });
+  ExpectError(ErrorCode::kInvalidFile,
+              "model.safetensors: tensor 'blocks.0.norm.weight': expected shape [5], found [4]",
+              [&] { weights.Sub("blocks", 0).Get("norm.weight", {5}); });
+}
+
+TEST(Weights, KeepTheMappingAlive) {
+  const TemporaryFolder folder;
+  WriteFile(folder / "model.safetensors", Blocks());
+  const Weights sub = Weights::Open(folder.path()).Sub("proj");
+  EXPECT_EQ(sub.Get("weight").data<float>()[0], 4);
+}
+
+TEST(Weights, CheckFiniteNamesTheTensorAndTheElement) {
+  const TemporaryFolder folder;
+  std::map<std::string, Tensor> tensors = Blocks();
+  tensors["large"] = Filled({3, 1000003}, 0.5f);
+  const auto check = [&] {
+    WriteFile(folder / "model.safetensors", tensors);
+    Weights::Open(folder.path()).CheckFinite(Context(2));
+  };
+  EXPECT_NO_THROW(check());
+  tensors["large"].data<float>()[2500000] = std::numeric_limits<float>::infinity();
+  ExpectError(ErrorCode::kInvalidFile,
+              "model.safetensors: tensor 'large': element 2500000 is not a finite number", check);
+  tensors["blocks.10.norm.weight"].data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  ExpectError(ErrorCode::kInvalidFile, "tensor 'blocks.10.norm.weight': element 3", check);
+}
+
+TEST(Weights, CheckFiniteKnowsEachFloatType) {
+  const TemporaryFolder folder;
+  const auto check = [&](Tensor tensor) {
+    std::map<std::string, Tensor> tensors;
+    tensors["w"] = std::move(tensor);
+    WriteFile(folder / "model.safetensors", tensors);
+    Weights::Open(folder.path()).CheckFinite(Context(1));
+  };
+  const auto half = [](DType dtype, uint16_t bits) {
+    Tensor tensor = Tensor::Zeros({5}, dtype);
+    static_cast<uint16_t*>(tensor.view().raw())[4] = bits;
+    return tensor;
+  };
+  EXPECT_NO_THROW(check(half(DType::kF16, 0x7BFF)));
+  EXPECT_NO_THROW(check(half(DType::kBF16, 0x7F7F)));
+  for (const uint16_t bits : {uint16_t{0x7C00}, uint16_t{0xFC00}, uint16_t{0x7E00}}) {
+    ExpectError(ErrorCode::kInvalidFile, "'w': element 4", [&] { check(half(DType::kF16, bits)); });
+  }
+  for (const uint16_t bits : {uint16_t{0x7F80}, uint16_t{0xFF80}, uint16_t{0x7FC0}}) {
+    ExpectError(ErrorCode::kInvalidFile, "'w': element 4",
+                [&] { check(half(DType::kBF16, bits)); });
+  }
+  Tensor integers = Tensor::Zeros({2}, DType::kI32);
+  integers.data<int32_t>()[0] = 0x7F800000;
+  EXPECT_NO_THROW(check(std::move(integers)));
+}
+
+}  // namespace
+}  // namespace tamias

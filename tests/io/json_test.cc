@@ -1,0 +1,137 @@
+#include "io/json.h"
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/io/test_files.h"
+
+namespace tamias {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::ExpectError;
+using testing::TemporaryFolder;
+
+JsonObject Example() {
+  return JsonObject::Parse(R"({
+    "layers": 19, "ratio": 4.5, "whole": 2, "gated": true, "name": "flux", "none": null,
+    "axes": [16, 56, 56], "scales": [1, 0.5], "words": ["a", "b"], "mixed": [1, "b"],
+    "vae": {"channels": 16, "blocks": [{"size": 1}, {"size": -2}]}
+  })",
+                           "config.json");
+}
+
+TEST(JsonObject, ReadsEachType) {
+  const JsonObject config = Example();
+  EXPECT_EQ(config.Int("layers", {.min = 0, .max = 19}), 19);
+  EXPECT_EQ(config.Float("ratio"), 4.5);
+  EXPECT_EQ(config.Float("whole", {.min = 2, .max = 2}), 2);
+  EXPECT_TRUE(config.Bool("gated"));
+  EXPECT_EQ(config.String("name"), "flux");
+  EXPECT_THAT(config.IntArray("axes"), ElementsAre(16, 56, 56));
+  EXPECT_THAT(config.FloatArray("scales"), ElementsAre(1, 0.5));
+  EXPECT_THAT(config.StringArray("words"), ElementsAre("a", "b"));
+  EXPECT_EQ(config.Object("vae").Int("channels"), 16);
+  EXPECT_EQ(config.Object("vae").ObjectArray("blocks")[1].Int("size"), -2);
+  EXPECT_EQ(config.source(), "config.json");
+  EXPECT_THAT(config.Object("vae").Keys(), ElementsAre("blocks", "channels"));
+  EXPECT_EQ(config.Object("vae").raw().size(), 2u);
+}
+
+TEST(JsonObject, TreatsNullAsAbsent) {
+  const JsonObject config = Example();
+  EXPECT_FALSE(config.Has("none"));
+  EXPECT_FALSE(config.Has("other"));
+  EXPECT_TRUE(config.Has("layers"));
+  EXPECT_EQ(config.IntOr("none", 7), 7);
+  ExpectError(ErrorCode::kInvalidFile, "config.json: field 'none': missing",
+              [&] { config.Int("none"); });
+}
+
+TEST(JsonObject, ChecksPresentFieldsEvenWithAFallback) {
+  const JsonObject config = Example();
+  EXPECT_EQ(config.FloatOr("x", 0.5), 0.5);
+  EXPECT_EQ(config.BoolOr("x", true), true);
+  EXPECT_EQ(config.StringOr("x", "y"), "y");
+  EXPECT_THAT(config.IntArrayOr("x", {1, 2}), ElementsAre(1, 2));
+  EXPECT_THAT(config.StringArrayOr("x", {"z"}), ElementsAre("z"));
+  EXPECT_EQ(config.FloatOr("ratio", 0), 4.5);
+  EXPECT_EQ(config.BoolOr("gated", false), true);
+  EXPECT_EQ(config.StringOr("name", ""), "flux");
+  EXPECT_THAT(config.IntArrayOr("axes", {}), ElementsAre(16, 56, 56));
+  EXPECT_THAT(config.StringArrayOr("words", {}), ElementsAre("a", "b"));
+  ExpectError(ErrorCode::kInvalidFile, "field 'layers': expected an integer in [0, 10], found 19",
+              [&] { config.IntOr("layers", 1, {.min = 0, .max = 10}); });
+}
+
+TEST(JsonObject, NamesFieldExpectedAndFound) {
+  const JsonObject config = Example();
+  const auto fails = [&](std::string_view text, auto body) {
+    ExpectError(ErrorCode::kInvalidFile, text, body);
+  };
+  fails("config.json: field 'name': expected an integer >= 1, found \"flux\"",
+        [&] { config.Int("name", {.min = 1}); });
+  fails("field 'layers': expected an integer <= 3, found 19",
+        [&] { config.Int("layers", {.max = 3}); });
+  fails("field 'ratio': expected an integer, found 4.5", [&] { config.Int("ratio"); });
+  fails("field 'ratio': expected a number in [0, 1], found 4.5",
+        [&] { config.Float("ratio", {.min = 0, .max = 1}); });
+  fails("field 'ratio': expected a number >= 5", [&] { config.Float("ratio", {.min = 5}); });
+  fails("field 'ratio': expected a number <= 4", [&] { config.Float("ratio", {.max = 4}); });
+  fails("field 'name': expected a number, found", [&] { config.Float("name"); });
+  fails("field 'name': expected true or false", [&] { config.Bool("name"); });
+  fails("field 'layers': expected a string, found 19", [&] { config.String("layers"); });
+  fails("field 'layers': expected an array of integers", [&] { config.IntArray("layers"); });
+  fails("field 'mixed[1]': expected an integer, found \"b\"", [&] { config.IntArray("mixed"); });
+  fails("field 'mixed[1]': expected a number", [&] { config.FloatArray("mixed"); });
+  fails("field 'mixed[0]': expected a string", [&] { config.StringArray("mixed"); });
+  fails("field 'axes': expected an object, found an array of 3", [&] { config.Object("axes"); });
+  fails("field 'axes[0]': expected an object", [&] { config.ObjectArray("axes"); });
+  fails("field 'vae.blocks[1].size': expected an integer >= 0, found -2",
+        [&] { config.Object("vae").ObjectArray("blocks")[1].Int("size", {.min = 0}); });
+  fails("field 'vae': expected an integer, found an object", [&] { config.Int("vae"); });
+}
+
+TEST(JsonObject, RefusesNumbersThatDoNotFit) {
+  const JsonObject config =
+      JsonObject::Parse(R"({"a": 18446744073709551615, "b": -9223372036854775808})", "c");
+  ExpectError(ErrorCode::kInvalidFile, "field 'a': expected an integer, found 1844674407370955161",
+              [&] { config.Int("a"); });
+  EXPECT_EQ(config.Int("b"), std::numeric_limits<int64_t>::min());
+}
+
+TEST(JsonObject, RefusesWhatIsNotOneObject) {
+  for (const char* text :
+       {"", "[]", "3", "{", "{\"a\": }", "{} {}", "{\"a\": 1e999}", "{\"a\": NaN}", "{'a': 1}",
+        "{\"a\": 1,}", "{\"a\": \"\xff\"}", "{\"a\": \"\\ud800\"}", "\xEF\xBB"}) {
+    SCOPED_TRACE(text);
+    ExpectError(ErrorCode::kInvalidFile, "c.json: ", [&] { JsonObject::Parse(text, "c.json"); });
+  }
+}
+
+TEST(JsonObject, RefusesRepeatedKeysAndDeepNesting) {
+  ExpectError(ErrorCode::kInvalidFile, "c.json: key \"a\" occurs twice",
+              [] { JsonObject::Parse(R"({"b": {"a": 1}, "a": 1, "a": 2})", "c.json"); });
+  EXPECT_NO_THROW(JsonObject::Parse(R"({"a": {"a": 1}, "b": [{"a": 1}, {"a": 2}]})", "c.json"));
+  std::string deep = "{\"a\": ";
+  for (int i = 0; i < 100000; ++i) deep += '[';
+  ExpectError(ErrorCode::kInvalidFile, "c.json: nested more than 64 levels deep",
+              [&] { JsonObject::Parse(deep, "c.json"); });
+}
+
+TEST(JsonObject, LoadNamesTheFile) {
+  const TemporaryFolder folder;
+  const auto path = testing::WriteBytes(folder / "config.json", R"({"a": 3})");
+  EXPECT_EQ(JsonObject::Load(path).Int("a"), 3);
+  ExpectError(ErrorCode::kNotFound, "none.json: cannot open: No such file or directory",
+              [&] { JsonObject::Load(folder / "none.json"); });
+  ExpectError(ErrorCode::kIo, "cannot read: Is a directory",
+              [&] { JsonObject::Load(folder.path()); });
+  testing::WriteBytes(folder / "bad.json", "{\"a\"\n: x}");
+  ExpectError(ErrorCode::kInvalidFile, "bad.json: not JSON: parse error at line 2",
+              [&] { JsonObject::Load(folder / "bad.json"); });
+}
+
+}  // namespace
+}  // namespace tamias
