@@ -1,0 +1,115 @@
+"""A bank of encoded scenes that training draws windows of tokens from.
+
+Drawing and encoding a 512 x 512 scene costs more than a training step on a window of it, so scenes
+are kept encoded and drawn from several times; each draw replaces the oldest ones by new ones.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from flux_model import pack
+from scenes import PLACES, Scene, caption, render, sample_scene
+
+PIXELS_PER_TOKEN = 8
+
+
+@dataclass
+class EncodedScene:
+    """A scene's caption and its normalised tokens [side, side, 32] in bf16."""
+
+    scene: Scene
+    text: str
+    tokens: torch.Tensor
+
+
+@dataclass(frozen=True)
+class WindowShape:
+    """What a training sample shows: a square of tokens, and single tokens from anywhere else.
+
+    The scattered tokens tell the model how large the whole picture is and what its background looks
+    like. A window as large as the picture is the whole picture, without scattered tokens.
+    """
+
+    side: int
+    scattered: int
+
+
+class LatentBank:
+    """Encoded scenes of one picture size."""
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        picture_side: int,
+        capacity: int,
+        count_probabilities: tuple[float, ...],
+        seed: int,
+    ) -> None:
+        self.token_side = picture_side // PIXELS_PER_TOKEN
+        self._vae = vae
+        self._picture_side = picture_side
+        self._count_probabilities = count_probabilities
+        self._rng = np.random.default_rng(seed)
+        self._scenes: deque[EncodedScene] = deque(maxlen=capacity)
+
+    def add_new_scenes(self, count: int) -> None:
+        """Draws and encodes new scenes; the oldest leave when the bank is full."""
+        scenes = [sample_scene(self._rng, self._count_probabilities) for _ in range(count)]
+        pictures = np.stack([render(s, self._picture_side, self._rng) for s in scenes])
+        for scene, tokens in zip(scenes, self._encode(pictures), strict=True):
+            self._scenes.append(EncodedScene(scene, caption(scene), tokens))
+
+    def _encode(self, pictures: np.ndarray) -> torch.Tensor:
+        device, dtype = self._vae.device, self._vae.dtype
+        batch = torch.from_numpy(pictures * 2 - 1).permute(0, 3, 1, 2).to(device, dtype)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            latents = self._vae.encode(batch).latent_dist.mode().float()
+        config = self._vae.config
+        latents = (latents - config.shift_factor) * config.scaling_factor
+        return pack(latents.contiguous()).bfloat16()
+
+    def draw(
+        self, batch: int, shape: WindowShape
+    ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Tokens [batch, tokens, 32] fp32, their positions [batch, tokens, 2], and captions."""
+        tokens, positions, texts = [], [], []
+        for index in self._rng.integers(len(self._scenes), size=batch):
+            encoded = self._scenes[index]
+            where = self._choose_positions(encoded.scene, shape)
+            tokens.append(encoded.tokens[where[:, 0], where[:, 1]].float())
+            positions.append(where)
+            texts.append(encoded.text)
+        return torch.stack(tokens), torch.stack(positions), texts
+
+    def _choose_positions(self, scene: Scene, shape: WindowShape) -> torch.Tensor:
+        """Rows and columns of the tokens of one sample: [tokens, 2]."""
+        free = self.token_side - shape.side
+        top, left = 0, 0
+        if free > 0:
+            top, left = self._window_corner(scene, shape.side, free)
+        rows = np.arange(top, top + shape.side)
+        columns = np.arange(left, left + shape.side)
+        window = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
+        if free == 0:
+            return torch.from_numpy(window)
+        outside = np.ones((self.token_side, self.token_side), bool)
+        outside[top : top + shape.side, left : left + shape.side] = False
+        rest = np.argwhere(outside)
+        scattered = rest[self._rng.choice(len(rest), shape.scattered, replace=False)]
+        return torch.from_numpy(np.concatenate([window, scattered]))
+
+    def _window_corner(self, scene: Scene, side: int, free: int) -> tuple[int, int]:
+        """Mostly near an object, where there is something to learn; now and then anywhere."""
+        if not scene.objects or self._rng.random() < 0.15:
+            return int(self._rng.integers(free + 1)), int(self._rng.integers(free + 1))
+        x, y = PLACES[scene.objects[self._rng.integers(len(scene.objects))].place]
+        shift = self._rng.integers(-side // 3, side // 3 + 1, size=2)
+        corner = np.array([y, x]) * self.token_side - side / 2 + shift
+        top, left = np.clip(np.round(corner).astype(int), 0, free)
+        return int(top), int(left)
