@@ -24,6 +24,7 @@ TEXT_TOKENS = 36  # the longest caption has 35 T5 tokens
 CLIP_TOKENS = 77
 LATENT_PER_TOKEN = 2  # a token is 2 x 2 latent pixels: 8 x 8 picture pixels with an f4 VAE
 AXES_DIMS_ROPE = (8, 28, 28)
+MAX_TOKENS_WRITTEN_OUT = 1500  # above, a score matrix no longer fits into the caches
 
 
 def build_vae() -> AutoencoderKL:
@@ -203,6 +204,14 @@ def _rotate(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch
     return turned.flatten(-2).to(x.dtype)
 
 
+def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Attention; written out for short sequences on a CPU, where the fused backward is slower."""
+    if query.is_cuda or query.shape[2] > MAX_TOKENS_WRITTEN_OUT:
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+    return torch.matmul(torch.softmax(scores, -1, dtype=query.dtype), value)
+
+
 class WindowAttention:
     """FLUX's attention with rotary angles per sample; computes what FluxAttnProcessor computes."""
 
@@ -232,9 +241,7 @@ class WindowAttention:
             value = torch.cat([text_value, value], dim=1)
         query, key = _rotate(query, image_rotary_emb), _rotate(key, image_rotary_emb)
         query, key = query.to(value.dtype), key.to(value.dtype)
-        mixed = F.scaled_dot_product_attention(
-            query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        )
+        mixed = _attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
         mixed = mixed.transpose(1, 2).flatten(2)
         if encoder_hidden_states is None:
             return mixed

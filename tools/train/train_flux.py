@@ -77,7 +77,7 @@ class Trainer:
         self.step = 0
         if args.state.exists():
             self._load()
-        self.forward = torch.compile(self.model) if args.compile else self.model
+        self.forward = torch.compile(self.model, dynamic=False) if args.compile else self.model
 
     def train_step(self, bank: LatentBank, recipe: Recipe, rate: float) -> float:
         """One step of AdamW on one batch; returns the loss."""
