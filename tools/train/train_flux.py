@@ -165,7 +165,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--caption-dropout", type=float, default=0.1)
     add("--average-decay", type=float, default=0.998)
     add("--bank", type=int, default=2048, help="encoded scenes kept per picture size")
-    add("--new-per-step", type=int, default=1, help="new scenes per step (default: %(default)s)")
+    add("--new-scene-every", type=int, default=2, help="steps between new scenes")
     add("--save-every", type=int, default=200)
     add("--seed", type=int, default=0)
     add("--compile", action="store_true", help="torch.compile the model")
@@ -174,7 +174,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def make_banks(args: argparse.Namespace, trainer: Trainer) -> dict[int, LatentBank]:
     """One bank per picture side, with enough scenes to begin."""
-    vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.bfloat16)
     vae.eval().to(trainer.device, memory_format=torch.channels_last)
     banks = {}
     for side in {r.picture_side for r in args.recipe}:
@@ -204,7 +204,8 @@ def main() -> None:
         choice = int(torch.multinomial(weights, 1))
         recipe = args.recipe[choice]
         bank = banks[recipe.picture_side]
-        bank.add_new_scenes(args.new_per_step)
+        if done % args.new_scene_every == 0:
+            bank.add_new_scenes(1)
         loss = trainer.train_step(bank, recipe, learning_rate(args, done))
         sums[choice].append(loss)
         if (done + 1) % 25 == 0:
