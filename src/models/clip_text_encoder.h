@@ -32,7 +32,7 @@ struct ClipTextConfig {
 
 class ClipTextEncoder {
  public:
-  // Tensor names with or without the prefix "text_model.". The weights' files must stay mapped.
+  // Tensor names with or without the prefix "text_model.".
   ClipTextEncoder(const ClipTextConfig& config, const Weights& weights);
 
   // tokens [B, L] i32, L <= max_position_embeddings, padding included (it is attended to).
@@ -43,7 +43,7 @@ class ClipTextEncoder {
               TensorView pooled) const;
 
   const ClipTextConfig& config() const { return config_; }
-  int64_t num_parameters() const { return num_parameters_; }
+  int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
   struct Layer {
@@ -51,14 +51,15 @@ class ClipTextEncoder {
     LinearLayer query, key, value, out;
     LinearLayer fc1, fc2;
   };
+  void EmbedTokens(Context& context, ConstTensorView tokens, TensorView hidden) const;
   void RunLayer(Context& context, const Layer& layer, TensorView hidden) const;
 
   ClipTextConfig config_;
+  Weights weights_;                     // keeps the files mapped
   ConstTensorView token_embedding_;     // [vocab_size, hidden_size]
   ConstTensorView position_embedding_;  // [max_position_embeddings, hidden_size]
   std::vector<Layer> layers_;
   NormLayer final_norm_;
-  int64_t num_parameters_ = 0;
 };
 
 }  // namespace tamias

@@ -29,10 +29,10 @@ struct FluxBlockInputs {
   int64_t text_tokens = 0;            // L
 };
 
-// Query, key and value projections with their RMS norms over the head dimension.
+// Query, key and value projections, [d, d] each, and the RMS norms of query and key heads, [D].
 struct FluxQkv {
   LinearLayer query, key, value;
-  ConstTensorView query_norm, key_norm;  // [D]
+  ConstTensorView query_norm, key_norm;
 };
 
 // Text and image each have their own modulation, projections and MLP; attention is joint.
@@ -43,23 +43,25 @@ class FluxDoubleBlock {
   // `layer` is the block's number in the model, as `invocation` counts.
   void Forward(Context& context, const FluxBlockInputs& inputs, int layer,
                SparseInvocation& invocation, TensorView hidden) const;
-  // The modulated input of the image stream, [B, N, d]: what step caching compares from step to
-  // step.
-  void ModulatedInput(Context& context, const FluxBlockInputs& inputs, ConstTensorView hidden,
-                      TensorView modulated) const;
+  // What step caching compares from step to step: the layer-normed, shifted and scaled input of the
+  // image stream. image, modulated [B, N, d].
+  void ModulateImage(Context& context, const FluxBlockInputs& inputs, ConstTensorView image,
+                     TensorView modulated) const;
 
-  void PrepareForSparsity(Context& context);
-  int64_t num_parameters() const;
+  void PrepareForSparsity(const Context& context);
 
  private:
   struct Stream {
-    LinearLayer modulation;  // [6 d, d]: shift, scale, gate of attention; shift, scale, gate of MLP
+    LinearLayer modulation;  // [6 d, d]
     FluxQkv qkv;
-    LinearLayer out;
-    LinearLayer fc1, fc2;
+    LinearLayer out;       // [d, d]
+    LinearLayer fc1, fc2;  // [F, d], [d, F]
   };
-  static Stream LoadText(const FluxBlockShape& shape, const Weights& weights);
-  static Stream LoadImage(const FluxBlockShape& shape, const Weights& weights);
+  // Each of the four stages reads the one before through the joint buffers of Forward.
+  void ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
+                        SparseInvocation& invocation, TensorView modulated,
+                        TensorView attended) const;
+  void TextMlp(Context& context, TensorView input, TensorView output) const;
 
   FluxBlockShape shape_;
   Stream text_;
@@ -75,21 +77,22 @@ class FluxSingleBlock {
 
   void Forward(Context& context, const FluxBlockInputs& inputs, int layer,
                SparseInvocation& invocation, TensorView hidden) const;
-  void ModulatedInput(Context& context, const FluxBlockInputs& inputs, ConstTensorView hidden,
-                      TensorView modulated) const;
+  void ModulateImage(Context& context, const FluxBlockInputs& inputs, ConstTensorView image,
+                     TensorView modulated) const;
 
-  void PrepareForSparsity(Context& context);
-  int64_t num_parameters() const;
+  void PrepareForSparsity(const Context& context);
 
  private:
+  // modulated [B, S, d] is the input and, once it is projected, holds the output.
+  void ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
+                        SparseInvocation& invocation, TensorView modulated) const;
+
   FluxBlockShape shape_;
-  LinearLayer modulation_;  // [3 d, d]: shift, scale, gate
+  LinearLayer modulation_;  // [3 d, d]
   FluxQkv qkv_;
-  LinearLayer proj_mlp_;  // [F, d]
-  LinearLayer proj_out_;  // [d, d + F]: columns [0, d) take the attention, the rest the MLP
-  ConstTensorView attention_out_;  // [d, d], a column slice of proj_out
-  MlpWeights mlp_;                 // its fc2 is the other slice, with the bias of both
-  Tensor fc2_transposed_;          // [F, d] f32 once prepared for sparsity
+  LinearLayer attention_out_;  // [d, d]: the columns of proj_out [d, d + F] that take the attention
+  MlpWeights mlp_;             // its fc2 is the other columns, with the bias of both
+  Tensor fc2_transposed_;      // [F, d] f32 once prepared for sparsity
 };
 
 }  // namespace tamias

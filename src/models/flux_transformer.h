@@ -51,12 +51,12 @@ struct FluxTransformerInputs {
 
 class FluxTransformer {
  public:
-  // The weights' files must stay mapped. Throws when a tensor is missing or has another shape.
+  // Throws when a tensor is missing or has another shape.
   FluxTransformer(const FluxTransformerConfig& config, const Weights& weights);
 
   // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to fp32
   // [F, d]. Called once, before the first Forward with a sparse MLP.
-  void PrepareForSparsity(Context& context);
+  void PrepareForSparsity(const Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes() const;
 
@@ -69,10 +69,20 @@ class FluxTransformer {
   size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens) const;
 
   const FluxTransformerConfig& config() const { return config_; }
-  int64_t num_parameters() const { return num_parameters_; }
+  int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
+  // [B, d]: silu of the sum of the time, guidance and pooled text embeddings.
+  TensorView EmbedConditioning(Context& context, const FluxTransformerInputs& inputs) const;
+  // SparseInvocation::BeginForward with what the first block sees of image [B, N, d].
+  bool Begin(Context& context, const FluxBlockInputs& inputs, ConstTensorView image,
+             SparseInvocation& invocation) const;
+  void ProjectOut(Context& context, const FluxBlockInputs& inputs, ConstTensorView image,
+                  TensorView prediction) const;
+  void CheckInputs(const FluxTransformerInputs& inputs, ConstTensorView prediction) const;
+
   FluxTransformerConfig config_;
+  Weights weights_;  // keeps the files mapped
   LinearLayer x_embedder_;
   LinearLayer context_embedder_;
   TimestepEmbedding timestep_embedder_;
@@ -82,7 +92,6 @@ class FluxTransformer {
   std::vector<FluxSingleBlock> single_blocks_;
   LinearLayer norm_out_;
   LinearLayer proj_out_;
-  int64_t num_parameters_ = 0;
 };
 
 }  // namespace tamias

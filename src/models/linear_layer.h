@@ -19,7 +19,6 @@ struct LinearLayer {
   // Reads "<name>.weight" [out, in] and, when it has one, "<name>.bias" [out].
   static LinearLayer Load(const Weights& weights, const std::string& name, int64_t in, int64_t out,
                           bool has_bias = true);
-  int64_t num_parameters() const;
 
   // output [..., out] = act(input [..., in] W^T + b) (+ output)
   void operator()(Context& context, ConstTensorView input, TensorView output,
@@ -35,7 +34,6 @@ struct NormLayer {
   // Reads "<name>.weight" [d] and, when it has one, "<name>.bias" [d].
   static NormLayer Load(const Weights& weights, const std::string& name, int64_t dim,
                         bool has_bias = true);
-  int64_t num_parameters() const;
 };
 
 }  // namespace tamias

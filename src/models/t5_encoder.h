@@ -35,8 +35,7 @@ struct T5Config {
 
 class T5Encoder {
  public:
-  // The token embedding is "shared.weight" or "encoder.embed_tokens.weight". The weights' files
-  // must stay mapped.
+  // The token embedding is "shared.weight" or "encoder.embed_tokens.weight".
   T5Encoder(const T5Config& config, const Weights& weights);
 
   // tokens [B, L] i32, padding included (it is attended to, as FluxPipeline passes no mask);
@@ -44,7 +43,7 @@ class T5Encoder {
   void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state) const;
 
   const T5Config& config() const { return config_; }
-  int64_t num_parameters() const { return num_parameters_; }
+  int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
   struct Layer {
@@ -53,14 +52,16 @@ class T5Encoder {
     LinearLayer gate, up, down;     // wi_0, wi_1, wo; without gating only up (wi) and down
     ConstTensorView relative_bias;  // [buckets, num_heads]; empty: the first layer's
   };
+  // bias [H, L, L] from the table [buckets, H].
+  void ExpandBias(Context& context, ConstTensorView table, TensorView bias) const;
   void Attend(Context& context, const Layer& layer, ConstTensorView bias, TensorView hidden) const;
   void FeedForward(Context& context, const Layer& layer, TensorView hidden) const;
 
   T5Config config_;
+  Weights weights_;                  // keeps the files mapped
   ConstTensorView token_embedding_;  // [vocab_size, d_model]
   std::vector<Layer> layers_;
   NormLayer final_norm_;
-  int64_t num_parameters_ = 0;
 };
 
 // The bucket of a relative position (key minus query), for attention in both directions: half of

@@ -23,7 +23,6 @@ struct TimestepEmbedding {
   // Reads "<name>.linear_1" [dim, in] and "<name>.linear_2" [dim, dim].
   static TimestepEmbedding Load(const Weights& weights, const std::string& name, int64_t in,
                                 int64_t dim);
-  int64_t num_parameters() const { return linear_1.num_parameters() + linear_2.num_parameters(); }
 
   // output [B, dim] = MLP(input [B, in]), or with `accumulate` added to it.
   void operator()(Context& context, ConstTensorView input, TensorView output,
