@@ -1,0 +1,81 @@
+#include "models/flow_match_euler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fixture.h"
+
+namespace tamias {
+namespace {
+
+// A few units in the last place of fp32: the arithmetic is diffusers' step by step, exp is not.
+constexpr float kTolerance = 3e-7f;
+
+FlowMatchEulerConfig LoadConfig(const std::string& name) {
+  return FlowMatchEulerConfig::FromJson(
+      JsonObject::Load(FixtureFolder("flow-match-euler") / (name + ".json")));
+}
+
+class FlowMatchEulerParity : public testing::TestWithParam<const char*> {};
+
+TEST_P(FlowMatchEulerParity, SigmasAndTimestepsAgreeWithDiffusers) {
+  const FlowMatchEulerConfig config = LoadConfig(GetParam());
+  const SafetensorsFile cases(FixtureFolder("flow-match-euler") / "cases.safetensors");
+  int compared = 0;
+  for (const auto& [steps, tokens] :
+       {std::pair{1, 256}, std::pair{4, 1024}, std::pair{50, 4096}, std::pair{7, 11520}}) {
+    const std::string name = fmt::format("{}.{}.{}", GetParam(), steps, tokens);
+    if (!cases.Has(name + ".sigmas")) continue;
+    SCOPED_TRACE(name);
+    const FlowMatchEuler scheduler(config, steps, tokens);
+    ASSERT_EQ(scheduler.num_steps(), steps);
+    const float* sigmas = cases.Get(name + ".sigmas").data<float>();
+    const float* timesteps = cases.Get(name + ".timesteps").data<float>();
+    for (int i = 0; i < steps; ++i) {
+      EXPECT_NEAR(scheduler.sigma(i), sigmas[i], kTolerance);
+      EXPECT_NEAR(scheduler.timestep(i), timesteps[i], 1000 * kTolerance);
+    }
+    EXPECT_EQ(scheduler.sigma(steps), 0.0f);
+    ++compared;
+  }
+  EXPECT_GE(compared, 3);
+}
+
+TEST_P(FlowMatchEulerParity, StepsAgreeWithDiffusers) {
+  const std::string name = GetParam();
+  const SafetensorsFile cases(FixtureFolder("flow-match-euler") / "cases.safetensors");
+  const FlowMatchEuler scheduler(LoadConfig(name), 7, 11520);
+  Context context;
+  Tensor sample = Tensor::CopyOf(cases.Get(name + ".sample"));
+  const ConstTensorView predictions = cases.Get(name + ".predictions");
+  for (int i = 0; i < scheduler.num_steps(); ++i) {
+    scheduler.Step(context, i, predictions.Select(0, i), sample);
+  }
+  EXPECT_LT(RelativeL2(sample, cases.Get(name + ".result")), 1e-6);
+}
+
+INSTANTIATE_TEST_SUITE_P(, FlowMatchEulerParity,
+                         testing::Values("dynamic", "dynamic-linear", "static", "plain",
+                                         "terminal"));
+
+TEST(FlowMatchEuler, RefusesUnsupportedOptionsByName) {
+  for (const char* field : {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+                            "stochastic_sampling", "invert_sigmas"}) {
+    const JsonObject json = JsonObject::Parse(fmt::format(R"({{"{}": true}})", field), "scheduler");
+    try {
+      FlowMatchEulerConfig::FromJson(json);
+      ADD_FAILURE() << field << " was accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+      EXPECT_THAT(error.what(), testing::HasSubstr(field));
+    }
+  }
+}
+
+TEST(FlowMatchEuler, RefusesNoSteps) {
+  EXPECT_THROW(FlowMatchEuler({}, 0, 256), Error);
+  EXPECT_THROW(FlowMatchEuler({}, 1, 0), Error);
+}
+
+}  // namespace
+}  // namespace tamias
