@@ -4,7 +4,7 @@
 // W1 or W2), read in place one scalar at a time and broadcast, so gathering them costs nothing.
 //   RowsTimesPanel:            out[r][lane]    = sum_k rows[r][k] * panel[k][lane]
 //   AccumulateTransposedRows:  out[k][lane] (+)= sum_r rows[r][k] * p[r][lane]
-// Accumulators stay in registers: tiles of kTileRows x kVectors. Highway target code; include it
+// Accumulators stay in registers. Highway target code; include it
 // after foreach_target.h.
 #if defined(TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_
@@ -34,18 +34,58 @@ using FloatVector = hn::Vec<FloatTag>;
 // Vectors in a full panel. A panel of one vector serves the rows that are left.
 constexpr int kPanelVectors = 2;
 
-// Rows of a register tile: accumulators, the panel's vectors and one broadcast fill the registers,
-// 13 * 2 + 3 of 32 (AVX-512, Arm: 13 divides 104, see kKeyBlock) or 6 * 2 + 3 of 16.
+// Tiles of accumulators: with the panel's vectors and one broadcast they must fit the registers: 13
+// * 2 + 2 * 2 + 1 of 32 (AVX-512, Arm) or 6 * 2 + 2 + 1 of 16. kDepthStep columns of the panel are
+// held at a time, so that a row's pointer is loaded once for all of them.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
 constexpr int kTileRows = 6;
+constexpr int kDepthStep = 1;
 #else
 constexpr int kTileRows = 13;
+constexpr int kDepthStep = 2;
 #endif
+
+// The same pointer, of which the compiler no longer knows where it came from: it then loads row
+// pointers where they are used and addresses by displacement, instead of hoisting more pointers out
+// of a loop than there are general registers (GCC spills them through the vector ports).
+template <typename T>
+HWY_INLINE T* Opaque(T* pointer) {
+  asm("" : "+r"(pointer));
+  return pointer;
+}
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The largest number of lanes of a panel on this machine, for sizing scratch.
 inline int64_t PanelLanes() { return kPanelVectors * static_cast<int64_t>(hn::Lanes(FloatTag())); }
+
+// sum[r][v] += rows[r][k] * panel[k][v] for kStep consecutive k.
+template <int kStep, int kRows, int kVectors>
+HWY_INLINE void AddColumns(const float* const* rows, int64_t k, const float* HWY_RESTRICT panel,
+                           FloatVector (&sum)[kRows][kVectors]) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  FloatVector column[kStep][kVectors];
+  TAMIAS_UNROLL
+  for (int step = 0; step < kStep; ++step) {
+    TAMIAS_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      column[step][v] = hn::Load(d, panel + (step * kVectors + v) * lanes);
+    }
+  }
+  TAMIAS_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const float* row = rows[r] + k;
+    TAMIAS_UNROLL
+    for (int step = 0; step < kStep; ++step) {
+      const FloatVector scalar = hn::Set(d, row[step]);
+      TAMIAS_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][v] = hn::MulAdd(scalar, column[step][v], sum[r][v]);
+      }
+    }
+  }
+}
 
 // out[r][lane] for kRows rows. With kMaximum, maximum[lane] becomes the maximum of itself and all
 // out[.][lane]; a NaN (of overflow in the products) is passed over on x86.
@@ -60,18 +100,12 @@ HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
   }
-  for (int64_t k = 0; k < depth; ++k) {
-    FloatVector column[kVectors];
-    TAMIAS_UNROLL
-    for (int v = 0; v < kVectors; ++v) column[v] = hn::Load(d, panel + v * lanes);
-    panel += kVectors * lanes;
-    TAMIAS_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const FloatVector scalar = hn::Set(d, rows[r][k]);
-      TAMIAS_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(scalar, column[v], sum[r][v]);
-    }
+  int64_t k = 0;
+  for (; k + kDepthStep <= depth; k += kDepthStep) {
+    AddColumns<kDepthStep>(Opaque(rows), k, panel, sum);
+    panel += kDepthStep * kVectors * lanes;
   }
+  if (k < depth) AddColumns<1>(rows, k, panel, sum);
   TAMIAS_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     FloatVector most = hn::Zero(d);
@@ -105,7 +139,7 @@ HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_
     }
   }
   for (int64_t r = 0; r < num_rows; ++r) {
-    const float* HWY_RESTRICT row = rows[r] + column;
+    const float* row = Opaque(rows[r] + column);
     FloatVector weight[kVectors];
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) weight[v] = hn::Load(d, p + v * lanes);
