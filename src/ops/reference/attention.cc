@@ -47,7 +47,7 @@ void WeightValues(const AttentionInputs& inputs, int64_t b, int64_t h,
 
 void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
                     TensorView log_sum_exp) {
-  DenseAttentionColumnSums(context, inputs, {}, 1, output, log_sum_exp, {});
+  reference::DenseAttentionColumnSums(context, inputs, {}, 1, output, log_sum_exp, {});
 }
 
 void DenseAttentionColumnSums(Context&, const AttentionInputs& inputs,
