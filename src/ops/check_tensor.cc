@@ -57,7 +57,7 @@ void CheckUnitStride(std::string_view operation, std::string_view argument,
 
 void CheckContiguous(std::string_view operation, std::string_view argument,
                      const ConstTensorView& view) {
-  if (!view.IsContiguous()) {
+  if (view.NumElements() > 0 && !view.IsContiguous()) {
     Fail(ErrorCode::kInvalidArgument,
          "{}: {}: expected a contiguous tensor, found strides {} for shape {}", operation, argument,
          view.strides().ToString(), view.shape().ToString());

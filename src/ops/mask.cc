@@ -1,0 +1,67 @@
+// Entry of the mask operations: checks, then the device's implementation.
+#include "ops/mask.h"
+
+#include "ops/check_tensor.h"
+
+namespace tamias {
+namespace {
+
+void CheckMask(std::string_view operation, const ConstTensorView& mask, int64_t n) {
+  if (n < 0) {
+    Fail(ErrorCode::kInvalidArgument, "{}: n: expected at least 0, found {}", operation, n);
+  }
+  CheckTensor(operation, "mask", mask, DType::kU8, {-1, MaskBytes(n)});
+  CheckContiguous(operation, "mask", mask);
+}
+
+}  // namespace
+
+void RandomMask(Context& context, double probability, uint64_t seed, TensorView mask, int64_t n) {
+  CheckMask("random mask", mask, n);
+  if (!(probability >= 0 && probability <= 1)) {
+    Fail(ErrorCode::kInvalidArgument, "random mask: probability: expected 0 to 1, found {}",
+         probability);
+  }
+  cpu::RandomMask(context, probability, seed, mask, n);
+}
+
+void MaskToIndices(Context& context, ConstTensorView mask, int64_t n, TensorView indices,
+                   TensorView counts) {
+  CheckMask("mask to indices", mask, n);
+  CheckTensor("mask to indices", "indices", indices, DType::kI32, {mask.dim(0), -1});
+  CheckTensor("mask to indices", "counts", counts, DType::kI32, {mask.dim(0)});
+  CheckUnitStride("mask to indices", "indices", indices);
+  CheckUnitStride("mask to indices", "counts", counts);
+  cpu::MaskToIndices(context, mask, n, indices, counts);
+}
+
+void CountMask(Context& context, ConstTensorView mask, TensorView counts) {
+  CheckTensor("count mask", "mask", mask, DType::kU8, {-1, -1});
+  CheckContiguous("count mask", "mask", mask);
+  CheckTensor("count mask", "counts", counts, DType::kI32, {mask.dim(0)});
+  CheckUnitStride("count mask", "counts", counts);
+  cpu::CountMask(context, mask, counts);
+}
+
+void SetMaskRange(TensorView mask, int64_t row, int64_t begin, int64_t end) {
+  CheckTensor("set mask range", "mask", mask, DType::kU8, {-1, -1});
+  CheckContiguous("set mask range", "mask", mask);
+  if (row < 0 || row >= mask.dim(0) || begin < 0 || begin > end || end > mask.dim(1) * 8) {
+    Fail(ErrorCode::kInvalidArgument,
+         "set mask range: range: expected columns within a mask of shape {}, found row {}, [{}, "
+         "{})",
+         mask.shape().ToString(), row, begin, end);
+  }
+  uint8_t* bytes = mask.data<uint8_t>() + row * mask.dim(1);
+  for (int64_t j = begin; j < end;) {
+    if (j % 8 == 0 && j + 8 <= end) {
+      bytes[j / 8] = 0xFF;
+      j += 8;
+    } else {
+      bytes[j / 8] = static_cast<uint8_t>(bytes[j / 8] | (1u << (j % 8)));
+      ++j;
+    }
+  }
+}
+
+}  // namespace tamias
