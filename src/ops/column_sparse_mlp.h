@@ -34,7 +34,7 @@ struct MlpWeights {
 // a_new, for j < counts[b, g]. input [B, N, d] f32, any strides with last stride 1;
 // cached_activations [B, G, F, group_size] and delta [B, G, capacity, group_size] f32 contiguous:
 // tokens lie along the fastest axis, which the SIMD lanes hold. Lanes past the last token of a
-// short group are 0 in delta and never read by ColumnSparseMlpDown.
+// short group hold no meaning, in either.
 void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights& weights,
                        const NeuronSelection& selection, TensorView cached_activations,
                        TensorView delta);
