@@ -220,27 +220,24 @@ void FluxSingleBlock::Forward(Context& context, const FluxBlockInputs& inputs, i
   Workspace::Scope scope(workspace);
   const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3);
   const TensorView modulated = workspace.Allocate(hidden.shape());
-  const TensorView branch = workspace.Allocate(hidden.shape());
+  const TensorView attended = workspace.Allocate(hidden.shape());
 
   Modulate(context, hidden, vectors, kShift, kScale, modulated);
-  // The MLP goes first: its wide activations are gone before query, key and value need memory.
+  ProjectAndAttend(context, inputs, layer, invocation, modulated, attended);
+  const TensorView branch = workspace.Allocate(hidden.shape());  // where query was
   invocation.Mlp(context, layer, mlp_, modulated, branch);
-  ProjectAndAttend(context, inputs, layer, invocation, modulated);
-  attention_out_(context, modulated, branch, {.accumulate = true});
+  attention_out_(context, attended, branch, {.accumulate = true});
   GatedResidual(context, hidden, vectors.Select(1, kGate), branch);
 }
 
 void FluxSingleBlock::ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
-                                       SparseInvocation& invocation, TensorView modulated) const {
-  Workspace& workspace = context.workspace();
-  Workspace::Scope scope(workspace);
-  const Heads heads = AllocateHeads(workspace, modulated.dim(0), modulated.dim(1), shape_);
-  {
-    Workspace::Scope projection_scope(workspace);
-    const TensorView scratch = workspace.Allocate(modulated.shape());
-    ProjectHeads(context, qkv_, inputs, modulated, 0, scratch, heads);
-  }
-  Attend(context, heads, layer, invocation, modulated);
+                                       SparseInvocation& invocation, TensorView modulated,
+                                       TensorView attended) const {
+  Workspace::Scope scope(context.workspace());
+  const Heads heads =
+      AllocateHeads(context.workspace(), modulated.dim(0), modulated.dim(1), shape_);
+  ProjectHeads(context, qkv_, inputs, modulated, 0, attended, heads);
+  Attend(context, heads, layer, invocation, attended);
 }
 
 }  // namespace tamias

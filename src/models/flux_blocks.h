@@ -57,7 +57,7 @@ class FluxDoubleBlock {
     LinearLayer out;       // [d, d]
     LinearLayer fc1, fc2;  // [F, d], [d, F]
   };
-  // Each of the four stages reads the one before through the joint buffers of Forward.
+  // Joint attention over modulated [B, S, d] into attended [B, S, d].
   void ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
                         SparseInvocation& invocation, TensorView modulated,
                         TensorView attended) const;
@@ -83,9 +83,9 @@ class FluxSingleBlock {
   void PrepareForSparsity(const Context& context);
 
  private:
-  // modulated [B, S, d] is the input and, once it is projected, holds the output.
   void ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
-                        SparseInvocation& invocation, TensorView modulated) const;
+                        SparseInvocation& invocation, TensorView modulated,
+                        TensorView attended) const;
 
   FluxBlockShape shape_;
   LinearLayer modulation_;  // [3 d, d]

@@ -85,6 +85,33 @@ size_t FluxTransformer::SparsityWeightBytes() const {
          sizeof(float);
 }
 
+SparseGeometry FluxTransformer::Geometry(int64_t batch, int64_t text_tokens,
+                                         const TokenGrid& grid) const {
+  SparseGeometry geometry;
+  geometry.batch = batch;
+  geometry.text_tokens = text_tokens;
+  geometry.grid = grid;
+  geometry.num_layers = config_.total_layers();
+  geometry.num_heads = config_.num_attention_heads;
+  geometry.head_dim = config_.attention_head_dim;
+  geometry.model_dim = config_.model_dim();
+  geometry.mlp_dim = config_.mlp_dim();
+  geometry.prediction_channels = config_.out_channels;
+  // Double-stream blocks hand over the MLP of the image, single-stream ones that of all tokens.
+  geometry.mlp_tokens.assign(static_cast<size_t>(config_.num_layers), grid.size());
+  geometry.mlp_tokens.resize(static_cast<size_t>(config_.total_layers()),
+                             text_tokens + grid.size());
+  return geometry;
+}
+
+size_t FluxTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens) const {
+  const int64_t d = config_.model_dim();
+  // The residual stream, a block's modulated input and attention output, and query, key and value.
+  const int64_t streams = 6 * batch * (text_tokens + image_tokens) * d;
+  const int64_t vectors = batch * d * (config_.num_layers > 0 ? 1 + 2 * 6 : 1 + 3);
+  return static_cast<size_t>(streams + vectors) * sizeof(float);
+}
+
 void FluxTransformer::CheckInputs(const FluxTransformerInputs& inputs,
                                   ConstTensorView prediction) const {
   const ConstTensorView& image = inputs.hidden_states;

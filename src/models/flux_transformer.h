@@ -14,6 +14,7 @@
 #include "models/flux_blocks.h"
 #include "models/linear_layer.h"
 #include "models/timestep_embedding.h"
+#include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 
 namespace tamias {
@@ -64,6 +65,9 @@ class FluxTransformer {
   // double-stream blocks first, then single-stream ones.
   void Forward(Context& context, const FluxTransformerInputs& inputs, SparseInvocation& invocation,
                TensorView prediction) const;
+
+  // What this model looks like to the sparsity layer; num_invocations is left to the caller.
+  SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const;
 
   // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.
   size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens) const;

@@ -14,12 +14,14 @@ namespace {
 constexpr double kTolerance = 2e-5;
 
 // One recorded case: what diffusers was given and what it computed.
-struct Case {
-  Case(const Fixture& fixture, int index) : fixture(fixture), prefix(std::to_string(index) + ".") {}
-  bool exists() const { return fixture.cases.Has(prefix + "output"); }
-  ConstTensorView Get(const std::string& name) const { return fixture.cases.Get(prefix + name); }
+class Case {
+ public:
+  Case(const Fixture& fixture, int index)
+      : fixture_(fixture), prefix_(std::to_string(index) + ".") {}
+  bool exists() const { return fixture_.cases.Has(prefix_ + "output"); }
+  ConstTensorView Get(const std::string& name) const { return fixture_.cases.Get(prefix_ + name); }
   float Scalar(const std::string& name) const {
-    return fixture.cases.Has(prefix + name) ? Get(name).data<float>()[0] : 0.0f;
+    return fixture_.cases.Has(prefix_ + name) ? Get(name).data<float>()[0] : 0.0f;
   }
   FluxTransformerInputs Inputs() const {
     return {.hidden_states = Get("hidden_states"),
@@ -31,8 +33,9 @@ struct Case {
             .rotary_sin = Get("rotary_sin")};
   }
 
-  const Fixture& fixture;
-  std::string prefix;
+ private:
+  const Fixture& fixture_;
+  std::string prefix_;
 };
 
 class FluxTransformerParity : public testing::TestWithParam<const char*> {};
@@ -81,6 +84,89 @@ TEST(FluxTransformer, GuidanceIsAnInputOfTheDevVariant) {
   Tensor prediction(recorded.Get("output").shape(), DType::kF32);
   model.Forward(context, inputs, session->invocation(0), prediction);
   EXPECT_GT(RelativeL2(prediction, recorded.Get("output")), 1e-2);
+}
+
+// The schnell fixture's second case: batch 3, 11 text tokens, a grid of 4 x 17.
+constexpr TokenGrid kGrid = {.time = 1, .height = 4, .width = 17};
+
+TEST(FluxTransformer, SparseStepsThatSelectEverythingEqualDense) {
+  const Fixture fixture("flux-schnell-tiny");
+  FluxTransformer model(FluxTransformerConfig::FromJson(fixture.config), fixture.weights);
+  Context context;
+  model.PrepareForSparsity(context);
+  const Case recorded(fixture, 1);
+  SparsityConfig config;
+  config.attn.top_keys = config.mlp.top_keys = 1;
+  config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
+  config.mlp.counts_multiple_of = 1;
+  SparseSession session(config, model.Geometry(3, 11, kGrid));
+  // Another input on the full steps, so that whatever a sparse step keeps would show.
+  FluxTransformerInputs inputs = recorded.Inputs();
+  inputs.timestep = 0.9f;
+  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
+  for (int step = 0; step < 3; ++step) {
+    const StepKind kind = session.BeginStep(step);
+    if (step == 2) {
+      EXPECT_EQ(kind, StepKind::kSparse);
+      inputs.timestep = recorded.Inputs().timestep;
+    }
+    model.Forward(context, inputs, session.invocation(0), prediction);
+    session.EndStep();
+  }
+  EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
+}
+
+TEST(FluxTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
+  const Fixture fixture("flux-schnell-tiny");
+  const FluxTransformer model(FluxTransformerConfig::FromJson(fixture.config), fixture.weights);
+  Context context;
+  const Case recorded(fixture, 1);
+  SparsityConfig config = SparsityConfig::Dense();
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {};
+  config.step_caching.threshold = 0.5;
+  SparseSession session(config, model.Geometry(3, 11, kGrid));
+  FluxTransformerInputs inputs = recorded.Inputs();
+  Tensor first(recorded.Get("output").shape(), DType::kF32);
+  Tensor second(recorded.Get("output").shape(), DType::kF32);
+  session.BeginStep(0);
+  model.Forward(context, inputs, session.invocation(0), first);
+  session.BeginStep(1);
+  inputs.timestep += 1e-4f;
+  model.Forward(context, inputs, session.invocation(0), second);
+  session.EndStep();
+  EXPECT_EQ(RelativeL2(second, first), 0);
+}
+
+TEST(FluxTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
+  const Fixture fixture("flux-dev-tiny");
+  const FluxTransformer model(FluxTransformerConfig::FromJson(fixture.config), fixture.weights);
+  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
+  constexpr int64_t kBatch = 2;
+  constexpr int64_t kText = 5;
+  constexpr int64_t kImage = 2000;
+  const FluxTransformerConfig& config = model.config();
+  const Tensor image = Tensor::Zeros({kBatch, kImage, config.in_channels});
+  const Tensor text = Tensor::Zeros({kBatch, kText, config.joint_attention_dim});
+  const Tensor pooled = Tensor::Zeros({kBatch, config.pooled_projection_dim});
+  const Tensor rotary = Tensor::Zeros({kText + kImage, config.attention_head_dim});
+  Tensor prediction({kBatch, kImage, config.out_channels}, DType::kF32);
+  Context context(2);
+  model.Forward(context,
+                {.hidden_states = image,
+                 .encoder_hidden_states = text,
+                 .pooled_projections = pooled,
+                 .timestep = 0.5f,
+                 .guidance = 3.5f,
+                 .rotary_cos = rotary,
+                 .rotary_sin = rotary},
+                session->invocation(0), prediction);
+  const auto peak = static_cast<double>(context.workspace().peak_bytes());
+  const auto operations = static_cast<double>(AttentionWorkspaceBytes(
+      2, config.attention_head_dim, kBatch * config.num_attention_heads * 11));
+  const auto plan = static_cast<double>(model.PlanBytes(kBatch, kText, kImage)) + operations;
+  EXPECT_LE(peak, plan * 1.001);
+  EXPECT_GE(peak, plan * 0.98);
 }
 
 TEST(FluxTransformer, RefusesInputsThatDoNotFit) {
