@@ -13,9 +13,9 @@
 namespace tamias {
 
 struct AttentionInputs {
-  ConstTensorView query;       // [B, H, Nq, D] f32, any strides with last stride 1
-  ConstTensorView key, value;  // [B, H, Nk, D] f32, any strides with last stride 1
-  float scale = 0;             // scores are scale * q.k; usually 1 / sqrt(D)
+  ConstTensorView query = {};            // [B, H, Nq, D] f32, any strides with last stride 1
+  ConstTensorView key = {}, value = {};  // [B, H, Nk, D] f32, any strides with last stride 1
+  float scale = 0;                       // scores are scale * q.k; usually 1 / sqrt(D)
 };
 
 // output [B, H, Nq, D] f32, any strides with last stride 1, not overlapping the inputs.

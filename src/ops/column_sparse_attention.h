@@ -14,9 +14,9 @@ namespace tamias {
 
 // The key columns that each group of query rows sees.
 struct ColumnSelection {
-  ConstTensorView indices;   // [B, H, G, capacity] i32 contiguous, ascending within a group
-  ConstTensorView counts;    // [B, H, G] i32 contiguous, in [0, capacity]
-  int64_t group_size = 192;  // the last group of a head may be shorter
+  ConstTensorView indices = {};  // [B, H, G, capacity] i32 contiguous, ascending within a group
+  ConstTensorView counts = {};   // [B, H, G] i32 contiguous, in [0, capacity]
+  int64_t group_size = 192;      // the last group of a head may be shorter
 };
 
 // How A_S is combined with what is cached. Three forms:
@@ -26,8 +26,8 @@ struct ColumnSelection {
 //                             l = logaddexp(lse_S, base_lse): the merge of two partitions of the
 //                             keys; scale must be 1. Rows empty in both are 0.
 struct SparseAttentionEpilogue {
-  ConstTensorView base;              // [B, H, Nq, D] f32, last stride 1; may be the output itself
-  ConstTensorView base_log_sum_exp;  // [B, H, Nq] f32 contiguous; -inf: the base has no weight
+  ConstTensorView base = {};  // [B, H, Nq, D] f32, last stride 1; may be the output itself
+  ConstTensorView base_log_sum_exp = {};  // [B, H, Nq] f32 contiguous; -inf: the base has no weight
   float scale = 1;
 };
 

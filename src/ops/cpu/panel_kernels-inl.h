@@ -4,7 +4,7 @@
 // W1 or W2), read in place one scalar at a time and broadcast, so gathering them costs nothing.
 //   RowsTimesPanel:            out[r][lane]    = sum_k rows[r][k] * panel[k][lane]
 //   AccumulateTransposedRows:  out[k][lane] (+)= sum_r rows[r][k] * p[r][lane]
-// Accumulators stay in registers: tiles of kTileRows x kVectors. Highway target code; include it
+// Accumulators stay in registers. Highway target code; include it
 // after foreach_target.h.
 #if defined(TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_
@@ -34,18 +34,58 @@ using FloatVector = hn::Vec<FloatTag>;
 // Vectors in a full panel. A panel of one vector serves the rows that are left.
 constexpr int kPanelVectors = 2;
 
-// Rows of a register tile: accumulators, the panel's vectors and one broadcast fill the registers,
-// 13 * 2 + 3 of 32 (AVX-512, Arm: 13 divides 104, see kKeyBlock) or 6 * 2 + 3 of 16.
+// Tiles of accumulators: with the panel's vectors and one broadcast they must fit the registers: 13
+// * 2 + 2 * 2 + 1 of 32 (AVX-512, Arm) or 6 * 2 + 2 + 1 of 16. kDepthStep columns of the panel are
+// held at a time, so that a row's pointer is loaded once for all of them.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
 constexpr int kTileRows = 6;
+constexpr int kDepthStep = 1;
 #else
 constexpr int kTileRows = 13;
+constexpr int kDepthStep = 2;
 #endif
+
+// The same pointer, of which the compiler no longer knows where it came from: it then loads row
+// pointers where they are used and addresses by displacement, instead of hoisting more pointers out
+// of a loop than there are general registers (GCC spills them through the vector ports).
+template <typename T>
+HWY_INLINE T* Opaque(T* pointer) {
+  asm("" : "+r"(pointer));
+  return pointer;
+}
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The largest number of lanes of a panel on this machine, for sizing scratch.
 inline int64_t PanelLanes() { return kPanelVectors * static_cast<int64_t>(hn::Lanes(FloatTag())); }
+
+// sum[r][v] += rows[r][k] * panel[k][v] for kStep consecutive k.
+template <int kStep, int kRows, int kVectors>
+HWY_INLINE void AddColumns(const float* const* rows, int64_t k, const float* HWY_RESTRICT panel,
+                           FloatVector (&sum)[kRows][kVectors]) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  FloatVector column[kStep][kVectors];
+  TAMIAS_UNROLL
+  for (int step = 0; step < kStep; ++step) {
+    TAMIAS_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      column[step][v] = hn::Load(d, panel + (step * kVectors + v) * lanes);
+    }
+  }
+  TAMIAS_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const float* row = rows[r] + k;
+    TAMIAS_UNROLL
+    for (int step = 0; step < kStep; ++step) {
+      const FloatVector scalar = hn::Set(d, row[step]);
+      TAMIAS_UNROLL
+      for (int v = 0; v < kVectors; ++v) {
+        sum[r][v] = hn::MulAdd(scalar, column[step][v], sum[r][v]);
+      }
+    }
+  }
+}
 
 // out[r][lane] for kRows rows. With kMaximum, maximum[lane] becomes the maximum of itself and all
 // out[.][lane]; a NaN (of overflow in the products) is passed over on x86.
@@ -60,18 +100,12 @@ HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
   }
-  for (int64_t k = 0; k < depth; ++k) {
-    FloatVector column[kVectors];
-    TAMIAS_UNROLL
-    for (int v = 0; v < kVectors; ++v) column[v] = hn::Load(d, panel + v * lanes);
-    panel += kVectors * lanes;
-    TAMIAS_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      const FloatVector scalar = hn::Set(d, rows[r][k]);
-      TAMIAS_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(scalar, column[v], sum[r][v]);
-    }
+  int64_t k = 0;
+  for (; k + kDepthStep <= depth; k += kDepthStep) {
+    AddColumns<kDepthStep>(Opaque(rows), k, panel, sum);
+    panel += kDepthStep * kVectors * lanes;
   }
+  if (k < depth) AddColumns<1>(rows, k, panel, sum);
   TAMIAS_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     FloatVector most = hn::Zero(d);
@@ -105,7 +139,7 @@ HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_
     }
   }
   for (int64_t r = 0; r < num_rows; ++r) {
-    const float* HWY_RESTRICT row = rows[r] + column;
+    const float* row = Opaque(rows[r] + column);
     FloatVector weight[kVectors];
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) weight[v] = hn::Load(d, p + v * lanes);
@@ -148,15 +182,22 @@ HWY_NOINLINE void TransposedRowsTileOf(int64_t columns, const float* const* rows
   TransposedRowsTile<kColumns, kVectors, kAccumulate>(rows, num_rows, column, p, out);
 }
 
+// Called between tiles, e.g. to prefetch; does nothing.
+struct NothingBetweenTiles {
+  void operator()() const {}
+};
+
 // out[r][lane] = sum over k < depth of rows[r][k] * panel[k][lane], r < num_rows.
 // panel and out are vector-aligned, out [num_rows][lanes]. kMaximum: see RowsTile; else pass null.
-template <int kVectors, bool kMaximum>
+template <int kVectors, bool kMaximum, class BetweenTiles = NothingBetweenTiles>
 HWY_INLINE void RowsTimesPanel(const float* const* rows, int64_t num_rows, const float* panel,
-                               int64_t depth, float* out, float* maximum) {
+                               int64_t depth, float* out, float* maximum,
+                               BetweenTiles&& between_tiles = BetweenTiles()) {
   const int64_t lanes = kVectors * static_cast<int64_t>(hn::Lanes(FloatTag()));
   const int64_t tiles = CeilDivide(num_rows, kTileRows);  // of nearly equal size
   for (int64_t tile = 0, r = 0; tile < tiles; ++tile) {
     const int64_t end = num_rows * (tile + 1) / tiles;
+    between_tiles();
     RowsTileOf<kTileRows, kVectors, kMaximum>(end - r, rows + r, panel, depth, out + r * lanes,
                                               maximum);
     r = end;
@@ -165,16 +206,142 @@ HWY_INLINE void RowsTimesPanel(const float* const* rows, int64_t num_rows, const
 
 // out[k][lane] = (kAccumulate ? out[k][lane] : 0) + sum over r < num_rows of rows[r][k] *
 // p[r][lane], k < columns. p and out are vector-aligned, p [num_rows][lanes], out [columns][lanes].
-template <int kVectors, bool kAccumulate>
+template <int kVectors, bool kAccumulate, class BetweenTiles = NothingBetweenTiles>
 HWY_INLINE void AccumulateTransposedRows(const float* const* rows, int64_t num_rows,
-                                         int64_t columns, const float* p, float* out) {
+                                         int64_t columns, const float* p, float* out,
+                                         BetweenTiles&& between_tiles = BetweenTiles()) {
   const int64_t lanes = kVectors * static_cast<int64_t>(hn::Lanes(FloatTag()));
   const int64_t tiles = CeilDivide(columns, kTileRows);
   for (int64_t tile = 0, k = 0; tile < tiles; ++tile) {
     const int64_t end = columns * (tile + 1) / tiles;
+    between_tiles();
     TransposedRowsTileOf<kTileRows, kVectors, kAccumulate>(end - k, rows, num_rows, k, p,
                                                            out + k * lanes);
     k = end;
+  }
+}
+
+// Transposes the 4 x 4 blocks that the four vectors form in each 128-bit part.
+HWY_INLINE void TransposeBlocks(FloatVector& a, FloatVector& b, FloatVector& c, FloatVector& e) {
+#if HWY_TARGET != HWY_SCALAR
+  const FloatTag d;
+  const FloatVector ac_low = hn::InterleaveLower(d, a, c);
+  const FloatVector be_low = hn::InterleaveLower(d, b, e);
+  const FloatVector ac_high = hn::InterleaveUpper(d, a, c);
+  const FloatVector be_high = hn::InterleaveUpper(d, b, e);
+  a = hn::InterleaveLower(d, ac_low, be_low);
+  b = hn::InterleaveUpper(d, ac_low, be_low);
+  c = hn::InterleaveLower(d, ac_high, be_high);
+  e = hn::InterleaveUpper(d, ac_high, be_high);
+#else
+  (void)a, (void)b, (void)c, (void)e;
+#endif
+}
+
+// A vector whose 128-bit part i is rows[4 * i][column .. column + 3].
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const float* const* rows, int64_t column) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return hn::LoadU(d, rows[0] + column);
+#if HWY_TARGET != HWY_SCALAR
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, LoadBlocks(half, rows + hn::MaxLanes(d) / 2, column),
+                       LoadBlocks(half, rows, column));
+#endif
+  }
+}
+
+// panel[k][lane] = scale * rows[lane][k], k < depth, for kVectors * Lanes rows.
+template <int kVectors>
+HWY_INLINE void LoadPanel(const float* const* rows, int64_t depth, float scale, float* panel) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const FloatVector factor = hn::Set(d, scale);
+  int64_t k = 0;
+  for (; hn::MaxLanes(FloatTag()) >= 4 && k + 4 <= depth; k += 4) {
+    for (int v = 0; v < kVectors; ++v) {
+      const float* const* part = rows + v * lanes;
+      FloatVector a = LoadBlocks(d, part, k);
+      FloatVector b = LoadBlocks(d, part + 1, k);
+      FloatVector c = LoadBlocks(d, part + 2, k);
+      FloatVector e = LoadBlocks(d, part + 3, k);
+      TransposeBlocks(a, b, c, e);
+      float* to = panel + (k * kVectors + v) * lanes;
+      hn::Store(hn::Mul(factor, a), d, to);
+      hn::Store(hn::Mul(factor, b), d, to + kVectors * lanes);
+      hn::Store(hn::Mul(factor, c), d, to + 2 * kVectors * lanes);
+      hn::Store(hn::Mul(factor, e), d, to + 3 * kVectors * lanes);
+    }
+  }
+  for (; k < depth; ++k) {
+    for (int64_t i = 0; i < kVectors * lanes; ++i) {
+      panel[k * kVectors * lanes + i] = scale * rows[i][k];
+    }
+  }
+}
+
+// A vector whose 128-bit part i repeats from[4 * i].
+template <class D>
+HWY_INLINE hn::Vec<D> LoadQuads(D d, const float* from) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    return hn::Set(d, from[0]);
+#if HWY_TARGET != HWY_SCALAR
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, LoadQuads(half, from + hn::MaxLanes(d) / 2), LoadQuads(half, from));
+#endif
+  }
+}
+
+// Writes 128-bit part i of the vector to rows[4 * i][column .. column + 3].
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void StoreBlocks(D d, V vector, float* const* rows, int64_t column) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    hn::StoreU(vector, d, rows[0] + column);
+#if HWY_TARGET != HWY_SCALAR
+  } else {
+    const hn::Half<D> half;
+    StoreBlocks(half, hn::LowerHalf(half, vector), rows, column);
+    StoreBlocks(half, hn::UpperHalf(half, vector), rows + hn::MaxLanes(d) / 2, column);
+#endif
+  }
+}
+
+// rows[lane][k] = panel[k][lane] * weight[lane] + base[lane][k] * base_weight[lane], k < depth; the
+// second term only with kBase. weight is vector-aligned. A row of base may be the row written to.
+template <int kVectors, bool kBase>
+HWY_INLINE void StorePanel(const float* panel, int64_t depth, const float* weight,
+                           const float* const* base, const float* base_weight, float* const* rows) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t k = 0;
+  for (; hn::MaxLanes(FloatTag()) >= 4 && k + 4 <= depth; k += 4) {
+    for (int v = 0; v < kVectors; ++v) {
+      const FloatVector factor = hn::Load(d, weight + v * lanes);
+      const float* from = panel + (k * kVectors + v) * lanes;
+      FloatVector part[4];
+      TAMIAS_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        part[i] = hn::Mul(factor, hn::Load(d, from + i * kVectors * lanes));
+      }
+      TransposeBlocks(part[0], part[1], part[2], part[3]);
+      TAMIAS_UNROLL
+      for (int i = 0; i < 4; ++i) {  // part i holds the rows 4 * block + i
+        const int64_t row = v * lanes + i;
+        if (kBase) {
+          const FloatVector old = LoadBlocks(d, base + row, k);
+          part[i] = hn::MulAdd(old, LoadQuads(d, base_weight + row), part[i]);
+        }
+        StoreBlocks(d, part[i], rows + row, k);
+      }
+    }
+  }
+  for (; k < depth; ++k) {
+    for (int64_t i = 0; i < kVectors * lanes; ++i) {
+      const float ours = panel[k * kVectors * lanes + i] * weight[i];
+      rows[i][k] = kBase ? ours + base[i][k] * base_weight[i] : ours;
+    }
   }
 }
 

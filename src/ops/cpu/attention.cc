@@ -1,0 +1,93 @@
+// Dense attention on a CPU: cuts the query rows into groups and hands them to the threads; the work
+// is in attention_group.cc, here with the identity selection.
+#include "ops/attention.h"
+
+#include <algorithm>
+
+#include "base/parallel.h"
+#include "ops/cpu/attention_group.h"
+
+namespace tamias {
+
+size_t AttentionWorkspaceBytes(int threads, int64_t head_dim, int64_t items) {
+  const auto scratch = static_cast<size_t>(cpu::AttentionScratchFloats(head_dim)) * sizeof(float);
+  const size_t order = (static_cast<size_t>(items) * sizeof(int64_t) + 63) / 64 * 64;
+  return static_cast<size_t>(threads) * scratch + order;
+}
+
+namespace cpu {
+namespace {
+
+// Rows of a work item when the caller does not set groups: as many as share key and value rows
+// well, but fewer when some thread would be left without work.
+int64_t RowsPerItem(const AttentionInputs& inputs, int threads) {
+  const int64_t heads = inputs.query.dim(0) * inputs.query.dim(1);
+  const int64_t rows = inputs.query.dim(2);
+  int64_t per_item = kAttentionChunkRows;
+  while (per_item > 32 && heads * ((rows + per_item - 1) / per_item) < 2 * threads) {
+    per_item = per_item / 2 / 32 * 32;  // 192, 96, 32: whole panels of two AVX-512 vectors
+  }
+  return per_item;
+}
+
+struct ColumnSums {
+  ConstTensorView previous_log_sum_exp;
+  TensorView sums;  // empty: not wanted
+};
+
+void RunDense(Context& context, const AttentionInputs& inputs, int64_t rows_per_item,
+              TensorView output, TensorView log_sum_exp, const ColumnSums& columns) {
+  const int64_t heads = inputs.query.dim(1);
+  const int64_t rows = inputs.query.dim(2);
+  const int64_t keys = inputs.key.dim(2);
+  const int64_t head_dim = inputs.query.dim(3);
+  const int64_t groups = (rows + rows_per_item - 1) / rows_per_item;
+  const int64_t items = inputs.query.dim(0) * heads * groups;
+  const int64_t scratch_floats = AttentionScratchFloats(head_dim);
+  Workspace::Scope scope(context.workspace());
+  float* scratch = context.workspace().Allocate({context.threads(), scratch_floats}).data<float>();
+  ParallelForDynamic(context, items, [&](int64_t item, int thread) {
+    const int64_t b = item / groups / heads;
+    const int64_t h = item / groups % heads;
+    const int64_t row = item % groups * rows_per_item;
+    const int64_t row_of_all = (b * heads + h) * rows + row;
+    const TensorView out = output.Select(0, b).Select(0, h);
+    const ConstTensorView query = inputs.query.Select(0, b).Select(0, h);
+    const ConstTensorView key = inputs.key.Select(0, b).Select(0, h);
+    const ConstTensorView value = inputs.value.Select(0, b).Select(0, h);
+    AttentionGroup group{.query = query.data<float>() + row * query.stride(0),
+                         .query_stride = query.stride(0),
+                         .num_rows = std::min(rows_per_item, rows - row),
+                         .head_dim = head_dim,
+                         .key = key.data<float>(),
+                         .value = value.data<float>(),
+                         .key_stride = key.stride(0),
+                         .value_stride = value.stride(0),
+                         .num_keys = keys,
+                         .scale = inputs.scale,
+                         .output = out.data<float>() + row * out.stride(0),
+                         .output_stride = out.stride(0)};
+    if (!log_sum_exp.empty()) group.log_sum_exp = log_sum_exp.data<float>() + row_of_all;
+    if (!columns.sums.empty()) {
+      group.column_sums = columns.sums.data<float>() + item * keys;
+      group.previous_log_sum_exp = columns.previous_log_sum_exp.data<float>() + row_of_all;
+    }
+    AttendGroup(group, scratch + thread * scratch_floats);
+  });
+}
+
+}  // namespace
+
+void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
+                    TensorView log_sum_exp) {
+  RunDense(context, inputs, RowsPerItem(inputs, context.threads()), output, log_sum_exp, {});
+}
+
+void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
+                              ConstTensorView previous_log_sum_exp, int64_t group_size,
+                              TensorView output, TensorView log_sum_exp, TensorView column_sums) {
+  RunDense(context, inputs, group_size, output, log_sum_exp, {previous_log_sum_exp, column_sums});
+}
+
+}  // namespace cpu
+}  // namespace tamias

@@ -1,0 +1,78 @@
+// Measures the peak rate of fused multiply-adds: twelve independent chains per thread (a latency of
+// four or five cycles on two ports needs at most ten), no memory traffic.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/fma_peak.cc"
+#include <hwy/foreach_target.h>
+// clang-format off
+#include <hwy/highway.h>
+// clang-format on
+
+#include "ops/cpu/fma_peak.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "base/parallel.h"
+#include "ops/cpu/panel_kernels-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tamias {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Runs `rounds` rounds of twelve vector multiply-adds; returns a value that depends on all.
+float RunFma(int64_t rounds) {
+  constexpr int kChains = 12;
+  const FloatTag d;
+  FloatVector sum[kChains];
+  for (int i = 0; i < kChains; ++i) sum[i] = hn::Set(d, static_cast<float>(i));
+  const FloatVector factor = hn::Set(d, 0.999f);
+  const FloatVector term = hn::Set(d, 0.001f);
+  for (int64_t round = 0; round < rounds; ++round) {
+    TAMIAS_UNROLL
+    for (int i = 0; i < kChains; ++i) sum[i] = hn::MulAdd(sum[i], factor, term);
+  }
+  FloatVector total = hn::Zero(d);
+  for (int i = 0; i < kChains; ++i) total = hn::Add(total, sum[i]);
+  return hn::GetLane(hn::SumOfLanes(d, total));
+}
+
+double FlopsPerRound() { return 2.0 * 12.0 * static_cast<double>(hn::Lanes(FloatTag())); }
+
+const char* TargetName() { return hwy::TargetName(HWY_TARGET); }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace tamias
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tamias {
+HWY_EXPORT(RunFma);
+HWY_EXPORT(FlopsPerRound);
+HWY_EXPORT(TargetName);
+
+namespace cpu {
+
+double FmaPeakGflops(int threads) {
+  const Context context(threads);
+  const auto run = HWY_DYNAMIC_DISPATCH(RunFma);
+  const double flops_per_round = HWY_DYNAMIC_DISPATCH(FlopsPerRound)();
+  constexpr int64_t kRounds = 1'500'000;  // 2 to 4 ms
+  std::vector<float> sink(static_cast<size_t>(context.threads()));
+  double best = 0;
+  for (int repetition = 0; repetition < 50; ++repetition) {
+    const auto start = std::chrono::steady_clock::now();
+    ParallelForDynamic(context, context.threads(),
+                       [&](int64_t i, int) { sink[static_cast<size_t>(i)] = run(kRounds); });
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::max(best, flops_per_round * kRounds * context.threads() / seconds.count());
+  }
+  return std::all_of(sink.begin(), sink.end(), [](float x) { return x > 0; }) ? best * 1e-9 : 0;
+}
+
+const char* SimdTargetName() { return HWY_DYNAMIC_DISPATCH(TargetName)(); }
+
+}  // namespace cpu
+}  // namespace tamias
+#endif  // HWY_ONCE

@@ -1,0 +1,243 @@
+#include "ops/column_sparse_attention.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "tests/ops/simd_targets.h"
+
+namespace tamias {
+namespace {
+
+// See attention_test.cc.
+constexpr float kTolerance = 1e-5f;
+
+Tensor RandomTensor(Shape shape, std::mt19937& random, float deviation = 1) {
+  Tensor tensor(shape, DType::kF32);
+  std::normal_distribution<float> normal(0, deviation);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) tensor.data<float>()[i] = normal(random);
+  return tensor;
+}
+
+void ExpectNear(const Tensor& found, const Tensor& expected, float tolerance) {
+  ASSERT_EQ(found.shape(), expected.shape());
+  float largest = 0;
+  for (int64_t i = 0; i < expected.NumElements(); ++i) {
+    const float e = std::abs(expected.data<float>()[i]);
+    if (std::isfinite(e)) largest = std::max(largest, e);
+  }
+  for (int64_t i = 0; i < expected.NumElements(); ++i) {
+    const float f = found.data<float>()[i];
+    const float e = expected.data<float>()[i];
+    if (f == e) continue;  // both -inf
+    ASSERT_LE(std::abs(f - e), tolerance * largest) << "at " << i << ": " << f << " for " << e;
+  }
+}
+
+// A problem with strided inputs ([B, N, H, D] storage) and a random selection: groups keep each
+// column with a probability of their own, some keep none.
+struct Problem {
+  explicit Problem(uint32_t seed) : random(seed) {
+    const int64_t head_dims[] = {8, 24, 64, 128, 20};
+    const int64_t group_sizes[] = {192, 64, 17, 250};
+    batch = Below(2) + 1;
+    heads = Below(3) + 1;
+    queries = Below(300) + 1;
+    keys = Below(400) + 1;
+    head_dim = head_dims[Below(5)];
+    group_size = group_sizes[Below(4)];
+    groups = (queries + group_size - 1) / group_size;
+    query = RandomTensor({batch, queries, heads, head_dim}, random);
+    key = RandomTensor({batch, keys, heads, head_dim}, random);
+    value = RandomTensor({batch, keys, heads, head_dim}, random);
+    base = RandomTensor({batch, heads, queries, head_dim}, random);
+    base_lse = RandomTensor({batch, heads, queries}, random, 4);
+    indices = Tensor::Zeros({batch, heads, groups, keys}, DType::kI32);
+    counts = Tensor::Zeros({batch, heads, groups}, DType::kI32);
+    Select();
+  }
+
+  int64_t Below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(random); }
+
+  void Select() {
+    for (int64_t list = 0; list < counts.NumElements(); ++list) {
+      const int64_t percent = Below(4) * 33;
+      int32_t* to = indices.data<int32_t>() + list * keys;
+      int32_t& count = counts.data<int32_t>()[list];
+      for (int64_t j = 0; j < keys; ++j) {
+        if (Below(100) < percent) to[count++] = static_cast<int32_t>(j);
+      }
+    }
+  }
+
+  AttentionInputs inputs() const {
+    return {.query = query.view().Permute({0, 2, 1, 3}),
+            .key = key.view().Permute({0, 2, 1, 3}),
+            .value = value.view().Permute({0, 2, 1, 3}),
+            .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))};
+  }
+  ColumnSelection selection() const {
+    return {.indices = indices, .counts = counts, .group_size = group_size};
+  }
+
+  std::mt19937 random;
+  int64_t batch, heads, queries, keys, head_dim, group_size, groups;
+  Tensor query, key, value, base, base_lse, indices, counts;
+};
+
+void ExpectMatchesReference(const Problem& p, const SparseAttentionEpilogue& epilogue) {
+  Context context(2);
+  Tensor expected(p.base.shape(), DType::kF32);
+  Tensor expected_lse(p.base_lse.shape(), DType::kF32);
+  reference::ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, expected,
+                                   expected_lse);
+  Tensor found(expected.shape(), DType::kF32);
+  Tensor lse(expected_lse.shape(), DType::kF32);
+  ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, found, lse);
+  ExpectNear(found, expected, kTolerance);
+  ExpectNear(lse, expected_lse, kTolerance);
+}
+
+TEST(ColumnSparseAttention, MatchesReferenceOverRandomShapesAndSelections) {
+  ForEachSimdTarget([] {
+    for (uint32_t seed = 0; seed < 12; ++seed) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed);
+      ExpectMatchesReference(Problem(seed), {});
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  });
+}
+
+TEST(ColumnSparseAttention, AddsToOrSubtractsFromTheBase) {
+  ForEachSimdTarget([] {
+    for (uint32_t seed = 20; seed < 26; ++seed) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed);
+      const Problem p(seed);
+      ExpectMatchesReference(p, {.base = p.base, .scale = seed % 2 == 0 ? 1.0f : -1.0f});
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  });
+}
+
+TEST(ColumnSparseAttention, MergesWithTheBaseByLogSumExp) {
+  ForEachSimdTarget([] {
+    for (uint32_t seed = 40; seed < 48; ++seed) {
+      SCOPED_TRACE(testing::Message() << "seed " << seed);
+      Problem p(seed);
+      // Some rows of the base have no weight: with an empty selection nothing is left but 0.
+      for (int64_t i = 0; i < p.base_lse.NumElements(); i += 5) {
+        p.base_lse.data<float>()[i] = -std::numeric_limits<float>::infinity();
+      }
+      ExpectMatchesReference(p, {.base = p.base, .base_log_sum_exp = p.base_lse});
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  });
+}
+
+TEST(ColumnSparseAttention, MergingThePartsOfAPartitionGivesDenseAttention) {
+  Problem p(60);
+  Tensor complement = Tensor::Zeros(p.indices.shape(), DType::kI32);
+  Tensor complement_counts = Tensor::Zeros(p.counts.shape(), DType::kI32);
+  for (int64_t list = 0; list < p.counts.NumElements(); ++list) {
+    const int32_t* chosen = p.indices.data<int32_t>() + list * p.keys;
+    int32_t next = 0;
+    for (int32_t j = 0; j < p.keys; ++j) {
+      if (next < p.counts.data<int32_t>()[list] && chosen[next] == j) {
+        ++next;
+      } else {
+        int32_t& count = complement_counts.data<int32_t>()[list];
+        complement.data<int32_t>()[list * p.keys + count++] = j;
+      }
+    }
+  }
+  Context context(1);
+  Tensor out(p.base.shape(), DType::kF32);
+  Tensor rest_lse(p.base_lse.shape(), DType::kF32);
+  const ColumnSelection rest{
+      .indices = complement, .counts = complement_counts, .group_size = p.group_size};
+  ColumnSparseAttention(context, p.inputs(), rest, {}, out, rest_lse);
+  ColumnSparseAttention(context, p.inputs(), p.selection(),
+                        {.base = out.view(), .base_log_sum_exp = rest_lse}, out);  // in place
+  Tensor dense(p.base.shape(), DType::kF32);
+  DenseAttention(context, p.inputs(), dense);
+  ExpectNear(out, dense, kTolerance);
+}
+
+TEST(ColumnSparseAttention, EmptySelectionLeavesTheBase) {
+  Problem p(3);
+  std::fill_n(p.counts.data<int32_t>(), p.counts.NumElements(), 0);
+  Tensor out(p.base.shape(), DType::kF32);
+  Tensor lse(p.base_lse.shape(), DType::kF32);
+  Context context(2);
+  ColumnSparseAttention(context, p.inputs(), p.selection(), {}, out, lse);
+  ExpectNear(out, Tensor::Zeros(p.base.shape()), 0);
+  for (int64_t i = 0; i < lse.NumElements(); ++i) {
+    ASSERT_EQ(lse.data<float>()[i], -std::numeric_limits<float>::infinity());
+  }
+  ColumnSparseAttention(context, p.inputs(), p.selection(), {.base = p.base}, out);
+  ExpectNear(out, p.base, 0);
+  ColumnSparseAttention(context, p.inputs(), p.selection(),
+                        {.base = p.base, .base_log_sum_exp = p.base_lse}, out);
+  ExpectNear(out, p.base, 0);
+}
+
+TEST(ColumnSparseAttention, AllColumnsGiveDenseAttention) {
+  Problem p(9);
+  for (int64_t list = 0; list < p.counts.NumElements(); ++list) {
+    p.counts.data<int32_t>()[list] = static_cast<int32_t>(p.keys);
+    for (int32_t j = 0; j < p.keys; ++j) p.indices.data<int32_t>()[list * p.keys + j] = j;
+  }
+  Context context(2);
+  Tensor sparse(p.base.shape(), DType::kF32);
+  Tensor dense(p.base.shape(), DType::kF32);
+  ColumnSparseAttention(context, p.inputs(), p.selection(), {}, sparse);
+  DenseAttention(context, p.inputs(), dense);
+  ExpectNear(sparse, dense, 0);  // the same kernel over the same blocks of keys
+}
+
+TEST(ColumnSparseAttention, IsTheSameAtAnyNumberOfThreads) {
+  const Problem p(12);
+  Tensor one(p.base.shape(), DType::kF32);
+  Tensor four(p.base.shape(), DType::kF32);
+  Context single(1);
+  Context several(4);
+  ColumnSparseAttention(single, p.inputs(), p.selection(), {.base = p.base}, one);
+  ColumnSparseAttention(several, p.inputs(), p.selection(), {.base = p.base}, four);
+  ExpectNear(four, one, 0);
+}
+
+void ExpectRefused(const Problem& p, const SparseAttentionEpilogue& epilogue, const char* message) {
+  Tensor out(p.base.shape(), DType::kF32);
+  Context context(1);
+  try {
+    ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, out);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_THAT(error.what(), testing::HasSubstr(message));
+  }
+}
+
+TEST(ColumnSparseAttention, RefusesSelectionsThatCannotBeRead) {
+  Problem p(2);
+  p.counts.data<int32_t>()[0] = static_cast<int32_t>(p.keys) + 1;
+  ExpectRefused(p, {}, "counts: expected 0 to");
+  p.counts.data<int32_t>()[0] = 1;
+  p.indices.data<int32_t>()[0] = static_cast<int32_t>(p.keys);
+  ExpectRefused(p, {}, "indices: expected ascending numbers");
+  p.indices.data<int32_t>()[0] = -1;
+  ExpectRefused(p, {}, "indices: expected ascending numbers");
+}
+
+TEST(ColumnSparseAttention, RefusesEpiloguesWithoutMeaning) {
+  const Problem p(2);
+  ExpectRefused(p, {.base_log_sum_exp = p.base_lse}, "base: expected a tensor");
+  ExpectRefused(p, {.base = p.base, .base_log_sum_exp = p.base_lse, .scale = -1},
+                "scale: expected 1");
+}
+
+}  // namespace
+}  // namespace tamias
