@@ -18,8 +18,8 @@ struct PngText {
 struct RgbImage {
   int64_t width = 0;
   int64_t height = 0;
-  std::vector<uint8_t> pixels;  // [height, width, 3]
-  std::vector<PngText> text;
+  std::vector<uint8_t> pixels = {};  // [height, width, 3]
+  std::vector<PngText> text = {};
 };
 
 // Writes atomically (a temporary name, then a rename). Throws kInvalidArgument when the size is not

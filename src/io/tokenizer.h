@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,6 +18,8 @@ class ClipTokenizer {
   // Reads tokenizer.json, or vocab.json and merges.txt, of a tokenizer folder.
   // Throws kNotFound or kInvalidFile.
   static ClipTokenizer Load(const std::filesystem::path& folder);
+  // From the text of a tokenizer.json; `source` stands for its path in messages.
+  static ClipTokenizer Parse(std::string_view tokenizer_json, const std::string& source);
   ClipTokenizer(ClipTokenizer&&) noexcept;
   ClipTokenizer& operator=(ClipTokenizer&&) noexcept;
   ~ClipTokenizer();
@@ -42,6 +45,9 @@ class UnigramTokenizer {
  public:
   // Reads tokenizer.json, or spiece.model, of a tokenizer folder. Throws kNotFound or kInvalidFile.
   static UnigramTokenizer Load(const std::filesystem::path& folder);
+  // From the text of a tokenizer.json, or the bytes of a spiece.model.
+  static UnigramTokenizer Parse(std::string_view tokenizer_json, const std::string& source);
+  static UnigramTokenizer ParseSentencePiece(std::string_view model, const std::string& source);
   UnigramTokenizer(UnigramTokenizer&&) noexcept;
   UnigramTokenizer& operator=(UnigramTokenizer&&) noexcept;
   ~UnigramTokenizer();

@@ -45,10 +45,13 @@ class YamlNode {
   [[noreturn]] void Fail(std::string_view problem) const;
 
  private:
+  friend class YamlTreeBuilder;
   struct Node;
   struct Document;
   YamlNode(std::shared_ptr<const Document> document, const Node* node)
       : document_(std::move(document)), node_(node) {}
+  [[noreturn]] void FailType(std::string_view wanted) const;
+
   std::shared_ptr<const Document> document_;
   const Node* node_;
 };

@@ -1,0 +1,220 @@
+// libpng behind a class per direction. libpng reports errors by a callback that must not return; it
+// jumps back with setjmp, so the functions that can be jumped out of hold no C++ objects that need
+// destruction: everything lives in the class.
+#include "io/png.h"
+
+#include <png.h>
+
+#include <algorithm>
+#include <csetjmp>
+#include <cstring>
+
+#include "base/check.h"
+#include "io/atomic_file.h"
+#include "io/read_file.h"
+
+namespace tamias {
+namespace {
+
+constexpr int64_t kMaxSide = 32768;
+constexpr int64_t kMaxPixels = int64_t{1} << 28;
+constexpr size_t kMaxFileBytes = size_t{1} << 30;
+constexpr size_t kMaxTextBytes = size_t{1} << 20;  // of one text chunk, decompressed
+
+bool IsAscii(std::string_view text) {
+  return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+// State that both directions share: libpng's message of the error that ended the work.
+struct PngState {
+  png_structp png = nullptr;
+  png_infop info = nullptr;
+  std::string error;
+
+  static void OnError(png_structp png, png_const_charp message) {
+    auto* state = static_cast<PngState*>(png_get_error_ptr(png));
+    state->error = message;
+    png_longjmp(png, 1);
+  }
+  static void OnWarning(png_structp, png_const_charp) {}
+};
+
+class PngEncoder : private PngState {
+ public:
+  PngEncoder() {
+    png = png_create_write_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(this), OnError,
+                                  OnWarning);
+    if (png != nullptr) info = png_create_info_struct(png);
+    if (info == nullptr) {
+      png_destroy_write_struct(&png, nullptr);
+      Fail(ErrorCode::kOutOfMemory, "png: no memory for the encoder");
+    }
+  }
+  ~PngEncoder() { png_destroy_write_struct(&png, &info); }
+  PngEncoder(const PngEncoder&) = delete;
+  PngEncoder& operator=(const PngEncoder&) = delete;
+
+  std::string Encode(const RgbImage& image) {
+    for (const PngText& item : image.text) {
+      png_text text{};
+      text.compression =
+          IsAscii(item.value) ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE;
+      text.key = const_cast<char*>(item.keyword.c_str());
+      text.text = const_cast<char*>(item.value.c_str());
+      text.text_length = item.value.size();
+      texts_.push_back(text);
+    }
+    const auto stride = static_cast<size_t>(image.width) * 3;
+    for (int64_t y = 0; y < image.height; ++y) {
+      rows_.push_back(const_cast<uint8_t*>(image.pixels.data() + static_cast<size_t>(y) * stride));
+    }
+    if (!Run(static_cast<png_uint_32>(image.width), static_cast<png_uint_32>(image.height))) {
+      Fail(ErrorCode::kInternal, "png: {}", error);
+    }
+    return std::move(bytes_);
+  }
+
+ private:
+  bool Run(png_uint_32 width, png_uint_32 height) {
+    if (setjmp(png_jmpbuf(png)) != 0) return false;
+    png_set_write_fn(png, &bytes_, Append, nullptr);
+    png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    png_set_text(png, info, texts_.data(), static_cast<int>(texts_.size()));
+    png_set_rows(png, info, rows_.data());
+    png_write_png(png, info, PNG_TRANSFORM_IDENTITY, nullptr);
+    return true;
+  }
+
+  static void Append(png_structp png, png_bytep data, size_t size) {
+    static_cast<std::string*>(png_get_io_ptr(png))->append(reinterpret_cast<char*>(data), size);
+  }
+
+  std::vector<png_text> texts_;
+  std::vector<png_bytep> rows_;
+  std::string bytes_;
+};
+
+class PngDecoder : private PngState {
+ public:
+  PngDecoder(std::span<const uint8_t> bytes, const std::string& source)
+      : bytes_(bytes), source_(source) {
+    png = png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(this), OnError,
+                                 OnWarning);
+    if (png != nullptr) info = png_create_info_struct(png);
+    if (info == nullptr) {
+      png_destroy_read_struct(&png, nullptr, nullptr);
+      Fail(ErrorCode::kOutOfMemory, "png: no memory for the decoder");
+    }
+  }
+  ~PngDecoder() { png_destroy_read_struct(&png, &info, nullptr); }
+  PngDecoder(const PngDecoder&) = delete;
+  PngDecoder& operator=(const PngDecoder&) = delete;
+
+  RgbImage Decode() {
+    if (!ReadInfo()) FailPng();
+    RgbImage image{.width = png_get_image_width(png, info),
+                   .height = png_get_image_height(png, info)};
+    if (image.width * image.height > kMaxPixels) {
+      Fail(ErrorCode::kInvalidFile, "{}: {}x{} pixels are more than the limit of {}", source_,
+           image.width, image.height, kMaxPixels);
+    }
+    const auto stride = static_cast<size_t>(image.width) * 3;
+    image.pixels.resize(static_cast<size_t>(image.height) * stride);
+    for (int64_t y = 0; y < image.height; ++y) {
+      rows_.push_back(image.pixels.data() + static_cast<size_t>(y) * stride);
+    }
+    if (!ReadPixels(stride)) FailPng();
+    png_textp texts = nullptr;
+    const int count = png_get_text(png, info, &texts, nullptr);
+    for (int i = 0; i < count; ++i) {
+      const bool is_utf8 = texts[i].compression >= PNG_ITXT_COMPRESSION_NONE;
+      const size_t size = is_utf8 ? texts[i].itxt_length : texts[i].text_length;
+      if (texts[i].text == nullptr) continue;
+      image.text.push_back({texts[i].key, std::string(texts[i].text, size)});
+    }
+    return image;
+  }
+
+ private:
+  [[noreturn]] void FailPng() const {
+    Fail(ErrorCode::kInvalidFile, "{}: not a readable PNG: {}", source_, error);
+  }
+
+  bool ReadInfo() {
+    if (setjmp(png_jmpbuf(png)) != 0) return false;
+    png_set_read_fn(png, this, Take);
+    png_set_user_limits(png, kMaxSide, kMaxSide);
+    png_set_chunk_malloc_max(png, kMaxTextBytes);
+    png_read_info(png, info);
+    return true;
+  }
+
+  bool ReadPixels(size_t stride) {
+    if (setjmp(png_jmpbuf(png)) != 0) return false;
+    png_set_expand(png);  // palettes, 1 to 4 bit greys
+    png_set_scale_16(png);
+    png_set_strip_alpha(png);
+    png_set_gray_to_rgb(png);
+    png_set_interlace_handling(png);
+    png_read_update_info(png, info);
+    if (png_get_rowbytes(png, info) != stride) png_error(png, "unexpected row size");
+    png_read_image(png, rows_.data());
+    png_read_end(png, info);
+    return true;
+  }
+
+  static void Take(png_structp png, png_bytep data, size_t size) {
+    auto* decoder = static_cast<PngDecoder*>(png_get_io_ptr(png));
+    if (size > decoder->bytes_.size()) png_error(png, "cut off");
+    std::memcpy(data, decoder->bytes_.data(), size);
+    decoder->bytes_ = decoder->bytes_.subspan(size);
+  }
+
+  std::span<const uint8_t> bytes_;
+  const std::string& source_;
+  std::vector<png_bytep> rows_;
+};
+
+void CheckImage(const std::filesystem::path& path, const RgbImage& image) {
+  if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide) {
+    Fail(ErrorCode::kInvalidArgument, "{}: picture of {}x{} pixels: sides must be 1 to {}",
+         path.string(), image.width, image.height, kMaxSide);
+  }
+  if (image.pixels.size() != static_cast<size_t>(image.width * image.height * 3)) {
+    Fail(ErrorCode::kInvalidArgument, "{}: picture of {}x{} pixels: expected {} bytes, found {}",
+         path.string(), image.width, image.height, image.width * image.height * 3,
+         image.pixels.size());
+  }
+  for (const PngText& text : image.text) {
+    const bool is_keyword =
+        !text.keyword.empty() && text.keyword.size() <= 79 &&
+        std::ranges::all_of(text.keyword, [](char c) { return c >= ' ' && c <= '~'; });
+    if (!is_keyword || text.value.find('\0') != text.value.npos ||
+        text.value.size() > kMaxTextBytes) {
+      Fail(
+          ErrorCode::kInvalidArgument,
+          "{}: text '{}': expected a keyword of 1 to 79 ASCII characters and a value of at most {} "
+          "bytes without NUL",
+          path.string(), text.keyword, kMaxTextBytes);
+    }
+  }
+}
+
+}  // namespace
+
+void WritePng(const std::filesystem::path& path, const RgbImage& image) {
+  CheckImage(path, image);
+  WriteFileAtomically(path, PngEncoder().Encode(image));
+}
+
+RgbImage ReadPng(const std::filesystem::path& path) {
+  const std::string bytes = ReadFile(path, kMaxFileBytes);
+  return DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
+}
+
+RgbImage DecodePng(std::span<const uint8_t> bytes, const std::string& source) {
+  return PngDecoder(bytes, source).Decode();
+}
+
+}  // namespace tamias
