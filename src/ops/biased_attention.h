@@ -12,7 +12,7 @@ namespace tamias {
 struct BiasedAttentionInputs {
   ConstTensorView query;       // [B, H, Nq, D] f32, any strides with last stride 1
   ConstTensorView key, value;  // [B, H, Nk, D] f32, any strides with last stride 1
-  ConstTensorView bias;        // [1, Nq, Nk] or [H, Nq, Nk] f32, last stride 1, or empty
+  ConstTensorView bias = {};   // [1, Nq, Nk] or [H, Nq, Nk] f32, last stride 1, or empty
   float scale = 1;
   bool causal = false;  // query i sees keys j <= i only; needs Nq == Nk
 };

@@ -1,0 +1,119 @@
+// Element-wise arithmetic at memory bandwidth: runs of elements on all threads, SIMD within a run.
+#include "ops/elementwise.h"
+
+#include "ops/cpu/rows.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/elementwise.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "ops/cpu/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tamias {
+namespace HWY_NAMESPACE {
+namespace {
+namespace hn = hwy::HWY_NAMESPACE;
+
+void AddRun(const float* a, const float* b, float* output, size_t count) {
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
+  });
+}
+
+void MultiplyRun(const float* a, const float* b, float* output, size_t count) {
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
+  });
+}
+
+void AxpyRun(float factor, const float* x, float* y, size_t count) {
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
+  });
+}
+
+void ScaleShiftRun(const float* input, float factor, float offset, float* output, size_t count) {
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, input + i), hn::Set(d, offset)), d,
+               output + i);
+  });
+}
+
+template <typename Half>
+HWY_INLINE void WidenRun(const Half* input, float* output, size_t count) {
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    const hn::Rebind<Half, decltype(d)> half;
+    hn::StoreU(hn::PromoteTo(d, hn::LoadU(half, input + i)), d, output + i);
+  });
+}
+
+void Float16Run(const Float16* input, float* output, size_t count) {
+  WidenRun(reinterpret_cast<const hwy::float16_t*>(input), output, count);
+}
+
+void BFloat16Run(const BFloat16* input, float* output, size_t count) {
+  WidenRun(reinterpret_cast<const hwy::bfloat16_t*>(input), output, count);
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tamias
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tamias {
+HWY_EXPORT(AddRun);
+HWY_EXPORT(MultiplyRun);
+HWY_EXPORT(AxpyRun);
+HWY_EXPORT(ScaleShiftRun);
+HWY_EXPORT(Float16Run);
+HWY_EXPORT(BFloat16Run);
+
+namespace cpu {
+
+void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
+  ForEachRun<3>(context, {&a, &b, &output}, [&](const auto& at, size_t count) {
+    HWY_DYNAMIC_DISPATCH(AddRun)
+    (a.data<float>() + at[0], b.data<float>() + at[1], output.data<float>() + at[2], count);
+  });
+}
+
+void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
+  ForEachRun<3>(context, {&a, &b, &output}, [&](const auto& at, size_t count) {
+    HWY_DYNAMIC_DISPATCH(MultiplyRun)
+    (a.data<float>() + at[0], b.data<float>() + at[1], output.data<float>() + at[2], count);
+  });
+}
+
+void Axpy(Context& context, float factor, ConstTensorView x, TensorView y) {
+  ForEachRun<2>(context, {&x, &y}, [&](const auto& at, size_t count) {
+    HWY_DYNAMIC_DISPATCH(AxpyRun)
+    (factor, x.data<float>() + at[0], y.data<float>() + at[1], count);
+  });
+}
+
+void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
+                TensorView output) {
+  ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
+    HWY_DYNAMIC_DISPATCH(ScaleShiftRun)
+    (input.data<float>() + at[0], factor, offset, output.data<float>() + at[1], count);
+  });
+}
+
+void ConvertToFloat(Context& context, ConstTensorView input, TensorView output) {
+  if (input.dtype() == DType::kF32) return CopyTensor(input, output);
+  ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
+    float* to = output.data<float>() + at[1];
+    if (input.dtype() == DType::kF16) {
+      HWY_DYNAMIC_DISPATCH(Float16Run)(input.data<Float16>() + at[0], to, count);
+    } else {
+      HWY_DYNAMIC_DISPATCH(BFloat16Run)(input.data<BFloat16>() + at[0], to, count);
+    }
+  });
+}
+
+}  // namespace cpu
+}  // namespace tamias
+#endif  // HWY_ONCE

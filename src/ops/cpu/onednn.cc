@@ -1,0 +1,60 @@
+// Shared parts of the oneDNN operations: see the header.
+#include "ops/cpu/onednn.h"
+
+#include <utility>
+
+namespace tamias::cpu {
+
+const dnnl::engine& OnednnEngine() {
+  static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides) {
+  return dnnl::memory::desc(dims, dnnl::memory::data_type::f32, strides);
+}
+
+dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate) {
+  dnnl::post_ops operations;
+  switch (activation) {
+    case Activation::kNone:
+      break;
+    case Activation::kRelu:
+      operations.append_eltwise(1, dnnl::algorithm::eltwise_relu, 0, 0);
+      break;
+    case Activation::kGeluTanh:
+      operations.append_eltwise(1, dnnl::algorithm::eltwise_gelu_tanh, 0, 0);
+      break;
+    case Activation::kGeluErf:
+      operations.append_eltwise(1, dnnl::algorithm::eltwise_gelu_erf, 0, 0);
+      break;
+    case Activation::kSilu:
+      operations.append_eltwise(1, dnnl::algorithm::eltwise_swish, 1, 0);
+      break;
+    case Activation::kQuickGelu:
+      operations.append_eltwise(1, dnnl::algorithm::eltwise_swish, 1.702f, 0);
+      break;
+  }
+  if (accumulate) operations.append_sum(1);
+  dnnl::primitive_attr attributes;
+  attributes.set_post_ops(operations);
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
+                   const dnnl::memory::desc& scratchpad,
+                   std::unordered_map<int, dnnl::memory> arguments) {
+  Workspace::Scope scope(context.workspace());
+  const auto bytes = static_cast<int64_t>(scratchpad.get_size());
+  if (bytes > 0) {
+    void* scratch = context.workspace().Allocate({bytes}, DType::kU8).raw();
+    arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD,
+                               dnnl::memory(scratchpad, OnednnEngine(), scratch));
+  }
+  dnnl::stream stream(OnednnEngine());
+  primitive.execute(stream, arguments);
+  stream.wait();
+}
+
+}  // namespace tamias::cpu

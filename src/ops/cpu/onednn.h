@@ -1,0 +1,57 @@
+// What the oneDNN operations share: the engine, the number of threads, execution with scratch from
+// the workspace, and errors of ours in place of oneDNN's.
+#pragma once
+
+#include <omp.h>
+
+#include <dnnl.hpp>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "ops/activation.h"
+
+namespace tamias::cpu {
+
+// The CPU engine: immutable and safe to share between threads.
+const dnnl::engine& OnednnEngine();
+
+// oneDNN asks OpenMP for the calling thread's number of threads, both when it chooses a kernel and
+// when it runs it: this sets it to the context's and puts the old one back.
+class OnednnThreads {
+ public:
+  explicit OnednnThreads(const Context& context) : before_(omp_get_max_threads()) {
+    omp_set_num_threads(context.threads());
+  }
+  ~OnednnThreads() { omp_set_num_threads(before_); }
+  OnednnThreads(const OnednnThreads&) = delete;
+  OnednnThreads& operator=(const OnednnThreads&) = delete;
+
+ private:
+  int before_;
+};
+
+// An f32 descriptor with these dimensions and strides.
+dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides);
+
+// Attributes: activation, then addition to what the output holds, scratch passed by the caller.
+dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate);
+
+// Runs the primitive to its end with its scratchpad taken from the workspace.
+void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
+                   const dnnl::memory::desc& scratchpad,
+                   std::unordered_map<int, dnnl::memory> arguments);
+
+// Runs `body`; turns a dnnl::error into kOutOfMemory or kInternal naming the operation.
+template <typename Body>
+auto WithOnednnErrors(std::string_view operation, const Body& body) {
+  try {
+    return body();
+  } catch (const dnnl::error& error) {
+    Fail(error.status == dnnl_out_of_memory ? ErrorCode::kOutOfMemory : ErrorCode::kInternal,
+         "{}: oneDNN: {}", operation, error.what());
+  }
+}
+
+}  // namespace tamias::cpu

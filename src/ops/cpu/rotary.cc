@@ -1,0 +1,120 @@
+// RMS norm and rotary embedding in one pass: blocks of tokens on all threads, all heads of a block
+// one after the other, so that the block's angles are read from the first-level cache and the
+// interleaved projection row is used while it is there.
+#include "ops/rotary.h"
+
+#include "base/parallel.h"
+#include "ops/cpu/widen.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/cpu/rotary.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <cmath>
+
+#include "ops/cpu/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace tamias {
+namespace HWY_NAMESPACE {
+namespace {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// The length that RMS norm divides by, as a factor; 1 without norm.
+HWY_INLINE float InverseRms(const float* x, size_t dim, float epsilon) {
+  const float square = lanes::Sum(dim, [&](auto d, size_t i) HWY_ATTR {
+    const auto v = hn::LoadU(d, x + i);
+    return hn::Mul(v, v);
+  });
+  return 1.0f / std::sqrt(square / static_cast<float>(dim) + epsilon);
+}
+
+// (x cos - partner sin) in even lanes, (x cos + partner sin) in odd ones.
+HWY_INLINE void RotateRow(const float* x, size_t dim, float factor, const float* weight,
+                          const float* cosine, const float* sine, float* output) {
+  size_t i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const hn::ScalableTag<float> d;
+  for (; i + hn::Lanes(d) <= dim; i += hn::Lanes(d)) {
+    auto v = hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor));
+    if (weight != nullptr) v = hn::Mul(v, hn::LoadU(d, weight + i));
+    const auto turned = hn::Mul(hn::Shuffle2301(v), hn::LoadU(d, sine + i));
+    const auto straight = hn::Mul(v, hn::LoadU(d, cosine + i));
+    hn::StoreU(hn::OddEven(hn::Add(straight, turned), hn::Sub(straight, turned)), d, output + i);
+  }
+#endif
+  for (; i < dim; i += 2) {
+    const float even = x[i] * factor * (weight != nullptr ? weight[i] : 1.0f);
+    const float odd = x[i + 1] * factor * (weight != nullptr ? weight[i + 1] : 1.0f);
+    output[i] = even * cosine[i] - odd * sine[i];
+    output[i + 1] = odd * cosine[i + 1] + even * sine[i + 1];
+  }
+}
+
+HWY_INLINE void ScaleRow(const float* x, size_t dim, float factor, const float* weight,
+                         float* output) {
+  lanes::ForEach(dim, [&](auto d, size_t i) HWY_ATTR {
+    auto v = hn::Mul(hn::LoadU(d, x + i), hn::Set(d, factor));
+    if (weight != nullptr) v = hn::Mul(v, hn::LoadU(d, weight + i));
+    hn::StoreU(v, d, output + i);
+  });
+}
+
+// One head of consecutive tokens; strides in elements.
+void PrepareTokens(const float* input, int64_t input_stride, int64_t tokens, size_t dim,
+                   const float* weight, float epsilon, const float* cosine, int64_t cosine_stride,
+                   const float* sine, int64_t sine_stride, float* output, int64_t output_stride) {
+  for (int64_t n = 0; n < tokens; ++n) {
+    const float* x = input + n * input_stride;
+    float* y = output + n * output_stride;
+    const float factor = weight != nullptr ? InverseRms(x, dim, epsilon) : 1.0f;
+    if (cosine != nullptr) {
+      RotateRow(x, dim, factor, weight, cosine + n * cosine_stride, sine + n * sine_stride, y);
+    } else {
+      ScaleRow(x, dim, factor, weight, y);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace tamias
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace tamias {
+HWY_EXPORT(PrepareTokens);
+
+namespace cpu {
+
+void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
+                   float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output) {
+  Workspace::Scope scope(context.workspace());
+  const float* weight = WidenedData(context, norm_weight);
+  const int64_t heads = input.dim(1), tokens = input.dim(2);
+  constexpr int64_t kTokensPerBlock = 32;  // angles of 32 tokens x 128: 32 KB
+  const int64_t blocks = (tokens + kTokensPerBlock - 1) / kTokensPerBlock;
+  ParallelForRanges(context, input.dim(0) * blocks, 1, [&](int64_t first, int64_t last, int) {
+    for (int64_t task = first; task < last; ++task) {
+      const int64_t b = task / blocks, begin = task % blocks * kTokensPerBlock;
+      const int64_t count = std::min(kTokensPerBlock, tokens - begin);
+      for (int64_t h = 0; h < heads; ++h) {
+        HWY_DYNAMIC_DISPATCH(PrepareTokens)
+        (input.data<float>() + b * input.stride(0) + h * input.stride(1) + begin * input.stride(2),
+         input.stride(2), count, static_cast<size_t>(input.dim(3)), weight, epsilon,
+         cosine.empty() ? nullptr : cosine.data<float>() + begin * cosine.stride(0),
+         cosine.empty() ? 0 : cosine.stride(0),
+         sine.empty() ? nullptr : sine.data<float>() + begin * sine.stride(0),
+         sine.empty() ? 0 : sine.stride(0),
+         output.data<float>() + b * output.stride(0) + h * output.stride(1) +
+             begin * output.stride(2),
+         output.stride(2));
+      }
+    }
+  });
+}
+
+}  // namespace cpu
+}  // namespace tamias
+#endif  // HWY_ONCE

@@ -1,0 +1,29 @@
+// Small weight vectors as contiguous fp32.
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "ops/elementwise.h"
+
+namespace tamias::cpu {
+
+// The elements of `weight` in fp32: in place when it is f32, else widened into the workspace (valid
+// until the caller's scope ends). nullptr for an empty view.
+inline const float* WidenedData(Context& context, const ConstTensorView& weight) {
+  if (weight.empty()) return nullptr;
+  if (weight.dtype() == DType::kF32) return weight.data<float>();
+  const TensorView widened = context.workspace().Allocate(weight.shape());
+  cpu::ConvertToFloat(context, weight, widened);
+  return widened.data<float>();
+}
+
+// As above; a missing weight becomes `count` times `value`.
+inline const float* WidenedDataOr(Context& context, const ConstTensorView& weight, int64_t count,
+                                  float value) {
+  if (!weight.empty()) return WidenedData(context, weight);
+  float* filled = context.workspace().Allocate({count}).data<float>();
+  for (int64_t i = 0; i < count; ++i) filled[i] = value;
+  return filled;
+}
+
+}  // namespace tamias::cpu

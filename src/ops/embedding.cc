@@ -1,0 +1,27 @@
+// Entry of the table lookup: checks, then the device's implementation.
+#include "ops/embedding.h"
+
+#include "ops/check_tensor.h"
+
+namespace tamias {
+
+void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output) {
+  CheckWeight("embedding", "table", table, {-1, -1});
+  CheckUnitStride("embedding", "table", table);
+  CheckTensor("embedding", "ids", ids, DType::kI32, ids.shape());
+  CheckContiguous("embedding", "ids", ids);
+  Shape shape = ids.shape();
+  shape.Append(table.dim(1));
+  CheckTensor("embedding", "output", output, DType::kF32, shape);
+  CheckContiguous("embedding", "output", output);
+  for (int64_t i = 0; i < ids.NumElements(); ++i) {
+    const int32_t id = ids.data<int32_t>()[i];
+    if (id < 0 || id >= table.dim(0)) {
+      Fail(ErrorCode::kInvalidArgument, "embedding: ids: expected 0 to {} at place {}, found {}",
+           table.dim(0) - 1, i, id);
+    }
+  }
+  cpu::Embedding(context, table, ids, output);
+}
+
+}  // namespace tamias

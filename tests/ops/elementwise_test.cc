@@ -1,0 +1,90 @@
+#include "ops/elementwise.h"
+
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+using testing::Operand;
+using testing::RandomOperand;
+
+Shape RandomShape(testing::Random& random) {
+  Shape shape;
+  const int64_t rank = random.Integer(0, 4);
+  for (int64_t axis = 0; axis < rank; ++axis) shape.Append(random.Integer(1, 40));
+  return shape;
+}
+
+TEST(Elementwise, MatchesReference) {
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    SCOPED_TRACE(seed);
+    testing::Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const Shape shape = RandomShape(random);
+    const Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
+    const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
+    Add(context, a.view, b.view, actual.view);
+    reference::Add(context, a.view, b.view, expected.view);
+    EXPECT_LT(LargestError(actual, expected), 1e-6f);  // one rounding
+    Axpy(context, 0.3f, a.view, actual.view);
+    reference::Axpy(context, 0.3f, a.view, expected.view);
+    EXPECT_LT(LargestError(actual, expected), 1e-6f);
+    Multiply(context, actual.view, b.view, actual.view);
+    reference::Multiply(context, expected.view, b.view, expected.view);
+    EXPECT_LT(LargestError(actual, expected), 1e-6f);
+    ScaleShift(context, a.view, -2.5f, 0.25f, actual.view);
+    reference::ScaleShift(context, a.view, -2.5f, 0.25f, expected.view);
+    EXPECT_LT(LargestError(actual, expected), 1e-6f);
+  }
+}
+
+TEST(ConvertToFloat, IsExactForEveryHalfPrecisionValue) {
+  Context context(2);
+  for (const DType dtype : {DType::kF16, DType::kBF16}) {
+    Tensor halves({65536}, dtype), floats({65536}, DType::kF32);
+    for (int i = 0; i < 65536; ++i) {
+      static_cast<uint16_t*>(halves.view().raw())[i] = static_cast<uint16_t>(i);
+    }
+    ConvertToFloat(context, halves.view(), floats);
+    for (int i = 0; i < 65536; ++i) {
+      const auto bits = static_cast<uint16_t>(i);
+      const float expected =
+          dtype == DType::kF16 ? ToFloat(Float16{bits}) : ToFloat(BFloat16{bits});
+      const float actual = floats.data<float>()[i];
+      ASSERT_TRUE(actual == expected || (std::isnan(actual) && std::isnan(expected))) << i;
+    }
+  }
+}
+
+TEST(ConvertToFloat, MatchesReferenceOnStridedViews) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    testing::Random random(seed);
+    Context context(2);
+    const Shape shape = {random.Integer(1, 20), random.Integer(1, 50)};
+    const Operand input = RandomOperand(random, shape, 1, RandomWeightType(random));
+    const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
+    ConvertToFloat(context, input.view, actual.view);
+    reference::ConvertToFloat(context, input.view, expected.view);
+    EXPECT_EQ(LargestError(actual, expected), 0);
+  }
+}
+
+TEST(Elementwise, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor a({2, 3}, DType::kF32), b({3, 2}, DType::kF32), c({2, 3}, DType::kI32);
+  using testing::ErrorOf;
+  EXPECT_EQ(ErrorOf([&] { Add(context, a, b, a); }), "add: b: expected shape [2, 3], found [3, 2]");
+  EXPECT_EQ(ErrorOf([&] { Add(context, a, a, b); }),
+            "add: output: expected shape [2, 3], found [3, 2]");
+  EXPECT_NE(ErrorOf([&] { Add(context, c, a, a); }), "");
+  EXPECT_NE(ErrorOf([&] { Multiply(context, a, b, a); }), "");
+  EXPECT_NE(ErrorOf([&] { Axpy(context, 1, a, b); }), "");
+  EXPECT_NE(ErrorOf([&] { ScaleShift(context, a, 1, 0, b); }), "");
+  EXPECT_NE(ErrorOf([&] { ConvertToFloat(context, c, a); }), "");
+  EXPECT_NE(ErrorOf([&] { ConvertToFloat(context, a, b); }), "");
+  EXPECT_NE(ErrorOf([&] { Add(context, a.view().Permute({1, 0}), b, b); }), "");
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,92 @@
+#include "ops/linear.h"
+
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+using testing::ErrorOf;
+using testing::Operand;
+
+constexpr Activation kActivations[] = {Activation::kNone,     Activation::kRelu,
+                                       Activation::kGeluTanh, Activation::kGeluErf,
+                                       Activation::kSilu,     Activation::kQuickGelu};
+
+TEST(Linear, MatchesReference) {
+  for (uint64_t seed = 0; seed < 120; ++seed) {
+    SCOPED_TRACE(seed);
+    testing::Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const int64_t batch = random.Integer(1, 3), rows = random.Integer(1, 40);
+    const int64_t inputs = random.Integer(1, 100), outputs = random.Integer(1, 100);
+    const Operand input = RandomOperand(random, {batch, rows, inputs});
+    const Operand weight =
+        RandomOperand(random, {outputs, inputs}, 1 / std::sqrt(static_cast<float>(inputs)),
+                      RandomWeightType(random));
+    Operand bias = RandomOperand(random, {outputs}, 1, RandomWeightType(random));
+    if (random.Coin()) bias.view = {};
+    const Operand actual = RandomOperand(random, {batch, rows, outputs});
+    const Operand expected = CopyOf(actual);
+    const LinearOptions options = {.activation = kActivations[random.Integer(0, 5)],
+                                   .accumulate = random.Coin()};
+    Linear(context, input.view, weight.view, bias.view, actual.view, options);
+    reference::Linear(context, input.view, weight.view, bias.view, expected.view, options);
+    EXPECT_LT(LargestError(actual, expected), 1e-5f);  // a sum of up to 100 products
+  }
+}
+
+TEST(Linear, WidensHalfPrecisionWeightsPanelByPanel) {
+  testing::Random random(3);
+  Context context(2);
+  // A panel is 8 MB of fp32: 2.5 panels.
+  const Tensor input = random.Normal({9, 16384});
+  const Tensor weight = random.Normal({320, 16384}, 0.01f, DType::kBF16);
+  const Tensor bias = random.Normal({320});
+  Tensor actual({9, 320}, DType::kF32), expected({9, 320}, DType::kF32);
+  Linear(context, input, weight, bias, actual, {.activation = Activation::kGeluTanh});
+  reference::Linear(context, input, weight, bias, expected, {.activation = Activation::kGeluTanh});
+  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-4f);
+}
+
+TEST(Linear, StaysWithinItsWorkspaceBytes) {
+  testing::Random random(4);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const int64_t rows : {1, 8, 9, 300}) {
+      Context context(2);
+      const Tensor input = random.Normal({rows, 96}), weight = random.Normal({160, 96}, 1, dtype);
+      const Tensor bias = random.Normal({160}, 1, dtype);
+      Tensor output({rows, 160}, DType::kF32);
+      Linear(context, input, weight, bias, output, {.accumulate = true});
+      EXPECT_LE(context.workspace().peak_bytes(), LinearWorkspaceBytes(rows, 96, 160, dtype));
+    }
+  }
+}
+
+TEST(Linear, TakesEmptyInputs) {
+  Context context(1);
+  Tensor none({0, 4}, DType::kF32), weight = Tensor::Zeros({3, 4}), output({0, 3}, DType::kF32);
+  Linear(context, none, weight, {}, output);
+  Tensor thin({5, 0}, DType::kF32), no_weight({3, 0}, DType::kF32), bias = Tensor::Zeros({3});
+  bias.data<float>()[1] = 2;
+  Tensor filled({5, 3}, DType::kF32);
+  Linear(context, thin, no_weight, bias, filled);
+  EXPECT_EQ(filled.data<float>()[13], 2);
+}
+
+TEST(Linear, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor x({2, 5, 8}, DType::kF32), weight({3, 8}, DType::kF32), wrong({3, 7}, DType::kF32);
+  Tensor y({2, 5, 3}, DType::kF32), bias({3}, DType::kF32), integers({3, 8}, DType::kI32);
+  EXPECT_EQ(ErrorOf([&] { Linear(context, x, wrong, bias, y); }),
+            "linear: weight: expected shape [any, 8], found [3, 7]");
+  EXPECT_EQ(ErrorOf([&] { Linear(context, x, integers, bias, y); }),
+            "linear: weight: expected f32, f16 or bf16, found i32");
+  EXPECT_NE(ErrorOf([&] { Linear(context, {}, weight, bias, y); }), "");
+  EXPECT_NE(ErrorOf([&] { Linear(context, x, weight, wrong, y); }), "");
+  EXPECT_NE(ErrorOf([&] { Linear(context, x, weight, bias, x); }), "");
+  EXPECT_NE(ErrorOf([&] { Linear(context, x.view().Permute({0, 2, 1}), weight, bias, y); }), "");
+  EXPECT_NE(ErrorOf([&] { Linear(context, x, wrong.view().Permute({1, 0}), bias, y); }), "");
+}
+
+}  // namespace
+}  // namespace tamias

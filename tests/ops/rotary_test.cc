@@ -1,0 +1,66 @@
+#include "ops/rotary.h"
+
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+using testing::ErrorOf;
+using testing::Operand;
+
+TEST(RmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    SCOPED_TRACE(seed);
+    testing::Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const int64_t heads = random.Integer(1, 5), tokens = random.Integer(1, 90);
+    const int64_t dim = 2 * random.Integer(1, 40), batch = random.Integer(1, 2);
+    // Queries of a fused projection [B, N, 3, H, D].
+    const Tensor projection = random.Normal({batch, tokens, 3, heads, dim});
+    const ConstTensorView input =
+        projection.view().Select(2, random.Integer(0, 2)).Permute({0, 2, 1, 3});
+    const Operand weight = RandomOperand(random, {dim}, 1, RandomWeightType(random));
+    const Operand cosine = RandomOperand(random, {tokens, dim});
+    const Operand sine = RandomOperand(random, {tokens, dim});
+    const Operand actual = RandomOperand(random, {batch, heads, tokens, dim});
+    const Operand expected = CopyOf(actual);
+    const bool norm = random.Coin(), rotate = random.Coin();
+    const auto run = [&](auto operation, const Operand& output) {
+      operation(context, input, norm ? weight.view : TensorView(), 1e-6f,
+                rotate ? cosine.view : TensorView(), rotate ? sine.view : TensorView(),
+                output.view);
+    };
+    run(static_cast<decltype(&cpu::RmsNormRotary)>(&RmsNormRotary), actual);
+    run(&reference::RmsNormRotary, expected);
+    EXPECT_LT(LargestError(actual, expected), 1e-5f);
+  }
+}
+
+TEST(RmsNormRotary, WorksInPlace) {
+  testing::Random random(5);
+  Context context(2);
+  Tensor actual = random.Normal({1, 2, 70, 24});
+  Tensor expected = Tensor::CopyOf(actual.view());
+  const Tensor weight = random.Normal({24}), cosine = random.Normal({70, 24});
+  RmsNormRotary(context, actual, weight, 1e-6f, cosine, cosine, actual);
+  reference::RmsNormRotary(context, expected, weight, 1e-6f, cosine, cosine, expected);
+  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
+}
+
+TEST(RmsNormRotary, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor x({1, 2, 5, 8}, DType::kF32), weight({8}, DType::kF32), angles({5, 8}, DType::kF32);
+  Tensor odd({1, 2, 5, 7}, DType::kF32), odd_angles({5, 7}, DType::kF32);
+  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, x, angles, 1e-6f, angles, angles, x); }),
+            "rms norm rotary: norm_weight: expected shape [8], found [5, 8]");
+  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, odd, {}, 1e-6f, odd_angles, odd_angles, odd); }),
+            "rms norm rotary: input: expected an even head dimension, found 7");
+  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, angles, {}, 1e-6f, {}, {}, x); }), "");
+  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, {}, odd); }), "");
+  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, {}, x); }), "");
+  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, angles, x); }), "");
+  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, weight, x); }), "");
+}
+
+}  // namespace
+}  // namespace tamias
