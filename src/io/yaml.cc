@@ -114,8 +114,10 @@ class YamlTreeBuilder : public YAML::EventHandler {
     CheckAnchor(mark, anchor);
     if (ExpectsKey()) FailAt(mark, "expected a plain key");
     Node* node = &document_.root;
+    bool has_key = false;
     if (!open_.empty()) {
       OpenNode& parent = open_.back();
+      has_key = parent.has_key;
       if (parent.node->kind == Kind::kList) {
         auto child = std::make_unique<Node>();
         child->key = fmt::format("{}[{}]", parent.node->key, parent.node->children.size());
@@ -125,9 +127,9 @@ class YamlTreeBuilder : public YAML::EventHandler {
       node = parent.node->children.back().second.get();
     }
     node->kind = kind;
-    // An absent value ("key:") is marked where the next token stands; its key's line is the right
-    // one.
-    if (kind != Kind::kNull) node->line = mark.line + 1;
+    // A value counts from its key's line: a block map or an absent value ("key:") is marked where
+    // the next token stands.
+    if (!has_key) node->line = mark.line + 1;
     return *node;
   }
 
