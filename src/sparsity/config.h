@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <set>
 #include <string>
@@ -87,6 +88,9 @@ struct SparsityConfig {
     double threshold = 0;
   } step_caching;
 
+  // The dotted names of the keys that a file or Apply has set; ConfigWarnings speaks of these.
+  std::set<std::string, std::less<>> keys_set;
+
   // Everything off: the plain model, no state.
   static SparsityConfig Dense();
   // Whether any of attention, MLP and step caching is on.
@@ -107,8 +111,8 @@ void Apply(SparsityConfig& config, std::string_view assignment);
 // Every key with its value, in the reference's layout; ParseSparsityConfig reads it back.
 std::string WriteYaml(const SparsityConfig& config);
 
-// One sentence for each key that is set away from its default and has no effect on a CPU, or whose
-// setting cannot do what it says in a generation of num_steps steps (0: not known yet).
+// One sentence for each key in keys_set that asks for something a CPU does not do, and for
+// schedules that do not fit a generation of num_steps steps (0: not known yet).
 std::vector<std::string> ConfigWarnings(const SparsityConfig& config, int64_t num_steps = 0);
 
 // The dotted names of all keys, in the order of the file.

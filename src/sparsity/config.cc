@@ -1,0 +1,322 @@
+// One table describes every key: its name, how its value is read and written, and what to say when
+// it can have no effect here. Loading, --set, writing and warnings all follow the table.
+#include "sparsity/config.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "base/check.h"
+#include "base/nearest_name.h"
+#include "io/yaml.h"
+
+namespace tamias {
+namespace {
+
+struct Key {
+  std::string_view name;  // "attn.top_keys"
+  std::function<void(const YamlNode&, SparsityConfig&)> read;
+  std::function<std::string(const SparsityConfig&)> write;
+  // Why the key changes nothing on a CPU, or "" when it has an effect.
+  std::string_view no_effect = {};
+};
+
+// `member` is a callable from a configuration (const or not) to a reference to the value.
+template <typename Member>
+Key BoolKey(std::string_view name, Member member, std::string_view no_effect = {}) {
+  return {name, [member](const YamlNode& node, SparsityConfig& c) { member(c) = node.Bool(); },
+          [member](const SparsityConfig& c) { return member(c) ? "true" : "false"; }, no_effect};
+}
+
+template <typename Member>
+Key IntKey(std::string_view name, Member member, IntRange range, std::string_view no_effect = {}) {
+  return {name,
+          [member, range](const YamlNode& node, SparsityConfig& c) { member(c) = node.Int(range); },
+          [member](const SparsityConfig& c) { return fmt::format("{}", member(c)); }, no_effect};
+}
+
+template <typename Member>
+Key FloatKey(std::string_view name, Member member, FloatRange range) {
+  return {
+      name,
+      [member, range](const YamlNode& node, SparsityConfig& c) { member(c) = node.Float(range); },
+      [member](const SparsityConfig& c) { return fmt::format("{}", member(c)); }};
+}
+
+constexpr int64_t kMaxSteps = 100000;
+
+std::set<int64_t> ReadSteps(const YamlNode& node) {
+  const std::vector<int64_t> steps = node.IntList({0, kMaxSteps});
+  return {steps.begin(), steps.end()};
+}
+
+std::string WriteSteps(const std::set<int64_t>& steps) {
+  return fmt::format("[{}]", fmt::join(steps, ", "));
+}
+
+void ReadMerge(const YamlNode& node, SparsityConfig& config) {
+  const std::string value = node.String();
+  if (value == "additive") {
+    config.attn.merge = AttentionMerge::kAdditive;
+  } else if (value == "lse") {
+    config.attn.merge = AttentionMerge::kLse;
+  } else {
+    node.Fail(fmt::format("expected additive or lse, found '{}'", value));
+  }
+}
+
+#define MEMBER(path) \
+  [](auto& c) -> auto& { return c.path; }
+
+constexpr std::string_view kOneMachine = "one process on one CPU";
+constexpr std::string_view kNoOutputNumbering = "outputs are named by --output";
+constexpr std::string_view kFp32 = "arithmetic is fp32";
+constexpr std::string_view kNoTiles = "tile sizes belong to GPU kernels";
+constexpr std::string_view kNoPadding = "the kernels take any number of tokens";
+constexpr std::string_view kNoOffloading = "state is in main memory already";
+
+void AppendGeneralKeys(std::vector<Key>& keys) {
+  keys.push_back(IntKey("num_model_invocations_per_inference_step",
+                        MEMBER(num_model_invocations_per_inference_step), {1, 16}));
+  keys.push_back(IntKey("steps", MEMBER(steps), {1, kMaxSteps}));
+  keys.push_back(IntKey("world_size", MEMBER(world_size), {1, 1024}, kOneMachine));
+  keys.push_back(
+      IntKey("generation_index", MEMBER(generation_index), {0, INT64_MAX}, kNoOutputNumbering));
+  keys.push_back(BoolKey("should_profile", MEMBER(should_profile)));
+}
+
+void AppendMlpKeys(std::vector<Key>& keys) {
+  keys.push_back(BoolKey("mlp.is_enabled", MEMBER(mlp.is_enabled)));
+  keys.push_back(BoolKey("mlp.is_fp8", MEMBER(mlp.is_fp8), kFp32));
+  keys.push_back(FloatKey("mlp.top_keys", MEMBER(mlp.top_keys), {0, 1}));
+  keys.push_back(FloatKey("mlp.random_keys", MEMBER(mlp.random_keys), {0, 1}));
+  keys.push_back(IntKey("mlp.full_step_every", MEMBER(mlp.full_step_every), {1, kMaxSteps}));
+  keys.push_back(IntKey("mlp.block_mask_cache", MEMBER(mlp.block_mask_cache), {1, kMaxSteps}));
+  keys.push_back(IntKey("mlp.first_n_dense_layers", MEMBER(mlp.first_n_dense_layers), {0, 100000}));
+  keys.push_back(IntKey("mlp.counts_multiple_of", MEMBER(mlp.counts_multiple_of), {1, 1 << 20}));
+  keys.push_back(IntKey("mlp.bm", MEMBER(mlp.bm), {1, 1 << 20}, kNoTiles));
+  keys.push_back(IntKey("mlp.mbm", MEMBER(mlp.mbm), {1, 4096}));
+}
+
+void AppendPatchifyKeys(std::vector<Key>& keys) {
+  keys.push_back(BoolKey("patchify.is_enabled", MEMBER(patchify.is_enabled)));
+  keys.push_back(IntKey("patchify.chunk_size_1", MEMBER(patchify.chunk_size_1), {1, 4096}));
+  keys.push_back(IntKey("patchify.chunk_size_2", MEMBER(patchify.chunk_size_2), {1, 4096}));
+}
+
+void ReadFullSteps(const YamlNode& node, SparsityConfig& config) {
+  config.attn.full_step_schedule.reset();
+  if (!node.IsNull()) config.attn.full_step_schedule = ReadSteps(node);
+}
+
+std::string WriteFullSteps(const SparsityConfig& config) {
+  const auto& steps = config.attn.full_step_schedule;
+  return steps.has_value() ? WriteSteps(*steps) : "null";
+}
+
+void AppendAttentionKeys(std::vector<Key>& keys) {
+  keys.push_back(BoolKey("attn.is_enabled", MEMBER(attn.is_enabled)));
+  keys.push_back(FloatKey("attn.top_keys", MEMBER(attn.top_keys), {0, 1}));
+  keys.push_back(FloatKey("attn.random_keys", MEMBER(attn.random_keys), {0, 1}));
+  keys.push_back(IntKey("attn.local_voxels", MEMBER(attn.local_voxels), {0, 4096}));
+  keys.push_back(FloatKey("attn.local_1d_window", MEMBER(attn.local_1d_window), {0, 1}));
+  keys.push_back(
+      IntKey("attn.first_n_dense_layers", MEMBER(attn.first_n_dense_layers), {0, 100000}));
+  keys.push_back(IntKey("attn.full_step_every", MEMBER(attn.full_step_every), {1, kMaxSteps}));
+  keys.push_back({"attn.full_step_schedule", ReadFullSteps, WriteFullSteps});
+  keys.push_back(BoolKey("attn.recompute_mask", MEMBER(attn.recompute_mask)));
+  keys.push_back(BoolKey("attn.should_compress_indices", MEMBER(attn.should_compress_indices)));
+  keys.push_back(IntKey("attn.counts_multiple_of", MEMBER(attn.counts_multiple_of), {1, 1 << 20}));
+  keys.push_back(
+      BoolKey("attn.pad_qkv_before_kernel", MEMBER(attn.pad_qkv_before_kernel), kNoPadding));
+  keys.push_back(IntKey("attn.mbm", MEMBER(attn.mbm), {1, 4096}));
+  keys.push_back({"attn.merge", ReadMerge, [](const SparsityConfig& c) {
+                    return c.attn.merge == AttentionMerge::kLse ? "lse" : "additive";
+                  }});
+}
+
+void AppendOffloadingKeys(std::vector<Key>& keys) {
+  const auto add = [&keys](std::string_view name, auto member) {
+    keys.push_back(BoolKey(name, member, kNoOffloading));
+  };
+  add("offloading.global_disable_offloading", MEMBER(offloading.global_disable_offloading));
+  add("offloading.mlp.out_cache", MEMBER(offloading.mlp_out_cache));
+  add("offloading.mlp.indices", MEMBER(offloading.mlp_indices));
+  add("offloading.mlp.counts", MEMBER(offloading.mlp_counts));
+  add("offloading.mlp.sparse_act_T", MEMBER(offloading.mlp_sparse_act_T));
+  add("offloading.mlp.blockmean_mid_cache", MEMBER(offloading.mlp_blockmean_mid_cache));
+  add("offloading.attn.out_cache", MEMBER(offloading.attn_out_cache));
+  add("offloading.attn.indices", MEMBER(offloading.attn_indices));
+  add("offloading.attn.counts", MEMBER(offloading.attn_counts));
+  add("offloading.attn.lse_constants", MEMBER(offloading.attn_lse_constants));
+  add("offloading.text_encoders", MEMBER(offloading.text_encoders));
+}
+
+void AppendStepCachingKeys(std::vector<Key>& keys) {
+  keys.push_back(BoolKey("step_caching.is_enabled", MEMBER(step_caching.is_enabled)));
+  keys.push_back(
+      {"step_caching.skip_step_schedule",
+       [](const YamlNode& node, SparsityConfig& c) {
+         c.step_caching.skip_step_schedule = ReadSteps(node);
+       },
+       [](const SparsityConfig& c) { return WriteSteps(c.step_caching.skip_step_schedule); }});
+  keys.push_back(FloatKey("step_caching.threshold", MEMBER(step_caching.threshold), {0, 1e6}));
+}
+
+#undef MEMBER
+
+const std::vector<Key>& Keys() {
+  static const std::vector<Key> keys = [] {
+    std::vector<Key> all;
+    AppendGeneralKeys(all);
+    AppendMlpKeys(all);
+    AppendPatchifyKeys(all);
+    AppendAttentionKeys(all);
+    AppendOffloadingKeys(all);
+    AppendStepCachingKeys(all);
+    return all;
+  }();
+  return keys;
+}
+
+const Key* FindKey(std::string_view name) {
+  const auto found = std::ranges::find(Keys(), name, &Key::name);
+  return found == Keys().end() ? nullptr : &*found;
+}
+
+// "attn" of "attn.top_keys", "" of "steps".
+std::string_view SectionOf(std::string_view name) {
+  const size_t dot = name.find('.');
+  return dot == std::string_view::npos ? std::string_view{} : name.substr(0, dot);
+}
+
+bool IsSection(std::string_view name) {
+  return std::ranges::any_of(Keys(), [&](const Key& key) { return SectionOf(key.name) == name; });
+}
+
+// "unknown; did you mean 'attn.top_keys'?"
+std::string UnknownKey(std::string_view name) {
+  std::vector<std::string_view> known;
+  for (const Key& key : Keys()) {
+    const std::string_view section = SectionOf(key.name);
+    if (!section.empty() && (known.empty() || SectionOf(known.back()) != section)) {
+      known.push_back(section);
+    }
+    known.push_back(key.name);
+  }
+  const std::string nearest = NearestName(name, known);
+  return nearest.empty() ? "unknown" : fmt::format("unknown; did you mean '{}'?", nearest);
+}
+
+void ReadKey(const std::string& name, const YamlNode& node, SparsityConfig& config) {
+  const Key* key = FindKey(name);
+  if (key == nullptr) node.Fail(UnknownKey(name));
+  key->read(node, config);
+  config.keys_set.insert(name);
+}
+
+SparsityConfig FromYaml(const YamlNode& root) {
+  SparsityConfig config;
+  for (const auto& [name, node] : root.Entries()) {
+    if (!IsSection(name)) {
+      ReadKey(name, node, config);
+      continue;
+    }
+    for (const auto& [key, value] : node.Entries()) ReadKey(name + "." + key, value, config);
+  }
+  return config;
+}
+
+}  // namespace
+
+SparsityConfig SparsityConfig::Dense() {
+  SparsityConfig config;
+  config.mlp.is_enabled = false;
+  config.attn.is_enabled = false;
+  config.patchify.is_enabled = false;
+  config.step_caching.is_enabled = false;
+  return config;
+}
+
+bool SparsityConfig::IsAnythingEnabled() const {
+  return attn.is_enabled || mlp.is_enabled || step_caching.is_enabled;
+}
+
+SparsityConfig LoadSparsityConfig(const std::filesystem::path& path) {
+  return FromYaml(YamlNode::Load(path));
+}
+
+SparsityConfig ParseSparsityConfig(std::string_view text, std::string source) {
+  return FromYaml(YamlNode::Parse(text, std::move(source)));
+}
+
+void Apply(SparsityConfig& config, std::string_view assignment) {
+  const size_t equals = assignment.find('=');
+  if (equals == std::string_view::npos || equals == 0) {
+    Fail(ErrorCode::kInvalidArgument, "setting '{}': expected key=value", assignment);
+  }
+  const std::string name(assignment.substr(0, equals));
+  if (FindKey(name) == nullptr) {
+    Fail(ErrorCode::kInvalidArgument, "setting '{}': key '{}': {}", assignment, name,
+         UnknownKey(name));
+  }
+  const std::string source = fmt::format("setting '{}'", assignment);
+  try {
+    const YamlNode root =
+        YamlNode::Parse(fmt::format("{}: {}", name, assignment.substr(equals + 1)), source);
+    const auto entries = root.Entries();
+    if (entries.size() != 1) root.Fail("expected one value");
+    ReadKey(name, entries.front().second, config);
+  } catch (const Error& error) {  // a bad argument, not a bad file; and there is only one line
+    std::string message = error.what();
+    const size_t line = message.find(":1: ", source.size());
+    if (line == source.size()) message.erase(line + 1, 2);
+    throw Error(ErrorCode::kInvalidArgument, message);
+  }
+}
+
+std::string WriteYaml(const SparsityConfig& config) {
+  std::string text;
+  std::string_view open_section;
+  for (const Key& key : Keys()) {
+    const std::string_view section = SectionOf(key.name);
+    if (section != open_section && !section.empty()) text += fmt::format("{}:\n", section);
+    open_section = section;
+    const std::string_view name = section.empty() ? key.name : key.name.substr(section.size() + 1);
+    text += fmt::format("{}{}: {}\n", section.empty() ? "" : "  ", name, key.write(config));
+  }
+  return text;
+}
+
+std::vector<std::string> ConfigWarnings(const SparsityConfig& config, int64_t num_steps) {
+  std::vector<std::string> warnings;
+  const SparsityConfig defaults;
+  for (const Key& key : Keys()) {
+    if (key.no_effect.empty() || !config.keys_set.contains(key.name)) continue;
+    const std::string value = key.write(config);
+    const bool asks_for_nothing = value == "false" || value == "1" || value == "0";
+    if (asks_for_nothing) continue;
+    warnings.push_back(fmt::format("{}: {} has no effect: {}", key.name, value, key.no_effect));
+  }
+  const bool has_schedule =
+      (config.attn.is_enabled && config.attn.full_step_schedule.has_value()) ||
+      (config.step_caching.is_enabled && !config.step_caching.skip_step_schedule.empty());
+  if (num_steps > 0 && num_steps != config.steps && has_schedule) {
+    warnings.push_back(
+        fmt::format("steps: the schedules are written for {} steps and this generation has {}; "
+                    "they are used as they are",
+                    config.steps, num_steps));
+  }
+  if (config.step_caching.is_enabled && config.step_caching.skip_step_schedule.contains(0)) {
+    warnings.push_back("step_caching.skip_step_schedule: step 0 cannot be skipped and is run");
+  }
+  return warnings;
+}
+
+std::vector<std::string> SparsityConfigKeys() {
+  std::vector<std::string> names;
+  for (const Key& key : Keys()) names.emplace_back(key.name);
+  return names;
+}
+
+}  // namespace tamias

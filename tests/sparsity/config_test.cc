@@ -1,0 +1,237 @@
+#include "sparsity/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+
+#include "tamias/error.h"
+
+namespace tamias {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+std::filesystem::path TestFile(const char* name) {
+  return std::filesystem::path(TAMIAS_TEST_DATA) / "sparsity" / name;
+}
+
+// The message of the error that `body` throws, or "".
+template <typename Body>
+std::string MessageOf(const Body& body, ErrorCode code) {
+  try {
+    body();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), code);
+    return error.what();
+  }
+  return "";
+}
+
+std::string ParseError(std::string_view text) {
+  return MessageOf([&] { ParseSparsityConfig(text, "my.yml"); }, ErrorCode::kInvalidFile);
+}
+
+std::string ApplyError(std::string_view assignment) {
+  SparsityConfig config;
+  return MessageOf([&] { Apply(config, assignment); }, ErrorCode::kInvalidArgument);
+}
+
+TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
+  const SparsityConfig c = LoadSparsityConfig(TestFile("reference.yml"));
+  const SparsityConfig defaults;
+  // The file sets each key away from its default; ours (merge, threshold) are not in it.
+  for (const std::string& key : SparsityConfigKeys()) {
+    const bool is_ours = key == "attn.merge" || key == "step_caching.threshold";
+    EXPECT_EQ(c.keys_set.contains(key), !is_ours) << key;
+  }
+  EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);
+  EXPECT_TRUE(c.should_profile);
+  EXPECT_FALSE(c.mlp.is_enabled);
+  EXPECT_EQ(c.mlp.top_keys, 0.25);
+  EXPECT_EQ(c.mlp.random_keys, 0.04);
+  EXPECT_EQ(c.mlp.full_step_every, 8);
+  EXPECT_EQ(c.mlp.block_mask_cache, 3);
+  EXPECT_EQ(c.mlp.first_n_dense_layers, 1);
+  EXPECT_EQ(c.mlp.counts_multiple_of, 64);
+  EXPECT_EQ(c.mlp.mbm, 256);
+  EXPECT_FALSE(c.patchify.is_enabled);
+  EXPECT_EQ(c.patchify.chunk_size_1, 16);
+  EXPECT_EQ(c.patchify.chunk_size_2, 2);
+  EXPECT_EQ(c.attn.top_keys, 0.1);
+  EXPECT_EQ(c.attn.local_voxels, 5);
+  EXPECT_EQ(c.attn.local_1d_window, 0.25);
+  EXPECT_THAT(c.attn.full_step_schedule.value(), ElementsAre(0, 1, 10, 40));
+  EXPECT_FALSE(c.attn.recompute_mask);
+  EXPECT_FALSE(c.attn.should_compress_indices);
+  EXPECT_EQ(c.attn.mbm, 96);
+  EXPECT_TRUE(c.offloading.mlp_sparse_act_T);
+  EXPECT_FALSE(c.offloading.attn_out_cache);
+  EXPECT_TRUE(c.step_caching.is_enabled);
+  EXPECT_THAT(c.step_caching.skip_step_schedule, ElementsAre(7, 11, 13));
+}
+
+TEST(SparsityConfig, WritesWhatItReads) {
+  SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
+  Apply(config, "attn.merge=lse");
+  Apply(config, "step_caching.threshold=0.125");
+  const std::string text = WriteYaml(config);
+  EXPECT_EQ(WriteYaml(ParseSparsityConfig(text, "written")), text);
+  EXPECT_NE(text, WriteYaml(SparsityConfig()));
+  const std::string defaults = WriteYaml(SparsityConfig());
+  EXPECT_EQ(WriteYaml(ParseSparsityConfig(defaults, "written")), defaults);
+}
+
+TEST(SparsityConfig, AbsentKeysKeepTheReferencesDefaults) {
+  EXPECT_EQ(WriteYaml(ParseSparsityConfig("", "empty")), WriteYaml(SparsityConfig()));
+  const SparsityConfig c = ParseSparsityConfig("attn:\n  top_keys: 0.5\n", "x");
+  EXPECT_EQ(c.attn.top_keys, 0.5);
+  EXPECT_EQ(c.mlp.top_keys, 0.3);
+}
+
+TEST(SparsityConfig, ErrorsNameFileLineKeyAndTheNearestKnownKey) {
+  EXPECT_EQ(ParseError("steps: 50\nattn:\n  is_enabled: true\n  topkeys: 0.1\n"),
+            "my.yml:4: key 'attn.topkeys': unknown; did you mean 'attn.top_keys'?");
+  EXPECT_THAT(ParseError("atn:\n  top_keys: 0.1\n"),
+              HasSubstr("my.yml:1: key 'atn': unknown; did you mean 'attn'?"));
+  EXPECT_THAT(ParseError("quite_something_else: 1\n"),
+              HasSubstr("key 'quite_something_else': unknown"));
+}
+
+TEST(SparsityConfig, RefusesOtherTypesAndRanges) {
+  EXPECT_THAT(ParseError("attn:\n  top_keys: dd\n"), HasSubstr("my.yml:2: key 'attn.top_keys'"));
+  EXPECT_THAT(ParseError("attn:\n  top_keys: 1.5\n"), HasSubstr("my.yml:2: key 'attn.top_keys'"));
+  EXPECT_THAT(ParseError("attn:\n  top_keys: .nan\n"), HasSubstr("'attn.top_keys'"));
+  EXPECT_THAT(ParseError("attn:\n  top_keys: [1]\n"), HasSubstr("'attn.top_keys'"));
+  EXPECT_THAT(ParseError("attn:\n  is_enabled: 3\n"), HasSubstr("'attn.is_enabled'"));
+  EXPECT_THAT(ParseError("attn:\n  full_step_every: 0\n"), HasSubstr("'attn.full_step_every'"));
+  EXPECT_THAT(ParseError("attn:\n  full_step_schedule: 3\n"), HasSubstr("full_step_schedule"));
+  EXPECT_THAT(ParseError("attn:\n  full_step_schedule: [-1]\n"), HasSubstr("full_step_schedule"));
+  EXPECT_THAT(ParseError("attn:\n  merge: other\n"), HasSubstr("expected additive or lse"));
+  EXPECT_THAT(ParseError("attn: 1\n"), HasSubstr("my.yml:1"));
+  EXPECT_THAT(ParseError("[1, 2]\n"), HasSubstr("my.yml:1"));
+  EXPECT_THAT(ParseError("attn: {\n"), HasSubstr("my.yml"));
+}
+
+TEST(SparsityConfig, FullStepScheduleIsAListASetOrNull) {
+  const auto schedule = [](const char* value) {
+    return ParseSparsityConfig(std::string("attn:\n  full_step_schedule: ") + value + "\n", "x")
+        .attn.full_step_schedule;
+  };
+  EXPECT_THAT(schedule("[10, 0, 1]").value(), ElementsAre(0, 1, 10));
+  EXPECT_THAT(schedule("!!set {0, 1, 10}").value(), ElementsAre(0, 1, 10));
+  EXPECT_FALSE(schedule("null").has_value());
+  EXPECT_FALSE(schedule("").has_value());
+}
+
+TEST(SparsityConfig, ApplySetsOneKey) {
+  SparsityConfig config;
+  Apply(config, "attn.top_keys=0.125");
+  Apply(config, "attn.full_step_schedule={0, 1, 10}");
+  Apply(config, "attn.merge=lse");
+  Apply(config, "mlp.is_enabled=false");
+  Apply(config, "offloading.mlp.out_cache=true");
+  Apply(config, "steps=20");
+  EXPECT_EQ(config.attn.top_keys, 0.125);
+  EXPECT_THAT(config.attn.full_step_schedule.value(), ElementsAre(0, 1, 10));
+  EXPECT_EQ(config.attn.merge, AttentionMerge::kLse);
+  EXPECT_FALSE(config.mlp.is_enabled);
+  EXPECT_TRUE(config.offloading.mlp_out_cache);
+  EXPECT_EQ(config.steps, 20);
+  Apply(config, "attn.full_step_schedule=null");
+  EXPECT_FALSE(config.attn.full_step_schedule.has_value());
+}
+
+TEST(SparsityConfig, ApplyRefusesBadSettingsAsArguments) {
+  EXPECT_EQ(ApplyError("attn.topkeys=0.1"),
+            "setting 'attn.topkeys=0.1': key 'attn.topkeys': unknown; did you mean "
+            "'attn.top_keys'?");
+  EXPECT_EQ(ApplyError("attn.top_keys"), "setting 'attn.top_keys': expected key=value");
+  EXPECT_THAT(ApplyError("attn.top_keys=2"),
+              ::testing::StartsWith("setting 'attn.top_keys=2': key 'attn.top_keys'"));
+  EXPECT_THAT(ApplyError("attn.top_keys="), HasSubstr("'attn.top_keys'"));
+  EXPECT_THAT(ApplyError("attn.top_keys={"), HasSubstr("setting 'attn.top_keys={'"));
+  EXPECT_THAT(ApplyError("steps=1\nworld_size: 2"), HasSubstr("setting"));
+  EXPECT_THAT(ApplyError("attn=1"), HasSubstr("unknown"));
+}
+
+TEST(SparsityConfig, WarnsOfKeysWithoutEffectOnACpu) {
+  const SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
+  const std::vector<std::string> warnings = ConfigWarnings(config);
+  const auto mentions = [&](const std::string& key) {
+    return std::ranges::any_of(warnings, [&](const auto& w) { return w.starts_with(key + ":"); });
+  };
+  for (const char* key : {"world_size", "mlp.is_fp8", "mlp.bm", "offloading.mlp.out_cache",
+                          "offloading.attn.lse_constants"}) {
+    EXPECT_TRUE(mentions(key)) << key;
+  }
+  // Off, so nothing is asked for.
+  EXPECT_FALSE(mentions("attn.pad_qkv_before_kernel"));
+  EXPECT_FALSE(mentions("offloading.attn.out_cache"));
+  EXPECT_THAT(ConfigWarnings(SparsityConfig()), IsEmpty());
+}
+
+TEST(SparsityConfig, WarnsWhenSchedulesAreForAnotherNumberOfSteps) {
+  SparsityConfig config;
+  EXPECT_THAT(ConfigWarnings(config, 25), IsEmpty());
+  config.attn.full_step_schedule = {0, 1, 10};
+  EXPECT_THAT(ConfigWarnings(config, 50), IsEmpty());
+  EXPECT_THAT(ConfigWarnings(config, 25),
+              ElementsAre(HasSubstr("written for 50 steps and this generation has 25")));
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {0};
+  EXPECT_THAT(ConfigWarnings(config, 50), ElementsAre(HasSubstr("step 0 cannot be skipped")));
+}
+
+TEST(SparsityConfig, DenseEnablesNothing) {
+  EXPECT_FALSE(SparsityConfig::Dense().IsAnythingEnabled());
+  EXPECT_TRUE(SparsityConfig().IsAnythingEnabled());
+}
+
+TEST(Profiles, ShippedOnesLoadWithoutWarnings) {
+  EXPECT_THAT(ListProfiles(), ::testing::IsSupersetOf({"demo", "flux-1-dev"}));
+  for (const std::string& name : ListProfiles()) {
+    const SparsityConfig config = LoadSparsityConfig(FindProfile(name));
+    EXPECT_TRUE(config.IsAnythingEnabled()) << name;
+    EXPECT_THAT(ConfigWarnings(config, config.steps), IsEmpty()) << name;
+  }
+}
+
+TEST(Profiles, FluxHasThePublishedSettings) {
+  const SparsityConfig c = LoadSparsityConfig(FindProfile("flux-1-dev"));
+  EXPECT_EQ(c.attn.top_keys, 0.165);
+  EXPECT_EQ(c.attn.random_keys, 0.01);
+  EXPECT_EQ(c.attn.full_step_every, 10);
+  EXPECT_FALSE(c.attn.recompute_mask);
+  EXPECT_EQ(c.attn.counts_multiple_of, 112);
+  EXPECT_EQ(c.attn.merge, AttentionMerge::kAdditive);
+  EXPECT_EQ(c.mlp.top_keys, 0.3);
+  EXPECT_EQ(c.mlp.random_keys, 0.05);
+  EXPECT_EQ(c.mlp.block_mask_cache, 2);
+  EXPECT_EQ(c.attn.first_n_dense_layers, 2);
+}
+
+TEST(Profiles, UnknownOnesAreRefusedWithTheListOfThoseThereAre) {
+  const std::string message = MessageOf([] { FindProfile("flux-1-devv"); }, ErrorCode::kNotFound);
+  EXPECT_THAT(message, HasSubstr("did you mean 'flux-1-dev'?"));
+  EXPECT_THAT(message, HasSubstr("there are: "));
+  EXPECT_THAT(message, HasSubstr("demo"));
+  EXPECT_THROW(FindProfile("../configs/demo"), Error);
+  EXPECT_THROW(FindProfile(""), Error);
+}
+
+TEST(Profiles, TheEnvironmentComesFirst) {
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "profiles";
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder / "demo.yml") << "steps: 7\n";
+  setenv("TAMIAS_CONFIGS", folder.c_str(), 1);
+  EXPECT_EQ(FindProfile("demo"), folder / "demo.yml");
+  unsetenv("TAMIAS_CONFIGS");
+  EXPECT_NE(FindProfile("demo"), folder / "demo.yml");
+}
+
+}  // namespace
+}  // namespace tamias
