@@ -48,6 +48,7 @@ struct StepReport {
   StepKind kind = StepKind::kFull;  // kSkip when no invocation ran the model
   int invocations_skipped = 0;      // of those: by schedule or by measured change
   double seconds = 0;               // from BeginStep to EndStep
+  StageSeconds stages;              // what belongs to no layer: step_cache
   std::vector<LayerReport> layers;
 
   WorkCount Attention() const;
@@ -64,9 +65,11 @@ struct SparsityReport {
   StageSeconds Stages() const;
   int64_t CountSteps(StepKind kind) const;
 
-  // {"attention_sparsity", "mlp_sparsity", "state_bytes", "stage_seconds": {...}, "steps":
-  // [{"step", "kind", "seconds", "attention_sparsity", "mlp_sparsity", "attention_drift",
-  // "mlp_drift", "layers": [{"layer", "invocation", "attention_sparsity", "mlp_sparsity", ...}]}]}
+  // {attention_sparsity, mlp_sparsity, full_steps, sparse_steps, skipped_steps, state_bytes,
+  // stage_seconds: {attention, attention_selection, mlp, mlp_selection, step_cache}, steps: [{step,
+  // kind, seconds, attention_sparsity, mlp_sparsity, attention_drift, mlp_drift, layers: [{layer,
+  // invocation, attention_sparsity, ..., seconds}]}]}. A drift is null where not measured; that of
+  // a step is the mean over its layers.
   nlohmann::json ToJson() const;
 };
 

@@ -1,0 +1,308 @@
+// Full and sparse steps of attention as a delta: see the header for the method.
+#include "sparsity/delta_attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <utility>
+
+#include "base/check.h"
+#include "base/parallel.h"
+#include "ops/attention.h"
+#include "ops/mask.h"
+#include "sparsity/stopwatch.h"
+
+namespace tamias {
+namespace {
+
+// Scratch of one part (column sums, masks and indices): large enough to keep all threads busy.
+constexpr int64_t kPartBytes = int64_t{64} << 20;
+
+// Below this share of the softmax mass, what lies outside the selection is lost in the rounding of
+// lse (a few 1e-6): it counts as nothing.
+constexpr double kMinRestShare = 1e-5;
+
+int64_t NumGroups(const SparsityConfig& config, const SparseGeometry& geometry) {
+  return (geometry.image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
+}
+
+// Column sums, a mask twice (the random columns are drawn into a second one), indices and counts.
+int64_t ScratchBytesPerHead(int64_t groups, int64_t keys, int64_t capacity) {
+  return groups * (keys * 4 + 2 * MaskBytes(keys) + capacity * 4 + 4);
+}
+
+int64_t HeadsPerPart(const SparseGeometry& geometry, int64_t groups, int64_t capacity) {
+  const int64_t bytes = ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
+  return std::clamp(kPartBytes / bytes, int64_t{1}, geometry.num_heads);
+}
+
+}  // namespace
+
+DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry,
+                               const ColumnSelector& selector, uint64_t seed, StateBuilder& state)
+    : config_(config),
+      geometry_(geometry),
+      selector_(selector),
+      seed_(seed),
+      num_groups_(NumGroups(config, geometry)),
+      capacity_(std::max(int64_t{1}, selector.MaxColumns())) {
+  const int64_t batch = geometry.batch;
+  const int64_t heads = geometry.num_heads;
+  const int64_t tokens = geometry.image_tokens();
+  log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
+  cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim});
+  if (config.attn.merge == AttentionMerge::kLse) {
+    rest_log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
+  }
+  if (config.attn.should_compress_indices) {
+    mask_ = state.Make("attention selection",
+                       {batch, heads, num_groups_, MaskBytes(geometry.joint_tokens())}, DType::kU8);
+  } else {
+    indices_ =
+        state.Make("attention selection", {batch, heads, num_groups_, capacity_}, DType::kI32);
+    counts_ = state.Make("attention selection", {batch, heads, num_groups_}, DType::kI32);
+  }
+}
+
+size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
+                                      const ColumnSelector& selector) {
+  const int64_t groups = NumGroups(config, geometry);
+  const int64_t capacity = std::max(int64_t{1}, selector.MaxColumns());
+  const int64_t part = HeadsPerPart(geometry, groups, capacity) *
+                       ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
+  // While drift is measured: one head's output. While folding: one part's log-sum-exp.
+  const int64_t head = geometry.image_tokens() * (geometry.head_dim + geometry.num_heads) * 4;
+  constexpr int64_t kAlignment = 8 * 64;
+  return static_cast<size_t>(part + head + kAlignment);
+}
+
+template <typename Body>
+void DeltaAttention::ForEachPart(const Body& body) const {
+  const int64_t heads = HeadsPerPart(geometry_, num_groups_, capacity_);
+  for (int64_t batch = 0; batch < geometry_.batch; ++batch) {
+    for (int64_t head = 0; head < geometry_.num_heads; head += heads) {
+      body(Part{batch, head, std::min(head + heads, geometry_.num_heads)});
+    }
+  }
+}
+
+void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& inputs,
+                         TensorView output, LayerReport& report) {
+  const int64_t text = geometry_.text_tokens;
+  const int64_t keys = geometry_.joint_tokens();
+  if (text > 0) {
+    Stopwatch watch(report.seconds.attention);
+    DenseAttention(context,
+                   {inputs.query.Slice(2, 0, text), inputs.key, inputs.value, inputs.scale},
+                   output.Slice(2, 0, text));
+  }
+  const AttentionInputs image = {inputs.query.Slice(2, text, keys), inputs.key, inputs.value,
+                                 inputs.scale};
+  const TensorView image_output = output.Slice(2, text, keys);
+  const double heads = static_cast<double>(geometry_.batch * geometry_.num_heads);
+  const double dense_pairs = heads * static_cast<double>(keys) * static_cast<double>(keys);
+  report.attention.dense += dense_pairs;
+  if (is_full || !has_selection_) {
+    RunFull(context, image, image_output, report);
+    report.attention.done += dense_pairs;
+  } else {
+    RunSparse(context, image, image_output, report);
+    report.attention.done +=
+        selected_pairs_ + heads * static_cast<double>(text) * static_cast<double>(keys);
+  }
+}
+
+void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
+                             LayerReport& report) {
+  const bool is_first = full_steps_ == 0;
+  const bool selects = !is_first && (config_.attn.recompute_mask || !has_selection_);
+  if (is_first) {
+    Stopwatch watch(report.seconds.attention);
+    DenseAttention(context, image, output, log_sum_exp_);
+  } else {
+    Drift drift;
+    if (selects) selected_pairs_ = 0;
+    ForEachPart(
+        [&](const Part& part) { FullPart(context, part, image, output, selects, drift, report); });
+    if (has_selection_ && drift.squared_norm > 0) {
+      report.attention_drift = std::sqrt(drift.squared_error / drift.squared_norm);
+    }
+    has_selection_ = true;
+  }
+  ++full_steps_;
+}
+
+void DeltaAttention::FullPart(Context& context, const Part& part, const AttentionInputs& image,
+                              TensorView output, bool selects, Drift& drift, LayerReport& report) {
+  const AttentionInputs inputs = part.Of(image);
+  const TensorView part_output = part.Of(output);
+  const TensorView lse = part.Of(log_sum_exp_.view());
+  Workspace::Scope scope(context.workspace());
+  TensorView column_sums;
+  if (selects) {
+    column_sums =
+        context.workspace().Allocate({1, part.heads(), num_groups_, geometry_.joint_tokens()});
+  }
+  {
+    Stopwatch watch(report.seconds.attention);
+    if (selects) {
+      DenseAttentionColumnSums(context, inputs, lse, config_.attn.mbm, part_output, lse,
+                               column_sums);
+    } else {
+      DenseAttention(context, inputs, part_output, lse);
+    }
+  }
+  Stopwatch watch(report.seconds.attention_selection);
+  if (has_selection_) AddDrift(context, part, image, output, drift);
+  if (selects) SelectColumns(context, part, column_sums);
+  Fold(context, part, image, output);
+}
+
+void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, TensorView output,
+                               LayerReport& report) {
+  ForEachPart([&](const Part& part) {
+    Workspace::Scope scope(context.workspace());
+    ColumnSelection selection;
+    {
+      Stopwatch watch(report.seconds.attention_selection);
+      selection = Unpack(context, part);
+    }
+    Stopwatch watch(report.seconds.attention);
+    Evaluate(context, part, image, selection, part.Of(output));
+  });
+}
+
+void DeltaAttention::SelectColumns(Context& context, const Part& part,
+                                   ConstTensorView column_sums) {
+  const int64_t rows = part.heads() * num_groups_;
+  const int64_t keys = geometry_.joint_tokens();
+  Workspace::Scope scope(context.workspace());
+  TensorView mask = config_.attn.should_compress_indices
+                        ? part.Of(mask_.view()).Reshape({rows, MaskBytes(keys)})
+                        : context.workspace().Allocate({rows, MaskBytes(keys)}, DType::kU8);
+  TensorView counts = config_.attn.should_compress_indices
+                          ? context.workspace().Allocate({rows}, DType::kI32)
+                          : part.Of(counts_.view()).Reshape({rows});
+  std::memset(mask.raw(), 0, static_cast<size_t>(mask.NumElements()));
+  // Another draw of random columns for each part and each selection.
+  const auto draw = static_cast<uint64_t>(
+      (full_steps_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
+  selector_.Select(context,
+                   {.column_sums = column_sums.Reshape({rows, keys}),
+                    .num_groups = num_groups_,
+                    .seed = seed_ ^ (draw * 0x9E3779B97F4A7C15u)},
+                   mask);
+  if (config_.attn.should_compress_indices) {
+    CountMask(context, mask, counts);
+  } else {
+    MaskToIndices(context, mask, keys, part.Of(indices_.view()).Reshape({rows, capacity_}), counts);
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t begin = row % num_groups_ * config_.attn.mbm;
+    const int64_t queries = std::min(config_.attn.mbm, geometry_.image_tokens() - begin);
+    selected_pairs_ += static_cast<double>(queries * counts.data<int32_t>()[row]);
+  }
+}
+
+ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
+  if (!config_.attn.should_compress_indices) {
+    return {part.Of(indices_.view()), part.Of(counts_.view()), config_.attn.mbm};
+  }
+  const int64_t rows = part.heads() * num_groups_;
+  const int64_t keys = geometry_.joint_tokens();
+  TensorView indices = context.workspace().Allocate({rows, capacity_}, DType::kI32);
+  TensorView counts = context.workspace().Allocate({rows}, DType::kI32);
+  MaskToIndices(context, part.Of(mask_.view()).Reshape({rows, MaskBytes(keys)}), keys, indices,
+                counts);
+  return {indices.Reshape({1, part.heads(), num_groups_, capacity_}),
+          counts.Reshape({1, part.heads(), num_groups_}), config_.attn.mbm};
+}
+
+void DeltaAttention::Evaluate(Context& context, const Part& part, const AttentionInputs& image,
+                              const ColumnSelection& selection, TensorView output) {
+  SparseAttentionEpilogue epilogue;
+  epilogue.base = part.Of(cache_.view());
+  if (config_.attn.merge == AttentionMerge::kLse) {
+    epilogue.base_log_sum_exp = part.Of(rest_log_sum_exp_.view());
+  }
+  ColumnSparseAttention(context, part.Of(image), selection, epilogue, output);
+}
+
+void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInputs& image,
+                          ConstTensorView output) {
+  Workspace::Scope scope(context.workspace());
+  const ColumnSelection selection = Unpack(context, part);
+  const TensorView cache = part.Of(cache_.view());
+  if (config_.attn.merge == AttentionMerge::kAdditive) {  // o_full - A_S
+    SparseAttentionEpilogue epilogue;
+    epilogue.base = part.Of(output);
+    epilogue.scale = -1;
+    ColumnSparseAttention(context, part.Of(image), selection, epilogue, cache);
+    return;
+  }
+  TensorView selected = context.workspace().Allocate({1, part.heads(), geometry_.image_tokens()});
+  ColumnSparseAttention(context, part.Of(image), selection, {}, cache, selected);
+  SeparateRest(context, part, part.Of(output), selected);
+}
+
+// cache holds o_S on entry and o_rest on return.
+void DeltaAttention::SeparateRest(Context& context, const Part& part, ConstTensorView output,
+                                  ConstTensorView selected_log_sum_exp) {
+  const int64_t tokens = geometry_.image_tokens();
+  const int64_t head_dim = geometry_.head_dim;
+  const TensorView cache = part.Of(cache_.view());
+  const TensorView rest = part.Of(rest_log_sum_exp_.view());
+  const TensorView lse = part.Of(log_sum_exp_.view());
+  constexpr int64_t kGrain = 256;  // rows
+  ParallelForRanges(context, part.heads() * tokens, kGrain, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* full =
+          output.data<float>() + row / tokens * output.stride(1) + row % tokens * output.stride(2);
+      float* out = cache.data<float>() + row * head_dim;
+      const double total = lse.data<float>()[row];
+      const double exponent = double{selected_log_sum_exp.data<float>()[row]} - total;
+      const double share = -std::expm1(std::min(exponent, 0.0));  // 1 - w_S
+      if (!(share > kMinRestShare)) {
+        rest.data<float>()[row] = -std::numeric_limits<float>::infinity();
+        std::fill(out, out + head_dim, 0.0f);
+        continue;
+      }
+      rest.data<float>()[row] = static_cast<float>(total + std::log(share));
+      const auto full_weight = static_cast<float>(1 / share);
+      const auto selected_weight = static_cast<float>((1 - share) / share);
+      for (int64_t k = 0; k < head_dim; ++k) {
+        out[k] = full_weight * full[k] - selected_weight * out[k];
+      }
+    }
+  });
+}
+
+void DeltaAttention::AddDrift(Context& context, const Part& part, const AttentionInputs& image,
+                              ConstTensorView full, Drift& drift) {
+  const int64_t sampled_batch = full_steps_ % geometry_.batch;
+  const int64_t sampled_head =
+      (full_steps_ + static_cast<int64_t>(seed_ % 1024)) % geometry_.num_heads;
+  for (int64_t head = part.first_head; head < part.last_head; ++head) {
+    const bool is_sampled = part.batch == sampled_batch && head == sampled_head;
+    if (!config_.should_profile && !is_sampled) continue;
+    const Part one{part.batch, head, head + 1};
+    Workspace::Scope scope(context.workspace());
+    const ColumnSelection selection = Unpack(context, one);
+    TensorView cached =
+        context.workspace().Allocate({1, 1, geometry_.image_tokens(), geometry_.head_dim});
+    Evaluate(context, one, image, selection, cached);
+    const ConstTensorView expected = one.Of(full);
+    for (int64_t i = 0; i < geometry_.image_tokens(); ++i) {
+      const float* a = cached.data<float>() + i * geometry_.head_dim;
+      const float* b = expected.data<float>() + i * expected.stride(2);
+      for (int64_t k = 0; k < geometry_.head_dim; ++k) {
+        const double difference = double{a[k]} - double{b[k]};
+        drift.squared_error += difference * difference;
+        drift.squared_norm += double{b[k]} * double{b[k]};
+      }
+    }
+  }
+}
+
+}  // namespace tamias

@@ -1,0 +1,102 @@
+// Attention of one layer and one invocation as a delta (Chipmunk, arXiv 2506.03275, section
+// "Attention"). A full step computes everything, chooses for each group of query rows the key
+// columns S that matter, and keeps what the others contribute; a sparse step computes only A_S, the
+// attention over S, and adds what was kept:
+//   additive:  o_cache = o_full - A_S,                          o = o_cache + A_S(q, k, v)
+//   lse:       w = exp(lse_S - lse), o_rest = (o_full - w o_S) / (1 - w),
+//              lse_rest = lse + log(1 - w);  o = merge of (o_S, lse_S)(q, k, v), (o_rest, lse_rest)
+// Symbols: B batch, H heads, L text tokens, N image tokens, Nk = L + N keys, D head dimension,
+// G = ceil(N / group_size) groups of image queries. Text queries attend to everything, always.
+#pragma once
+
+#include <cstdint>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "ops/column_sparse_attention.h"
+#include "sparsity/config.h"
+#include "sparsity/geometry.h"
+#include "sparsity/report.h"
+#include "sparsity/selection.h"
+#include "sparsity/state_builder.h"
+
+namespace tamias {
+
+class DeltaAttention {
+ public:
+  // The selector must outlive this. `seed` is of this layer and invocation.
+  DeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry,
+                 const ColumnSelector& selector, uint64_t seed, StateBuilder& state);
+
+  // inputs and output [B, H, L + N, D] f32, text first. Adds work, drift and time to the report.
+  // Without a selection a sparse step is computed as a full one.
+  void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
+           LayerReport& report);
+
+  // The most a Run takes from the workspace, without the operations' own scratch.
+  static size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
+                               const ColumnSelector& selector);
+
+ private:
+  // One batch item and a run of heads: what is worked on at a time, so that scratch stays bounded.
+  struct Part {
+    int64_t batch;
+    int64_t first_head;
+    int64_t last_head;  // exclusive
+    int64_t heads() const { return last_head - first_head; }
+    template <typename View>  // of a tensor [B, H, ...]
+    View Of(const View& view) const {
+      return view.Slice(0, batch, batch + 1).Slice(1, first_head, last_head);
+    }
+    AttentionInputs Of(const AttentionInputs& inputs) const {
+      return {Of(inputs.query), Of(inputs.key), Of(inputs.value), inputs.scale};
+    }
+  };
+  // Relative drift, summed up over parts.
+  struct Drift {
+    double squared_error = 0;
+    double squared_norm = 0;
+  };
+
+  void RunFull(Context& context, const AttentionInputs& image, TensorView output,
+               LayerReport& report);
+  void RunSparse(Context& context, const AttentionInputs& image, TensorView output,
+                 LayerReport& report);
+  void FullPart(Context& context, const Part& part, const AttentionInputs& image, TensorView output,
+                bool selects, Drift& drift, LayerReport& report);
+  void SelectColumns(Context& context, const Part& part, ConstTensorView column_sums);
+  // Leaves in the cache what the selected columns do not give.
+  void Fold(Context& context, const Part& part, const AttentionInputs& image,
+            ConstTensorView output);
+  void SeparateRest(Context& context, const Part& part, ConstTensorView output,
+                    ConstTensorView selected_log_sum_exp);
+  // cache + A_S for a part.
+  void Evaluate(Context& context, const Part& part, const AttentionInputs& image,
+                const ColumnSelection& selection, TensorView output);
+  ColumnSelection Unpack(Context& context, const Part& part);
+  // Adds the heads of the part that are to be measured: all with should_profile, else one head of
+  // the layer, another one each time.
+  void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
+                ConstTensorView full, Drift& drift);
+  template <typename Body>  // body(part) for all parts
+  void ForEachPart(const Body& body) const;
+
+  SparsityConfig config_;
+  SparseGeometry geometry_;
+  const ColumnSelector& selector_;
+  uint64_t seed_;
+  int64_t num_groups_;
+  int64_t capacity_;  // columns of a group at most
+  int64_t full_steps_ = 0;
+  bool has_selection_ = false;
+  double selected_pairs_ = 0;  // query-key pairs of the selection, over batch, heads and rows
+
+  Tensor log_sum_exp_;       // [B, H, N] of the last full step
+  Tensor cache_;             // [B, H, N, D]: o_cache, or o_rest
+  Tensor rest_log_sum_exp_;  // [B, H, N]: lse_rest; merge lse only
+  Tensor mask_;              // [B, H, G, ceil(Nk / 8)] u8; with should_compress_indices
+  Tensor indices_;           // [B, H, G, capacity] i32; without
+  Tensor counts_;            // [B, H, G] i32; without
+};
+
+}  // namespace tamias

@@ -1,0 +1,268 @@
+// Full and sparse steps of an MLP as a delta: see the header for the method.
+#include "sparsity/delta_mlp.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/parallel.h"
+#include "ops/block_mean.h"
+#include "ops/copy_indices.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+#include "ops/mask.h"
+#include "ops/top_k.h"
+#include "sparsity/copy_rows.h"
+#include "sparsity/selection.h"
+#include "sparsity/stopwatch.h"
+
+namespace tamias {
+namespace {
+
+// Scores drawn to estimate the threshold of the approximate top-k: 1024 put the count within 5 % at
+// 30 % of the neurons, for a fraction of the cost of a sort.
+constexpr int64_t kSampleSize = 1024;
+// While the picture takes shape, selections age within a step: they are renewed on each.
+constexpr int64_t kEarlySteps = 10;
+// Rows of activations in work at a time on a full step. Small layers stay in the L2 cache; layers
+// whose weights do not fit it take many rows, to read (and widen) the weights seldom.
+constexpr int64_t kSmallWeights = 1 << 20;  // elements
+constexpr int64_t kSmallRows = 512;
+constexpr int64_t kActivationBytes = int64_t{256} << 20;
+
+int64_t RowsPerChunk(int64_t model_dim, int64_t pre_activations, int64_t tokens,
+                     int64_t group_size) {
+  const int64_t rows = model_dim * pre_activations <= kSmallWeights
+                           ? kSmallRows
+                           : kActivationBytes / (4 * pre_activations);
+  return std::min(tokens, std::max(int64_t{1}, rows / group_size) * group_size);
+}
+
+// act(fc1(input)) for rows of one batch item, in `pre` [1, rows, P]; returns a view [1, rows, F].
+TensorView Activations(Context& context, const MlpWeights& weights, ConstTensorView input,
+                       TensorView pre) {
+  if (!weights.gated) {
+    Linear(context, input, weights.fc1_weight, weights.fc1_bias, pre,
+           {.activation = weights.activation});
+    return pre;
+  }
+  Linear(context, input, weights.fc1_weight, weights.fc1_bias, pre);
+  const int64_t neurons = pre.dim(2) / 2;
+  const TensorView first = pre.Slice(2, 0, neurons);
+  const TensorView second = pre.Slice(2, neurons, 2 * neurons);
+  Activate(context, weights.activation, weights.gate_first ? first : second);
+  Multiply(context, first, second, first);
+  return first;
+}
+
+}  // namespace
+
+void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input, TensorView output,
+              TensorView cached_activations) {
+  const int64_t tokens = input.dim(1);
+  const int64_t pre_activations = weights.fc1_weight.dim(0);
+  const int64_t group_size = cached_activations.empty() ? 1 : cached_activations.dim(3);
+  const int64_t chunk = RowsPerChunk(input.dim(2), pre_activations, tokens, group_size);
+  Workspace::Scope scope(context.workspace());
+  const TensorView scratch = context.workspace().Allocate({1, chunk, pre_activations});
+  for (int64_t b = 0; b < input.dim(0); ++b) {
+    for (int64_t begin = 0; begin < tokens; begin += chunk) {
+      const int64_t end = std::min(begin + chunk, tokens);
+      const TensorView activations =
+          Activations(context, weights, input.Slice(0, b, b + 1).Slice(1, begin, end),
+                      scratch.Slice(1, 0, end - begin));
+      if (!cached_activations.empty()) {
+        StoreActivations(context, activations,
+                         cached_activations.Slice(0, b, b + 1)
+                             .Slice(1, begin / group_size, (end + group_size - 1) / group_size));
+      }
+      Linear(context, activations, weights.fc2_weight, weights.fc2_bias,
+             output.Slice(0, b, b + 1).Slice(1, begin, end));
+    }
+  }
+}
+
+DeltaMlp::DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry, int64_t tokens,
+                   uint64_t seed, StateBuilder& state)
+    : config_(config),
+      geometry_(geometry),
+      tokens_(tokens),
+      seed_(seed),
+      group_size_(config.mlp.mbm),
+      num_groups_((tokens + config.mlp.mbm - 1) / config.mlp.mbm),
+      num_chosen_(
+          RoundedCount(config.mlp.top_keys, geometry.mlp_dim, config.mlp.counts_multiple_of)) {
+  const int64_t batch = geometry.batch;
+  const int64_t neurons = geometry.mlp_dim;
+  const int64_t pre_activations = geometry.gated_mlp ? 2 * neurons : neurons;
+  activations_ = state.Make("MLP activations", {batch, num_groups_, neurons, group_size_});
+  output_ = state.Make("MLP output cache", {batch, tokens, geometry.model_dim});
+  block_mean_ = state.Make("MLP block means", {batch, num_groups_, pre_activations});
+  indices_ = state.Make("MLP selection", {batch, num_groups_, neurons}, DType::kI32);
+  counts_ = state.Make("MLP selection", {batch, num_groups_}, DType::kI32);
+}
+
+size_t DeltaMlp::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
+                                int64_t tokens) {
+  const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
+  const int64_t full =
+      RowsPerChunk(geometry.model_dim, pre_activations, tokens, config.mlp.mbm) * pre_activations;
+  const int64_t rows = geometry.batch * ((tokens + config.mlp.mbm - 1) / config.mlp.mbm);
+  // Block means of the input and of fc1, the change, and (bits) the mask.
+  const int64_t selection =
+      rows * (geometry.model_dim + pre_activations + geometry.mlp_dim + geometry.mlp_dim / 32 + 1);
+  constexpr int64_t kAlignment = 8 * 64;
+  return static_cast<size_t>(4 * std::max(full, selection) + kAlignment);
+}
+
+void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
+                   ConstTensorView input, TensorView output, LayerReport& report) {
+  const double pairs =
+      static_cast<double>(geometry_.batch * tokens_) * static_cast<double>(geometry_.mlp_dim);
+  report.mlp.dense += pairs;
+  if (is_full || full_steps_ == 0) {
+    RunFull(context, step, weights, input, output, report);
+    report.mlp.done += pairs;
+  } else {
+    RunSparse(context, step, weights, input, output, report);
+    report.mlp.done += selected_pairs_;
+  }
+}
+
+void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights,
+                       ConstTensorView input, TensorView output, LayerReport& report) {
+  const bool measures = full_steps_ > 0;
+  if (measures) {
+    Stopwatch watch(report.seconds.mlp_selection);
+    if (IsSelectionDue(step)) SelectNeurons(context, step, weights, input);
+    for (const Blocks& blocks : SampledBlocks()) Move(context, weights, input, blocks);
+  }
+  {
+    Stopwatch watch(report.seconds.mlp);
+    DenseMlp(context, weights, input, output, activations_);
+  }
+  Stopwatch watch(report.seconds.mlp_selection);
+  if (measures) report.mlp_drift = MeasureDrift(output);
+  CopyRows(context, output, output_);
+  BlockMeanPreActivations(context, weights, input, block_mean_);
+  selection_step_ = -1;
+  ++full_steps_;
+}
+
+void DeltaMlp::RunSparse(Context& context, int64_t step, const MlpWeights& weights,
+                         ConstTensorView input, TensorView output, LayerReport& report) {
+  if (IsSelectionDue(step)) {
+    Stopwatch watch(report.seconds.mlp_selection);
+    SelectNeurons(context, step, weights, input);
+  }
+  Stopwatch watch(report.seconds.mlp);
+  ColumnSparseMlp(context, input, weights, {indices_.view(), counts_.view(), group_size_},
+                  activations_, output_);
+  CopyRows(context, output_.view(), output);
+}
+
+bool DeltaMlp::IsSelectionDue(int64_t step) const {
+  return selection_step_ < 0 || step < kEarlySteps ||
+         step - selection_step_ >= config_.mlp.block_mask_cache;
+}
+
+void DeltaMlp::BlockMeanPreActivations(Context& context, const MlpWeights& weights,
+                                       ConstTensorView input, TensorView output) {
+  Workspace::Scope scope(context.workspace());
+  TensorView mean =
+      context.workspace().Allocate({geometry_.batch, num_groups_, geometry_.model_dim});
+  BlockMean(context, input, group_size_, mean);
+  Linear(context, mean, weights.fc1_weight, weights.fc1_bias, output);
+}
+
+void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& weights,
+                             ConstTensorView input) {
+  const int64_t rows = geometry_.batch * num_groups_;
+  const int64_t neurons = geometry_.mlp_dim;
+  const int64_t halves = geometry_.gated_mlp ? 2 : 1;
+  Workspace::Scope scope(context.workspace());
+  TensorView mean = context.workspace().Allocate({rows, halves * neurons});
+  TensorView change = context.workspace().Allocate({rows, neurons});
+  TensorView mask = context.workspace().Allocate({rows, MaskBytes(neurons)}, DType::kU8);
+  BlockMeanPreActivations(context, weights, input,
+                          mean.Reshape({geometry_.batch, num_groups_, halves * neurons}));
+  const TensorView cached = block_mean_.view().Reshape({rows, halves * neurons});
+  ParallelForRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* a = mean.data<float>() + row * halves * neurons;
+      const float* b = cached.data<float>() + row * halves * neurons;
+      float* out = change.data<float>() + row * neurons;
+      for (int64_t f = 0; f < neurons; ++f) out[f] = std::abs(a[f] - b[f]);
+      if (halves == 1) continue;
+      for (int64_t f = 0; f < neurons; ++f) out[f] += std::abs(a[neurons + f] - b[neurons + f]);
+    }
+  });
+  const uint64_t seed = seed_ ^ (static_cast<uint64_t>(step + 1) * 0x9E3779B97F4A7C15u);
+  std::memset(mask.raw(), 0, static_cast<size_t>(mask.NumElements()));
+  ApproximateTopKMask(context, change, num_chosen_, kSampleSize, seed, mask);
+  if (config_.mlp.random_keys > 0) {
+    RandomMask(context, config_.mlp.random_keys, ~seed, mask, neurons);
+  }
+  const TensorView indices = indices_.view().Reshape({rows, neurons});
+  const TensorView counts = counts_.view().Reshape({rows});
+  MaskToIndices(context, mask, neurons, indices, counts);
+  for (int64_t half = 0; half < halves; ++half) {
+    CopyIndices(context, mean.Slice(1, half * neurons, (half + 1) * neurons), indices, counts,
+                cached.Slice(1, half * neurons, (half + 1) * neurons));
+  }
+  selected_pairs_ = 0;
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t begin = row % num_groups_ * group_size_;
+    selected_pairs_ +=
+        static_cast<double>(std::min(group_size_, tokens_ - begin) * counts.data<int32_t>()[row]);
+  }
+  selection_step_ = step;
+}
+
+std::vector<DeltaMlp::Blocks> DeltaMlp::SampledBlocks() const {
+  std::vector<Blocks> blocks;
+  if (config_.should_profile) {
+    for (int64_t b = 0; b < geometry_.batch; ++b) blocks.push_back({b, 0, num_groups_});
+    return blocks;
+  }
+  const int64_t count = (num_groups_ + 7) / 8;
+  const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
+  const int64_t first = std::min(turn % 8 * count, num_groups_ - count);
+  return {{full_steps_ % geometry_.batch, first, first + count}};
+}
+
+void DeltaMlp::Move(Context& context, const MlpWeights& weights, ConstTensorView input,
+                    const Blocks& blocks) {
+  const int64_t begin = blocks.first * group_size_;
+  const int64_t end = std::min(blocks.last * group_size_, tokens_);
+  const auto of_item = [&](const auto& view) {
+    return view.Slice(0, blocks.batch, blocks.batch + 1);
+  };
+  const NeuronSelection selection = {of_item(indices_.view()).Slice(1, blocks.first, blocks.last),
+                                     of_item(counts_.view()).Slice(1, blocks.first, blocks.last),
+                                     group_size_};
+  ColumnSparseMlp(context, of_item(input).Slice(1, begin, end), weights, selection,
+                  of_item(activations_.view()).Slice(1, blocks.first, blocks.last),
+                  of_item(output_.view()).Slice(1, begin, end));
+}
+
+double DeltaMlp::MeasureDrift(ConstTensorView full) const {
+  double squared_error = 0;
+  double squared_norm = 0;
+  for (const Blocks& blocks : SampledBlocks()) {
+    const int64_t end = std::min(blocks.last * group_size_, tokens_);
+    for (int64_t row = blocks.first * group_size_; row < end; ++row) {
+      const float* a = output_.data<float>() + (blocks.batch * tokens_ + row) * geometry_.model_dim;
+      const float* b = full.data<float>() + blocks.batch * full.stride(0) + row * full.stride(1);
+      for (int64_t k = 0; k < geometry_.model_dim; ++k) {
+        const double difference = double{a[k]} - double{b[k]};
+        squared_error += difference * difference;
+        squared_norm += double{b[k]} * double{b[k]};
+      }
+    }
+  }
+  return squared_norm > 0 ? std::sqrt(squared_error / squared_norm) : 0;
+}
+
+}  // namespace tamias

@@ -1,0 +1,56 @@
+// What a SparseInvocation remembers and where it reports to: one DeltaAttention and one DeltaMlp
+// per layer that has one, and the step cache.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "sparsity/config.h"
+#include "sparsity/delta_attention.h"
+#include "sparsity/delta_mlp.h"
+#include "sparsity/geometry.h"
+#include "sparsity/report.h"
+#include "sparsity/schedule.h"
+#include "sparsity/selection.h"
+#include "sparsity/state_builder.h"
+#include "sparsity/step_cache.h"
+
+namespace tamias {
+
+class InvocationState {
+ public:
+  // The selector must outlive this; it may be null when attention is not enabled.
+  InvocationState(const SparsityConfig& config, const SparseGeometry& geometry,
+                  const ColumnSelector* selector, int index, StateBuilder& builder);
+
+  // Steps report into `report`, which must stay where it is until the next call.
+  void BeginStep(const StepPlan& plan, StepReport* report);
+  // Counts this invocation as skipped on this step.
+  void ReportSkipped();
+  // Where a layer reports to on this step.
+  LayerReport& ReportOf(int layer);
+  double& step_cache_seconds();
+
+  // Null: computed densely.
+  DeltaAttention* attention(int layer);
+  DeltaMlp* mlp(int layer);
+  StepCache& step_cache() { return step_cache_; }
+  const StepPlan& plan() const { return plan_; }
+  int64_t step() const { return report_ != nullptr ? report_->step : 0; }
+  // Throws when sparse state would be used before a step has begun.
+  void CheckStepHasBegun() const;
+
+ private:
+  int index_;
+  int num_layers_;
+  bool needs_steps_;
+  std::vector<std::unique_ptr<DeltaAttention>> attention_;
+  std::vector<std::unique_ptr<DeltaMlp>> mlp_;
+  StepCache step_cache_;
+  StepPlan plan_{.attention_is_full = true, .mlp_is_full = true};
+  StepReport* report_ = nullptr;
+  LayerReport unreported_;
+};
+
+}  // namespace tamias

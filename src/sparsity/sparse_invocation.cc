@@ -1,0 +1,135 @@
+// Routes each attention and MLP of a model to its delta, or to the dense operation.
+#include "sparsity/sparse_invocation.h"
+
+#include <utility>
+
+#include "base/check.h"
+#include "ops/attention.h"
+#include "ops/check_tensor.h"
+#include "sparsity/invocation_state.h"
+#include "sparsity/stopwatch.h"
+
+namespace tamias {
+namespace {
+
+// A different seed for each invocation, layer and use.
+uint64_t SeedOf(int invocation, int64_t layer, uint64_t use) {
+  return (static_cast<uint64_t>(invocation) << 48) ^ (static_cast<uint64_t>(layer) << 8) ^ use;
+}
+
+double Pairs(int64_t a, int64_t b, int64_t c, int64_t d) {
+  return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c) *
+         static_cast<double>(d);
+}
+
+}  // namespace
+
+InvocationState::InvocationState(const SparsityConfig& config, const SparseGeometry& geometry,
+                                 const ColumnSelector* selector, int index, StateBuilder& builder)
+    : index_(index),
+      num_layers_(static_cast<int>(geometry.num_layers)),
+      needs_steps_(config.IsAnythingEnabled()),
+      attention_(static_cast<size_t>(geometry.num_layers)),
+      mlp_(static_cast<size_t>(geometry.num_layers)),
+      step_cache_(config, geometry, builder) {
+  for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
+    const auto i = static_cast<size_t>(layer);
+    if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
+      attention_[i] = std::make_unique<DeltaAttention>(config, geometry, *selector,
+                                                       SeedOf(index, layer, 1), builder);
+    }
+    if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&
+        geometry.mlp_tokens[i] > 0) {
+      mlp_[i] = std::make_unique<DeltaMlp>(config, geometry, geometry.mlp_tokens[i],
+                                           SeedOf(index, layer, 2), builder);
+    }
+  }
+}
+
+void InvocationState::BeginStep(const StepPlan& plan, StepReport* report) {
+  plan_ = plan;
+  report_ = report;
+}
+
+void InvocationState::ReportSkipped() {
+  if (report_ != nullptr) ++report_->invocations_skipped;
+}
+
+LayerReport& InvocationState::ReportOf(int layer) {
+  if (report_ == nullptr || layer < 0 || layer >= num_layers_) return unreported_;
+  return report_->layers[static_cast<size_t>(index_ * num_layers_ + layer)];
+}
+
+double& InvocationState::step_cache_seconds() {
+  return report_ != nullptr ? report_->stages.step_cache : unreported_.seconds.step_cache;
+}
+
+DeltaAttention* InvocationState::attention(int layer) {
+  if (layer < 0 || layer >= num_layers_) return nullptr;
+  return attention_[static_cast<size_t>(layer)].get();
+}
+
+DeltaMlp* InvocationState::mlp(int layer) {
+  if (layer < 0 || layer >= num_layers_) return nullptr;
+  return mlp_[static_cast<size_t>(layer)].get();
+}
+
+void InvocationState::CheckStepHasBegun() const {
+  if (needs_steps_ && report_ == nullptr) {
+    Fail(ErrorCode::kInvalidArgument, "sparse invocation: BeginStep has not been called");
+  }
+}
+
+SparseInvocation::SparseInvocation(std::unique_ptr<InvocationState> state)
+    : state_(std::move(state)) {}
+SparseInvocation::~SparseInvocation() = default;
+
+bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_input) {
+  state_->CheckStepHasBegun();
+  Stopwatch watch(state_->step_cache_seconds());
+  const bool must_run = state_->plan().kind == StepKind::kFull;
+  if (state_->step_cache().ShouldRun(context, must_run, modulated_input)) return true;
+  state_->ReportSkipped();
+  return false;
+}
+
+void SparseInvocation::Attention(Context& context, int layer, const AttentionInputs& inputs,
+                                 TensorView output) {
+  state_->CheckStepHasBegun();
+  LayerReport& report = state_->ReportOf(layer);
+  if (DeltaAttention* attention = state_->attention(layer); attention != nullptr) {
+    attention->Run(context, state_->plan().attention_is_full, inputs, output, report);
+    return;
+  }
+  Stopwatch watch(report.seconds.attention);
+  DenseAttention(context, inputs, output);
+  const double pairs =
+      Pairs(inputs.query.dim(0), inputs.query.dim(1), inputs.query.dim(2), inputs.key.dim(2));
+  report.attention += {pairs, pairs};
+}
+
+void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weights,
+                           ConstTensorView input, TensorView output) {
+  state_->CheckStepHasBegun();
+  LayerReport& report = state_->ReportOf(layer);
+  if (DeltaMlp* mlp = state_->mlp(layer); mlp != nullptr) {
+    mlp->Run(context, state_->step(), state_->plan().mlp_is_full, weights, input, output, report);
+    return;
+  }
+  Stopwatch watch(report.seconds.mlp);
+  DenseMlp(context, weights, input, output);
+  const double pairs =
+      Pairs(input.dim(0), input.dim(1), weights.fc1_weight.dim(0) / (weights.gated ? 2 : 1), 1);
+  report.mlp += {pairs, pairs};
+}
+
+void SparseInvocation::StorePrediction(Context& context, ConstTensorView prediction) {
+  Stopwatch watch(state_->step_cache_seconds());
+  state_->step_cache().Store(context, prediction);
+}
+
+ConstTensorView SparseInvocation::previous_prediction() const {
+  return state_->step_cache().prediction();
+}
+
+}  // namespace tamias

@@ -1,0 +1,261 @@
+// Builds, plans and steps the state of one generation.
+#include "sparsity/sparse_session.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "base/check.h"
+#include "ops/mask.h"
+#include "sparsity/invocation_state.h"
+#include "sparsity/selection.h"
+#include "sparsity/state_builder.h"
+
+namespace tamias {
+namespace {
+
+// 140 times the longest published video; a mistyped size should fail before anything is built.
+constexpr int64_t kMaxImageTokens = int64_t{1} << 24;
+
+void CheckPositive(const char* field, int64_t value) {
+  if (value <= 0) {
+    Fail(ErrorCode::kInvalidArgument, "sparse session: geometry.{}: expected at least 1, found {}",
+         field, value);
+  }
+}
+
+void CheckGeometry(const SparsityConfig& config, const SparseGeometry& geometry) {
+  CheckPositive("batch", geometry.batch);
+  CheckPositive("grid.time", geometry.grid.time);
+  CheckPositive("grid.height", geometry.grid.height);
+  CheckPositive("grid.width", geometry.grid.width);
+  const double tokens = static_cast<double>(geometry.grid.time) *
+                        static_cast<double>(geometry.grid.height) *
+                        static_cast<double>(geometry.grid.width);
+  if (tokens > static_cast<double>(kMaxImageTokens)) {
+    Fail(ErrorCode::kOutOfMemory, "sparse session: {}x{}x{} tokens are more than {}",
+         geometry.grid.time, geometry.grid.height, geometry.grid.width, kMaxImageTokens);
+  }
+  CheckPositive("num_layers", geometry.num_layers);
+  if (config.attn.is_enabled) {
+    CheckPositive("num_heads", geometry.num_heads);
+    CheckPositive("head_dim", geometry.head_dim);
+  }
+  if (config.mlp.is_enabled) {
+    CheckPositive("model_dim", geometry.model_dim);
+    CheckPositive("mlp_dim", geometry.mlp_dim);
+    if (static_cast<int64_t>(geometry.mlp_tokens.size()) != geometry.num_layers) {
+      Fail(ErrorCode::kInvalidArgument,
+           "sparse session: geometry.mlp_tokens: expected {} layers, found {}", geometry.num_layers,
+           geometry.mlp_tokens.size());
+    }
+  }
+  if (config.step_caching.is_enabled) {
+    CheckPositive("prediction_channels", geometry.prediction_channels);
+    if (config.step_caching.threshold > 0) CheckPositive("model_dim", geometry.model_dim);
+  }
+}
+
+int NumInvocations(const SparsityConfig& config, const SparseGeometry& geometry) {
+  return static_cast<int>(geometry.num_invocations > 0
+                              ? geometry.num_invocations
+                              : config.num_model_invocations_per_inference_step);
+}
+
+struct SharedState {
+  TokenOrder order;
+  std::unique_ptr<ColumnSelector> selector;  // null when attention is not enabled
+};
+
+SharedState MakeSharedState(const SparsityConfig& config, const SparseGeometry& geometry) {
+  SharedState shared{.order = MakeTokenOrder(config, geometry.grid), .selector = nullptr};
+  if (config.attn.is_enabled) {
+    shared.selector = MakeColumnSelector(config, geometry, shared.order);
+  }
+  return shared;
+}
+
+// What the selector holds for all layers.
+void CountStaticColumns(const SparsityConfig& config, const SparseGeometry& geometry,
+                        StateBuilder& builder) {
+  if (!config.attn.is_enabled) return;
+  const int64_t groups = (geometry.image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
+  builder.Count("attention static columns",
+                static_cast<size_t>(groups * MaskBytes(geometry.joint_tokens())));
+}
+
+std::vector<std::unique_ptr<InvocationState>> MakeInvocations(const SparsityConfig& config,
+                                                              const SparseGeometry& geometry,
+                                                              const ColumnSelector* selector,
+                                                              StateBuilder& builder) {
+  std::vector<std::unique_ptr<InvocationState>> invocations;
+  for (int i = 0; i < NumInvocations(config, geometry); ++i) {
+    invocations.push_back(
+        std::make_unique<InvocationState>(config, geometry, selector, i, builder));
+  }
+  return invocations;
+}
+
+size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
+                      const ColumnSelector* selector) {
+  size_t bytes = 0;
+  if (config.attn.is_enabled) {
+    bytes = std::max(bytes, DeltaAttention::WorkspaceBytes(config, geometry, *selector));
+  }
+  for (const int64_t tokens : geometry.mlp_tokens) {
+    if (tokens > 0) bytes = std::max(bytes, DeltaMlp::WorkspaceBytes(config, geometry, tokens));
+  }
+  return bytes;
+}
+
+StatePlan PlanWith(const SparsityConfig& config, const SparseGeometry& geometry,
+                   const ColumnSelector* selector) {
+  StateBuilder builder(/*only_plans=*/true);
+  CountStaticColumns(config, geometry, builder);
+  MakeInvocations(config, geometry, selector, builder);
+  StatePlan plan;
+  for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
+  plan.workspace_bytes = WorkspaceBytes(config, geometry, selector);
+  return plan;
+}
+
+void CheckFits(const StatePlan& plan) {
+  const auto physical = static_cast<size_t>(std::max(0L, sysconf(_SC_PHYS_PAGES))) *
+                        static_cast<size_t>(std::max(0L, sysconf(_SC_PAGESIZE)));
+  if (plan.TotalBytes() > physical) {
+    Fail(ErrorCode::kOutOfMemory,
+         "sparse session: the state does not fit the {:.1f} GiB of this machine: {}",
+         static_cast<double>(physical) / 0x1p30, plan.ToString());
+  }
+}
+
+}  // namespace
+
+size_t StatePlan::TotalBytes() const {
+  size_t total = 0;
+  for (const Entry& entry : entries) {
+    if (__builtin_add_overflow(total, entry.bytes, &total)) return SIZE_MAX;
+  }
+  return total;
+}
+
+std::string StatePlan::ToString() const {
+  std::string text;
+  for (const Entry& entry : entries) {
+    text += fmt::format("{} {:.1f} MiB, ", entry.name, static_cast<double>(entry.bytes) / 0x1p20);
+  }
+  return text + fmt::format("total {:.1f} MiB", static_cast<double>(TotalBytes()) / 0x1p20);
+}
+
+struct SparseSession::Implementation {
+  using Clock = std::chrono::steady_clock;
+
+  Implementation(const SparsityConfig& config_in, const SparseGeometry& geometry_in)
+      : config(config_in), geometry(geometry_in), schedule(config_in) {}
+
+  void Allocate() {
+    // Less than the whole plan, but known before anything of the picture's size is built.
+    const TopColumns no_columns(0);
+    CheckFits(PlanWith(config, geometry, &no_columns));
+    shared = MakeSharedState(config, geometry);
+    const StatePlan plan = PlanWith(config, geometry, shared.selector.get());
+    CheckFits(plan);
+    StateBuilder builder(/*only_plans=*/false);
+    CountStaticColumns(config, geometry, builder);
+    try {
+      for (auto& state : MakeInvocations(config, geometry, shared.selector.get(), builder)) {
+        invocations.push_back(std::make_unique<SparseInvocation>(std::move(state)));
+      }
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::kOutOfMemory) throw;
+      Fail(ErrorCode::kOutOfMemory, "sparse session: the state cannot be allocated: {}",
+           plan.ToString());
+    }
+    for (const auto& [name, bytes] : builder.entries()) report.state_bytes += bytes;
+  }
+
+  SparsityConfig config;
+  SparseGeometry geometry;
+  StepSchedule schedule;
+  SharedState shared;
+  std::vector<std::unique_ptr<SparseInvocation>> invocations;
+  SparsityReport report;
+  std::optional<Clock::time_point> step_start;  // of the step under way
+};
+
+SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)
+    : implementation_(std::make_unique<Implementation>(config, geometry)) {
+  CheckGeometry(config, geometry);
+  implementation_->Allocate();
+}
+
+SparseSession::~SparseSession() = default;
+
+std::unique_ptr<SparseSession> SparseSession::Dense(int num_invocations) {
+  SparseGeometry geometry;
+  geometry.grid = {1, 1, 1};
+  geometry.num_layers = 1;
+  geometry.num_invocations = num_invocations;
+  return std::make_unique<SparseSession>(SparsityConfig::Dense(), geometry);
+}
+
+StatePlan SparseSession::Plan(const SparsityConfig& config, const SparseGeometry& geometry) {
+  CheckGeometry(config, geometry);
+  return PlanWith(config, geometry, MakeSharedState(config, geometry).selector.get());
+}
+
+StepKind SparseSession::BeginStep(int64_t step) {
+  EndStep();
+  Implementation& self = *implementation_;
+  const auto expected = static_cast<int64_t>(self.report.steps.size());
+  if (step != expected) {
+    Fail(ErrorCode::kInvalidArgument, "sparse session: step: expected {}, found {}", expected,
+         step);
+  }
+  const StepPlan plan = self.schedule.At(step);
+  StepReport& report = self.report.steps.emplace_back();
+  report.step = step;
+  report.kind = plan.kind;
+  report.layers.resize(self.invocations.size() * static_cast<size_t>(self.geometry.num_layers));
+  for (size_t i = 0; i < report.layers.size(); ++i) {
+    report.layers[i].invocation = static_cast<int>(i) / static_cast<int>(self.geometry.num_layers);
+    report.layers[i].layer = static_cast<int>(i) % static_cast<int>(self.geometry.num_layers);
+  }
+  for (auto& invocation : self.invocations) invocation->state().BeginStep(plan, &report);
+  if (plan.is_skipped) report.invocations_skipped = num_invocations();
+  self.step_start = Implementation::Clock::now();
+  return plan.kind;
+}
+
+void SparseSession::EndStep() {
+  Implementation& self = *implementation_;
+  if (!self.step_start.has_value()) return;
+  StepReport& report = self.report.steps.back();
+  const std::chrono::duration<double> elapsed = Implementation::Clock::now() - *self.step_start;
+  report.seconds = elapsed.count();
+  if (report.invocations_skipped == num_invocations()) report.kind = StepKind::kSkip;
+  self.step_start.reset();
+}
+
+int SparseSession::num_invocations() const {
+  return static_cast<int>(implementation_->invocations.size());
+}
+
+SparseInvocation& SparseSession::invocation(int index) {
+  if (index < 0 || index >= num_invocations()) {
+    Fail(ErrorCode::kInvalidArgument, "sparse session: invocation: expected less than {}, found {}",
+         num_invocations(), index);
+  }
+  return *implementation_->invocations[static_cast<size_t>(index)];
+}
+
+const TokenOrder& SparseSession::token_order() const { return implementation_->shared.order; }
+
+const SparsityReport& SparseSession::report() const { return implementation_->report; }
+
+size_t SparseSession::allocated_bytes() const { return implementation_->report.state_bytes; }
+
+}  // namespace tamias

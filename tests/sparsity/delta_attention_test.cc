@@ -1,0 +1,317 @@
+#include "sparsity/delta_attention.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <memory>
+
+#include "ops/attention.h"
+#include "random_tensors.h"
+
+namespace tamias {
+namespace {
+
+struct Input {
+  Tensor query, key, value;
+  AttentionInputs view() const {
+    return {query.view(), key.view(), value.view(),
+            1 / std::sqrt(static_cast<float>(query.dim(3)))};
+  }
+};
+
+// One layer's attention with its configuration, selector and planned state.
+struct Layer {
+  Layer(const SparsityConfig& config_in, const SparseGeometry& geometry_in, int threads = 2)
+      : config(config_in), geometry(geometry_in), context(threads), state(false) {
+    selector = MakeColumnSelector(config, geometry, MakeTokenOrder(config, geometry.grid));
+    attention = std::make_unique<DeltaAttention>(config, geometry, *selector, 42, state);
+  }
+  Tensor Run(bool is_full, const Input& input) {
+    Tensor output(input.query.shape(), DType::kF32);
+    report = {};
+    attention->Run(context, is_full, input.view(), output, report);
+    return output;
+  }
+  Tensor Dense(const Input& input) {
+    Tensor output(input.query.shape(), DType::kF32);
+    DenseAttention(context, input.view(), output);
+    return output;
+  }
+
+  SparsityConfig config;
+  SparseGeometry geometry;
+  Context context;
+  StateBuilder state;
+  std::unique_ptr<ColumnSelector> selector;
+  std::unique_ptr<DeltaAttention> attention;
+  LayerReport report;
+};
+
+SparseGeometry Geometry(uint64_t seed) {
+  SparseGeometry geometry;
+  geometry.batch = 1 + static_cast<int64_t>(seed % 2);
+  geometry.text_tokens = static_cast<int64_t>(seed % 3) * 5;
+  geometry.grid = {1, 9 + static_cast<int64_t>(seed % 5), 13};
+  geometry.num_heads = 3;
+  geometry.head_dim = seed % 2 == 0 ? 16 : 24;
+  return geometry;
+}
+
+SparsityConfig Config(double top_keys, AttentionMerge merge) {
+  SparsityConfig config;
+  config.attn.top_keys = top_keys;
+  config.attn.merge = merge;
+  config.attn.counts_multiple_of = 1;
+  config.attn.mbm = 32;
+  return config;
+}
+
+Input RandomInput(const SparseGeometry& g, uint64_t seed) {
+  const Shape shape = {g.batch, g.num_heads, g.joint_tokens(), g.head_dim};
+  // Scores of a few units: attention weights that differ, as in a trained model.
+  return {RandomTensor(shape, seed * 3, 3), RandomTensor(shape, seed * 3 + 1, 3),
+          RandomTensor(shape, seed * 3 + 2)};
+}
+
+Input MovedInput(const Input& input, uint64_t seed, float size) {
+  return {Moved(input.query, seed, size), Moved(input.key, seed + 1, size),
+          Moved(input.value, seed + 2, size)};
+}
+
+class DeltaAttentionForms : public ::testing::TestWithParam<AttentionMerge> {};
+INSTANTIATE_TEST_SUITE_P(Merge, DeltaAttentionForms,
+                         ::testing::Values(AttentionMerge::kAdditive, AttentionMerge::kLse),
+                         [](const auto& param_info) {
+                           return param_info.param == AttentionMerge::kLse ? "Lse" : "Additive";
+                         });
+
+TEST_P(DeltaAttentionForms, FullStepsAreDense) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(seed);
+    Layer layer(Config(0.2, GetParam()), Geometry(seed));
+    for (uint64_t step = 0; step < 3; ++step) {
+      const Input input = RandomInput(layer.geometry, seed * 10 + step);
+      EXPECT_LT(RelativeL2(layer.Run(true, input), layer.Dense(input)), 1e-6);
+    }
+  }
+}
+
+// What is cached and what is computed anew add up to the full result, whatever was selected.
+TEST_P(DeltaAttentionForms, SparseStepRepeatsTheFullOneWhenNothingMoved) {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    SCOPED_TRACE(seed);
+    SparsityConfig config =
+        Config(seed % 4 == 0 ? 0.0 : 0.05 * static_cast<double>(seed), GetParam());
+    config.attn.random_keys = seed % 3 == 0 ? 0 : 0.1;
+    config.attn.should_compress_indices = seed % 2 == 0;
+    Layer layer(config, Geometry(seed));
+    const Input input = RandomInput(layer.geometry, seed);
+    layer.Run(true, input);
+    const Tensor full = layer.Run(true, input);
+    EXPECT_LT(RelativeL2(layer.Run(false, input), full), 2e-5);
+    EXPECT_LT(RelativeL2(layer.Run(false, input), full), 2e-5) << "and again";
+  }
+}
+
+TEST_P(DeltaAttentionForms, SparseStepIsDenseWhenAllColumnsAreSelected) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(seed);
+    Layer layer(Config(1.0, GetParam()), Geometry(seed));
+    layer.Run(true, RandomInput(layer.geometry, 100 + seed));
+    layer.Run(true, RandomInput(layer.geometry, 200 + seed));
+    const Input input = RandomInput(layer.geometry, seed);
+    EXPECT_LT(RelativeL2(layer.Run(false, input), layer.Dense(input)), 1e-5);
+    EXPECT_EQ(layer.report.attention.Sparsity(), 0);
+  }
+}
+
+TEST_P(DeltaAttentionForms, TextQueriesAreAlwaysExact) {
+  Layer layer(Config(0.1, GetParam()), Geometry(2));
+  ASSERT_GT(layer.geometry.text_tokens, 0);
+  layer.Run(true, RandomInput(layer.geometry, 1));
+  layer.Run(true, RandomInput(layer.geometry, 2));
+  const Input input = RandomInput(layer.geometry, 3);
+  const Tensor sparse = layer.Run(false, input);
+  const Tensor dense = layer.Dense(input);
+  const auto text = [&](const Tensor& t) {
+    return Tensor::CopyOf(t.view().Slice(2, 0, layer.geometry.text_tokens));
+  };
+  EXPECT_LT(RelativeL2(text(sparse), text(dense)), 1e-6);
+}
+
+TEST_P(DeltaAttentionForms, FollowsSmallMovesBetterThanTheOldResultDoes) {
+  Layer layer(Config(0.3, GetParam()), Geometry(3));
+  const Input input = RandomInput(layer.geometry, 7);
+  layer.Run(true, input);
+  const Tensor old = layer.Run(true, input);
+  const Input moved = MovedInput(input, 99, 0.05f);
+  const Tensor dense = layer.Dense(moved);
+  EXPECT_LT(RelativeL2(layer.Run(false, moved), dense), 0.7 * RelativeL2(old, dense));
+}
+
+TEST_P(DeltaAttentionForms, IsTheSameForBitsAndIndices) {
+  SparsityConfig config = Config(0.2, GetParam());
+  Layer bits(config, Geometry(4));
+  config.attn.should_compress_indices = false;
+  Layer indices(config, Geometry(4));
+  for (const bool is_full : {true, true, false, true, false}) {
+    const Input input = RandomInput(bits.geometry, is_full ? 1 : 2);
+    EXPECT_EQ(RelativeL2(bits.Run(is_full, input), indices.Run(is_full, input)), 0);
+  }
+  EXPECT_LT(bits.state.entries().back().second, indices.state.entries().back().second);
+}
+
+TEST_P(DeltaAttentionForms, DoesNotDependOnTheNumberOfThreads) {
+  const SparsityConfig config = Config(0.2, GetParam());
+  Layer one(config, Geometry(5), 1);
+  Layer three(config, Geometry(5), 3);
+  for (const bool is_full : {true, true, false}) {
+    const Input input = RandomInput(one.geometry, is_full ? 1 : 2);
+    EXPECT_LT(RelativeL2(one.Run(is_full, input), three.Run(is_full, input)), 1e-5);
+  }
+  EXPECT_EQ(one.report.attention.done, three.report.attention.done);
+}
+
+TEST_P(DeltaAttentionForms, MeasuresDriftAtFullStepsAfterTheSelection) {
+  SparsityConfig config = Config(0.2, GetParam());
+  config.should_profile = true;
+  Layer layer(config, Geometry(5));
+  const Input input = RandomInput(layer.geometry, 1);
+  layer.Run(true, input);
+  EXPECT_LT(layer.report.attention_drift, 0);
+  layer.Run(true, input);
+  EXPECT_LT(layer.report.attention_drift, 0);
+  layer.Run(true, input);
+  EXPECT_GE(layer.report.attention_drift, 0);
+  EXPECT_LT(layer.report.attention_drift, 2e-5) << "nothing moved";
+  // The drift is the distance between what a sparse step gives and the dense result. A second layer
+  // with the same history gives the former.
+  Layer twin(config, Geometry(5));
+  for (int i = 0; i < 3; ++i) twin.Run(true, input);
+  const Input moved = MovedInput(input, 99, 0.3f);
+  const Tensor sparse = twin.Run(false, moved);
+  const Tensor full = layer.Run(true, moved);
+  const auto image = [&](const Tensor& t) {
+    return Tensor::CopyOf(
+        t.view().Slice(2, layer.geometry.text_tokens, layer.geometry.joint_tokens()));
+  };
+  EXPECT_NEAR(layer.report.attention_drift, RelativeL2(image(sparse), image(full)), 1e-5);
+  EXPECT_GT(layer.report.attention_drift, 1e-3);
+}
+
+TEST(DeltaAttention, SampledDriftIsNearTheWhole) {
+  SparsityConfig config = Config(0.2, AttentionMerge::kLse);
+  Layer sampled(config, Geometry(5));
+  config.should_profile = true;
+  Layer whole(config, Geometry(5));
+  const Input input = RandomInput(sampled.geometry, 1);
+  const Input moved = MovedInput(input, 99, 0.3f);
+  for (Layer* layer : {&sampled, &whole}) {
+    layer->Run(true, input);
+    layer->Run(true, input);
+    layer->Run(true, moved);
+  }
+  EXPECT_NEAR(sampled.report.attention_drift / whole.report.attention_drift, 1, 0.3);
+}
+
+// When only the selected keys and values change, the merged form is exact: the weight of the rest
+// is recomputed, and the rest itself has not moved.
+TEST(DeltaAttention, LseMergeIsExactWhenOnlySelectedColumnsChange) {
+  SparsityConfig config = Config(0.0, AttentionMerge::kLse);
+  config.attn.random_keys = 0;
+  SparseGeometry geometry = Geometry(1);
+  geometry.text_tokens = 12;  // with top_keys 0 the selection is the text
+  Layer merged(config, geometry);
+  config.attn.merge = AttentionMerge::kAdditive;
+  Layer additive(config, geometry);
+  const Input input = RandomInput(geometry, 5);
+  Input changed = {Tensor::CopyOf(input.query.view()), Tensor::CopyOf(input.key.view()),
+                   Tensor::CopyOf(input.value.view())};
+  const Input other = RandomInput(geometry, 6);
+  CopyTensor(other.key.view().Slice(2, 0, 12), changed.key.view().Slice(2, 0, 12));
+  CopyTensor(other.value.view().Slice(2, 0, 12), changed.value.view().Slice(2, 0, 12));
+  for (Layer* layer : {&merged, &additive}) {
+    layer->Run(true, input);
+    layer->Run(true, input);
+  }
+  const Tensor dense = merged.Dense(changed);
+  EXPECT_LT(RelativeL2(merged.Run(false, changed), dense), 1e-5);
+  EXPECT_GT(RelativeL2(additive.Run(false, changed), dense), 1e-2);
+}
+
+// All softmax mass on the selected columns: what is left is rounding and must not be magnified.
+TEST(DeltaAttention, LseMergeSurvivesARestWithoutWeight) {
+  SparsityConfig config = Config(0.0, AttentionMerge::kLse);
+  config.attn.random_keys = 0;
+  SparseGeometry geometry = Geometry(1);
+  geometry.text_tokens = 8;
+  Layer layer(config, geometry);
+  Input input = RandomInput(geometry, 5);
+  const int64_t tokens = geometry.joint_tokens();
+  for (int64_t i = 0; i < input.key.NumElements(); ++i) {
+    const bool is_text = i / geometry.head_dim % tokens < geometry.text_tokens;
+    input.query.data<float>()[i] = 4;
+    input.key.data<float>()[i] = is_text ? 2.0f : -2.0f;  // scores 8 sqrt(D) apart on either side
+  }
+  layer.Run(true, input);
+  const Tensor full = layer.Run(true, input);
+  EXPECT_LT(RelativeL2(layer.Run(false, input), full), 1e-5);
+  const Input moved = MovedInput(input, 50, 0.01f);
+  const Tensor sparse = layer.Run(false, moved);
+  EXPECT_LT(RelativeL2(sparse, layer.Dense(moved)), 1e-3);
+}
+
+TEST(DeltaAttention, RecomputeMaskDecidesWhetherTheSelectionIsRenewed) {
+  SparsityConfig config = Config(0.1, AttentionMerge::kAdditive);
+  config.attn.random_keys = 0;
+  const SparseGeometry geometry = Geometry(3);
+  std::vector<Tensor> results;
+  for (const bool recomputes : {false, true}) {
+    config.attn.recompute_mask = recomputes;
+    Layer layer(config, geometry);
+    layer.Run(true, RandomInput(geometry, 1));
+    layer.Run(true, RandomInput(geometry, 1));
+    layer.Run(true, RandomInput(geometry, 2));  // other columns matter now
+    results.push_back(layer.Run(false, MovedInput(RandomInput(geometry, 2), 9, 0.1f)));
+  }
+  EXPECT_GT(RelativeL2(results[0], results[1]), 1e-3);
+}
+
+TEST(DeltaAttention, SparseStepsBeforeTheSelectionAreDense) {
+  Layer layer(Config(0.1, AttentionMerge::kLse), Geometry(3));
+  const Input input = RandomInput(layer.geometry, 1);
+  EXPECT_LT(RelativeL2(layer.Run(false, input), layer.Dense(input)), 1e-6);
+  EXPECT_EQ(layer.report.attention.Sparsity(), 0);
+}
+
+TEST(DeltaAttention, ReportsTheShareOfPairsItSkips) {
+  SparsityConfig config = Config(0.25, AttentionMerge::kLse);
+  config.attn.random_keys = 0;
+  SparseGeometry geometry = Geometry(3);
+  ASSERT_EQ(geometry.text_tokens, 0);
+  Layer layer(config, geometry);
+  const Input input = RandomInput(geometry, 1);
+  layer.Run(true, input);
+  layer.Run(true, input);
+  EXPECT_EQ(layer.report.attention.Sparsity(), 0);
+  layer.Run(false, input);
+  const auto keys = static_cast<double>(geometry.joint_tokens());
+  EXPECT_NEAR(layer.report.attention.Sparsity(), 1 - std::round(0.25 * keys) / keys, 1e-12);
+  EXPECT_EQ(layer.report.attention.dense, static_cast<double>(geometry.batch * 3) * keys * keys);
+}
+
+TEST(DeltaAttention, TakesNoMoreWorkspaceThanPlannedBesideTheOperations) {
+  for (const AttentionMerge merge : {AttentionMerge::kAdditive, AttentionMerge::kLse}) {
+    Layer layer(Config(0.2, merge), Geometry(6));
+    const Input input = RandomInput(layer.geometry, 1);
+    for (const bool is_full : {true, true, true, false}) layer.Run(is_full, input);
+    const SparseGeometry& g = layer.geometry;
+    const int64_t items = g.batch * g.num_heads * ((g.image_tokens() + 31) / 32);
+    EXPECT_LE(layer.context.workspace().peak_bytes(),
+              DeltaAttention::WorkspaceBytes(layer.config, g, *layer.selector) +
+                  AttentionWorkspaceBytes(2, g.head_dim, items));
+  }
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,356 @@
+#include "sparsity/sparse_session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "random_tensors.h"
+#include "sparsity/invocation_state.h"
+
+namespace tamias {
+namespace {
+
+using ::testing::HasSubstr;
+
+// A model of two layers, attention and MLP, that maps latents to a prediction.
+class ToyModel {
+ public:
+  static constexpr int64_t kHeads = 2, kHeadDim = 8, kModelDim = 16, kMlpDim = 32, kText = 5;
+
+  ToyModel()
+      : fc1_(RandomTensor({kMlpDim, kModelDim}, 1, 0.4f)),
+        fc2_(RandomTensor({kModelDim, kMlpDim}, 2, 0.4f)),
+        transposed_({kMlpDim, kModelDim}, DType::kF32) {
+    CopyTensor(fc2_.view().Permute({1, 0}), transposed_.view());
+  }
+
+  static SparseGeometry Geometry() {
+    SparseGeometry g;
+    g.text_tokens = kText;
+    g.grid = {1, 12, 12};
+    g.num_layers = 2;
+    g.num_heads = kHeads;
+    g.head_dim = kHeadDim;
+    g.model_dim = kModelDim;
+    g.mlp_dim = kMlpDim;
+    g.mlp_tokens = {g.joint_tokens(), g.joint_tokens()};
+    g.prediction_channels = kModelDim;
+    g.num_invocations = 2;
+    return g;
+  }
+
+  // x [1, L + N, d] -> prediction of the image tokens [1, N, d].
+  Tensor Forward(Context& context, const Tensor& x, SparseInvocation& invocation) const {
+    const int64_t tokens = x.dim(1);
+    Tensor prediction({1, tokens - kText, kModelDim}, DType::kF32);
+    if (!invocation.BeginForward(context, x.view().Slice(1, kText, tokens))) {
+      CopyTensor(invocation.previous_prediction(), prediction.view());
+      return prediction;
+    }
+    Tensor hidden = Tensor::CopyOf(x.view());
+    for (int layer = 0; layer < 2; ++layer) {
+      Tensor attended({1, tokens, kModelDim}, DType::kF32);
+      const auto heads = [](const auto& view) {
+        return view.SplitAxis(2, kHeads, kHeadDim).Permute({0, 2, 1, 3});
+      };
+      const ConstTensorView h = heads(static_cast<const Tensor&>(hidden).view());
+      invocation.Attention(context, layer, {h, h, h, 1.0f}, heads(attended.view()));
+      invocation.Mlp(context, layer,
+                     {.fc1_weight = fc1_.view(),
+                      .fc1_bias = {},
+                      .fc2_weight = fc2_.view(),
+                      .fc2_weight_transposed = transposed_.view(),
+                      .fc2_bias = {}},
+                     attended.view(), hidden.view());
+    }
+    CopyTensor(hidden.view().Slice(1, kText, tokens), prediction.view());
+    invocation.StorePrediction(context, prediction.view());
+    return prediction;
+  }
+
+ private:
+  Tensor fc1_, fc2_, transposed_;
+};
+
+SparsityConfig Config() {
+  SparsityConfig config;
+  config.attn.top_keys = 0.2;
+  config.attn.counts_multiple_of = 1;
+  config.attn.mbm = 48;
+  config.attn.first_n_dense_layers = 1;
+  config.attn.merge = AttentionMerge::kLse;
+  config.attn.full_step_every = 4;
+  config.mlp.counts_multiple_of = 1;
+  config.mlp.mbm = 32;
+  config.mlp.full_step_every = 4;
+  config.mlp.first_n_dense_layers = 0;
+  return config;
+}
+
+// Latents that drift in one direction from step to step, as in denoising.
+Tensor Latents(int64_t step, uint64_t seed) {
+  const Tensor start = RandomTensor({1, 149, ToyModel::kModelDim}, seed);
+  return Moved(start, seed + 1000, 0.01f * static_cast<float>(step));
+}
+
+// The predictions of both invocations over some steps; `order` says which runs first.
+std::vector<Tensor> Generate(SparseSession& session, int64_t steps, uint64_t seed, int first = 0,
+                             int threads = 2) {
+  const ToyModel model;
+  Context context(threads);
+  std::vector<Tensor> results(static_cast<size_t>(2 * steps));
+  for (int64_t step = 0; step < steps; ++step) {
+    const StepKind kind = session.BeginStep(step);
+    for (const int i : {first, 1 - first}) {
+      SparseInvocation& invocation = session.invocation(i);
+      const Tensor x = Latents(step, seed + static_cast<uint64_t>(i));
+      results[static_cast<size_t>(2 * step + i)] =
+          kind == StepKind::kSkip ? Tensor::CopyOf(invocation.previous_prediction())
+                                  : model.Forward(context, x, invocation);
+    }
+    session.EndStep();
+  }
+  return results;
+}
+
+void ExpectEqual(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_EQ(RelativeL2(a[i], b[i]), 0) << i;
+}
+
+TEST(SparseSession, AllocatesExactlyWhatItPlans) {
+  for (const bool compresses : {false, true}) {
+    for (const AttentionMerge merge : {AttentionMerge::kAdditive, AttentionMerge::kLse}) {
+      SparsityConfig config = Config();
+      config.attn.should_compress_indices = compresses;
+      config.attn.merge = merge;
+      config.step_caching.is_enabled = true;
+      config.step_caching.threshold = 0.1;
+      const StatePlan plan = SparseSession::Plan(config, ToyModel::Geometry());
+      const SparseSession session(config, ToyModel::Geometry());
+      EXPECT_EQ(session.allocated_bytes(), plan.TotalBytes());
+      EXPECT_EQ(session.report().state_bytes, plan.TotalBytes());
+      EXPECT_GT(plan.workspace_bytes, 0u);
+    }
+  }
+}
+
+TEST(SparseSession, PlanAddsUpToTheShapesOfTheState) {
+  SparsityConfig config = Config();
+  const SparseGeometry g = ToyModel::Geometry();
+  const StatePlan plan = SparseSession::Plan(config, g);
+  const auto bytes = [&](const std::string& name) {
+    for (const StatePlan::Entry& entry : plan.entries) {
+      if (entry.name == name) return entry.bytes;
+    }
+    return size_t{0};
+  };
+  // Two invocations; attention is a delta in one layer, the MLP in two.
+  EXPECT_EQ(bytes("attention output cache"), 2u * 2 * 144 * 8 * 4);
+  EXPECT_EQ(bytes("attention log-sum-exp"), 2u * 2 * 2 * 144 * 4);
+  EXPECT_EQ(bytes("attention selection"), 2u * 2 * 3 * 19);       // bits of 149 columns
+  EXPECT_EQ(bytes("MLP activations"), 2u * 2 * 5 * 32 * 32 * 4);  // blocks x F x 32 rows
+  EXPECT_EQ(bytes("MLP output cache"), 2u * 2 * 149 * 16 * 4);
+  EXPECT_EQ(bytes("MLP block means"), 2u * 2 * 5 * 32 * 4);
+  EXPECT_EQ(bytes("MLP selection"), 2u * 2 * 5 * (32 + 1) * 4);
+}
+
+TEST(SparseSession, DenseHoldsNothingAndComputesDensely) {
+  SparseSession dense(SparsityConfig::Dense(), ToyModel::Geometry());
+  EXPECT_EQ(dense.allocated_bytes(), 0u);
+  const auto results = Generate(dense, 3, 7);
+  EXPECT_EQ(dense.report().AttentionSparsity(), 0);
+  EXPECT_EQ(dense.report().CountSteps(StepKind::kFull), 3);
+  SparsityConfig everything = Config();
+  everything.attn.full_step_every = 1;
+  everything.mlp.full_step_every = 1;
+  SparseSession full(everything, ToyModel::Geometry());
+  const auto full_results = Generate(full, 3, 7);
+  for (size_t i = 0; i < results.size(); ++i) {
+    EXPECT_LT(RelativeL2(full_results[i], results[i]), 1e-5);
+  }
+}
+
+TEST(SparseSession, StaysNearTheDenseResultAndReportsWhatItSkipped) {
+  SparseSession dense(SparsityConfig::Dense(), ToyModel::Geometry());
+  SparseSession sparse(Config(), ToyModel::Geometry());
+  const auto expected = Generate(dense, 8, 7);
+  const auto actual = Generate(sparse, 8, 7);
+  for (size_t i = 0; i < actual.size(); ++i) EXPECT_LT(RelativeL2(actual[i], expected[i]), 0.1);
+  const SparsityReport& report = sparse.report();
+  ASSERT_EQ(report.steps.size(), 8u);
+  EXPECT_EQ(report.CountSteps(StepKind::kFull), 3);  // 0, 1, 4
+  EXPECT_EQ(report.CountSteps(StepKind::kSparse), 5);
+  EXPECT_EQ(report.steps[1].Attention().Sparsity(), 0);
+  EXPECT_GT(report.steps[2].Attention().Sparsity(), 0.3);  // one of two layers
+  EXPECT_GT(report.steps[2].Mlp().Sparsity(), 0.6);
+  EXPECT_GT(report.AttentionSparsity(), 0.2);
+  EXPECT_LT(report.AttentionSparsity(), report.steps[2].Attention().Sparsity());
+  for (const LayerReport& layer : report.steps[4].layers) {
+    EXPECT_EQ(layer.attention_drift >= 0, layer.layer == 1);
+    EXPECT_GE(layer.mlp_drift, 0);
+    EXPECT_LT(layer.mlp_drift, 0.2);
+  }
+  EXPECT_GT(report.Stages().attention, 0);
+  EXPECT_GT(report.steps[0].seconds, 0);
+}
+
+TEST(SparseSession, ReportHasAJsonForm) {
+  SparseSession session(Config(), ToyModel::Geometry());
+  Generate(session, 5, 7);
+  const nlohmann::json json = session.report().ToJson();
+  EXPECT_EQ(json["full_steps"], 3);
+  EXPECT_EQ(json["sparse_steps"], 2);
+  EXPECT_EQ(json["skipped_steps"], 0);
+  EXPECT_EQ(json["state_bytes"], session.allocated_bytes());
+  EXPECT_EQ(json["steps"].size(), 5u);
+  EXPECT_EQ(json["steps"][2]["kind"], "sparse");
+  EXPECT_TRUE(json["steps"][2]["mlp_drift"].is_null());
+  EXPECT_GE(json["steps"][4]["mlp_drift"].get<double>(), 0);
+  EXPECT_EQ(json["steps"][4]["layers"].size(), 4u);
+  EXPECT_EQ(json["steps"][4]["layers"][3]["layer"], 1);
+  EXPECT_EQ(json["steps"][4]["layers"][3]["invocation"], 1);
+  EXPECT_TRUE(json["stage_seconds"].contains("attention_selection"));
+  EXPECT_DOUBLE_EQ(json["attention_sparsity"].get<double>(), session.report().AttentionSparsity());
+}
+
+TEST(SparseSession, TwoSessionsDoNotSeeEachOther) {
+  SparseSession alone(Config(), ToyModel::Geometry());
+  const auto expected = Generate(alone, 6, 7);
+  SparseSession a(Config(), ToyModel::Geometry());
+  SparseSession b(Config(), ToyModel::Geometry());
+  const ToyModel model;
+  Context context(2);
+  std::vector<Tensor> actual(12);
+  for (int64_t step = 0; step < 6; ++step) {
+    a.BeginStep(step);
+    b.BeginStep(step);
+    for (int i = 0; i < 2; ++i) {
+      model.Forward(context, Latents(step, 100 + static_cast<uint64_t>(i)), b.invocation(i));
+      actual[static_cast<size_t>(2 * step + i)] =
+          model.Forward(context, Latents(step, 7 + static_cast<uint64_t>(i)), a.invocation(i));
+    }
+  }
+  ExpectEqual(actual, expected);
+}
+
+TEST(SparseSession, TheOrderOfInvocationsDoesNotMatter) {
+  SparseSession a(Config(), ToyModel::Geometry());
+  SparseSession b(Config(), ToyModel::Geometry());
+  ExpectEqual(Generate(a, 6, 7, /*first=*/0), Generate(b, 6, 7, /*first=*/1));
+}
+
+TEST(SparseSession, SelectionsDoNotDependOnTheNumberOfThreads) {
+  SparseSession a(Config(), ToyModel::Geometry());
+  SparseSession b(Config(), ToyModel::Geometry());
+  const auto one = Generate(a, 6, 7, 0, 1);
+  const auto three = Generate(b, 6, 7, 0, 3);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_LT(RelativeL2(one[i], three[i]), 1e-4);
+  for (size_t s = 0; s < 6; ++s) {
+    EXPECT_EQ(a.report().steps[s].Attention().done, b.report().steps[s].Attention().done);
+    EXPECT_EQ(a.report().steps[s].Mlp().done, b.report().steps[s].Mlp().done);
+  }
+}
+
+TEST(SparseSession, SkippedStepsRepeatThePreviousPrediction) {
+  SparsityConfig config = Config();
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {3, 5};
+  SparseSession session(config, ToyModel::Geometry());
+  const auto results = Generate(session, 6, 7);
+  for (const size_t step : {size_t{3}, size_t{5}}) {
+    EXPECT_EQ(session.report().steps[step].kind, StepKind::kSkip);
+    EXPECT_EQ(RelativeL2(results[2 * step], results[2 * step - 2]), 0);
+    EXPECT_EQ(RelativeL2(results[2 * step + 1], results[2 * step - 1]), 0);
+  }
+  EXPECT_EQ(session.report().CountSteps(StepKind::kSkip), 2);
+}
+
+TEST(SparseSession, MeasuredChangeSkipsStepsButNoFullOnes) {
+  SparsityConfig config = Config();
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {};
+  config.step_caching.threshold = 1e5;
+  SparseSession session(config, ToyModel::Geometry());
+  const auto results = Generate(session, 6, 7);
+  std::string kinds;
+  for (const StepReport& step : session.report().steps) kinds += Name(step.kind)[1];
+  EXPECT_EQ(kinds, "uukkuk");  // full, full, skip, skip, full, skip
+  EXPECT_EQ(RelativeL2(results[4], results[2]), 0);
+  EXPECT_GT(session.report().Stages().step_cache, 0);
+}
+
+TEST(SparseSession, StepsFollowEachOther) {
+  SparseSession session(Config(), ToyModel::Geometry());
+  EXPECT_THROW(session.BeginStep(1), Error);
+  session.BeginStep(0);
+  EXPECT_THROW(session.BeginStep(0), Error);
+  EXPECT_THROW(session.invocation(2), Error);
+}
+
+TEST(SparseSession, RefusesToRunBeforeAStepHasBegun) {
+  SparseSession session(Config(), ToyModel::Geometry());
+  Context context(1);
+  EXPECT_THROW(ToyModel().Forward(context, Latents(0, 1), session.invocation(0)), Error);
+}
+
+TEST(SparseSession, DenseWithoutAGeometryServesAnyModel) {
+  const auto dense = SparseSession::Dense(2);
+  SparseSession stepped(SparsityConfig::Dense(), ToyModel::Geometry());
+  stepped.BeginStep(0);
+  Context context(2);
+  const ToyModel model;
+  const Tensor x = Latents(0, 1);
+  EXPECT_EQ(RelativeL2(model.Forward(context, x, dense->invocation(1)),
+                       model.Forward(context, x, stepped.invocation(1))),
+            0);
+}
+
+TEST(SparseSession, RefusesGeometriesThatContradictThemselves) {
+  SparseGeometry g = ToyModel::Geometry();
+  g.mlp_tokens.pop_back();
+  EXPECT_THROW(SparseSession(Config(), g), Error);
+  g = ToyModel::Geometry();
+  g.grid.width = 0;
+  EXPECT_THROW(SparseSession(Config(), g), Error);
+  g = ToyModel::Geometry();
+  g.num_heads = 0;
+  EXPECT_THROW(SparseSession(Config(), g), Error);
+}
+
+TEST(SparseSession, StateThatCannotFitIsRefusedWithThePlan) {
+  SparseGeometry g = ToyModel::Geometry();
+  g.grid = {1, 2048, 2048};
+  g.num_heads = 1000;
+  g.head_dim = 128;
+  g.mlp_tokens = {0, 0};
+  try {
+    SparseSession session(Config(), g);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
+    EXPECT_THAT(error.what(), HasSubstr("attention output cache"));
+  }
+  g.grid = {1, 1000000, 1000000};
+  EXPECT_THROW(SparseSession::Plan(Config(), g), Error);
+}
+
+TEST(SparseSession, EachInvocationHasItsOwnRandomColumns) {
+  SparsityConfig config = Config();
+  config.attn.top_keys = 0;
+  config.attn.random_keys = 0.3;
+  SparseSession session(config, ToyModel::Geometry());
+  const ToyModel model;
+  Context context(2);
+  for (int64_t step = 0; step < 3; ++step) {
+    session.BeginStep(step);
+    for (int i = 0; i < 2; ++i) model.Forward(context, Latents(step, 7), session.invocation(i));
+  }
+  const auto& layers = session.report().steps[2].layers;
+  EXPECT_NE(layers[1].attention.done, layers[3].attention.done);
+}
+
+}  // namespace
+}  // namespace tamias
