@@ -23,6 +23,9 @@ constexpr int64_t kPartBytes = int64_t{64} << 20;
 // lse (a few 1e-6): it counts as nothing.
 constexpr double kMinRestShare = 1e-5;
 
+// Drift is measured on this many groups of one head: a few percent of a sparse step.
+constexpr int64_t kSampledGroups = 8;
+
 int64_t NumGroups(const SparsityConfig& config, const SparseGeometry& geometry) {
   return (geometry.image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
 }
@@ -169,7 +172,7 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
       selection = Unpack(context, part);
     }
     Stopwatch watch(report.seconds.attention);
-    Evaluate(context, part, image, selection, part.Of(output));
+    ColumnSparseAttention(context, part.Of(image), selection, Cached(part), part.Of(output));
   });
 }
 
@@ -219,14 +222,13 @@ ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
           counts.Reshape({1, part.heads(), num_groups_}), config_.attn.mbm};
 }
 
-void DeltaAttention::Evaluate(Context& context, const Part& part, const AttentionInputs& image,
-                              const ColumnSelection& selection, TensorView output) {
+SparseAttentionEpilogue DeltaAttention::Cached(const Part& part) const {
   SparseAttentionEpilogue epilogue;
   epilogue.base = part.Of(cache_.view());
   if (config_.attn.merge == AttentionMerge::kLse) {
     epilogue.base_log_sum_exp = part.Of(rest_log_sum_exp_.view());
   }
-  ColumnSparseAttention(context, part.Of(image), selection, epilogue, output);
+  return epilogue;
 }
 
 void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInputs& image,
@@ -280,27 +282,46 @@ void DeltaAttention::SeparateRest(Context& context, const Part& part, ConstTenso
 
 void DeltaAttention::AddDrift(Context& context, const Part& part, const AttentionInputs& image,
                               ConstTensorView full, Drift& drift) {
+  const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
-  const int64_t sampled_head =
-      (full_steps_ + static_cast<int64_t>(seed_ % 1024)) % geometry_.num_heads;
+  const int64_t sampled_head = turn % geometry_.num_heads;
+  const int64_t groups =
+      config_.should_profile ? num_groups_ : std::min(num_groups_, kSampledGroups);
+  const int64_t first_group = turn % (num_groups_ - groups + 1);
   for (int64_t head = part.first_head; head < part.last_head; ++head) {
     const bool is_sampled = part.batch == sampled_batch && head == sampled_head;
     if (!config_.should_profile && !is_sampled) continue;
-    const Part one{part.batch, head, head + 1};
-    Workspace::Scope scope(context.workspace());
-    const ColumnSelection selection = Unpack(context, one);
-    TensorView cached =
-        context.workspace().Allocate({1, 1, geometry_.image_tokens(), geometry_.head_dim});
-    Evaluate(context, one, image, selection, cached);
-    const ConstTensorView expected = one.Of(full);
-    for (int64_t i = 0; i < geometry_.image_tokens(); ++i) {
-      const float* a = cached.data<float>() + i * geometry_.head_dim;
-      const float* b = expected.data<float>() + i * expected.stride(2);
-      for (int64_t k = 0; k < geometry_.head_dim; ++k) {
-        const double difference = double{a[k]} - double{b[k]};
-        drift.squared_error += difference * difference;
-        drift.squared_norm += double{b[k]} * double{b[k]};
-      }
+    AddDriftOfGroups(context, {part.batch, head, head + 1}, first_group, first_group + groups,
+                     image, full, drift);
+  }
+}
+
+void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_t first_group,
+                                      int64_t last_group, const AttentionInputs& image,
+                                      ConstTensorView full, Drift& drift) {
+  const int64_t begin = first_group * config_.attn.mbm;
+  const int64_t end = std::min(last_group * config_.attn.mbm, geometry_.image_tokens());
+  Workspace::Scope scope(context.workspace());
+  ColumnSelection selection = Unpack(context, head);
+  selection.indices = selection.indices.Slice(2, first_group, last_group);
+  selection.counts = selection.counts.Slice(2, first_group, last_group);
+  AttentionInputs inputs = head.Of(image);
+  inputs.query = inputs.query.Slice(2, begin, end);
+  SparseAttentionEpilogue cached = Cached(head);
+  cached.base = cached.base.Slice(2, begin, end);
+  if (!cached.base_log_sum_exp.empty()) {
+    cached.base_log_sum_exp = cached.base_log_sum_exp.Slice(2, begin, end);
+  }
+  TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim});
+  ColumnSparseAttention(context, inputs, selection, cached, sparse);
+  const ConstTensorView expected = head.Of(full).Slice(2, begin, end);
+  for (int64_t i = 0; i < end - begin; ++i) {
+    const float* a = sparse.data<float>() + i * geometry_.head_dim;
+    const float* b = expected.data<float>() + i * expected.stride(2);
+    for (int64_t k = 0; k < geometry_.head_dim; ++k) {
+      const double difference = double{a[k]} - double{b[k]};
+      drift.squared_error += difference * difference;
+      drift.squared_norm += double{b[k]} * double{b[k]};
     }
   }
 }

@@ -70,14 +70,15 @@ class DeltaAttention {
             ConstTensorView output);
   void SeparateRest(Context& context, const Part& part, ConstTensorView output,
                     ConstTensorView selected_log_sum_exp);
-  // cache + A_S for a part.
-  void Evaluate(Context& context, const Part& part, const AttentionInputs& image,
-                const ColumnSelection& selection, TensorView output);
+  // What a sparse step combines A_S with.
+  SparseAttentionEpilogue Cached(const Part& part) const;
   ColumnSelection Unpack(Context& context, const Part& part);
-  // Adds the heads of the part that are to be measured: all with should_profile, else one head of
-  // the layer, another one each time.
+  // Adds what is to be measured of the part: everything with should_profile, else a few groups of
+  // one head, others each time.
   void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
                 ConstTensorView full, Drift& drift);
+  void AddDriftOfGroups(Context& context, const Part& head, int64_t first_group, int64_t last_group,
+                        const AttentionInputs& image, ConstTensorView full, Drift& drift);
   template <typename Body>  // body(part) for all parts
   void ForEachPart(const Body& body) const;
 
