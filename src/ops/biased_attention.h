@@ -20,8 +20,9 @@ struct BiasedAttentionInputs {
 // output [B, H, Nq, D] f32, any strides with last stride 1.
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
 
-// What one call takes from the workspace, in bytes.
-size_t BiasedAttentionWorkspaceBytes(int64_t queries, int64_t keys);
+// What one call takes from the workspace at most, in bytes, for contiguous heads.
+size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
+                                     int64_t head_dim);
 
 namespace reference {
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);

@@ -20,6 +20,12 @@ struct Padding {
 struct Conv2dOptions {
   Padding padding;
   bool accumulate = false;  // output += convolution + bias
+  // Applied to the input as it is read, before the padding: f(gain[b, c] x + offset[b, c]), f =
+  // SiLU or identity; the second half of a group norm (ops/norm.h). [B, C] f32 contiguous, or both
+  // empty.
+  ConstTensorView input_gain = {};
+  ConstTensorView input_offset = {};
+  bool input_silu = false;
 };
 
 // output[b, y, x, o] = bias[o] + sum_{i,j,c} weight[o, c, i, j] input[b, y + i - top, x + j - left,
@@ -29,6 +35,12 @@ struct Conv2dOptions {
 // overlap the input.
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView output);
+
+// What one call takes from the workspace at most, in bytes. `input` is the shape [B, H, W, C];
+// scales_input: options.input_gain is given.
+size_t Conv2dWorkspaceBytes(const Context& context, const Shape& input,
+                            const ConstTensorView& weight, const Padding& padding,
+                            bool scales_input);
 
 namespace reference {
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,

@@ -73,14 +73,19 @@ int64_t RowsPerBlock(int64_t queries, int64_t keys) {
 }
 
 // out = a b for strided matrices; b may be transposed by its strides.
-void Matmul(Context& context, const ConstTensorView& a, const ConstTensorView& b,
-            const TensorView& out) {
+dnnl::matmul::primitive_desc MatmulDesc(const ConstTensorView& a, const ConstTensorView& b,
+                                        const ConstTensorView& out) {
   const auto desc_of = [](const ConstTensorView& view) {
     return cpu::FloatDesc({view.dim(0), view.dim(1)}, {view.stride(0), view.stride(1)});
   };
+  return {dnnl::matmul::desc(desc_of(a), desc_of(b), desc_of(out)),
+          cpu::OnednnAttributes(Activation::kNone, false), cpu::OnednnEngine()};
+}
+
+void Matmul(Context& context, const ConstTensorView& a, const ConstTensorView& b,
+            const TensorView& out) {
   const dnnl::engine& engine = cpu::OnednnEngine();
-  const dnnl::matmul::primitive_desc desc(dnnl::matmul::desc(desc_of(a), desc_of(b), desc_of(out)),
-                                          cpu::OnednnAttributes(Activation::kNone, false), engine);
+  const dnnl::matmul::primitive_desc desc = MatmulDesc(a, b, out);
   cpu::ExecuteOnednn(
       context, dnnl::matmul(desc), desc.scratchpad_desc(),
       {{DNNL_ARG_SRC, dnnl::memory(desc.src_desc(), engine, const_cast<void*>(a.raw()))},
@@ -138,9 +143,17 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
 
 }  // namespace cpu
 
-size_t BiasedAttentionWorkspaceBytes(int64_t queries, int64_t keys) {
-  const int64_t scores = RowsPerBlock(queries, keys) * keys;
-  return static_cast<size_t>(scores) * sizeof(float);
+size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
+                                     int64_t head_dim) {
+  const cpu::OnednnThreads threads(context);
+  const int64_t rows = RowsPerBlock(queries, keys);
+  const ConstTensorView query(nullptr, DType::kF32, {rows, head_dim});
+  const ConstTensorView key(nullptr, DType::kF32, {keys, head_dim});
+  const ConstTensorView scores(nullptr, DType::kF32, {rows, keys});
+  const size_t scratch =
+      std::max(MatmulDesc(query, key.Permute({1, 0}), scores).scratchpad_desc().get_size(),
+               MatmulDesc(scores, key, query).scratchpad_desc().get_size());
+  return static_cast<size_t>(rows * keys) * sizeof(float) + scratch + 2 * 64;
 }
 
 }  // namespace tamias

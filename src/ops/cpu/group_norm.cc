@@ -214,5 +214,13 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
 }
 
 }  // namespace cpu
+
+size_t GroupNormStatisticsWorkspaceBytes(const Context& context, int64_t channels) {
+  const int64_t pattern = cpu::PatternRepeats(channels) * channels, threads = context.threads();
+  // Partial sums, pivot, weight and bias in fp32; totals in double precision.
+  const int64_t floats = threads * 2 * pattern + pattern + 2 * channels;
+  return static_cast<size_t>(4 * floats + 8 * threads * 2 * channels + 5 * 64);
+}
+
 }  // namespace tamias
 #endif  // HWY_ONCE

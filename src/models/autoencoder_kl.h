@@ -1,0 +1,94 @@
+// The decoder of the KL autoencoder of latent diffusion (Rombach et al., arXiv 2112.10752;
+// diffusers' AutoencoderKL): latents -> picture. Convolutional residual blocks from the coarsest
+// level to the finest, each level but the last enlarging twofold.
+// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f = scale_factor().
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/autoencoder_blocks.h"
+
+namespace tamias {
+
+class JsonObject;
+
+struct AutoencoderKlConfig {
+  int64_t latent_channels = 16;
+  int64_t out_channels = 3;
+  std::vector<int64_t> block_out_channels = {128, 256, 512, 512};  // finest level first
+  int64_t layers_per_block = 2;  // the decoder has one residual block more per level
+  int64_t norm_num_groups = 32;
+  bool mid_block_add_attention = true;
+  bool use_post_quant_conv = false;
+  // Latents of the diffusion model z become (z / scaling_factor) + shift_factor before Decode.
+  double scaling_factor = 0.3611;
+  double shift_factor = 0.1159;
+
+  // Throws kInvalidFile or, for variants that Tamias does not have, kUnsupported.
+  static AutoencoderKlConfig FromJson(const JsonObject& json);
+
+  // Pixels per latent pixel, along one side.
+  int64_t scale_factor() const { return int64_t{1} << (block_out_channels.size() - 1); }
+};
+
+// How large pictures are cut so that memory stays bounded.
+struct AutoencoderKlTiling {
+  int64_t tile_size = 128;  // latent pixels along a side of a tile
+  int64_t overlap = 32;     // latent pixels shared with the next tile, less than tile_size
+  size_t untiled_bytes = size_t{4} << 30;  // pictures whose plan is within this are decoded whole
+};
+
+class AutoencoderKl {
+ public:
+  // Throws when a tensor is missing or has another shape.
+  AutoencoderKl(const AutoencoderKlConfig& config, const Weights& weights,
+                const AutoencoderKlTiling& tiling = {});
+
+  // latents [B, h, w, C] f32 channels-last, contiguous -> pixels [B, H, W, out_channels] f32,
+  // contiguous, about [-1, 1]. after_tile is called NumTiles(h, w) times per picture.
+  //
+  // A picture whose plan exceeds tiling.untiled_bytes is decoded in overlapping tiles that are
+  // blended linearly, exactly as diffusers does after vae.enable_tiling(). The tiled picture is not
+  // the untiled one (each tile is normalised by its own statistics): tiling is for memory, so it
+  // begins only where the exact result no longer fits.
+  void Decode(Context& context, ConstTensorView latents, TensorView pixels,
+              const std::function<void()>& after_tile = {}) const;
+
+  int64_t NumTiles(int64_t height, int64_t width) const;
+  // Peak workspace of Decode for one picture of height x width latent pixels.
+  size_t PlanBytes(int64_t height, int64_t width) const;
+
+  const AutoencoderKlConfig& config() const { return config_; }
+  int64_t num_parameters() const { return weights_.TotalParameters(); }
+
+ private:
+  bool IsTiled(int64_t height, int64_t width) const;
+  // What one pass over a picture or a tile needs.
+  DecoderMemory PlanWhole(int64_t height, int64_t width) const;
+  // The decoder: latents [1, h, w, C] -> pixels [1, H, W, out_channels]. In a dry pass both are
+  // empty and only the size counts.
+  void Forward(DecoderPass& pass, const Shape& shape, ConstTensorView latents,
+               TensorView pixels) const;
+  void DecodeWhole(Context& context, ConstTensorView latents, TensorView pixels) const;
+  void DecodeTiled(Context& context, ConstTensorView latents, TensorView pixels,
+                   const std::function<void()>& after_tile) const;
+
+  AutoencoderKlConfig config_;
+  AutoencoderKlTiling tiling_;
+  Weights weights_;  // keeps the files mapped
+  std::optional<ConvLayer> post_quant_conv_;
+  ConvLayer conv_in_;
+  std::optional<ResidualBlock> mid_block1_, mid_block2_;
+  std::optional<PixelAttention> mid_attention_;
+  std::vector<DecoderLevel> levels_;  // coarsest first
+  NormLayer norm_out_;
+  ConvLayer conv_out_;
+};
+
+}  // namespace tamias

@@ -1,0 +1,37 @@
+// One convolution of one channels-last picture by oneDNN, and its weights in the layout that the
+// chosen kernel wants.
+#pragma once
+
+#include <dnnl.hpp>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "ops/conv2d.h"
+
+namespace tamias::cpu {
+
+// The kernel for an input of [height, width, C], fixed for a call; weight [O, C, kh, kw].
+class OnednnConv2d {
+ public:
+  OnednnConv2d(int64_t height, int64_t width, const Shape& weight, const Padding& padding,
+               bool has_bias, bool accumulate);
+
+  size_t weight_bytes() const { return desc_.weights_desc().get_size(); }
+  size_t scratch_bytes() const { return desc_.scratchpad_desc().get_size(); }
+  // Both want the weights in one layout.
+  bool SharesWeights(const OnednnConv2d& other) const {
+    return desc_.weights_desc() == other.desc_.weights_desc();
+  }
+
+  // weight, contiguous f32 [O, C, kh, kw], into the kernel's layout: `packed` of weight_bytes().
+  void PackWeights(Context& context, const float* weight, void* packed) const;
+  void Run(Context& context, const float* input, void* packed, const float* bias,
+           float* output) const;
+
+ private:
+  dnnl::convolution_forward::primitive_desc desc_;
+  dnnl::convolution_forward primitive_;
+  dnnl::memory::dims weight_dims_;
+};
+
+}  // namespace tamias::cpu

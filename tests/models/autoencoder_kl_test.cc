@@ -1,0 +1,129 @@
+#include "models/autoencoder_kl.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fixture.h"
+
+namespace tamias {
+namespace {
+
+// Components are asked to agree within 1e-4; fp32 rounding over some ten layers leaves about 1e-6.
+constexpr double kTolerance = 1e-5;
+
+class AutoencoderParity : public testing::TestWithParam<const char*> {
+ protected:
+  AutoencoderParity() : fixture_(GetParam()) {}
+
+  AutoencoderKl Load(const AutoencoderKlTiling& tiling = {}) const {
+    return AutoencoderKl(AutoencoderKlConfig::FromJson(fixture_.config), fixture_.weights, tiling);
+  }
+  // Tiles of the fixture's sample_size, whatever the memory.
+  AutoencoderKlTiling SmallTiles() const {
+    const int64_t size = fixture_.config.Int("sample_size") / Load().config().scale_factor();
+    return {.tile_size = size, .overlap = size / 4, .untiled_bytes = 0};
+  }
+
+  Fixture fixture_;
+};
+
+TEST_P(AutoencoderParity, AgreesWithDiffusers) {
+  const AutoencoderKl vae = Load();
+  for (const std::string index : {"0.", "1."}) {
+    SCOPED_TRACE(index);
+    Context context(2);
+    const ConstTensorView latents = fixture_.cases.Get(index + "latents");
+    const ConstTensorView expected = fixture_.cases.Get(index + "pixels");
+    Tensor pixels(expected.shape(), DType::kF32);
+    int tiles = 0;
+    vae.Decode(context, latents, pixels, [&] { ++tiles; });
+    EXPECT_LT(RelativeL2(pixels, expected), kTolerance);
+    EXPECT_EQ(tiles, latents.dim(0));
+    EXPECT_EQ(vae.NumTiles(latents.dim(1), latents.dim(2)), 1);
+  }
+}
+
+TEST_P(AutoencoderParity, AgreesWithDiffusersTiling) {
+  const AutoencoderKl vae = Load(SmallTiles());
+  Context context(2);
+  const ConstTensorView latents = fixture_.cases.Get("0.tiled_latents");
+  const ConstTensorView expected = fixture_.cases.Get("0.tiled_pixels");
+  Tensor pixels(expected.shape(), DType::kF32);
+  int tiles = 0;
+  vae.Decode(context, latents, pixels, [&] { ++tiles; });
+  EXPECT_LT(RelativeL2(pixels, expected), kTolerance);
+  EXPECT_GT(tiles, 2);
+  EXPECT_EQ(tiles, vae.NumTiles(latents.dim(1), latents.dim(2)));
+}
+
+TEST_P(AutoencoderParity, TakesTheWorkspaceItPlans) {
+  for (const AutoencoderKlTiling& tiling : {AutoencoderKlTiling(), SmallTiles()}) {
+    const AutoencoderKl vae = Load(tiling);
+    for (const int64_t height : {7, 32}) {
+      SCOPED_TRACE(height);
+      Context context;
+      const int64_t scale = vae.config().scale_factor();
+      const Tensor latents = Tensor::Zeros({1, height, 40, vae.config().latent_channels});
+      Tensor pixels({1, scale * height, scale * 40, 3}, DType::kF32);
+      vae.Decode(context, latents, pixels);
+      const auto peak = static_cast<double>(context.workspace().peak_bytes());
+      const auto plan = static_cast<double>(vae.PlanBytes(height, 40));
+      EXPECT_LE(peak, plan);
+      EXPECT_GE(peak, 0.8 * plan);  // weights of several layouts weigh more in a tiny model
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Fixtures, AutoencoderParity,
+                         testing::Values("vae-attention-tiny", "vae-plain-tiny"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+AutoencoderKlConfig Parse(const std::string& text) {
+  return AutoencoderKlConfig::FromJson(JsonObject::Parse(text, "config.json"));
+}
+
+std::string ErrorOf(const std::string& text) {
+  try {
+    Parse(text);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(AutoencoderKlConfig, HasTheDefaultsOfDiffusers) {
+  const AutoencoderKlConfig config = Parse("{\"shift_factor\": null}");
+  EXPECT_EQ(config.latent_channels, 4);
+  EXPECT_EQ(config.scaling_factor, 0.18215);
+  EXPECT_EQ(config.shift_factor, 0);
+  EXPECT_TRUE(config.use_post_quant_conv);
+  EXPECT_TRUE(config.mid_block_add_attention);
+}
+
+TEST(AutoencoderKlConfig, NamesTheFieldThatDoesNotFit) {
+  EXPECT_THAT(ErrorOf(R"({"block_out_channels": [48], "norm_num_groups": 5})"),
+              testing::HasSubstr("expected multiples of norm_num_groups (5), found 48"));
+  EXPECT_THAT(ErrorOf(R"({"block_out_channels": []})"), testing::HasSubstr("1 to 8 levels"));
+  EXPECT_THAT(ErrorOf(R"({"act_fn": "relu"})"), testing::HasSubstr("act_fn"));
+  EXPECT_THAT(ErrorOf(R"({"up_block_types": ["AttnUpDecoderBlock2D"]})"),
+              testing::HasSubstr("up_block_types"));
+}
+
+TEST(AutoencoderKl, NamesTheArgumentThatDoesNotFit) {
+  const Fixture fixture("vae-plain-tiny");
+  const AutoencoderKl vae(AutoencoderKlConfig::FromJson(fixture.config), fixture.weights);
+  Context context(1);
+  Tensor latents = Tensor::Zeros({1, 2, 2, 8}), pixels({1, 8, 8, 3}, DType::kF32);
+  EXPECT_THROW(vae.Decode(context, pixels, pixels), Error);
+  EXPECT_THROW(vae.Decode(context, latents, latents), Error);
+  AutoencoderKlConfig wider = vae.config();
+  wider.block_out_channels = {4, 8, 16};
+  EXPECT_THROW(AutoencoderKl(wider, fixture.weights), Error);
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,168 @@
+#include "ops/conv2d.h"
+
+#include "ops/upsample_conv2d.h"
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+using testing::ErrorOf;
+using testing::LargestError;
+using testing::Random;
+
+struct ConvCase {
+  Tensor input, weight, bias, gain, offset;
+};
+
+ConvCase RandomCase(Random& random, const Shape& input, const Shape& weight) {
+  const float scale = 1 / std::sqrt(static_cast<float>(weight[1] * weight[2] * weight[3]));
+  return {random.Normal(input), random.Normal(weight, scale, RandomWeightType(random)),
+          random.Normal({weight[0]}, 1, RandomWeightType(random)),
+          random.Normal({input[0], input[3]}), random.Normal({input[0], input[3]})};
+}
+
+// Pictures of a batch that lie apart in memory.
+TensorView Apart(Tensor& storage, const Shape& shape) {
+  Shape larger = shape;
+  ++larger[0];
+  larger[1] += 2;
+  storage = Tensor::Zeros(larger);
+  return storage.view().Slice(0, 0, shape[0]).Slice(1, 1, 1 + shape[1]);
+}
+
+TEST(Conv2d, MatchesReference) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const int64_t batch = random.Integer(1, 2), inputs = random.Integer(1, 40);
+    const int64_t outputs = random.Integer(1, 40), kernel = random.Integer(1, 3);
+    const Shape shape = {batch, random.Integer(3, 14), random.Integer(3, 14), inputs};
+    const ConvCase c = RandomCase(random, shape, {outputs, inputs, kernel, kernel});
+    Conv2dOptions options;
+    options.padding = {random.Integer(0, kernel - 1), random.Integer(0, kernel - 1),
+                       random.Integer(0, kernel - 1), random.Integer(0, kernel - 1)};
+    options.accumulate = random.Coin();
+    options.input_silu = random.Coin();
+    if (random.Coin()) {
+      options.input_gain = c.gain.view();
+      options.input_offset = c.offset.view();
+    }
+    const Padding& padding = options.padding;
+    const Shape result = {batch, shape[1] + padding.top + padding.bottom - kernel + 1,
+                          shape[2] + padding.left + padding.right - kernel + 1, outputs};
+    Tensor actual_storage, expected_storage;
+    const TensorView actual = Apart(actual_storage, result);
+    const TensorView expected = Apart(expected_storage, result);
+    const ConstTensorView bias = random.Coin() ? c.bias.view() : ConstTensorView();
+    Conv2d(context, c.input, c.weight, bias, options, actual);
+    reference::Conv2d(context, c.input, c.weight, bias, options, expected);
+    EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
+    EXPECT_LE(context.workspace().peak_bytes(),
+              Conv2dWorkspaceBytes(context, shape, c.weight.view(), padding,
+                                   !options.input_gain.empty()));
+  }
+}
+
+TEST(Conv2d, WorksThroughStrips) {
+  Random random(100);
+  Context context(2);
+  // A row is 256 KB: strips of 8 rows, the last of 5.
+  const ConvCase c = RandomCase(random, {1, 29, 1024, 64}, {2, 64, 3, 3});
+  const Conv2dOptions options = {.padding = {1, 1, 1, 1},
+                                 .input_gain = c.gain.view(),
+                                 .input_offset = c.offset.view(),
+                                 .input_silu = true};
+  Tensor actual({1, 29, 1024, 2}, DType::kF32), whole({1, 29, 1024, 2}, DType::kF32);
+  Conv2d(context, c.input, c.weight, c.bias, options, actual);
+  // The reference on the scaled input: ScaleShiftChannels has its own test.
+  Tensor scaled(c.input.shape(), DType::kF32);
+  for (int64_t i = 0; i < scaled.NumElements(); ++i) {
+    const float x =
+        c.input.data<float>()[i] * c.gain.data<float>()[i % 64] + c.offset.data<float>()[i % 64];
+    scaled.data<float>()[i] = x / (1 + std::exp(-x));
+  }
+  Conv2d(context, scaled, c.weight, c.bias, {.padding = {1, 1, 1, 1}}, whole);
+  EXPECT_LT(LargestError(actual.view(), whole.view()), 1e-5f);
+}
+
+TEST(UpsampleConv2d, MatchesReference) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const Shape shape = {random.Integer(1, 2), random.Integer(1, 12), random.Integer(1, 12),
+                         random.Integer(1, 40)};
+    const int64_t outputs = random.Integer(1, 40);
+    const ConvCase c = RandomCase(random, shape, {outputs, shape[3], 3, 3});
+    const Shape result = {shape[0], 2 * shape[1], 2 * shape[2], outputs};
+    Tensor actual_storage, expected_storage;
+    const TensorView actual = Apart(actual_storage, result);
+    const TensorView expected = Apart(expected_storage, result);
+    const ConstTensorView bias = random.Coin() ? c.bias.view() : ConstTensorView();
+    UpsampleConv2d(context, c.input, c.weight, bias, actual);
+    reference::UpsampleConv2d(context, c.input, c.weight, bias, expected);
+    EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
+    EXPECT_LE(context.workspace().peak_bytes(),
+              UpsampleConv2dWorkspaceBytes(context, shape, c.weight.view()));
+  }
+}
+
+TEST(UpsampleConv2d, WorksThroughStrips) {
+  Random random(101);
+  Context context(2);
+  // A row is 512 KB: strips of 4 rows, the last of 3.
+  const ConvCase c = RandomCase(random, {1, 11, 2048, 64}, {2, 64, 3, 3});
+  Tensor actual({1, 22, 4096, 2}, DType::kF32), expected({1, 22, 4096, 2}, DType::kF32);
+  UpsampleConv2d(context, c.input, c.weight, c.bias, actual);
+  Tensor enlarged({1, 22, 4096, 64}, DType::kF32);
+  for (int64_t y = 0; y < 22; ++y) {
+    for (int64_t x = 0; x < 4096; ++x) {
+      std::copy_n(c.input.data<float>() + (y / 2 * 2048 + x / 2) * 64, 64,
+                  enlarged.data<float>() + (y * 4096 + x) * 64);
+    }
+  }
+  Conv2d(context, enlarged, c.weight, c.bias, {.padding = {1, 1, 1, 1}}, expected);
+  EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
+}
+
+TEST(Conv2d, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor x({1, 4, 5, 3}, DType::kF32), weight({2, 3, 3, 3}, DType::kF32),
+      y({1, 4, 5, 2}, DType::kF32);
+  Tensor wrong({2, 4, 3, 3}, DType::kF32), bias({2}, DType::kF32), gain({1, 3}, DType::kF32);
+  const Conv2dOptions same = {.padding = {1, 1, 1, 1}};
+  const auto error = [&](const ConstTensorView& in, const ConstTensorView& w,
+                         const ConstTensorView& b, const Conv2dOptions& options,
+                         const TensorView& out) {
+    return ErrorOf([&] { Conv2d(context, in, w, b, options, out); });
+  };
+  EXPECT_EQ(error(x, wrong, bias, same, y),
+            "conv2d: weight: expected shape [any, 3, any, any], found [2, 4, 3, 3]");
+  EXPECT_EQ(error(x, weight, bias, {.padding = {-1, 0, 0, 0}}, y),
+            "conv2d: padding: expected at least 0, found -1");
+  EXPECT_EQ(error(x.view().Slice(1, 0, 1), weight, bias, {}, y),
+            "conv2d: input: expected at least 3 x 3 pixels with padding, found 1 x 5");
+  EXPECT_NE(error(bias, weight, bias, same, y), "");
+  EXPECT_NE(error(x, weight, gain, same, y), "");
+  EXPECT_NE(error(x, weight, bias, {}, y), "");
+  EXPECT_NE(error(x, weight, bias, {.padding = {1, 1, 1, 1}, .input_gain = gain.view()}, y), "");
+  EXPECT_NE(
+      error(x, weight, bias,
+            {.padding = {1, 1, 1, 1}, .input_gain = gain.view(), .input_offset = bias.view()}, y),
+      "");
+}
+
+TEST(UpsampleConv2d, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor x({1, 4, 5, 3}, DType::kF32), weight({2, 3, 3, 3}, DType::kF32);
+  Tensor y({1, 8, 10, 2}, DType::kF32), bias({2}, DType::kF32), small({2, 3, 2, 2}, DType::kF32);
+  EXPECT_EQ(ErrorOf([&] { UpsampleConv2d(context, x, small, bias, y); }),
+            "upsample conv2d: weight: expected shape [any, 3, 3, 3], found [2, 3, 2, 2]");
+  EXPECT_NE(ErrorOf([&] { UpsampleConv2d(context, bias, weight, bias, y); }), "");
+  EXPECT_NE(ErrorOf([&] { UpsampleConv2d(context, x, weight, x, y); }), "");
+  EXPECT_NE(ErrorOf([&] { UpsampleConv2d(context, x, weight, bias, x); }), "");
+}
+
+}  // namespace
+}  // namespace tamias
