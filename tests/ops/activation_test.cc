@@ -1,6 +1,7 @@
 #include "ops/activation.h"
 
 #include "tests/ops/random_tensors.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -9,19 +10,21 @@ constexpr Activation kAll[] = {Activation::kNone,    Activation::kRelu, Activati
                                Activation::kGeluErf, Activation::kSilu, Activation::kQuickGelu};
 
 TEST(Activate, MatchesReferenceFromTinyToHuge) {
-  Context context(2);
-  testing::Random random(1);
-  for (const Activation activation : kAll) {
-    SCOPED_TRACE(static_cast<int>(activation));
-    for (const float scale : {1e-20f, 1e-3f, 1.0f, 5.0f, 100.0f, 1e15f}) {
-      Tensor actual = random.Normal({3, 777}, scale);
-      Tensor expected = Tensor::CopyOf(actual.view());
-      Activate(context, activation, actual);
-      reference::Activate(context, activation, expected);
-      // fp32 rounding of x sigmoid(z); 1.5e-7 is the error of the erfc formula
-      EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 2e-6f) << scale;
+  ForEachSimdTarget([] {
+    Context context(2);
+    testing::Random random(1);
+    for (const Activation activation : kAll) {
+      SCOPED_TRACE(static_cast<int>(activation));
+      for (const float scale : {1e-20f, 1e-3f, 1.0f, 5.0f, 100.0f, 1e15f}) {
+        Tensor actual = random.Normal({3, 777}, scale);
+        Tensor expected = Tensor::CopyOf(actual.view());
+        Activate(context, activation, actual);
+        reference::Activate(context, activation, expected);
+        // fp32 rounding of x sigmoid(z); 1.5e-7 is the error of the erfc formula
+        EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 2e-6f) << scale;
+      }
     }
-  }
+  });
 }
 
 TEST(Activate, ServesStridedViewsAndLeavesTheRestAlone) {
@@ -35,17 +38,19 @@ TEST(Activate, ServesStridedViewsAndLeavesTheRestAlone) {
 }
 
 TEST(Activate, KeepsNanAndInfinity) {
-  Context context(1);
-  for (const Activation activation : kAll) {
-    SCOPED_TRACE(static_cast<int>(activation));
-    Tensor values({17}, DType::kF32);
-    std::fill_n(values.data<float>(), 17, NAN);
-    values.data<float>()[3] = INFINITY;
-    Activate(context, activation, values);
-    EXPECT_TRUE(std::isnan(values.data<float>()[0]));
-    EXPECT_TRUE(std::isnan(values.data<float>()[16]));
-    EXPECT_EQ(values.data<float>()[3], INFINITY);
-  }
+  ForEachSimdTarget([] {
+    Context context(1);
+    for (const Activation activation : kAll) {
+      SCOPED_TRACE(static_cast<int>(activation));
+      Tensor values({17}, DType::kF32);
+      std::fill_n(values.data<float>(), 17, NAN);
+      values.data<float>()[3] = INFINITY;
+      Activate(context, activation, values);
+      EXPECT_TRUE(std::isnan(values.data<float>()[0]));
+      EXPECT_TRUE(std::isnan(values.data<float>()[16]));
+      EXPECT_EQ(values.data<float>()[3], INFINITY);
+    }
+  });
 }
 
 TEST(Activate, RefusesOtherTypes) {

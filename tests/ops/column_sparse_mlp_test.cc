@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "tests/ops/random_tensors.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -85,42 +86,46 @@ void ClearUnusedLanes(const Case& c, Tensor& values) {
 }
 
 TEST(ColumnSparseMlp, FusedMatchesReferenceOverRandomShapes) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    Case c = RandomCase(random);
-    Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
-    ColumnSparseMlp(context, InputOf(c), c.weights, c.selection, cache, OutputOf(c, output));
-    reference::ColumnSparseMlp(context, InputOf(c), c.weights, c.selection, c.cache,
-                               OutputOf(c, c.output));
-    ClearUnusedLanes(c, cache);
-    ClearUnusedLanes(c, c.cache);
-    // sums of up to 350 products of order 1, in fp32
-    EXPECT_LT(testing::LargestError(cache.view(), c.cache.view()), 1e-5f);
-    EXPECT_LT(testing::LargestError(output.view(), c.output.view()), 2e-5f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 30; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      Case c = RandomCase(random);
+      Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
+      ColumnSparseMlp(context, InputOf(c), c.weights, c.selection, cache, OutputOf(c, output));
+      reference::ColumnSparseMlp(context, InputOf(c), c.weights, c.selection, c.cache,
+                                 OutputOf(c, c.output));
+      ClearUnusedLanes(c, cache);
+      ClearUnusedLanes(c, c.cache);
+      // sums of up to 350 products of order 1, in fp32
+      EXPECT_LT(testing::LargestError(cache.view(), c.cache.view()), 1e-5f);
+      EXPECT_LT(testing::LargestError(output.view(), c.output.view()), 2e-5f);
+    }
+  });
 }
 
 TEST(ColumnSparseMlp, EachProductMatchesReferenceOverRandomShapes) {
-  for (uint64_t seed = 100; seed < 130; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    Case c = RandomCase(random);
-    Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
-    const Shape delta_shape{c.batch, c.groups, c.capacity, c.group_size};
-    Tensor delta = Tensor::Zeros(delta_shape), expected = Tensor::Zeros(delta_shape);
-    ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, cache, delta);
-    reference::ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, c.cache, expected);
-    ClearUnusedLanes(c, delta);
-    ClearUnusedLanes(c, expected);
-    EXPECT_LT(testing::LargestError(delta.view(), expected.view()), 1e-5f);
-    ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection, OutputOf(c, output));
-    reference::ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection,
-                                   OutputOf(c, c.output));
-    EXPECT_LT(testing::LargestError(output.view(), c.output.view()), 2e-5f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 100; seed < 112; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      Case c = RandomCase(random);
+      Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
+      const Shape delta_shape{c.batch, c.groups, c.capacity, c.group_size};
+      Tensor delta = Tensor::Zeros(delta_shape), expected = Tensor::Zeros(delta_shape);
+      ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, cache, delta);
+      reference::ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, c.cache, expected);
+      ClearUnusedLanes(c, delta);
+      ClearUnusedLanes(c, expected);
+      EXPECT_LT(testing::LargestError(delta.view(), expected.view()), 1e-5f);
+      ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection, OutputOf(c, output));
+      reference::ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection,
+                                     OutputOf(c, c.output));
+      EXPECT_LT(testing::LargestError(output.view(), c.output.view()), 2e-5f);
+    }
+  });
 }
 
 TEST(ColumnSparseMlp, ASelectionOfEverythingGivesTheDenseResult) {
@@ -153,21 +158,23 @@ TEST(ColumnSparseMlp, ASelectionOfEverythingGivesTheDenseResult) {
 }
 
 TEST(StoreActivations, MatchesReferenceOverRandomShapes) {
-  for (uint64_t seed = 0; seed < 30; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(2);
-    const int64_t batch = random.Integer(1, 2), tokens = random.Integer(1, 300);
-    const int64_t neurons = random.Integer(1, 90);
-    const int64_t group_size = random.Coin() ? 128 : random.Integer(1, 150);
-    const Shape shape{batch, (tokens + group_size - 1) / group_size, neurons, group_size};
-    const Tensor activations = random.Normal({batch, tokens, neurons + 4});
-    const ConstTensorView view = activations.view().Slice(2, 1, 1 + neurons);
-    Tensor actual(shape, DType::kF32), expected(shape, DType::kF32);
-    StoreActivations(context, view, actual);
-    reference::StoreActivations(context, view, expected);
-    EXPECT_EQ(testing::LargestError(actual.view(), expected.view()), 0.0f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 15; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(2);
+      const int64_t batch = random.Integer(1, 2), tokens = random.Integer(1, 300);
+      const int64_t neurons = random.Integer(1, 90);
+      const int64_t group_size = random.Coin() ? 128 : random.Integer(1, 150);
+      const Shape shape{batch, (tokens + group_size - 1) / group_size, neurons, group_size};
+      const Tensor activations = random.Normal({batch, tokens, neurons + 4});
+      const ConstTensorView view = activations.view().Slice(2, 1, 1 + neurons);
+      Tensor actual(shape, DType::kF32), expected(shape, DType::kF32);
+      StoreActivations(context, view, actual);
+      reference::StoreActivations(context, view, expected);
+      EXPECT_EQ(testing::LargestError(actual.view(), expected.view()), 0.0f);
+    }
+  });
 }
 
 TEST(ColumnSparseMlp, ErrorsNameTheArgument) {

@@ -2,6 +2,7 @@
 
 #include "ops/mask.h"
 #include "tests/ops/random_tensors.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -27,21 +28,23 @@ bool SameBytes(const Tensor& a, const Tensor& b) {
 }
 
 TEST(TopKMask, MatchesReferenceOverRandomShapes) {
-  for (uint64_t seed = 0; seed < 150; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const int64_t rows = random.Integer(1, 4), n = random.Integer(1, seed % 10 == 0 ? 9000 : 700);
-    const int64_t k = random.Integer(0, n + 1);
-    const Tensor scores = Scores(random, rows, n + 3);
-    const ConstTensorView view = scores.view().Slice(1, 1, n + 1);
-    Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
-    RandomMask(context, 0.1, seed, actual, n);
-    Tensor expected = Tensor::CopyOf(actual.view());
-    TopKMask(context, view, k, actual);
-    reference::TopKMask(context, view, k, expected);
-    EXPECT_TRUE(SameBytes(actual, expected));
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 60; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const int64_t rows = random.Integer(1, 4), n = random.Integer(1, seed % 10 == 0 ? 9000 : 700);
+      const int64_t k = random.Integer(0, n + 1);
+      const Tensor scores = Scores(random, rows, n + 3);
+      const ConstTensorView view = scores.view().Slice(1, 1, n + 1);
+      Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
+      RandomMask(context, 0.1, seed, actual, n);
+      Tensor expected = Tensor::CopyOf(actual.view());
+      TopKMask(context, view, k, actual);
+      reference::TopKMask(context, view, k, expected);
+      EXPECT_TRUE(SameBytes(actual, expected));
+    }
+  });
 }
 
 TEST(TopKMask, TiesGoToTheLowerIndex) {
@@ -58,19 +61,21 @@ TEST(TopKMask, TiesGoToTheLowerIndex) {
 }
 
 TEST(ApproximateTopKMask, MatchesReferenceOverRandomShapes) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(2);
-    const int64_t rows = random.Integer(1, 4), n = random.Integer(1, 900);
-    const int64_t k = random.Integer(0, n + 1), sample_size = random.Integer(1, 300);
-    const Tensor scores = Scores(random, rows, n);
-    Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
-    Tensor expected = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
-    ApproximateTopKMask(context, scores.view(), k, sample_size, seed, actual);
-    reference::ApproximateTopKMask(context, scores.view(), k, sample_size, seed, expected);
-    EXPECT_TRUE(SameBytes(actual, expected));
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(2);
+      const int64_t rows = random.Integer(1, 4), n = random.Integer(1, 900);
+      const int64_t k = random.Integer(0, n + 1), sample_size = random.Integer(1, 300);
+      const Tensor scores = Scores(random, rows, n);
+      Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
+      Tensor expected = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
+      ApproximateTopKMask(context, scores.view(), k, sample_size, seed, actual);
+      reference::ApproximateTopKMask(context, scores.view(), k, sample_size, seed, expected);
+      EXPECT_TRUE(SameBytes(actual, expected));
+    }
+  });
 }
 
 TEST(ApproximateTopKMask, SelectsAboutKAndOnlyTheLargest) {

@@ -12,6 +12,7 @@
 #include <hwy/highway.h>
 
 #include "ops/activation.h"
+#include "ops/cpu/tail-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -126,9 +127,8 @@ HWY_INLINE void ApplyRange(float* values, int64_t count) {
     hn::StoreU(Apply<kActivation>(d, hn::LoadU(d, values + i)), d, values + i);
   }
   if (i < count) {
-    const auto rest = hn::FirstN(d, static_cast<size_t>(count - i));
-    hn::BlendedStore(Apply<kActivation>(d, hn::MaskedLoad(rest, d, values + i)), rest, d,
-                     values + i);
+    const hn::Vec<decltype(d)> rest = tail::LoadFirst(d, values + i, count - i);
+    tail::StoreFirst(Apply<kActivation>(d, rest), d, values + i, count - i);
   }
 }
 

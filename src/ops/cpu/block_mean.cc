@@ -11,6 +11,8 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
+#include "ops/cpu/tail-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
 namespace HWY_NAMESPACE {
@@ -38,12 +40,12 @@ void ScaledRowSum(const float* input, int64_t stride, int64_t num_rows, int64_t 
     hn::StoreU(hn::Mul(sum3, factor), d, output + k + 3 * lanes);
   }
   for (; k < columns; k += lanes) {
-    const auto mask = hn::FirstN(d, static_cast<size_t>(std::min(lanes, columns - k)));
+    const int64_t count = std::min(lanes, columns - k);
     auto sum = hn::Zero(d);
     for (int64_t i = 0; i < num_rows; ++i) {
-      sum = hn::Add(sum, hn::MaskedLoad(mask, d, input + i * stride + k));
+      sum = hn::Add(sum, tail::LoadFirst(d, input + i * stride + k, count));
     }
-    hn::BlendedStore(hn::Mul(sum, factor), mask, d, output + k);
+    tail::StoreFirst(hn::Mul(sum, factor), d, output + k, count);
   }
 }
 

@@ -10,6 +10,7 @@
 #define TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 #include "ops/cpu/activation-inl.h"
 #include "ops/cpu/column_sparse_mlp_task.h"
 #include "ops/cpu/panel_kernels-inl.h"
+#include "ops/cpu/tail-inl.h"
 #include "ops/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -115,10 +117,9 @@ HWY_INLINE void FinishTile(const cpu::MlpTask& task, const int32_t* indices, int
         hn::StoreU(hn::Sub(value, hn::LoadU(d, cache + i)), d, delta + r * delta_stride + i);
         hn::StoreU(value, d, cache + i);
       } else {
-        const auto inside = hn::FirstN(d, static_cast<size_t>(end - i));
-        hn::BlendedStore(hn::Sub(value, hn::MaskedLoad(inside, d, cache + i)), inside, d,
-                         delta + r * delta_stride + i);
-        hn::BlendedStore(value, inside, d, cache + i);
+        const FloatVector change = hn::Sub(value, tail::LoadFirst(d, cache + i, end - i));
+        tail::StoreFirst(change, d, delta + r * delta_stride + i, end - i);
+        tail::StoreFirst(value, d, cache + i, end - i);
       }
     }
   }
@@ -134,10 +135,25 @@ HWY_INLINE void FillPanels(const cpu::MlpTask& task, float* panels) {
   }
 }
 
-// Neurons indices[0 .. count) of the first product, into the cache and delta [count][delta_stride].
+// Where the change of neuron j and token t is kept: data[t / panel_lanes * panel_stride +
+// j * row_stride + t % panel_lanes].
+struct DeltaLayout {
+  float* data;
+  int64_t panel_stride;
+  int64_t row_stride;
+};
+
+// Asks for `bytes` from `address` on, a cache line at a time.
+HWY_INLINE void PrefetchBytes(const void* address, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) {
+    hwy::Prefetch(static_cast<const uint8_t*>(address) + i);
+  }
+}
+
+// Neurons indices[0 .. count) of the first product, into the cache and the delta.
 HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
-                             const float* panels, float* products, float* converted, float* delta,
-                             int64_t delta_stride) {
+                             const float* panels, float* products, float* converted,
+                             const DeltaLayout& delta) {
   const int64_t panel_lanes = PanelLanes(), depth = task.model_dim;
   const int64_t neurons = task.weights->fc1_weight.dim(0) / 2;  // of a gated MLP
   const int64_t tiles = CeilDivide(count, kTileRows);
@@ -151,112 +167,131 @@ HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, i
     }
     for (int64_t token = 0; token < task.tokens; token += panel_lanes) {
       const float* panel = panels + token * depth;
+      for (int64_t r = 0; r < rows; ++r) {
+        PrefetchBytes(task.cache + indices[j + r] * task.cache_stride + token, panel_lanes * 4);
+      }
       RowsTimesPanel<kPanelVectors, false>(tile_rows[0].rows, rows, panel, depth, products,
                                            nullptr);
       if (task.weights->gated) {
         RowsTimesPanel<kPanelVectors, false>(tile_rows[1].rows, rows, panel, depth,
                                              products + kTileRows * panel_lanes, nullptr);
       }
+      float* tile_delta =
+          delta.data + token / panel_lanes * delta.panel_stride + j * delta.row_stride - token;
       activation::WithActivation(task.weights->activation, [&](auto constant) HWY_ATTR {
         FinishTile<decltype(constant)::value>(task, indices + j, rows, tile_rows, products, token,
-                                              panel_lanes, delta + j * delta_stride, delta_stride);
+                                              panel_lanes, tile_delta, delta.row_stride);
       });
     }
     j += rows;
   }
 }
 
-// A register tile of the second product: kTokens tokens by kVectors vectors of output columns,
-// output[t][lane] += sum over r of delta[r * delta_stride + t] * rows[r][column + lane].
-// kMasked: only the first `columns` lanes exist.
-template <int kTokens, int kVectors, bool kMasked>
-HWY_INLINE void OutputTile(const float* const* HWY_RESTRICT rows, int64_t num_rows, int64_t column,
-                           int64_t columns, const float* HWY_RESTRICT delta, int64_t delta_stride,
+// A register tile of the second product, kTokens tokens by the lanes of a strip of columns:
+// output[t][lane] += sum over r of delta[r * delta_stride + t] * strip[r][lane].
+// kMasked: only the first `columns` lanes exist in the output.
+template <int kTokens, bool kMasked>
+HWY_INLINE void OutputTile(const float* HWY_RESTRICT strip, int64_t num_rows, int64_t columns,
+                           const float* HWY_RESTRICT delta, int64_t delta_stride,
                            float* HWY_RESTRICT output, int64_t output_stride) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto inside = hn::FirstN(d, static_cast<size_t>(columns));
-  FloatVector sum[kTokens][kVectors];
+  FloatVector sum[kTokens][kPanelVectors];
   TAMIAS_UNROLL
   for (int t = 0; t < kTokens; ++t) {
     TAMIAS_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[t][v] = hn::Zero(d);
+    for (int v = 0; v < kPanelVectors; ++v) {
+      sum[t][v] = hn::Zero(d);
+      hwy::Prefetch(output + t * output_stride + v * lanes);
+    }
   }
   for (int64_t r = 0; r < num_rows; ++r) {
-    const float* HWY_RESTRICT row = rows[r] + column;
-    FloatVector weight[kVectors];
+    FloatVector weight[kPanelVectors];
     TAMIAS_UNROLL
-    for (int v = 0; v < kVectors; ++v) {
-      weight[v] = kMasked ? hn::MaskedLoad(inside, d, row) : hn::LoadU(d, row + v * lanes);
-    }
+    for (int v = 0; v < kPanelVectors; ++v) weight[v] = hn::Load(d, strip + v * lanes);
+    strip += kPanelVectors * lanes;
     TAMIAS_UNROLL
     for (int t = 0; t < kTokens; ++t) {
       const FloatVector change = hn::Set(d, delta[t]);
       TAMIAS_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[t][v] = hn::MulAdd(change, weight[v], sum[t][v]);
+      for (int v = 0; v < kPanelVectors; ++v) sum[t][v] = hn::MulAdd(change, weight[v], sum[t][v]);
     }
     delta += delta_stride;
   }
   TAMIAS_UNROLL
   for (int t = 0; t < kTokens; ++t) {
-    float* out = output + t * output_stride;
-    if (kMasked) {
-      hn::BlendedStore(hn::Add(sum[t][0], hn::MaskedLoad(inside, d, out)), inside, d, out);
-    } else {
-      TAMIAS_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        hn::StoreU(hn::Add(sum[t][v], hn::LoadU(d, out + v * lanes)), d, out + v * lanes);
+    TAMIAS_UNROLL
+    for (int v = 0; v < kPanelVectors; ++v) {
+      float* out = output + t * output_stride + v * lanes;
+      if (!kMasked) {
+        hn::StoreU(hn::Add(sum[t][v], hn::LoadU(d, out)), d, out);
+      } else if (columns > v * lanes) {
+        const int64_t inside = std::min(columns - v * lanes, lanes);
+        tail::StoreFirst(hn::Add(sum[t][v], tail::LoadFirst(d, out, inside)), d, out, inside);
       }
     }
   }
 }
 
 // Calls the tile with the number of tokens as a template argument, 1 <= tokens <= kTokens.
-template <int kTokens, int kVectors, bool kMasked>
-HWY_NOINLINE void OutputTileOf(int64_t tokens, const float* const* rows, int64_t num_rows,
-                               int64_t column, int64_t columns, const float* delta,
-                               int64_t delta_stride, float* output, int64_t output_stride) {
+template <int kTokens, bool kMasked>
+HWY_NOINLINE void OutputTileOf(int64_t tokens, const float* strip, int64_t num_rows,
+                               int64_t columns, const float* delta, int64_t delta_stride,
+                               float* output, int64_t output_stride) {
   if constexpr (kTokens > 1) {
     if (tokens < kTokens) {
-      return OutputTileOf<kTokens - 1, kVectors, kMasked>(
-          tokens, rows, num_rows, column, columns, delta, delta_stride, output, output_stride);
+      return OutputTileOf<kTokens - 1, kMasked>(tokens, strip, num_rows, columns, delta,
+                                                delta_stride, output, output_stride);
     }
   }
-  OutputTile<kTokens, kVectors, kMasked>(rows, num_rows, column, columns, delta, delta_stride,
-                                         output, output_stride);
+  OutputTile<kTokens, kMasked>(strip, num_rows, columns, delta, delta_stride, output,
+                               output_stride);
 }
 
-// A strip of kVectors vectors of output columns, all tokens of the task.
-template <int kVectors, bool kMasked>
-HWY_INLINE void OutputStrip(const cpu::MlpTask& task, const float* const* rows, int64_t num_rows,
-                            int64_t column, const float* delta, int64_t delta_stride) {
-  const int64_t tiles = CeilDivide(task.tokens, kTileRows);
-  for (int64_t tile = 0, token = 0; tile < tiles; ++tile) {
-    const int64_t end = task.tokens * (tile + 1) / tiles;
-    OutputTileOf<kTileRows, kVectors, kMasked>(
-        end - token, rows, num_rows, column, task.model_dim - column, delta + token, delta_stride,
-        task.output + token * task.output_stride + column, task.output_stride);
-    token = end;
+// strip[j][lane] = row indices[j] of the transposed W2, columns [column, column + panel lanes), 0
+// past the last.
+HWY_INLINE void PackStrip(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
+                          int64_t column, float* strip) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), panel_lanes = PanelLanes();
+  const int64_t columns = std::min(panel_lanes, task.model_dim - column);
+  const float* weight = task.weights->fc2_weight_transposed.data<float>() + column;
+  for (int64_t j = 0; j < count; ++j, strip += panel_lanes) {
+    const float* row = weight + indices[j] * task.model_dim;
+    if (columns == panel_lanes) {
+      for (int64_t i = 0; i < panel_lanes; i += lanes) {
+        hn::Store(hn::LoadU(d, row + i), d, strip + i);
+      }
+    } else {
+      for (int64_t i = 0; i < panel_lanes; ++i) strip[i] = i < columns ? row[i] : 0.0f;
+    }
   }
 }
 
-// output += delta [count][delta_stride] times rows indices[0 .. count) of the transposed W2;
-// count <= kNeuronBlock.
+// output += delta [count neurons][tokens] times rows indices[0 .. count) of the transposed W2.
 HWY_INLINE void SecondProduct(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
-                              const float* delta, int64_t delta_stride) {
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(FloatTag()));
-  const float* weight = task.weights->fc2_weight_transposed.data<float>();
-  const float* rows[cpu::kNeuronBlock];
-  for (int64_t j = 0; j < count; ++j) rows[j] = weight + indices[j] * task.model_dim;
-  int64_t column = 0;
-  for (; column + 2 * lanes <= task.model_dim; column += 2 * lanes) {
-    OutputStrip<2, false>(task, rows, count, column, delta, delta_stride);
-  }
-  for (; column + lanes <= task.model_dim; column += lanes) {
-    OutputStrip<1, false>(task, rows, count, column, delta, delta_stride);
-  }
-  if (column < task.model_dim) {
-    OutputStrip<1, true>(task, rows, count, column, delta, delta_stride);
+                              const DeltaLayout& delta, float* strip) {
+  const int64_t panel_lanes = PanelLanes();
+  for (int64_t column = 0; column < task.model_dim; column += panel_lanes) {
+    PackStrip(task, indices, count, column, strip);
+    const int64_t columns = task.model_dim - column;
+    for (int64_t panel = 0; panel < task.tokens; panel += panel_lanes) {
+      const int64_t tokens = std::min(panel_lanes, task.tokens - panel);
+      const int64_t tiles = CeilDivide(tokens, kTileRows);
+      for (int64_t tile = 0, t = 0; tile < tiles; ++tile) {
+        const int64_t end = tokens * (tile + 1) / tiles;
+        const float* tile_delta = delta.data + panel / panel_lanes * delta.panel_stride + t;
+        float* output = task.output + (panel + t) * task.output_stride + column;
+        if (columns >= panel_lanes) {
+          OutputTileOf<kTileRows, false>(end - t, strip, count, columns, tile_delta,
+                                         delta.row_stride, output, task.output_stride);
+        } else {
+          OutputTileOf<kTileRows, true>(end - t, strip, count, columns, tile_delta,
+                                        delta.row_stride, output, task.output_stride);
+        }
+        t = end;
+      }
+    }
   }
 }
 

@@ -28,18 +28,22 @@ void RunMlpTask(const cpu::MlpTask& task) {
   const cpu::MlpScratch layout(*task.weights, task.tokens, PanelLanes(), kTileRows);
   float* panels = task.scratch;
   float* products = panels + layout.panel;
-  float* converted = products + layout.products;
-  float* block_delta = converted + layout.rows;
+  float* strip = products + layout.products;
+  float* block_delta = strip + layout.strip;
+  float* converted = block_delta + layout.delta;
   if (task.input != nullptr) mlp::FillPanels(task, panels);
   const int64_t blocks = CeilDivide(task.count, cpu::kNeuronBlock);
   for (int64_t block = 0, j = 0; block < blocks; ++block) {
     const int64_t count = task.count * (block + 1) / blocks - j;
-    float* delta = task.delta != nullptr ? task.delta + j * task.delta_stride : block_delta;
-    const int64_t stride = task.delta != nullptr ? task.delta_stride : layout.padded_tokens;
-    if (task.input != nullptr) {
-      mlp::FirstProduct(task, task.indices + j, count, panels, products, converted, delta, stride);
+    mlp::DeltaLayout delta{block_delta, cpu::kNeuronBlock * PanelLanes(), PanelLanes()};
+    if (task.delta != nullptr) {
+      delta = {task.delta + j * task.delta_stride, PanelLanes(), task.delta_stride};
     }
-    if (task.output != nullptr) mlp::SecondProduct(task, task.indices + j, count, delta, stride);
+    const int32_t* indices = task.indices + j;
+    if (task.input != nullptr) {
+      mlp::FirstProduct(task, indices, count, panels, products, converted, delta);
+    }
+    if (task.output != nullptr) mlp::SecondProduct(task, indices, count, delta, strip);
     j += count;
   }
 }

@@ -30,7 +30,7 @@ struct MlpTask {
 
 // Neurons between which the delta is handed from the first product to the second: 128 rows of 128
 // tokens are 64 KiB, and a strip of 32 columns of as many rows of W2 is 16 KiB, half of L1.
-constexpr int64_t kNeuronBlock = 128;
+constexpr int64_t kNeuronBlock = 160;
 
 // Floats in a thread's scratch, part by part, for tasks of up to `tokens` tokens.
 struct MlpScratch {
@@ -38,6 +38,7 @@ struct MlpScratch {
   int64_t panel;          // the tokens, transposed
   int64_t delta;
   int64_t products;  // one register tile of the first product (two when gated)
+  int64_t strip;     // a strip of columns of kNeuronBlock rows of the transposed W2
   int64_t rows;      // as many rows of W1, converted to f32 (0 when they are f32)
 
   MlpScratch(const MlpWeights& weights, int64_t tokens, int64_t panel_lanes, int64_t tile_rows) {
@@ -46,11 +47,12 @@ struct MlpScratch {
     panel = padded_tokens * model_dim;
     delta = padded_tokens * kNeuronBlock;
     products = halves * tile_rows * panel_lanes;
+    strip = kNeuronBlock * panel_lanes;
     rows = weights.fc1_weight.dtype() == DType::kF32
                ? 0
                : (halves * tile_rows * model_dim + 15) / 16 * 16;
   }
-  int64_t Size() const { return panel + delta + products + rows; }
+  int64_t Size() const { return panel + delta + products + strip + rows; }
 };
 
 }  // namespace tamias::cpu

@@ -46,18 +46,19 @@ int64_t CompactRow(const uint8_t* row, int64_t bytes, int64_t capacity, int32_t*
   for (int64_t byte = 0; byte < bytes; byte += 8) {
     const uint64_t word = LoadWord(row, bytes, byte);
     const int64_t word_count = static_cast<int64_t>(hwy::PopCount(word));
-    if (word_count > 0 && count + word_count <= capacity) {
+    if (word_count > 0 && count + 64 <= capacity) {  // room for whole vectors
       int64_t written = count;
       for (int64_t i = 0; i < 64; i += lanes) {
         const uint64_t rest = word >> i;  // LoadMaskBits may read 8 bytes
         const auto chosen = hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(&rest));
         const auto columns = hn::Iota(d, static_cast<int32_t>(8 * byte + i));
-        if (written + lanes <= capacity) {
-          written += static_cast<int64_t>(hn::CompressStore(columns, chosen, d, indices + written));
-        } else {
-          written +=
-              static_cast<int64_t>(hn::CompressBlendedStore(columns, chosen, d, indices + written));
-        }
+        written += static_cast<int64_t>(hn::CompressStore(columns, chosen, d, indices + written));
+      }
+    } else if (count + word_count <= capacity) {
+      uint64_t rest = word;
+      for (int64_t i = 0; i < word_count; ++i, rest &= rest - 1) {
+        const uint64_t bit = hwy::Num0BitsBelowLS1Bit_Nonzero64(rest);
+        indices[count + i] = static_cast<int32_t>(8 * byte + static_cast<int64_t>(bit));
       }
     }
     count += word_count;

@@ -17,6 +17,8 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
+#include "ops/cpu/tail-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
 namespace HWY_NAMESPACE {
@@ -34,7 +36,7 @@ HWY_INLINE FloatVector LoadScores(const float* scores, int64_t i, int64_t n) {
     value = hn::LoadU(d, scores + i);
   } else {
     const auto inside = hn::FirstN(d, static_cast<size_t>(n - i));
-    value = hn::IfThenElse(inside, hn::MaskedLoad(inside, d, scores + i), lowest);
+    value = hn::IfThenElse(inside, tail::LoadFirst(d, scores + i, n - i), lowest);
   }
   return hn::IfThenElse(hn::IsNaN(value), lowest, value);
 }

@@ -1,0 +1,124 @@
+// The column-sparse MLP (both products, activation, cache update) against oneDNN's dense MLP in the
+// same run: each iteration times one call of either, in turn. Counters:
+//   gflops               of the sparse call: 4 tokens x model_dim x chosen neurons per second
+//   peak_fraction        that, by the FMA peak measured in the same run
+//   dense_gflops         of oneDNN
+//   speedup_over_dense   median dense time by median sparse time
+//   arithmetic_fraction  that, by what the share of chosen neurons allows
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+#include <vector>
+
+#include "dense_mlp_peer.h"
+#include "ops/column_sparse_mlp.h"
+#include "ops/cpu/fma_peak.h"
+
+namespace tamias {
+namespace {
+
+Tensor RandomTensor(Shape shape, float scale) {
+  static std::mt19937 generator(1);
+  std::normal_distribution<float> normal(0, scale);
+  Tensor tensor(shape, DType::kF32);
+  std::generate_n(tensor.data<float>(), tensor.NumElements(), [&] { return normal(generator); });
+  return tensor;
+}
+
+double Seconds(const auto& body) {
+  const auto start = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+double Median(std::vector<double> values) {
+  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
+                   values.end());
+  return values[values.size() / 2];
+}
+
+struct Problem {
+  int64_t tokens, model_dim, neurons, groups, count;
+  Tensor input, fc1, fc1_bias, fc2, fc2_transposed, fc2_bias, cache, output, indices, counts;
+  MlpWeights weights;
+  NeuronSelection selection;
+
+  Problem(int64_t n, int64_t d, int64_t f, double kept)
+      : tokens(n),
+        model_dim(d),
+        neurons(f),
+        groups((n + 127) / 128),
+        count(static_cast<int64_t>(static_cast<double>(f) * kept + 0.5)),
+        input(RandomTensor({1, n, d}, 1)),
+        fc1(RandomTensor({f, d}, 0.02f)),
+        fc1_bias(RandomTensor({f}, 0.1f)),
+        fc2(RandomTensor({d, f}, 0.02f)),
+        fc2_transposed(Tensor::CopyOf(fc2.view().Permute({1, 0}))),
+        fc2_bias(RandomTensor({d}, 0.1f)),
+        cache(Tensor::Zeros({1, groups, f, 128})),
+        output(Tensor::Zeros({1, n, d})),
+        indices({1, groups, count}, DType::kI32),
+        counts({1, groups}, DType::kI32) {
+    std::mt19937 generator(2);
+    std::vector<int32_t> all(static_cast<size_t>(f));
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int32_t>(i);
+    for (int64_t g = 0; g < groups; ++g) {
+      std::sample(all.begin(), all.end(), indices.data<int32_t>() + g * count, count, generator);
+      counts.data<int32_t>()[g] = static_cast<int32_t>(count);
+    }
+    weights.fc1_weight = fc1.view();
+    weights.fc1_bias = fc1_bias.view();
+    weights.fc2_weight = fc2.view();
+    weights.fc2_weight_transposed = fc2_transposed.view();
+    weights.fc2_bias = fc2_bias.view();
+    weights.activation = Activation::kGeluTanh;
+    selection = {.indices = indices.view(), .counts = counts.view(), .group_size = 128};
+  }
+};
+
+// Arguments: tokens, model_dim, neurons, neurons kept in per mille.
+void BM_ColumnSparseMlp(benchmark::State& state) {
+  const double kept = static_cast<double>(state.range(3)) / 1000;
+  Problem p(state.range(0), state.range(1), state.range(2), kept);
+  Context context(omp_get_max_threads());
+  bench::DenseMlpPeer peer(p.tokens, p.model_dim, p.neurons, p.fc1.data<float>(),
+                           p.fc1_bias.data<float>(), p.fc2.data<float>(), p.fc2_bias.data<float>());
+  Tensor dense_output({1, p.tokens, p.model_dim}, DType::kF32);
+  const auto sparse = [&] {
+    ColumnSparseMlp(context, p.input.view(), p.weights, p.selection, p.cache, p.output);
+  };
+  const auto dense = [&] { peer.Run(p.input.data<float>(), dense_output.data<float>()); };
+  sparse();
+  dense();
+  const double peak = cpu::FmaPeakGflops(context.threads());
+  std::vector<double> sparse_seconds, dense_seconds;
+  for (auto _ : state) {
+    sparse_seconds.push_back(Seconds(sparse));
+    dense_seconds.push_back(Seconds(dense));
+    state.SetIterationTime(sparse_seconds.back());
+  }
+  const double flops = 4e-9 * static_cast<double>(p.tokens * p.model_dim);
+  const double gflops = flops * static_cast<double>(p.count) / Median(sparse_seconds);
+  const double speedup = Median(dense_seconds) / Median(sparse_seconds);
+  state.counters["gflops"] = gflops;
+  state.counters["peak_fraction"] = gflops / peak;
+  state.counters["dense_gflops"] = flops * static_cast<double>(p.neurons) / Median(dense_seconds);
+  state.counters["speedup_over_dense"] = speedup;
+  state.counters["arithmetic_fraction"] =
+      speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
+}
+
+BENCHMARK(BM_ColumnSparseMlp)
+    ->ArgNames({"tokens", "model_dim", "neurons", "kept"})
+    ->Args({4096, 256, 1024, 300})
+    ->Args({4132, 256, 1024, 300})
+    ->Args({4096, 768, 3072, 300})
+    ->Args({4096, 768, 3072, 150})
+    ->Args({4096, 3072, 12288, 300})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace tamias
