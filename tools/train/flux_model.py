@@ -8,6 +8,7 @@ window of the picture (`use_window_positions`). The weights and the exported fol
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -129,15 +130,12 @@ class DemoFlux(torch.nn.Module):
         self,
         noisy: torch.Tensor,
         timestep: torch.Tensor,
-        rotary: tuple[torch.Tensor, torch.Tensor],
+        geometry: Geometry,
         clip_ids: torch.Tensor,
         t5_ids: torch.Tensor,
     ) -> torch.Tensor:
-        """Velocity [batch, tokens, 32] of noisy tokens at `timestep` in 0..1.
-
-        `rotary` comes from `rotary_angles`, for the text tokens and then the picture's.
-        """
-        self.transformer.pos_embed.angles = rotary
+        """Velocity [batch, tokens, 32] of noisy tokens at `timestep` in 0..1."""
+        self.transformer.pos_embed.geometry = geometry
         return self.transformer(
             hidden_states=noisy,
             encoder_hidden_states=self.t5(input_ids=t5_ids).last_hidden_state,
@@ -172,6 +170,19 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
     return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, height // 2, width // 2, 4 * channels)
 
 
+class Geometry(NamedTuple):
+    """Where the tokens of a batch stand: cosine and sine from `rotary_angles`, and key_bias.
+
+    key_bias [text + tokens] is added to the attention scores of each key: the logarithm of how many
+    tokens of the whole picture the key stands for. Without it a window of 640 tokens would leave the
+    text a six times larger share of the attention than the whole picture of 4,096 does.
+    """
+
+    cosine: torch.Tensor
+    sine: torch.Tensor
+    key_bias: torch.Tensor | None
+
+
 def rotary_angles(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine [batch, text + tokens, 1, 32] for picture positions [batch, tokens, 2].
 
@@ -188,27 +199,32 @@ def rotary_angles(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return angle.cos().float(), angle.sin().float()
 
 
-class _GivenAngles(torch.nn.Module):
-    """Stands in for FluxPosEmbed: hands on the angles that it was given."""
+class _GivenGeometry(torch.nn.Module):
+    """Stands in for FluxPosEmbed: hands on the geometry that it was given."""
 
-    angles: tuple[torch.Tensor, torch.Tensor] | None = None
+    geometry: Geometry | None = None
 
-    def forward(self, _ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
-        return self.angles
+    def forward(self, _ids: torch.Tensor) -> Geometry | None:
+        return self.geometry
 
 
-def _rotate(x: torch.Tensor, rotary: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    cosine, sine = rotary
+def _rotate(x: torch.Tensor, geometry: Geometry) -> torch.Tensor:
+    cosine, sine = geometry.cosine, geometry.sine
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
 
-def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_bias: torch.Tensor | None
+) -> torch.Tensor:
     """Attention; written out for short sequences on a CPU, where the fused backward is slower."""
     if query.is_cuda or query.shape[2] > MAX_TOKENS_WRITTEN_OUT:
-        return F.scaled_dot_product_attention(query, key, value)
+        mask = None if key_bias is None else key_bias.to(query.dtype).expand(query.shape[2], -1)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
+    if key_bias is not None:
+        scores = scores + key_bias.to(scores.dtype)
     return torch.matmul(torch.softmax(scores, -1, dtype=query.dtype), value)
 
 
@@ -224,7 +240,7 @@ class WindowAttention:
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        image_rotary_emb: tuple[torch.Tensor, torch.Tensor] | None = None,
+        image_rotary_emb: Geometry | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         def heads(x: torch.Tensor) -> torch.Tensor:
             return x.unflatten(-1, (-1, attn.head_dim))
@@ -241,7 +257,8 @@ class WindowAttention:
             value = torch.cat([text_value, value], dim=1)
         query, key = _rotate(query, image_rotary_emb), _rotate(key, image_rotary_emb)
         query, key = query.to(value.dtype), key.to(value.dtype)
-        mixed = _attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        mixed = _attend(query, key, value, image_rotary_emb.key_bias)
         mixed = mixed.transpose(1, 2).flatten(2)
         if encoder_hidden_states is None:
             return mixed
@@ -251,5 +268,5 @@ class WindowAttention:
 
 def use_window_positions(transformer: FluxTransformer2DModel) -> None:
     """Makes a transformer take rotary angles per sample (for training only)."""
-    transformer.pos_embed = _GivenAngles()
+    transformer.pos_embed = _GivenGeometry()
     transformer.set_attn_processor(WindowAttention())

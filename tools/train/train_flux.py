@@ -20,7 +20,8 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from flux_model import DemoFlux, TokenizerPair, rotary_angles, use_window_positions
+from flux_model import TEXT_TOKENS, DemoFlux, Geometry, TokenizerPair
+from flux_model import rotary_angles, use_window_positions
 from latent_bank import LatentBank, WindowShape
 from transformers import AutoTokenizer
 
@@ -50,6 +51,16 @@ class Recipe:
     @property
     def tokens_of_whole_picture(self) -> int:
         return (self.picture_side // 8) ** 2
+
+
+    def key_bias(self, device: torch.device) -> torch.Tensor | None:
+        """Geometry.key_bias: a scattered token stands for all that the window leaves out."""
+        side, scattered = self.window.side, self.window.scattered
+        if scattered == 0:
+            return None
+        bias = torch.zeros(TEXT_TOKENS + side**2 + scattered, device=device)
+        bias[-scattered:] = math.log((self.tokens_of_whole_picture - side**2) / scattered)
+        return bias
 
 
 class Trainer:
@@ -89,8 +100,9 @@ class Trainer:
         noise = torch.randn_like(clean)
         timestep = sample_timesteps(recipe).to(self.device)
         noisy = torch.lerp(clean, noise, timestep[:, None, None])
+        geometry = Geometry(*rotary_angles(positions), recipe.key_bias(self.device))
         with torch.autocast(self.device.type, torch.bfloat16):
-            velocity = self.forward(noisy, timestep, rotary_angles(positions), clip_ids, t5_ids)
+            velocity = self.forward(noisy, timestep, geometry, clip_ids, t5_ids)
         loss = torch.nn.functional.mse_loss(velocity.float(), noise - clean)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -180,7 +192,7 @@ def make_banks(args: argparse.Namespace, trainer: Trainer) -> dict[int, LatentBa
     for side in {r.picture_side for r in args.recipe}:
         seed = args.seed * 1000 + side + trainer.step  # a resumed stage sees new scenes
         banks[side] = LatentBank(vae, side, args.bank, tuple(args.counts), seed)
-        for _ in range(16):
+        for _ in range(8):
             banks[side].add_new_scenes(4)
     return banks
 
