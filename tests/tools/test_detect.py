@@ -54,7 +54,8 @@ def test_wrong_captions_are_denied(renderings, attribute, words):
 
 
 def test_wrong_backgrounds_are_denied():
-    picture = render(Scene("teal", "plain", (SceneObject("large", "red", "plain", "star", "top"),)), SIDE)
+    star = SceneObject("large", "red", "plain", "star", "top")
+    picture = render(Scene("teal", "plain", (star,)), SIDE)
     right = "a large red star at the top on a teal background"
     assert judge(picture, right).right
     assert not judge(picture, right.replace("teal", "beige")).right
@@ -84,7 +85,8 @@ def test_swapped_colours_are_noticed():
 
 
 def test_an_empty_picture_has_no_objects():
-    verdict = judge(np.full((SIDE, SIDE, 3), 128, np.uint8), "a large red star at the top on a grey background")
+    grey = np.full((SIDE, SIDE, 3), 128, np.uint8)
+    verdict = judge(grey, "a large red star at the top on a grey background")
     assert not verdict.objects[0].found
     assert not verdict.right
 

@@ -1,7 +1,7 @@
 """Finds the objects of a picture and compares them with what its caption promised.
 
-The detector is blind to the objects promised: only the background's name and material are taken from
-the caption. Pixels away from the background's tones are foreground; its connected parts are the
+The detector is blind to the objects promised: only the background's name and material are taken
+from the caption. Pixels away from the background's tones are foreground; its connected parts are the
 objects; each gets the nearest palette colour (under any shading and pattern), the nearest of nine
 places, and the shape and size whose outline overlaps best. Only then are they matched with the
 caption. Works on 128 x 128 averages, lengths are shares of the side, colours 0 to 1.
@@ -152,7 +152,7 @@ def close_gaps(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def fill_holes(mask: np.ndarray) -> np.ndarray:
-    """Fills holes of the size of a dot, whose tone may equal the background's; not those of rings."""
+    """Fills holes as small as a dot, whose tone may equal the background's; not those of rings."""
     filled = mask.copy()
     for hole in connected_parts(~mask, min_area=0):
         if hole.mean() < MAX_DOT_AREA:

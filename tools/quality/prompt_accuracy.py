@@ -9,9 +9,9 @@ or paints them with the `tamias` program first, once for each profile:
     prompt_accuracy.py --tamias build/release/tamias --model models/demo-flux \\
         --sparsity off demo --output out/accuracy --limit 16
 
-Prints a table, shares of all objects: found at all, right colour, right place, right shape, all three
-right; and the share of prompts that are right as a whole, with no object too many. --json writes the
-same with every verdict.
+Prints a table, shares of all objects: found at all, right colour, right place, right shape, all
+three right; and the share of prompts that are right as a whole, with no object too many. --json
+writes the same with every verdict.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Writes the held-out prompts by which the demo model is judged: prompts.txt.
 
-Drawn from the same grammar as the training captions with a seed of their own. A caption is kept when
-the detector reads four renderings of it without a fault, so that a fault in a generated picture is
-the model's: what is left out is mostly paint that looks like its background, such as black marble on
-grey marble. Training draws its scenes from about 10^9 captions of one and two objects; a two-object
+Drawn from the same grammar as the training captions with a seed of their own. A caption is kept
+when the detector reads four renderings of it without a fault, so that a fault in a generated picture
+is the model's: what is left out is mostly paint that looks like its background, such as black marble
+on grey marble. Training draws its scenes from about 10^9 captions of one and two objects; a two-object
 prompt of this list has almost surely not been trained on.
 """
 

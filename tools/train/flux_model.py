@@ -2,7 +2,7 @@
 
 The classes are diffusers' and transformers' own; only while training, the attention processor is
 replaced by one that takes rotary angles per sample, so that each sample of a batch can be another
-window of the picture (`use_window_positions`). The weights and the exported folder know nothing of it.
+window of the picture (`use_window_positions`). The weights and the exported folder do not change.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def build_clip(vocab_size: int) -> CLIPTextModel:
 
 
 class DemoFlux(torch.nn.Module):
-    """Transformer and both text encoders, trained together: captions and noisy tokens to velocity."""
+    """Transformer and both text encoders, trained together: captions and noise to velocity."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class TokenizerPair:
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
-    """[batch, 8, height, width] latents to [batch, height/2, width/2, 32] tokens, as FluxPipeline."""
+    """[batch, 8, height, width] latents to [batch, height/2, width/2, 32] tokens, as FLUX does."""
     batch, channels, height, width = latents.shape
     patches = latents.view(batch, channels, height // 2, 2, width // 2, 2)
     return patches.permute(0, 2, 4, 1, 3, 5).reshape(batch, height // 2, width // 2, 4 * channels)
@@ -174,8 +174,8 @@ class Geometry(NamedTuple):
     """Where the tokens of a batch stand: cosine and sine from `rotary_angles`, and key_bias.
 
     key_bias [text + tokens] is added to the attention scores of each key: the logarithm of how many
-    tokens of the whole picture the key stands for. Without it a window of 640 tokens would leave the
-    text a six times larger share of the attention than the whole picture of 4,096 does.
+    tokens of the whole picture the key stands for. Without it a window of 640 tokens would leave
+    the text a six times larger share of the attention than the whole picture of 4,096 does.
     """
 
     cosine: torch.Tensor

@@ -1,4 +1,4 @@
-"""Paints prompts with a model folder, or with a training state, through diffusers; a look at progress.
+"""Paints prompts with a model folder or a training state through diffusers: a look at progress.
 
 One PNG per prompt, or all of them side by side with --sheet.
 """

@@ -4,8 +4,8 @@ A scene is a background in one of six materials and one to three objects. An obj
 pattern, a colour, a shape and a place on a 3 x 3 grid. `sample_scene` draws a scene, `caption` says
 it in English, `parse_caption` reads the sentence back, `render` paints it at any resolution.
 
-The caption names a material, never its course, and no jitter of place or size: many pictures fit one
-caption, as with real prompts. Lengths are shares of the picture's side, y points down.
+The caption names a material, never its course, and no jitter of place or size: many pictures fit
+one caption, as with real prompts. Lengths are shares of the picture's side, y points down.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ class FractalNoise:
         self._amplitudes = roughness ** np.arange(octaves, dtype=np.float32)
 
     def __call__(self, x: np.ndarray, y: np.ndarray, side: int) -> np.ndarray:
-        """The noise on the grid of x [1, width] and y [height, 1]; octaves too fine are left out."""
+        """The noise at x [1, width] and y [height, 1]; octaves too fine for `side` are left out."""
         total = np.zeros((y.size, x.size), np.float32)
         power = 0.0
         for amplitude, (grid, rows, columns) in zip(self._amplitudes, self._grids, strict=True):

@@ -2,8 +2,8 @@
 
 Reads a model folder (VAE, tokenizers and, unless --from-nothing, weights to start from), trains one
 stage, and keeps everything that is needed to go on in --state. Stages are runs of this script with
-the same --state: README.md lists those that made the model in models/. `export.py` writes the moving
-average of the weights back into a model folder.
+the same --state, see README.md. `export.py` writes the moving average of the weights into a model
+folder.
 
 Progress is measured in steps, so a run may be paused at any time. SIGTERM and SIGINT end it after
 the current step with the state saved.
@@ -43,7 +43,8 @@ class Recipe:
     def parse(text: str) -> Recipe:
         fields = text.split(":")
         if len(fields) not in (4, 5):
-            raise argparse.ArgumentTypeError(f"{text!r} is not SIDE:WINDOW:SCATTERED:BATCH[:WEIGHT]")
+            expected = "SIDE:WINDOW:SCATTERED:BATCH[:WEIGHT]"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
         side, window, scattered, batch = (int(f) for f in fields[:4])
         weight = float(fields[4]) if len(fields) == 5 else 1.0
         return Recipe(side, WindowShape(window, scattered), batch, weight)
@@ -173,7 +174,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--rate", type=float, default=6e-4, help="learning rate (default: %(default)s)")
     add("--warmup-steps", type=int, default=100)
     add("--decay-steps", type=int, default=0, help="steps at the end over which the rate decays")
-    add("--counts", type=float, nargs="+", default=[0.5, 0.4, 0.1], help="shares of 1, 2, 3 objects")
+    counts = "shares of scenes with 1, 2, 3 objects"
+    add("--counts", type=float, nargs="+", default=[0.5, 0.4, 0.1], help=counts)
     add("--caption-dropout", type=float, default=0.1)
     add("--average-decay", type=float, default=0.998)
     add("--bank", type=int, default=2048, help="encoded scenes kept per picture size")

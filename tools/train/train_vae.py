@@ -50,7 +50,7 @@ def train(vae: AutoencoderKL, args: argparse.Namespace, rng: np.random.Generator
     for step in range(args.steps):
         image = sample_batch(rng, args.batch, args.crop).to(vae.device)
         posterior = vae.encode(image).latent_dist
-        # The transformer's latents carry no noise of the encoder: the decoder alone learns the mode.
+        # The transformer learns latents without the encoder's noise: the mode.
         latents = posterior.mode() if args.decoder_only else posterior.sample()
         error = vae.decode(latents).sample - image
         loss = error.abs().mean() + 2 * error.square().mean()
