@@ -5,6 +5,8 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "random_tensors.h"
 #include "sparsity/invocation_state.h"
@@ -280,6 +282,105 @@ TEST(SparseSession, MeasuredChangeSkipsStepsButNoFullOnes) {
   EXPECT_EQ(kinds, "uukkuk");  // full, full, skip, skip, full, skip
   EXPECT_EQ(RelativeL2(results[4], results[2]), 0);
   EXPECT_GT(session.report().Stages().step_cache, 0);
+}
+
+// What a configuration leads to: results, report, memory, token order, warnings.
+struct Outcome {
+  std::string behaviour;
+  std::vector<std::string> warnings;
+};
+
+Outcome OutcomeOf(const SparsityConfig& config) {
+  SparseSession session(config, ToyModel::Geometry());
+  Outcome outcome;
+  for (const Tensor& result : Generate(session, 15, 7)) {
+    double sum = 0;
+    for (int64_t i = 0; i < result.NumElements(); ++i) {
+      sum += static_cast<double>(i % 7 + 1) * result.data<float>()[i];
+    }
+    outcome.behaviour += std::to_string(sum) + " ";
+  }
+  for (const StepReport& step : session.report().steps) {
+    outcome.behaviour += std::string(Name(step.kind)) + " ";
+    for (const LayerReport& layer : step.layers) {
+      outcome.behaviour += std::to_string(layer.attention_drift) + " ";
+    }
+  }
+  for (const int32_t token : session.token_order().tokens()) {
+    outcome.behaviour += std::to_string(token) + " ";
+  }
+  SparseGeometry geometry = ToyModel::Geometry();
+  geometry.num_invocations = 0;  // as configured
+  for (const StatePlan::Entry& entry : SparseSession::Plan(config, geometry).entries) {
+    outcome.behaviour += entry.name + " " + std::to_string(entry.bytes) + " ";
+  }
+  outcome.warnings = ConfigWarnings(config, 50);
+  return outcome;
+}
+
+TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
+  SparsityConfig base = Config();
+  base.attn.full_step_schedule = {0, 1, 6};  // a full step, so that masks can be recomputed
+  base.step_caching.is_enabled = true;
+  base.step_caching.skip_step_schedule = {9};
+  // Away from their defaults, for keys that matter only then.
+  const std::vector<std::string> effects = {
+      "num_model_invocations_per_inference_step=3",
+      "should_profile=true",
+      "mlp.is_enabled=false",
+      "mlp.top_keys=0.5",
+      "mlp.random_keys=0.2",
+      "mlp.full_step_every=5",
+      "mlp.block_mask_cache=1",
+      "mlp.first_n_dense_layers=1",
+      "mlp.counts_multiple_of=16",
+      "mlp.mbm=64",
+      "patchify.is_enabled=false",
+      "patchify.chunk_size_1=4",
+      "patchify.chunk_size_2=2",
+      "attn.is_enabled=false",
+      "attn.top_keys=0.5",
+      "attn.random_keys=0.2",
+      "attn.local_voxels=2",
+      "attn.local_1d_window=0.5",
+      "attn.first_n_dense_layers=0",
+      "attn.full_step_schedule=null",
+      "attn.recompute_mask=false",
+      "attn.should_compress_indices=false",
+      "attn.counts_multiple_of=64",
+      "attn.mbm=64",
+      "attn.merge=additive",
+      "step_caching.is_enabled=false",
+      "step_caching.skip_step_schedule=[4]",
+      "step_caching.threshold=1000",
+  };
+  std::set<std::string> seen;
+  const Outcome expected = OutcomeOf(base);
+  for (const std::string& assignment : effects) {
+    SparsityConfig config = base;
+    Apply(config, assignment);
+    EXPECT_TRUE(OutcomeOf(config).behaviour != expected.behaviour) << assignment;
+    seen.insert(assignment.substr(0, assignment.find('=')));
+  }
+  {  // full_step_every counts without a schedule
+    SparsityConfig config = base;
+    config.attn.full_step_schedule.reset();
+    const Outcome every_four = OutcomeOf(config);
+    Apply(config, "attn.full_step_every=5");
+    EXPECT_NE(OutcomeOf(config).behaviour, every_four.behaviour);
+    seen.insert("attn.full_step_every");
+  }
+  for (const std::string& key : SparsityConfigKeys()) {
+    if (seen.contains(key)) continue;
+    const bool is_number =
+        key == "steps" || key == "world_size" || key == "generation_index" || key == "mlp.bm";
+    SparsityConfig config = base;
+    Apply(config, key + (is_number ? "=7" : "=true"));
+    const Outcome outcome = OutcomeOf(config);
+    EXPECT_EQ(outcome.behaviour, expected.behaviour) << key;
+    ASSERT_EQ(outcome.warnings.size(), expected.warnings.size() + 1) << key;
+    EXPECT_THAT(outcome.warnings.back(), HasSubstr(key));
+  }
 }
 
 TEST(SparseSession, StepsFollowEachOther) {
