@@ -109,6 +109,8 @@ struct ModelInfo {
   std::map<std::string, std::string> defaults;  // the options' defaults for this model
 };
 
+class PipelineFamily;
+
 class Pipeline {
  public:
   // Loads a checkpoint folder in diffusers' layout; weights are memory-mapped. Throws kNotFound,
@@ -130,12 +132,14 @@ class Pipeline {
   // Settings that have no effect here, one sentence each.
   std::vector<std::string> Warnings(const GenerateOptions& options) const;
 
+  // What a PNG of this generation should carry as text: prompt, settings and version.
+  std::map<std::string, std::string> PngText(const GenerateOptions& options, int image) const;
+
   const ModelInfo& info() const;
   int size_multiple() const;  // width and height are multiples of this many pixels
 
  private:
-  class Implementation;
-  std::unique_ptr<Implementation> implementation_;
+  std::unique_ptr<PipelineFamily> family_;
 };
 
 // Writes an 8-bit RGB PNG with text chunks, complete or not at all. Throws kIo.

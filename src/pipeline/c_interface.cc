@@ -1,0 +1,222 @@
+// tamias.h: the C interface over tamias::Pipeline. Exceptions stop here: each becomes a status and
+// a message kept per thread.
+#include "tamias/tamias.h"
+
+#include <charconv>
+#include <functional>
+#include <map>
+#include <new>
+#include <string_view>
+
+#include "base/check.h"
+#include "tamias/pipeline.h"
+
+struct tamias_pipeline {
+  tamias::Pipeline pipeline;
+};
+
+struct tamias_options {
+  tamias::GenerateOptions options;
+};
+
+struct tamias_result {
+  tamias::GenerateResult result;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+tamias_status Remember(tamias_status status, const char* message) {
+  try {
+    last_error = message;
+  } catch (...) {
+    last_error.clear();
+  }
+  return status;
+}
+
+// Runs the body and turns whatever it throws into a status.
+template <typename Body>
+tamias_status Guard(const Body& body) {
+  try {
+    last_error.clear();
+    body();
+    return TAMIAS_OK;
+  } catch (const tamias::Error& error) {
+    return Remember(static_cast<tamias_status>(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    return Remember(TAMIAS_OUT_OF_MEMORY, "out of memory");
+  } catch (const std::exception& error) {
+    return Remember(TAMIAS_INTERNAL, error.what());
+  } catch (...) {
+    return Remember(TAMIAS_INTERNAL, "unknown failure");
+  }
+}
+
+void RequireNotNull(const void* pointer, const char* name) {
+  if (pointer == nullptr) {
+    tamias::Fail(tamias::ErrorCode::kInvalidArgument, "{}: must not be NULL", name);
+  }
+}
+
+template <typename T>
+T ParseNumber(std::string_view name, std::string_view text) {
+  T value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) {
+    tamias::Fail(tamias::ErrorCode::kInvalidArgument, "{}: expected a number, found '{}'", name,
+                 text);
+  }
+  return value;
+}
+
+using Setter = std::function<void(tamias::GenerateOptions&, std::string_view, std::string_view)>;
+
+template <typename Member>
+Setter Number(Member tamias::GenerateOptions::*member) {
+  return [member](tamias::GenerateOptions& options, std::string_view name, std::string_view text) {
+    if constexpr (requires { typename Member::value_type; }) {
+      options.*member = ParseNumber<typename Member::value_type>(name, text);
+    } else {
+      options.*member = ParseNumber<Member>(name, text);
+    }
+  };
+}
+
+Setter Text(std::string tamias::GenerateOptions::*member) {
+  return [member](tamias::GenerateOptions& options, std::string_view, std::string_view text) {
+    options.*member = text;
+  };
+}
+
+const std::map<std::string_view, Setter>& Setters() {
+  using Options = tamias::GenerateOptions;
+  static const std::map<std::string_view, Setter> setters = {
+      {"prompt", Text(&Options::prompt)},
+      {"negative_prompt", Text(&Options::negative_prompt)},
+      {"sparsity", Text(&Options::sparsity)},
+      {"true_cfg_scale", Number(&Options::true_cfg_scale)},
+      {"guidance_scale", Number(&Options::guidance_scale)},
+      {"width", Number(&Options::width)},
+      {"height", Number(&Options::height)},
+      {"steps", Number(&Options::steps)},
+      {"max_sequence_length", Number(&Options::max_sequence_length)},
+      {"seed", Number(&Options::seed)},
+      {"num_images", Number(&Options::num_images)},
+      {"threads", Number(&Options::threads)},
+      {"set", [](Options& options, std::string_view,
+                 std::string_view text) { options.overrides.emplace_back(text); }},
+  };
+  return setters;
+}
+
+tamias::ProgressCallback Wrap(tamias_progress_callback callback, void* user_data) {
+  if (callback == nullptr) return {};
+  return [callback, user_data](const tamias::Progress& progress) {
+    const tamias_progress plain = {static_cast<tamias_stage>(progress.stage),
+                                   progress.image,
+                                   progress.num_images,
+                                   progress.step,
+                                   progress.num_steps,
+                                   progress.step_kind.c_str(),
+                                   progress.seconds,
+                                   progress.seconds_left};
+    return callback(&plain, user_data) != 0;
+  };
+}
+
+const tamias::Image& ImageAt(const tamias_result* result, int image) {
+  RequireNotNull(result, "result");
+  const auto count = static_cast<int>(result->result.images.size());
+  if (image < 0 || image >= count) {
+    tamias::Fail(tamias::ErrorCode::kInvalidArgument, "image: expected 0 to {}, found {}",
+                 count - 1, image);
+  }
+  return result->result.images[static_cast<size_t>(image)];
+}
+
+}  // namespace
+
+const char* tamias_version(void) {
+  static const std::string version = tamias::Version();
+  return version.c_str();
+}
+
+const char* tamias_last_error(void) { return last_error.c_str(); }
+
+tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipeline) {
+  return Guard([&] {
+    RequireNotNull(folder, "folder");
+    RequireNotNull(pipeline, "pipeline");
+    *pipeline = nullptr;
+    *pipeline = new tamias_pipeline{tamias::Pipeline(folder)};
+  });
+}
+
+void tamias_pipeline_destroy(tamias_pipeline* pipeline) { delete pipeline; }
+
+tamias_status tamias_options_create(tamias_options** options) {
+  return Guard([&] {
+    RequireNotNull(options, "options");
+    *options = new tamias_options{};
+  });
+}
+
+tamias_status tamias_options_set(tamias_options* options, const char* name, const char* value) {
+  return Guard([&] {
+    RequireNotNull(options, "options");
+    RequireNotNull(name, "name");
+    RequireNotNull(value, "value");
+    const auto setter = Setters().find(name);
+    if (setter == Setters().end()) {
+      tamias::Fail(tamias::ErrorCode::kInvalidArgument, "option '{}': unknown", name);
+    }
+    setter->second(options->options, name, value);
+  });
+}
+
+void tamias_options_destroy(tamias_options* options) { delete options; }
+
+tamias_status tamias_generate(const tamias_pipeline* pipeline, const tamias_options* options,
+                              tamias_progress_callback callback, void* user_data,
+                              tamias_result** result) {
+  return Guard([&] {
+    RequireNotNull(pipeline, "pipeline");
+    RequireNotNull(options, "options");
+    RequireNotNull(result, "result");
+    *result = nullptr;
+    *result =
+        new tamias_result{pipeline->pipeline.Generate(options->options, Wrap(callback, user_data))};
+  });
+}
+
+void tamias_result_destroy(tamias_result* result) { delete result; }
+
+int tamias_result_num_images(const tamias_result* result) {
+  return result == nullptr ? 0 : static_cast<int>(result->result.images.size());
+}
+
+tamias_status tamias_result_pixels(const tamias_result* result, int image, const uint8_t** rgb,
+                                   int* width, int* height) {
+  return Guard([&] {
+    RequireNotNull(rgb, "rgb");
+    RequireNotNull(width, "width");
+    RequireNotNull(height, "height");
+    const tamias::Image& pixels = ImageAt(result, image);
+    *rgb = pixels.rgb.data();
+    *width = pixels.width;
+    *height = pixels.height;
+  });
+}
+
+const char* tamias_result_report(const tamias_result* result) {
+  return result == nullptr ? "" : result->result.report_json.c_str();
+}
+
+tamias_status tamias_result_write_png(const tamias_result* result, int image, const char* path) {
+  return Guard([&] {
+    RequireNotNull(path, "path");
+    tamias::WritePng(path, ImageAt(result, image));
+  });
+}

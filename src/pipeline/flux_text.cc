@@ -1,0 +1,54 @@
+#include "pipeline/flux_text.h"
+
+#include <algorithm>
+
+namespace tamias {
+namespace {
+
+// A tokenizer with more entries than the encoder has embeddings belongs to another checkpoint.
+void CheckVocabulary(const ModelFolder& folder, const char* tokenizer, int32_t tokens,
+                     const char* encoder, int64_t embeddings) {
+  if (tokens > embeddings) {
+    Fail(ErrorCode::kInvalidFile, "{}: {} has {} tokens but {} only {} embeddings",
+         folder.path().string(), tokenizer, tokens, encoder, embeddings);
+  }
+}
+
+Tensor TokenTensor(std::vector<int32_t> ids) {
+  Tensor tokens({1, static_cast<int64_t>(ids.size())}, DType::kI32);
+  std::ranges::copy(ids, tokens.data<int32_t>());
+  return tokens;
+}
+
+}  // namespace
+
+FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
+    : clip_tokenizer_(ClipTokenizer::Load(folder.Component("tokenizer"))),
+      t5_tokenizer_(UnigramTokenizer::Load(folder.Component("tokenizer_2"))),
+      clip_weights_(Weights::Open(folder.Component("text_encoder"))),
+      t5_weights_(Weights::Open(folder.Component("text_encoder_2"))),
+      clip_(ClipTextConfig::FromJson(folder.Config("text_encoder")), clip_weights_),
+      t5_(T5Config::FromJson(folder.Config("text_encoder_2")), t5_weights_) {
+  CheckVocabulary(folder, "tokenizer", clip_tokenizer_.vocab_size(), "text_encoder",
+                  clip_.config().vocab_size);
+  CheckVocabulary(folder, "tokenizer_2", t5_tokenizer_.vocab_size(), "text_encoder_2",
+                  t5_.config().vocab_size);
+}
+
+FluxPromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& prompt,
+                                             int max_sequence_length) const {
+  const Tensor clip_tokens =
+      TokenTensor(clip_tokenizer_.Encode(prompt, clip_.config().max_position_embeddings));
+  const Tensor t5_tokens = TokenTensor(t5_tokenizer_.Encode(prompt, max_sequence_length));
+  FluxPromptEmbedding embedding{Tensor({1, max_sequence_length, sequence_dim()}, DType::kF32),
+                                Tensor({1, pooled_dim()}, DType::kF32)};
+  clip_.Encode(context, clip_tokens, {}, embedding.pooled);
+  t5_.Encode(context, t5_tokens, embedding.sequence);
+  return embedding;
+}
+
+bool FluxTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {
+  return static_cast<int>(t5_tokenizer_.Tokenize(prompt).size()) > max_sequence_length;
+}
+
+}  // namespace tamias

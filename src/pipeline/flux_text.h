@@ -1,0 +1,46 @@
+// Prompt to embeddings for FLUX.1: CLIP gives one pooled vector, T5 a sequence. Symbols: L text
+// tokens, P pooled width, C sequence width.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "io/checkpoint.h"
+#include "io/tokenizer.h"
+#include "models/clip_text_encoder.h"
+#include "models/t5_encoder.h"
+#include "pipeline/model_folder.h"
+
+namespace tamias {
+
+struct FluxPromptEmbedding {
+  Tensor sequence;  // [1, L, C] f32
+  Tensor pooled;    // [1, P] f32
+};
+
+class FluxTextEncoders {
+ public:
+  explicit FluxTextEncoders(const ModelFolder& folder);
+
+  FluxPromptEmbedding Encode(Context& context, const std::string& prompt,
+                             int max_sequence_length) const;
+
+  // True when T5 cuts the prompt at this length.
+  bool IsCut(const std::string& prompt, int max_sequence_length) const;
+
+  int64_t pooled_dim() const { return clip_.config().hidden_size; }
+  int64_t sequence_dim() const { return t5_.config().d_model; }
+  const Weights& clip_weights() const { return clip_weights_; }
+  const Weights& t5_weights() const { return t5_weights_; }
+
+ private:
+  ClipTokenizer clip_tokenizer_;
+  UnigramTokenizer t5_tokenizer_;
+  Weights clip_weights_;
+  Weights t5_weights_;
+  ClipTextEncoder clip_;
+  T5Encoder t5_;
+};
+
+}  // namespace tamias

@@ -1,0 +1,48 @@
+#include "pipeline/generation_report.h"
+
+#include "base/machine.h"
+
+namespace tamias {
+
+GenerationReport::GenerationReport(const std::string& settings)
+    : settings_(nlohmann::ordered_json::parse(settings)) {}
+
+void GenerationReport::AddImage(const SparsityReport& report) {
+  nlohmann::json json = report.ToJson();
+  for (nlohmann::json& step : json.at("steps")) {
+    step["image"] = num_images_;
+    steps_.push_back(nlohmann::ordered_json(step));
+  }
+  for (const StepReport& step : report.steps) {
+    attention_ += step.Attention();
+    mlp_ += step.Mlp();
+  }
+  stages_ += report.Stages();
+  ++num_images_;
+}
+
+void GenerationReport::Finish(GenerateResult& result) {
+  result.attention_sparsity = attention_.Sparsity();
+  result.mlp_sparsity = mlp_.Sparsity();
+  nlohmann::ordered_json json;
+  json["settings"] = settings_;
+  json["machine"] = MachineName();
+  json["seconds"] = {{"total", result.seconds_total},
+                     {"to_first_step", result.seconds_to_first_step},
+                     {"encode", result.seconds_encode},
+                     {"denoise", result.seconds_denoise},
+                     {"decode", result.seconds_decode},
+                     {"attention", stages_.attention},
+                     {"attention_selection", stages_.attention_selection},
+                     {"mlp", stages_.mlp},
+                     {"mlp_selection", stages_.mlp_selection},
+                     {"step_cache", stages_.step_cache}};
+  json["attention_sparsity"] = result.attention_sparsity;
+  json["mlp_sparsity"] = result.mlp_sparsity;
+  json["planned_memory_bytes"] = result.planned_memory_bytes;
+  json["peak_memory_bytes"] = PeakResidentBytes();
+  json["steps"] = std::move(steps_);
+  result.report_json = json.dump(2);
+}
+
+}  // namespace tamias

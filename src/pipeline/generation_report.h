@@ -1,0 +1,32 @@
+// The JSON report of a generation: its settings, times, memory, and what sparsity did at each step.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "sparsity/report.h"
+#include "tamias/pipeline.h"
+
+namespace tamias {
+
+class GenerationReport {
+ public:
+  // settings: a JSON object as text.
+  explicit GenerationReport(const std::string& settings);
+
+  // The steps of one picture, in order.
+  void AddImage(const SparsityReport& report);
+
+  // Fills in the sparsity of all pictures and report_json; the times must be there already.
+  void Finish(GenerateResult& result);
+
+ private:
+  nlohmann::ordered_json settings_;
+  nlohmann::ordered_json steps_ = nlohmann::ordered_json::array();
+  WorkCount attention_;
+  WorkCount mlp_;
+  StageSeconds stages_;
+  int num_images_ = 0;
+};
+
+}  // namespace tamias

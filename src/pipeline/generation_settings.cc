@@ -1,0 +1,72 @@
+#include "pipeline/generation_settings.h"
+
+#include <cmath>
+#include <limits>
+
+#include "base/check.h"
+
+namespace tamias {
+namespace {
+
+constexpr int kMaxSide =
+    1 << 20;  // pixels; far above what any plan fits, low enough for arithmetic
+constexpr int kMaxSteps = 1000;
+constexpr int kMaxImages = 256;
+constexpr int kMaxThreads = 1024;
+constexpr size_t kMaxPromptBytes = 1 << 20;
+
+void CheckRange(const char* name, double value, double min, double max) {
+  if (!(value >= min && value <= max)) {
+    Fail(ErrorCode::kInvalidArgument, "{}: expected a number from {} to {}, found {}", name, min,
+         max, value);
+  }
+}
+
+void CheckSide(const char* name, int value, int multiple) {
+  CheckRange(name, value, multiple, kMaxSide);
+  if (value % multiple != 0) {
+    Fail(ErrorCode::kInvalidArgument, "{}: expected a multiple of {}, found {} (nearest: {})", name,
+         multiple, value, (value + multiple / 2) / multiple * multiple);
+  }
+}
+
+void CheckPrompt(const char* name, const std::string& prompt) {
+  if (prompt.size() > kMaxPromptBytes) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {} bytes are more than the {} allowed", name,
+         prompt.size(), kMaxPromptBytes);
+  }
+}
+
+}  // namespace
+
+GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDefaults& model,
+                                   const FamilyDefaults& family) {
+  const auto pick = [](const auto& option, const auto& from_model, auto from_family) {
+    return option ? *option : from_model.value_or(from_family);
+  };
+  GenerationSettings settings;
+  settings.width = pick(options.width, model.width, family.width);
+  settings.height = pick(options.height, model.height, family.height);
+  settings.steps = pick(options.steps, model.steps, family.steps);
+  settings.max_sequence_length =
+      pick(options.max_sequence_length, model.max_sequence_length, family.max_sequence_length);
+  settings.true_cfg_scale =
+      pick(options.true_cfg_scale, model.true_cfg_scale, family.true_cfg_scale);
+  settings.guidance_scale =
+      pick(options.guidance_scale, model.guidance_scale, family.guidance_scale);
+
+  CheckSide("width", settings.width, family.size_multiple);
+  CheckSide("height", settings.height, family.size_multiple);
+  CheckRange("steps", settings.steps, 1, kMaxSteps);
+  CheckRange("max_sequence_length", settings.max_sequence_length, 1,
+             family.max_sequence_length_limit);
+  CheckRange("true_cfg_scale", settings.true_cfg_scale, 0, 1000);
+  CheckRange("guidance_scale", settings.guidance_scale, 0, 1000);
+  CheckRange("num_images", options.num_images, 1, kMaxImages);
+  CheckRange("threads", options.threads, 0, kMaxThreads);
+  CheckPrompt("prompt", options.prompt);
+  CheckPrompt("negative_prompt", options.negative_prompt);
+  return settings;
+}
+
+}  // namespace tamias
