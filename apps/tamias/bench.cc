@@ -1,0 +1,164 @@
+// `tamias bench`: the operations and the model on this machine, as ratios to our own dense, to what
+// arithmetic allows and to the machine's FMA peak, all measured in one run.
+#include "bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "base/context.h"
+#include "base/machine.h"
+#include "commands.h"
+#include "ops/cpu/fma_peak.h"
+
+namespace tamias::cli {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  tamias bench all --model models/demo-flux
+  tamias bench attention --shape flux-1280x768
+  tamias bench attention --tokens 7680 --heads 1 --head-dim 128 --sparsity 0.93
+  tamias bench mlp --tokens 4096 --model-dim 768 --mlp-dim 3072 --sparsity 0.7 --json
+
+Shapes by name: demo-512, flux-1280x768, flux-2304x1280 and hunyuan-720p. The large ones run on the
+subset of heads (and, for hunyuan-720p, of query groups) that the shape column states.)";
+
+nlohmann::ordered_json ToJson(const Measurement& measurement) {
+  const auto number = [](const std::optional<double>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json(nullptr);
+  };
+  return {{"name", measurement.name},
+          {"shape", measurement.shape},
+          {"seconds", measurement.seconds},
+          {"gflops", measurement.gflops},
+          {"peak_fraction", number(measurement.peak_fraction)},
+          {"speedup_over_dense", number(measurement.speedup_over_dense)},
+          {"arithmetic_fraction", number(measurement.arithmetic_fraction)}};
+}
+
+void PrintTable(const std::vector<Measurement>& measurements, double peak_gflops) {
+  fmt::print("{}, {}; FMA peak measured now: {:.0f} GFLOP/s\n\n", MachineName(),
+             cpu::SimdTargetName(), peak_gflops);
+  fmt::print("{:<36}{:<34}{:>10}{:>9}{:>8}{:>10}{:>12}\n", "", "shape", "ms", "GFLOP/s", "peak",
+             "vs dense", "arithmetic");
+  const auto percent = [](const std::optional<double>& value) {
+    return value ? fmt::format("{:.0f} %", 100 * *value) : std::string("-");
+  };
+  for (const Measurement& m : measurements) {
+    fmt::print("{:<36}{:<34}{:>10.2f}{:>9.0f}{:>8}{:>10}{:>12}\n", m.name, m.shape, 1e3 * m.seconds,
+               m.gflops, percent(m.peak_fraction),
+               m.speedup_over_dense ? fmt::format("{:.2f}x", *m.speedup_over_dense) : "-",
+               percent(m.arithmetic_fraction));
+  }
+}
+
+void Run(const std::string& what, const BenchOptions& options) {
+  if (options.repeats < 1 || options.repeats > 1000) {
+    Fail(ErrorCode::kInvalidArgument, "repeats: expected 1 to 1000, found {}", options.repeats);
+  }
+  for (const double sparsity : options.sparsities) {
+    if (!(sparsity >= 0 && sparsity < 1)) {
+      Fail(ErrorCode::kInvalidArgument, "sparsity: expected a share from 0 to below 1, found {}",
+           sparsity);
+    }
+  }
+  if (what != "attention" && what != "mlp" && options.model.empty()) {
+    Fail(ErrorCode::kInvalidArgument, "bench {}: --model DIR is needed", what);
+  }
+  const Context context(options.threads);
+  const double peak = cpu::FmaPeakGflops(context.threads());
+  std::vector<Measurement> measurements;
+  const auto append = [&](std::vector<Measurement> more) {
+    std::ranges::move(more, std::back_inserter(measurements));
+  };
+  if (what == "attention" || what == "all") append(BenchAttention(options, peak));
+  if (what == "mlp" || what == "all") append(BenchMlp(options, peak));
+  if (what == "model" || what == "all") append(BenchModel(options));
+  if (!options.json) {
+    PrintTable(measurements, peak);
+    return;
+  }
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const Measurement& measurement : measurements) json.push_back(ToJson(measurement));
+  fmt::print("{}\n", json.dump(2));
+}
+
+void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& options) {
+  if (what != "model") {
+    command.add_option("--shape", options.shape, "Shape by name; default demo-512")
+        ->type_name("NAME");
+    command.add_option("--tokens", options.tokens, "Tokens, instead of a shape by name")
+        ->type_name("N");
+    command
+        .add_option("--sparsity", options.sparsities, "Share of columns left out; may be repeated")
+        ->type_name("S");
+  }
+  if (what == "attention" || what == "all") {
+    command.add_option("--heads", options.heads, "Heads")->type_name("H")->capture_default_str();
+    command.add_option("--head-dim", options.head_dim, "Head dimension")
+        ->type_name("D")
+        ->capture_default_str();
+  }
+  if (what == "mlp" || what == "all") {
+    command.add_option("--model-dim", options.model_dim, "Model width")
+        ->type_name("D")
+        ->capture_default_str();
+    command.add_option("--mlp-dim", options.mlp_dim, "Neurons; default four times the width")
+        ->type_name("F");
+  }
+  if (what == "model" || what == "all") {
+    command.add_option("--model", options.model, "Checkpoint folder")->type_name("DIR");
+    command.add_option("--profile", options.sparsity_profile, "Sparsity profile or YAML file")
+        ->type_name("PROFILE")
+        ->capture_default_str();
+  }
+  command.add_option("--threads", options.threads, "Threads; 0: one per core")->type_name("T");
+  command.add_option("--repeats", options.repeats, "Rounds; medians are reported")
+      ->type_name("R")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, "Print a JSON list on standard output");
+}
+
+}  // namespace
+
+std::vector<double> MedianSeconds(int repeats,
+                                  const std::vector<std::function<void()>>& candidates) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<std::vector<double>> seconds(candidates.size());
+  for (int round = -1; round < repeats; ++round) {  // round -1 warms up
+    for (size_t i = 0; i < candidates.size(); ++i) {
+      const auto start = Clock::now();
+      candidates[i]();
+      const std::chrono::duration<double> elapsed = Clock::now() - start;
+      if (round >= 0) seconds[i].push_back(elapsed.count());
+    }
+  }
+  std::vector<double> medians;
+  for (std::vector<double>& one : seconds) {
+    const auto middle = one.begin() + static_cast<ptrdiff_t>(one.size() / 2);
+    std::nth_element(one.begin(), middle, one.end());
+    medians.push_back(*middle);
+  }
+  return medians;
+}
+
+void AddBenchCommand(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure operations and models on this machine");
+  bench->require_subcommand(1);
+  bench->footer(kExamples);
+  for (const std::string what : {"attention", "mlp", "model", "all"}) {
+    CLI::App* command = bench->add_subcommand(
+        what, what == "all" ? "All of the others"
+                            : fmt::format("The {} alone", what == "mlp" ? "MLP" : what));
+    auto options = std::make_shared<BenchOptions>();
+    AddShapeOptions(*command, what, *options);
+    command->footer(kExamples);
+    command->callback([what, options] { Run(what, *options); });
+  }
+}
+
+}  // namespace tamias::cli

@@ -1,0 +1,46 @@
+// Shared by the parts of `tamias bench`: what a measurement is and how several are interleaved.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tamias::cli {
+
+struct BenchOptions {
+  std::string shape;  // by name; empty: by the flags
+  int64_t tokens = 0;
+  int64_t heads = 1;
+  int64_t head_dim = 128;
+  int64_t model_dim = 3072;
+  int64_t mlp_dim = 0;  // 0: four times model_dim
+  std::vector<double> sparsities;
+  std::string model;  // checkpoint folder, for `bench model`
+  std::string sparsity_profile = "auto";
+  int threads = 0;
+  int repeats = 5;
+  bool json = false;
+};
+
+struct Measurement {
+  std::string name;   // "column_sparse_attention 93 %"
+  std::string shape;  // "B 1, H 4, N 4132, D 64"
+  double seconds = 0;
+  double gflops = 0;                          // useful arithmetic per second
+  std::optional<double> peak_fraction;        // of the FMA peak measured in this run
+  std::optional<double> speedup_over_dense;   // against our own dense in this run
+  std::optional<double> arithmetic_fraction;  // that speed-up over dense flops / sparse flops
+};
+
+// Runs every candidate once to warm up, then `repeats` rounds of all of them in turn, so that a
+// drift of the machine's speed hits all alike. Returns the median seconds of each.
+std::vector<double> MedianSeconds(int repeats,
+                                  const std::vector<std::function<void()>>& candidates);
+
+std::vector<Measurement> BenchAttention(const BenchOptions& options, double peak_gflops);
+std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflops);
+std::vector<Measurement> BenchModel(const BenchOptions& options);
+
+}  // namespace tamias::cli

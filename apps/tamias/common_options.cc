@@ -1,0 +1,71 @@
+#include "common_options.h"
+
+#include <cstdio>
+
+namespace tamias::cli {
+
+void AddModelOptions(CLI::App& command, CommonOptions& options) {
+  GenerateOptions& generate = options.generate;
+  command.add_option("--model", options.model, "Checkpoint folder in diffusers' layout")
+      ->required()
+      ->type_name("DIR");
+  command.add_option("--width", generate.width, "Width in pixels")->type_name("W");
+  command.add_option("--height", generate.height, "Height in pixels")->type_name("H");
+  command.add_option("--steps", generate.steps, "Denoising steps")->type_name("N");
+  command
+      .add_option("--true-cfg-scale", generate.true_cfg_scale,
+                  "Classifier-free guidance; above 1 the model runs twice a step")
+      ->type_name("S");
+  command
+      .add_option("--guidance-scale", generate.guidance_scale,
+                  "Embedded guidance of guidance-distilled models (FLUX.1-dev)")
+      ->type_name("G");
+  command
+      .add_option("--max-sequence-length", generate.max_sequence_length,
+                  "Text tokens the T5 encoder may use")
+      ->type_name("L");
+  command.add_option("--num-images", generate.num_images, "Pictures, one after another")
+      ->type_name("K");
+  command
+      .add_option(
+          "--sparsity", generate.sparsity,
+          "auto: the profile that fits the model; off: dense; a profile's name; a YAML file")
+      ->type_name("auto|off|PROFILE|FILE.yml")
+      ->capture_default_str();
+  command
+      .add_option("--set", generate.overrides,
+                  "Change one key of the profile, e.g. attn.top_keys=0.1; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command.add_option("--threads", generate.threads, "Threads; 0: one per core")
+      ->type_name("T")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, "Print the result as JSON on standard output");
+}
+
+void AddPromptOptions(CLI::App& command, CommonOptions& options) {
+  GenerateOptions& generate = options.generate;
+  command.add_option("--prompt", generate.prompt, "What the picture shows")
+      ->required()
+      ->type_name("TEXT");
+  command
+      .add_option("--negative-prompt", generate.negative_prompt,
+                  "What it must not show (with --true-cfg-scale above 1)")
+      ->type_name("TEXT");
+  command
+      .add_option("--seed", generate.seed,
+                  "Seed of the noise; the same picture as diffusers' CPU seed")
+      ->type_name("S")
+      ->capture_default_str();
+  command.add_flag("--quiet", options.quiet, "No progress and no warnings");
+}
+
+void PrintWarnings(const Pipeline& pipeline, const CommonOptions& options) {
+  if (options.quiet) return;
+  for (const std::string& warning : pipeline.Warnings(options.generate)) {
+    std::fprintf(stderr, "tamias: note: %s\n", warning.c_str());
+  }
+}
+
+}  // namespace tamias::cli

@@ -1,0 +1,26 @@
+// The options that `generate`, `compare` and `inspect` share.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "tamias/pipeline.h"
+
+namespace tamias::cli {
+
+struct CommonOptions {
+  std::string model;
+  GenerateOptions generate;
+  bool quiet = false;
+  bool json = false;
+};
+
+// --model, size, steps, guidance, sparsity, --set, --threads: what decides plan and speed.
+void AddModelOptions(CLI::App& command, CommonOptions& options);
+// --prompt and what else decides the picture, --quiet and --json.
+void AddPromptOptions(CLI::App& command, CommonOptions& options);
+
+// Prints the settings that have no effect here, unless quiet.
+void PrintWarnings(const Pipeline& pipeline, const CommonOptions& options);
+
+}  // namespace tamias::cli

@@ -1,0 +1,195 @@
+// `tamias compare`: the same noise dense and accelerated, both pictures, what differs, and a
+// report.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "base/machine.h"
+#include "commands.h"
+#include "common_options.h"
+#include "io/atomic_file.h"
+#include "progress.h"
+
+namespace tamias::cli {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  tamias compare --model models/demo-flux --output out/star \
+      --prompt "a large red star at the center on a wooden beige background"
+  tamias compare --model FLUX.1-dev --prompt "a chipmunk in a library" --width 1280 --height 768 \
+      --set attn.top_keys=0.1 --json
+
+Writes to the output folder: dense.png, accelerated.png, side-by-side.png (dense on the left),
+difference.png (absolute difference, four times amplified) and report.json.)";
+
+constexpr int kGap = 8;            // pixels between the two pictures
+constexpr int kAmplification = 4;  // of the difference picture
+
+struct Options {
+  CommonOptions common;
+  std::string output = "compare";
+};
+
+Image SideBySide(const Image& left, const Image& right) {
+  Image both{left.width + kGap + right.width, left.height, {}};
+  both.rgb.assign(static_cast<size_t>(both.width) * both.height * 3, 255);
+  for (int y = 0; y < both.height; ++y) {
+    const auto row = both.rgb.begin() + static_cast<ptrdiff_t>(y) * both.width * 3;
+    const auto source = static_cast<ptrdiff_t>(y) * left.width * 3;
+    std::copy_n(left.rgb.begin() + source, left.width * 3, row);
+    std::copy_n(right.rgb.begin() + source, right.width * 3, row + (left.width + kGap) * 3);
+  }
+  return both;
+}
+
+Image Difference(const Image& a, const Image& b) {
+  Image difference = a;
+  for (size_t i = 0; i < a.rgb.size(); ++i) {
+    difference.rgb[i] =
+        static_cast<uint8_t>(std::min(255, kAmplification * std::abs(a.rgb[i] - b.rgb[i])));
+  }
+  return difference;
+}
+
+double RelativeL2(const Latents& found, const Latents& expected) {
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < expected.values.size(); ++i) {
+    const double difference = double{found.values[i]} - expected.values[i];
+    error += difference * difference;
+    norm += double{expected.values[i]} * expected.values[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+// Means over the pictures; PSNR is the mean of the decibels, 99 standing for equal pictures.
+struct Likeness {
+  double psnr = 0;
+  double ssim = 0;
+  double latent_relative_l2 = 0;
+};
+
+Likeness Compare(const GenerateResult& dense, const GenerateResult& accelerated) {
+  constexpr double kEqual = 99;
+  Likeness likeness;
+  const auto count = static_cast<double>(dense.images.size());
+  for (size_t i = 0; i < dense.images.size(); ++i) {
+    likeness.psnr += std::min(kEqual, Psnr(dense.images[i], accelerated.images[i])) / count;
+    likeness.ssim += Ssim(dense.images[i], accelerated.images[i]) / count;
+    likeness.latent_relative_l2 += RelativeL2(accelerated.latents[i], dense.latents[i]) / count;
+  }
+  return likeness;
+}
+
+nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateResult& accelerated,
+                                  const Likeness& likeness) {
+  nlohmann::ordered_json report;
+  report["seconds_dense"] = dense.seconds_total;
+  report["seconds_accelerated"] = accelerated.seconds_total;
+  report["speedup"] = dense.seconds_total / accelerated.seconds_total;
+  report["denoising_speedup"] = dense.seconds_denoise / accelerated.seconds_denoise;
+  report["psnr"] = likeness.psnr;
+  report["ssim"] = likeness.ssim;
+  report["latent_relative_l2"] = likeness.latent_relative_l2;
+  report["attention_sparsity"] = accelerated.attention_sparsity;
+  report["mlp_sparsity"] = accelerated.mlp_sparsity;
+  report["peak_memory_bytes"] = PeakResidentBytes();
+  report["planned_memory_bytes"] =
+      std::max(dense.planned_memory_bytes, accelerated.planned_memory_bytes);
+  report["machine"] = MachineName();
+  report["dense"] = nlohmann::ordered_json::parse(dense.report_json);
+  report["accelerated"] = nlohmann::ordered_json::parse(accelerated.report_json);
+  return report;
+}
+
+void PrintTable(const GenerateResult& dense, const GenerateResult& accelerated,
+                const Likeness& likeness) {
+  fmt::print("{:<22}{:>12}{:>14}{:>11}\n", "", "dense", "accelerated", "ratio");
+  const auto row = [](const char* name, double a, double b) {
+    fmt::print("{:<22}{:>10.2f} s{:>12.2f} s{:>10.2f}x\n", name, a, b, a / b);
+  };
+  row("denoising", dense.seconds_denoise, accelerated.seconds_denoise);
+  row("whole generation", dense.seconds_total, accelerated.seconds_total);
+  fmt::print("attention sparsity    {:>37.1f} %\nMLP sparsity          {:>37.1f} %\n",
+             100 * accelerated.attention_sparsity, 100 * accelerated.mlp_sparsity);
+  fmt::print("likeness to dense: PSNR {:.2f} dB, SSIM {:.4f}, latent relative L2 {:.4f}\n",
+             likeness.psnr, likeness.ssim, likeness.latent_relative_l2);
+}
+
+void WritePictures(const std::filesystem::path& folder, const Pipeline& pipeline,
+                   const GenerateOptions& dense_options, const GenerateOptions& options,
+                   const GenerateResult& dense, const GenerateResult& accelerated) {
+  for (size_t i = 0; i < dense.images.size(); ++i) {
+    const std::string suffix = dense.images.size() == 1 ? ".png" : fmt::format("-{}.png", i + 1);
+    const Image& a = dense.images[i];
+    const Image& b = accelerated.images[i];
+    const auto index = static_cast<int>(i);
+    WritePng(folder / ("dense" + suffix), a, pipeline.PngText(dense_options, index));
+    WritePng(folder / ("accelerated" + suffix), b, pipeline.PngText(options, index));
+    WritePng(folder / ("side-by-side" + suffix), SideBySide(a, b));
+    WritePng(folder / ("difference" + suffix), Difference(a, b));
+  }
+}
+
+void CreateFolder(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) Fail(ErrorCode::kIo, "{}: cannot create: {}", folder.string(), error.message());
+}
+
+void Run(const Options& options) {
+  const GenerateOptions& accelerated_options = options.common.generate;
+  if (accelerated_options.sparsity == "off") {
+    Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to compare with dense");
+  }
+  GenerateOptions dense_options = accelerated_options;
+  dense_options.sparsity = "off";
+  dense_options.overrides.clear();
+
+  const std::filesystem::path folder = options.output;
+  const Pipeline pipeline(options.common.model);
+  pipeline.PlanMemory(accelerated_options);  // refuses bad options before the folder is made
+  CreateFolder(folder);
+  PrintWarnings(pipeline, options.common);
+  const auto generate = [&](const char* label, const GenerateOptions& generate_options) {
+    ProgressPrinter progress(label, options.common.quiet);
+    return pipeline.Generate(generate_options, std::ref(progress));
+  };
+  const GenerateResult dense = generate("dense", dense_options);
+  const GenerateResult accelerated = generate("accelerated", accelerated_options);
+
+  const Likeness likeness = Compare(dense, accelerated);
+  WritePictures(folder, pipeline, dense_options, accelerated_options, dense, accelerated);
+  const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness);
+  WriteFileAtomically(folder / "report.json", report.dump(2) + "\n");
+  if (options.common.json) {
+    fmt::print("{}\n", report.dump(2));
+    return;
+  }
+  PrintTable(dense, accelerated, likeness);
+  fmt::print("wrote {}/: dense, accelerated, side-by-side and difference PNG, report.json\n",
+             folder.string());
+}
+
+}  // namespace
+
+void AddCompareCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "compare", "Generate dense and accelerated from the same noise and compare them");
+  auto options = std::make_shared<Options>();
+  AddModelOptions(*command, options->common);
+  AddPromptOptions(*command, options->common);
+  command->add_option("--output", options->output, "Folder for the pictures and report.json")
+      ->type_name("DIR")
+      ->capture_default_str();
+  command->footer(kExamples);
+  command->callback([options] { Run(*options); });
+}
+
+}  // namespace tamias::cli

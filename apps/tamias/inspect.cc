@@ -1,0 +1,97 @@
+// `tamias inspect`: what a checkpoint holds and what a generation would need, before anything runs.
+#include <fmt/format.h>
+
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "base/machine.h"
+#include "commands.h"
+#include "common_options.h"
+
+namespace tamias::cli {
+namespace {
+
+constexpr char kExamples[] = R"(Examples:
+  tamias inspect --model models/demo-flux
+  tamias inspect --model FLUX.1-dev --width 2304 --height 1280 --sparsity flux-1-dev
+  tamias inspect --model models/demo-flux --json)";
+
+constexpr double kMiB = 1024.0 * 1024.0;
+
+nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
+  nlohmann::ordered_json entries = nlohmann::ordered_json::array();
+  for (const MemoryEntry& entry : plan.entries) {
+    entries.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
+  }
+  return {{"peak_bytes", plan.peak_bytes}, {"entries", entries}};
+}
+
+void PrintPlan(const char* title, const MemoryPlan& plan) {
+  fmt::print("\n{}\n", title);
+  for (const MemoryEntry& entry : plan.entries) {
+    fmt::print("  {:<44} {:>10.1f} MiB\n", entry.name, static_cast<double>(entry.bytes) / kMiB);
+  }
+  fmt::print("  {:<44} {:>10.1f} MiB\n", "peak", static_cast<double>(plan.peak_bytes) / kMiB);
+}
+
+void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const MemoryPlan& dense,
+               const MemoryPlan& sparse) {
+  const ModelInfo& info = pipeline.info();
+  fmt::print("{}\n", info.family);
+  for (const ComponentInfo& component : info.components) {
+    fmt::print("  {:<16} {:<26} {:>13} parameters {:>10.1f} MiB {}\n", component.name,
+               component.class_name, component.parameters,
+               static_cast<double>(component.bytes) / kMiB, component.dtype);
+  }
+  fmt::print("\nTokens: {} image + {} text\n", pipeline.NumImageTokens(options),
+             pipeline.NumTextTokens(options));
+  fmt::print("Profile: {}\n", info.default_profile);
+  for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
+  PrintPlan("Memory, dense", dense);
+  PrintPlan("Memory, accelerated", sparse);
+  fmt::print("\nThis machine: {}, {:.1f} GiB of memory\n", MachineName(),
+             static_cast<double>(PhysicalMemoryBytes()) / kMiB / 1024);
+}
+
+void Run(const CommonOptions& options) {
+  const Pipeline pipeline(options.model);
+  GenerateOptions dense = options.generate;
+  dense.sparsity = "off";
+  dense.overrides.clear();
+  const MemoryPlan dense_plan = pipeline.PlanMemory(dense);
+  const MemoryPlan sparse_plan = pipeline.PlanMemory(options.generate);
+  if (!options.json) {
+    PrintText(pipeline, options.generate, dense_plan, sparse_plan);
+    return;
+  }
+  nlohmann::ordered_json json;
+  json["family"] = pipeline.info().family;
+  for (const ComponentInfo& component : pipeline.info().components) {
+    json["components"].push_back({{"name", component.name},
+                                  {"class", component.class_name},
+                                  {"parameters", component.parameters},
+                                  {"bytes", component.bytes},
+                                  {"dtype", component.dtype}});
+  }
+  json["image_tokens"] = pipeline.NumImageTokens(options.generate);
+  json["text_tokens"] = pipeline.NumTextTokens(options.generate);
+  json["default_profile"] = pipeline.info().default_profile;
+  json["defaults"] = pipeline.info().defaults;
+  json["memory_dense"] = ToJson(dense_plan);
+  json["memory_accelerated"] = ToJson(sparse_plan);
+  json["sparsity"] = pipeline.SparsityYaml(options.generate);
+  fmt::print("{}\n", json.dump(2));
+}
+
+}  // namespace
+
+void AddInspectCommand(CLI::App& app) {
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Show a model's components and what a generation would need, without running it");
+  auto options = std::make_shared<CommonOptions>();
+  AddModelOptions(*command, *options);
+  command->footer(kExamples);
+  command->callback([options] { Run(*options); });
+}
+
+}  // namespace tamias::cli

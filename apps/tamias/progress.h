@@ -1,0 +1,32 @@
+// Progress of a generation: a bar that redraws itself on a terminal, a line now and then elsewhere.
+#pragma once
+
+#include <string>
+
+#include "tamias/pipeline.h"
+
+namespace tamias::cli {
+
+class ProgressPrinter {
+ public:
+  // label: what runs ("dense", "accelerated"), may be empty. quiet: print nothing.
+  ProgressPrinter(std::string label, bool quiet);
+  ~ProgressPrinter();
+
+  // False once the user has interrupted: hand it to Pipeline::Generate.
+  bool operator()(const Progress& progress);
+
+ private:
+  void DrawBar(const Progress& progress);
+  void PrintLine(const Progress& progress);
+
+  std::string label_;
+  bool quiet_;
+  bool terminal_;
+  bool line_open_ = false;
+  int last_tenth_ = -1;
+  Stage last_stage_ = Stage::kEncodePrompt;
+  int last_image_ = 0;
+};
+
+}  // namespace tamias::cli
