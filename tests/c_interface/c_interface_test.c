@@ -1,0 +1,94 @@
+/* The C interface from C: options, errors, progress, cancellation, pixels. Argument: a checkpoint.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tamias/tamias.h"
+
+#define CHECK(condition)                                                                      \
+  do {                                                                                        \
+    if (!(condition)) {                                                                       \
+      fprintf(stderr, "%s:%d: failed: %s (last error: %s)\n", __FILE__, __LINE__, #condition, \
+              tamias_last_error());                                                           \
+      exit(1);                                                                                \
+    }                                                                                         \
+  } while (0)
+
+static int CountSteps(const tamias_progress* progress, void* user_data) {
+  if (progress->stage == TAMIAS_STAGE_DENOISE && progress->step > 0) ++*(int*)user_data;
+  return 1;
+}
+
+static int StopAtSecondStep(const tamias_progress* progress, void* user_data) {
+  (void)user_data;
+  return !(progress->stage == TAMIAS_STAGE_DENOISE && progress->step == 2);
+}
+
+static tamias_options* MakeOptions(void) {
+  tamias_options* options = NULL;
+  CHECK(tamias_options_create(&options) == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "prompt", "a small blue star at the top") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "width", "64") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "height", "32") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "steps", "3") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "set", "attn.top_keys=0.5") == TAMIAS_OK);
+  return options;
+}
+
+static void TestErrors(const char* folder) {
+  tamias_pipeline* pipeline = NULL;
+  CHECK(tamias_pipeline_load("/nowhere", &pipeline) == TAMIAS_NOT_FOUND);
+  CHECK(strstr(tamias_last_error(), "/nowhere") != NULL);
+  CHECK(pipeline == NULL);
+  CHECK(tamias_pipeline_load(NULL, &pipeline) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_pipeline_load(folder, NULL) == TAMIAS_INVALID_ARGUMENT);
+
+  tamias_options* options = MakeOptions();
+  CHECK(tamias_options_set(options, "colour", "red") == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "colour") != NULL);
+  CHECK(tamias_options_set(options, "width", "12x") == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_options_set(options, "seed", "-1") == TAMIAS_INVALID_ARGUMENT);
+  tamias_options_destroy(options);
+  tamias_options_destroy(NULL);
+  tamias_pipeline_destroy(NULL);
+  tamias_result_destroy(NULL);
+  CHECK(tamias_result_num_images(NULL) == 0);
+}
+
+static void TestGeneration(const tamias_pipeline* pipeline) {
+  tamias_options* options = MakeOptions();
+  tamias_result* result = NULL;
+  int steps = 0;
+  CHECK(tamias_generate(pipeline, options, CountSteps, &steps, &result) == TAMIAS_OK);
+  CHECK(steps == 3);
+  CHECK(tamias_result_num_images(result) == 1);
+  const uint8_t* rgb = NULL;
+  int width = 0;
+  int height = 0;
+  CHECK(tamias_result_pixels(result, 0, &rgb, &width, &height) == TAMIAS_OK);
+  CHECK(width == 64 && height == 32 && rgb != NULL);
+  CHECK(tamias_result_pixels(result, 1, &rgb, &width, &height) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_result_report(result), "\"steps\"") != NULL);
+  CHECK(tamias_result_write_png(result, 0, "/nowhere/picture.png") == TAMIAS_IO);
+  tamias_result_destroy(result);
+
+  CHECK(tamias_generate(pipeline, options, StopAtSecondStep, NULL, &result) == TAMIAS_CANCELLED);
+  CHECK(result == NULL);
+  CHECK(tamias_options_set(options, "width", "63") == TAMIAS_OK);
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "width") != NULL);
+  tamias_options_destroy(options);
+}
+
+int main(int argc, char** argv) {
+  CHECK(argc == 2);
+  CHECK(strlen(tamias_version()) > 0);
+  TestErrors(argv[1]);
+  tamias_pipeline* pipeline = NULL;
+  CHECK(tamias_pipeline_load(argv[1], &pipeline) == TAMIAS_OK);
+  TestGeneration(pipeline);
+  tamias_pipeline_destroy(pipeline);
+  puts("the C interface works");
+  return 0;
+}

@@ -1,0 +1,141 @@
+// The whole FLUX.1 pipeline against diffusers: same folder, prompt, seed, size and steps.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+
+#include "io/safetensors.h"
+#include "tamias/pipeline.h"
+
+namespace tamias {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kDemo = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
+const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline";
+
+// fp32 on both sides, sums in another order: 50 operations deep, a few steps long.
+constexpr double kLatentTolerance = 1e-3;
+
+double RelativeL2(const std::vector<float>& found, ConstTensorView expected) {
+  const float* values = expected.data<float>();
+  double error = 0;
+  double norm = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    error += (double{found[i]} - values[i]) * (double{found[i]} - values[i]);
+    norm += double{values[i]} * values[i];
+  }
+  return std::sqrt(error / norm);
+}
+
+void ExpectLatents(const GenerateResult& result, const fs::path& golden) {
+  const SafetensorsFile file(golden);
+  const ConstTensorView expected = file.Get("latents");
+  ASSERT_EQ(static_cast<int64_t>(result.latents.size()), expected.dim(0));
+  for (size_t i = 0; i < result.latents.size(); ++i) {
+    const ConstTensorView one = expected.Select(0, static_cast<int64_t>(i));
+    ASSERT_EQ(static_cast<int64_t>(result.latents[i].values.size()), one.NumElements());
+    EXPECT_LT(RelativeL2(result.latents[i].values, one), kLatentTolerance) << "picture " << i;
+  }
+}
+
+GenerateOptions GoldenOptions(const fs::path& golden) {
+  const SafetensorsFile file(golden);
+  GenerateOptions options;
+  options.prompt = file.metadata().at("prompt");
+  options.sparsity = "off";
+  options.max_sequence_length = 36;
+  return options;
+}
+
+TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
+  GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
+  options.width = 96;
+  options.height = 64;
+  options.steps = 6;
+  options.true_cfg_scale = 3;
+  options.seed = 11;
+  const GenerateResult result = Pipeline(kDemo).Generate(options);
+  ExpectLatents(result, kData / "demo.safetensors");
+  ASSERT_EQ(result.images.size(), 1u);
+  EXPECT_EQ(result.images[0].width, 96);
+  EXPECT_EQ(result.images[0].height, 64);
+}
+
+// The demo model's folder with another transformer and scheduler.
+class TinyDev : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("tamias-tiny-dev-" + std::to_string(getpid()));
+    fs::create_directories(folder_);
+    for (const auto& entry : fs::directory_iterator(kDemo)) {
+      const fs::path name = entry.path().filename();
+      if (name == "tamias.json") continue;
+      const bool replaced = name == "transformer" || name == "scheduler";
+      fs::create_symlink(replaced ? kData / "tiny-dev" / name : entry.path(), folder_ / name);
+    }
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  fs::path folder_;
+};
+
+TEST_F(TinyDev, GuidanceEmbeddingStaticShiftAndTwoPicturesMatchDiffusers) {
+  const fs::path golden = kData / "tiny-dev/latents.safetensors";
+  GenerateOptions options = GoldenOptions(golden);
+  options.width = 56;
+  options.height = 72;
+  options.steps = 4;
+  options.guidance_scale = 3.5;
+  options.num_images = 2;
+  options.seed = 3;
+  options.decode = false;
+  const GenerateResult result = Pipeline(folder_).Generate(options);
+  ExpectLatents(result, golden);
+  EXPECT_TRUE(result.images.empty());
+}
+
+TEST_F(TinyDev, TakesTheFamilysDefaults) {
+  const Pipeline pipeline(folder_);
+  EXPECT_EQ(pipeline.info().default_profile, "flux-1-dev");
+  EXPECT_EQ(pipeline.info().defaults.at("width"), "1024");
+  EXPECT_EQ(pipeline.size_multiple(), 8);
+}
+
+TEST(FluxPipeline, CallbackStopsAGeneration) {
+  GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
+  options.width = 64;
+  options.height = 64;
+  options.steps = 5;
+  int steps = 0;
+  const auto stop = [&](const Progress& progress) {
+    steps = progress.stage == Stage::kDenoise ? progress.step : 0;
+    return steps < 2;
+  };
+  try {
+    Pipeline(kDemo).Generate(options, stop);
+    FAIL() << "was not stopped";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kCancelled);
+    EXPECT_EQ(steps, 2);
+  }
+}
+
+TEST(FluxPipeline, PlanGrowsWithTheSizeAndWithSparsity) {
+  const Pipeline pipeline(kDemo);
+  GenerateOptions small;
+  small.sparsity = "off";
+  small.width = 128;
+  small.height = 128;
+  GenerateOptions large = small;
+  large.width = 1024;
+  GenerateOptions sparse = large;
+  sparse.sparsity = "demo";
+  EXPECT_LT(pipeline.PlanMemory(small).peak_bytes, pipeline.PlanMemory(large).peak_bytes);
+  EXPECT_LT(pipeline.PlanMemory(large).peak_bytes, pipeline.PlanMemory(sparse).peak_bytes);
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,55 @@
+#include "pipeline/generation_settings.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+namespace tamias {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(GenerationSettings, OptionsWinOverTheModelAndTheModelOverTheFamily) {
+  ModelDefaults model;
+  model.width = 512;
+  model.steps = 40;
+  GenerateOptions options;
+  options.steps = 7;
+  const GenerationSettings settings =
+      ResolveSettings(options, model, {.width = 768, .height = 768});
+  EXPECT_EQ(settings.width, 512);
+  EXPECT_EQ(settings.height, 768);
+  EXPECT_EQ(settings.steps, 7);
+}
+
+std::string Refusal(const GenerateOptions& options) {
+  try {
+    ResolveSettings(options, {}, {});
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(GenerationSettings, RefusesValuesOutOfRangeAndNamesThem) {
+  const auto with = [](auto member, auto value) {
+    GenerateOptions options;
+    options.*member = value;
+    return Refusal(options);
+  };
+  EXPECT_THAT(with(&GenerateOptions::width, 1000), HasSubstr("width: expected a multiple of 16"));
+  EXPECT_THAT(with(&GenerateOptions::height, 0), HasSubstr("height"));
+  EXPECT_THAT(with(&GenerateOptions::width, 1 << 24), HasSubstr("width"));
+  EXPECT_THAT(with(&GenerateOptions::steps, 1001), HasSubstr("steps: expected a number from 1"));
+  EXPECT_THAT(with(&GenerateOptions::num_images, 0), HasSubstr("num_images"));
+  EXPECT_THAT(with(&GenerateOptions::threads, -1), HasSubstr("threads"));
+  EXPECT_THAT(with(&GenerateOptions::max_sequence_length, 513), HasSubstr("max_sequence_length"));
+  EXPECT_THAT(with(&GenerateOptions::true_cfg_scale, std::numeric_limits<double>::quiet_NaN()),
+              HasSubstr("true_cfg_scale"));
+  EXPECT_THAT(with(&GenerateOptions::prompt, std::string((1 << 20) + 1, 'a')), HasSubstr("prompt"));
+}
+
+}  // namespace
+}  // namespace tamias
