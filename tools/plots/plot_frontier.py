@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""Draws likeness over time from the JSON of bench/frontier.py and bench/diffusers_peer.py.
+
+    python tools/plots/plot_frontier.py docs/measurements/frontier.json docs/measurements/diffusers.json \
+        --output docs/images/frontier.png
+
+Time runs along x as a share of our own dense run; up and left is better. Needs matplotlib.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402
+
+STYLES = {
+    "Tamias": dict(color="#b5541c", marker="o"),
+    "fewer steps": dict(color="#555555", marker="s"),
+    "diffusers": dict(color="#2a6fb0", marker="^"),
+}
+FLOOR = 28  # dB: the likeness we ask of a shipped profile
+
+
+def family(name: str) -> str:
+    if name.startswith("diffusers"):
+        return "diffusers"
+    return "fewer steps" if name.startswith("dense") else "Tamias"
+
+
+def points(paths):
+    for path in paths:
+        for row in json.loads(path.read_text())["table"]:
+            if row["psnr"] < 90:  # a picture compared with itself is no point
+                yield family(row["candidate"]), row["candidate"], 1 / row["speedup"], row["psnr"]
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("inputs", type=Path, nargs="+")
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+
+    figure, axes = plt.subplots(figsize=(9, 5.5), dpi=120)
+    seen = set()
+    for group, name, time, likeness in points(arguments.inputs):
+        label = None if group in seen else group
+        seen.add(group)
+        axes.scatter(time, likeness, s=55, label=label, zorder=3, **STYLES[group])
+        short = name.removeprefix("diffusers, ").removeprefix("diffusers ").removeprefix("dense, ")
+        axes.annotate(short, (time, likeness), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    axes.axhline(FLOOR, color="#999999", linewidth=0.8, linestyle="--", zorder=1)
+    axes.set_xscale("log")
+    ticks = [0.15, 0.2, 0.25, 0.33, 0.5, 1, 2]
+    axes.set_xticks(ticks, [f"{1 / t:.1f}x" if t < 1 else f"1/{t:g}x" if t > 1 else "1x" for t in ticks])
+    axes.set_xlabel("speed-up over Tamias dense (right is slower)")
+    axes.set_ylabel("PSNR to the dense 50-step picture, dB")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    figure.tight_layout()
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(arguments.output)
+
+
+if __name__ == "__main__":
+    main()
