@@ -29,6 +29,7 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
     : index_(index),
       num_layers_(static_cast<int>(geometry.num_layers)),
       needs_steps_(config.IsAnythingEnabled()),
+      has_deltas_(config.attn.is_enabled || config.mlp.is_enabled),
       attention_(static_cast<size_t>(geometry.num_layers)),
       mlp_(static_cast<size_t>(geometry.num_layers)),
       step_cache_(config, geometry, builder) {
@@ -87,8 +88,7 @@ SparseInvocation::~SparseInvocation() = default;
 bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_input) {
   state_->CheckStepHasBegun();
   Stopwatch watch(state_->step_cache_seconds());
-  const bool must_run = state_->plan().kind == StepKind::kFull;
-  if (state_->step_cache().ShouldRun(context, must_run, modulated_input)) return true;
+  if (state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input)) return true;
   state_->ReportSkipped();
   return false;
 }
