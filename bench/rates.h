@@ -1,0 +1,90 @@
+// Rates of a benchmark next to what the machine can do, measured in the same run.
+#pragma once
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "base/context.h"
+#include "base/parallel.h"
+#include "base/tensor.h"
+#include "ops/cpu/fma_peak.h"
+
+namespace tamias::bench {
+
+template <typename Body>
+double Seconds(const Body& body) {
+  const auto begin = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
+inline double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+// Times body() per iteration; reports GFLOP/s and the share of the FMA peak.
+template <typename Body>
+double RunArithmetic(benchmark::State& state, const Context& context, double flops,
+                     const Body& body) {
+  const double peak = cpu::FmaPeakGflops(context.threads());
+  body();
+  std::vector<double> seconds;
+  for (auto _ : state) {
+    seconds.push_back(Seconds(body));
+    state.SetIterationTime(seconds.back());
+  }
+  const double median = Median(seconds);
+  state.counters["gflops"] = flops / median * 1e-9;
+  state.counters["peak_fraction"] = flops / median * 1e-9 / peak;
+  return median;
+}
+
+// Times body() per iteration; reports the bytes it must move per second and their share of what
+// copying an equal number of bytes with memcpy on all threads reaches.
+template <typename Body>
+void RunTraffic(benchmark::State& state, const Context& context, double bytes, const Body& body) {
+  const auto half = static_cast<int64_t>(bytes / 2);
+  Tensor source = Tensor::Zeros({half}, DType::kU8), target = Tensor::Zeros({half}, DType::kU8);
+  body();
+  std::vector<double> seconds, copy_seconds;
+  for (auto _ : state) {
+    copy_seconds.push_back(Seconds([&] {
+      ParallelForRanges(context, half, 4096, [&](int64_t begin, int64_t end, int) {
+        std::memcpy(target.data<uint8_t>() + begin, source.data<uint8_t>() + begin,
+                    static_cast<size_t>(end - begin));
+      });
+    }));
+    seconds.push_back(Seconds(body));
+    state.SetIterationTime(seconds.back());
+  }
+  state.counters["gigabytes_per_second"] = bytes / Median(seconds) * 1e-9;
+  state.counters["copy_fraction"] = Median(copy_seconds) / Median(seconds);
+}
+
+inline Tensor Noise(Shape shape) {
+  Tensor tensor(shape, DType::kF32);
+  uint32_t state = 1;
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    state = state * 1664525u + 1013904223u;
+    tensor.data<float>()[i] = static_cast<float>(state >> 8) * 0x1p-23f - 1.0f;
+  }
+  return tensor;
+}
+
+inline Tensor NoiseBFloat16(Shape shape) {
+  const Tensor wide = Noise(shape);
+  Tensor tensor(shape, DType::kBF16);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    tensor.data<BFloat16>()[i] = ToBFloat16(wide.data<float>()[i]);
+  }
+  return tensor;
+}
+
+}  // namespace tamias::bench
