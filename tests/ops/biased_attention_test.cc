@@ -1,6 +1,7 @@
 #include "ops/biased_attention.h"
 
 #include "tests/ops/operands.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -9,30 +10,32 @@ using testing::ErrorOf;
 using testing::Operand;
 
 TEST(BiasedAttention, MatchesReferenceWithBiasAndCausalMask) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const int64_t batch = random.Integer(1, 2), heads = random.Integer(1, 4);
-    const int64_t queries = random.Integer(1, 60), dim = random.Integer(1, 70);
-    const bool causal = random.Coin();
-    const int64_t keys = causal ? queries : random.Integer(1, 60);
-    const Operand query = RandomOperand(random, {batch, heads, queries, dim});
-    const Operand key = RandomOperand(random, {batch, heads, keys, dim});
-    const Operand value = RandomOperand(random, {batch, heads, keys, dim});
-    Operand bias = RandomOperand(random, {random.Coin() ? 1 : heads, queries, keys});
-    if (random.Coin()) bias.view = {};
-    const BiasedAttentionInputs inputs = {.query = query.view,
-                                          .key = key.view,
-                                          .value = value.view,
-                                          .bias = bias.view,
-                                          .scale = 0.2f,
-                                          .causal = causal};
-    const Operand actual = RandomOperand(random, query.view.shape()), expected = CopyOf(actual);
-    BiasedAttention(context, inputs, actual.view);
-    reference::BiasedAttention(context, inputs, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-5f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 40; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const int64_t batch = random.Integer(1, 2), heads = random.Integer(1, 4);
+      const int64_t queries = random.Integer(1, 60), dim = random.Integer(1, 70);
+      const bool causal = random.Coin();
+      const int64_t keys = causal ? queries : random.Integer(1, 60);
+      const Operand query = RandomOperand(random, {batch, heads, queries, dim});
+      const Operand key = RandomOperand(random, {batch, heads, keys, dim});
+      const Operand value = RandomOperand(random, {batch, heads, keys, dim});
+      Operand bias = RandomOperand(random, {random.Coin() ? 1 : heads, queries, keys});
+      if (random.Coin()) bias.view = {};
+      const BiasedAttentionInputs inputs = {.query = query.view,
+                                            .key = key.view,
+                                            .value = value.view,
+                                            .bias = bias.view,
+                                            .scale = 0.2f,
+                                            .causal = causal};
+      const Operand actual = RandomOperand(random, query.view.shape()), expected = CopyOf(actual);
+      BiasedAttention(context, inputs, actual.view);
+      reference::BiasedAttention(context, inputs, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-5f);
+    }
+  });
 }
 
 TEST(BiasedAttention, WorksThroughBlocksOfQueries) {

@@ -1,6 +1,7 @@
 #include "ops/elementwise.h"
 
 #include "tests/ops/operands.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -16,44 +17,48 @@ Shape RandomShape(testing::Random& random) {
 }
 
 TEST(Elementwise, MatchesReference) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const Shape shape = RandomShape(random);
-    const Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
-    const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
-    Add(context, a.view, b.view, actual.view);
-    reference::Add(context, a.view, b.view, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-6f);  // one rounding
-    Axpy(context, 0.3f, a.view, actual.view);
-    reference::Axpy(context, 0.3f, a.view, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-6f);
-    Multiply(context, actual.view, b.view, actual.view);
-    reference::Multiply(context, expected.view, b.view, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-6f);
-    ScaleShift(context, a.view, -2.5f, 0.25f, actual.view);
-    reference::ScaleShift(context, a.view, -2.5f, 0.25f, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-6f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const Shape shape = RandomShape(random);
+      const Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
+      const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
+      Add(context, a.view, b.view, actual.view);
+      reference::Add(context, a.view, b.view, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-6f);  // one rounding
+      Axpy(context, 0.3f, a.view, actual.view);
+      reference::Axpy(context, 0.3f, a.view, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-6f);
+      Multiply(context, actual.view, b.view, actual.view);
+      reference::Multiply(context, expected.view, b.view, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-6f);
+      ScaleShift(context, a.view, -2.5f, 0.25f, actual.view);
+      reference::ScaleShift(context, a.view, -2.5f, 0.25f, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-6f);
+    }
+  });
 }
 
 TEST(ConvertToFloat, IsExactForEveryHalfPrecisionValue) {
-  Context context(2);
-  for (const DType dtype : {DType::kF16, DType::kBF16}) {
-    Tensor halves({65536}, dtype), floats({65536}, DType::kF32);
-    for (int i = 0; i < 65536; ++i) {
-      static_cast<uint16_t*>(halves.view().raw())[i] = static_cast<uint16_t>(i);
+  ForEachSimdTarget([] {
+    Context context(2);
+    for (const DType dtype : {DType::kF16, DType::kBF16}) {
+      Tensor halves({65536}, dtype), floats({65536}, DType::kF32);
+      for (int i = 0; i < 65536; ++i) {
+        static_cast<uint16_t*>(halves.view().raw())[i] = static_cast<uint16_t>(i);
+      }
+      ConvertToFloat(context, halves.view(), floats);
+      for (int i = 0; i < 65536; ++i) {
+        const auto bits = static_cast<uint16_t>(i);
+        const float expected =
+            dtype == DType::kF16 ? ToFloat(Float16{bits}) : ToFloat(BFloat16{bits});
+        const float actual = floats.data<float>()[i];
+        ASSERT_TRUE(actual == expected || (std::isnan(actual) && std::isnan(expected))) << i;
+      }
     }
-    ConvertToFloat(context, halves.view(), floats);
-    for (int i = 0; i < 65536; ++i) {
-      const auto bits = static_cast<uint16_t>(i);
-      const float expected =
-          dtype == DType::kF16 ? ToFloat(Float16{bits}) : ToFloat(BFloat16{bits});
-      const float actual = floats.data<float>()[i];
-      ASSERT_TRUE(actual == expected || (std::isnan(actual) && std::isnan(expected))) << i;
-    }
-  }
+  });
 }
 
 TEST(ConvertToFloat, MatchesReferenceOnStridedViews) {

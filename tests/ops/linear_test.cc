@@ -1,6 +1,7 @@
 #include "ops/linear.h"
 
 #include "tests/ops/operands.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -13,26 +14,28 @@ constexpr Activation kActivations[] = {Activation::kNone,     Activation::kRelu,
                                        Activation::kSilu,     Activation::kQuickGelu};
 
 TEST(Linear, MatchesReference) {
-  for (uint64_t seed = 0; seed < 120; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const int64_t batch = random.Integer(1, 3), rows = random.Integer(1, 40);
-    const int64_t inputs = random.Integer(1, 100), outputs = random.Integer(1, 100);
-    const Operand input = RandomOperand(random, {batch, rows, inputs});
-    const Operand weight =
-        RandomOperand(random, {outputs, inputs}, 1 / std::sqrt(static_cast<float>(inputs)),
-                      RandomWeightType(random));
-    Operand bias = RandomOperand(random, {outputs}, 1, RandomWeightType(random));
-    if (random.Coin()) bias.view = {};
-    const Operand actual = RandomOperand(random, {batch, rows, outputs});
-    const Operand expected = CopyOf(actual);
-    const LinearOptions options = {.activation = kActivations[random.Integer(0, 5)],
-                                   .accumulate = random.Coin()};
-    Linear(context, input.view, weight.view, bias.view, actual.view, options);
-    reference::Linear(context, input.view, weight.view, bias.view, expected.view, options);
-    EXPECT_LT(LargestError(actual, expected), 1e-5f);  // a sum of up to 100 products
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 40; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const int64_t batch = random.Integer(1, 3), rows = random.Integer(1, 40);
+      const int64_t inputs = random.Integer(1, 100), outputs = random.Integer(1, 100);
+      const Operand input = RandomOperand(random, {batch, rows, inputs});
+      const Operand weight =
+          RandomOperand(random, {outputs, inputs}, 1 / std::sqrt(static_cast<float>(inputs)),
+                        RandomWeightType(random));
+      Operand bias = RandomOperand(random, {outputs}, 1, RandomWeightType(random));
+      if (random.Coin()) bias.view = {};
+      const Operand actual = RandomOperand(random, {batch, rows, outputs});
+      const Operand expected = CopyOf(actual);
+      const LinearOptions options = {.activation = kActivations[random.Integer(0, 5)],
+                                     .accumulate = random.Coin()};
+      Linear(context, input.view, weight.view, bias.view, actual.view, options);
+      reference::Linear(context, input.view, weight.view, bias.view, expected.view, options);
+      EXPECT_LT(LargestError(actual, expected), 1e-5f);  // a sum of up to 100 products
+    }
+  });
 }
 
 TEST(Linear, WidensHalfPrecisionWeightsPanelByPanel) {

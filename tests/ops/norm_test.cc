@@ -1,6 +1,7 @@
 #include "ops/norm.h"
 
 #include "tests/ops/operands.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -30,86 +31,97 @@ Operand RandomRows(Random& random, const Shape& shape) {
 }
 
 TEST(LayerNorm, MatchesReference) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const Shape shape = {random.Integer(1, 3), random.Integer(1, 90), random.Integer(2, 300)};
-    const Operand weight = RandomWeight(random, shape[2]), bias = RandomWeight(random, shape[2]);
-    const Operand input = RandomRows(random, shape);
-    const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
-    LayerNorm(context, input.view, weight.view, bias.view, kEpsilon, actual.view);
-    reference::LayerNorm(context, input.view, weight.view, bias.view, kEpsilon, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 2e-4f);  // 2 values close together: 1e-7 * 10 / 1e-3
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const Shape shape = {random.Integer(1, 3), random.Integer(1, 90), random.Integer(2, 300)};
+      const Operand weight = RandomWeight(random, shape[2]), bias = RandomWeight(random, shape[2]);
+      const Operand input = RandomRows(random, shape);
+      const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
+      LayerNorm(context, input.view, weight.view, bias.view, kEpsilon, actual.view);
+      reference::LayerNorm(context, input.view, weight.view, bias.view, kEpsilon, expected.view);
+      EXPECT_LT(LargestError(actual, expected),
+                2e-4f);  // 2 values close together: 1e-7 * 10 / 1e-3
+    }
+  });
 }
 
 TEST(LayerNormModulate, MatchesReferenceInPlace) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const Shape shape = {random.Integer(1, 3), random.Integer(1, 90), random.Integer(20, 300)};
-    const Operand shift = RandomOperand(random, {shape[0], shape[2]});
-    const Operand scale = RandomOperand(random, {shape[0], shape[2]});
-    const Operand actual = RandomRows(random, shape), expected = CopyOf(actual);
-    LayerNormModulate(context, actual.view, shift.view, scale.view, kEpsilon, actual.view);
-    reference::LayerNormModulate(context, expected.view, shift.view, scale.view, kEpsilon,
-                                 expected.view);
-    EXPECT_LT(LargestError(actual, expected), 2e-5f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const Shape shape = {random.Integer(1, 3), random.Integer(1, 90), random.Integer(20, 300)};
+      const Operand shift = RandomOperand(random, {shape[0], shape[2]});
+      const Operand scale = RandomOperand(random, {shape[0], shape[2]});
+      const Operand actual = RandomRows(random, shape), expected = CopyOf(actual);
+      LayerNormModulate(context, actual.view, shift.view, scale.view, kEpsilon, actual.view);
+      reference::LayerNormModulate(context, expected.view, shift.view, scale.view, kEpsilon,
+                                   expected.view);
+      EXPECT_LT(LargestError(actual, expected), 2e-5f);
+    }
+  });
 }
 
 TEST(RmsNorm, MatchesReference) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const Shape shape = {random.Integer(1, 3), random.Integer(1, 90), random.Integer(1, 300)};
-    const Operand weight = RandomWeight(random, shape[2]);
-    const Operand input = RandomRows(random, shape);
-    const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
-    RmsNorm(context, input.view, weight.view, kEpsilon, actual.view);
-    reference::RmsNorm(context, input.view, weight.view, kEpsilon, expected.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-5f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const Shape shape = {random.Integer(1, 3), random.Integer(1, 90), random.Integer(1, 300)};
+      const Operand weight = RandomWeight(random, shape[2]);
+      const Operand input = RandomRows(random, shape);
+      const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
+      RmsNorm(context, input.view, weight.view, kEpsilon, actual.view);
+      reference::RmsNorm(context, input.view, weight.view, kEpsilon, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-5f);
+    }
+  });
 }
 
 TEST(GroupNorm, MatchesReference) {
-  for (uint64_t seed = 0; seed < 40; ++seed) {
-    SCOPED_TRACE(seed);
-    Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const int64_t groups = random.Integer(1, 8);
-    const Shape shape = {random.Integer(1, 2), random.Integer(1, 40), random.Integer(2, 40),
-                         groups * random.Integer(1, 9)};
-    const Operand weight = RandomWeight(random, shape[3]), bias = RandomWeight(random, shape[3]);
-    Tensor input = random.Normal(shape);
-    const float mean = 30 * random.Normal();
-    for (int64_t i = 0; i < input.NumElements(); ++i) input.data<float>()[i] += mean;
-    Tensor actual(shape, DType::kF32), expected(shape, DType::kF32);
-    const bool silu = random.Coin();
-    GroupNorm(context, input, groups, weight.view, bias.view, kEpsilon, silu, actual);
-    Tensor gain({shape[0], shape[3]}, DType::kF32), offset(gain.shape(), DType::kF32);
-    reference::GroupNormStatistics(context, input, groups, weight.view, bias.view, kEpsilon, gain,
-                                   offset);
-    reference::ScaleShiftChannels(context, input, gain, offset, silu, expected);
-    // gain * x + offset cancels a mean of up to 100 standard deviations: 100 * 1e-7, a few times
-    EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 2e-4f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 25; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const int64_t groups = random.Integer(1, 8);
+      const Shape shape = {random.Integer(1, 2), random.Integer(1, 40), random.Integer(2, 40),
+                           groups * random.Integer(1, 9)};
+      const Operand weight = RandomWeight(random, shape[3]), bias = RandomWeight(random, shape[3]);
+      Tensor input = random.Normal(shape);
+      const float mean = 30 * random.Normal();
+      for (int64_t i = 0; i < input.NumElements(); ++i) input.data<float>()[i] += mean;
+      Tensor actual(shape, DType::kF32), expected(shape, DType::kF32);
+      const bool silu = random.Coin();
+      GroupNorm(context, input, groups, weight.view, bias.view, kEpsilon, silu, actual);
+      Tensor gain({shape[0], shape[3]}, DType::kF32), offset(gain.shape(), DType::kF32);
+      reference::GroupNormStatistics(context, input, groups, weight.view, bias.view, kEpsilon, gain,
+                                     offset);
+      reference::ScaleShiftChannels(context, input, gain, offset, silu, expected);
+      // gain * x + offset cancels a mean of up to 100 standard deviations: 100 * 1e-7, a few times
+      EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 2e-4f);
+    }
+  });
 }
 
 TEST(Norms, KeepNan) {
-  Context context(1);
-  Tensor input = Tensor::Zeros({1, 1, 1, 20});
-  input.data<float>()[3] = NAN;
-  Tensor output(input.shape(), DType::kF32);
-  LayerNorm(context, input, {}, {}, kEpsilon, output);
-  EXPECT_TRUE(std::isnan(output.data<float>()[0]));
-  RmsNorm(context, input, {}, kEpsilon, output);
-  EXPECT_TRUE(std::isnan(output.data<float>()[0]));
-  GroupNorm(context, input, 4, {}, {}, kEpsilon, true, output);
-  EXPECT_TRUE(std::isnan(output.data<float>()[0]));
+  ForEachSimdTarget([] {
+    Context context(1);
+    Tensor input = Tensor::Zeros({1, 1, 1, 20});
+    input.data<float>()[3] = NAN;
+    Tensor output(input.shape(), DType::kF32);
+    LayerNorm(context, input, {}, {}, kEpsilon, output);
+    EXPECT_TRUE(std::isnan(output.data<float>()[0]));
+    RmsNorm(context, input, {}, kEpsilon, output);
+    EXPECT_TRUE(std::isnan(output.data<float>()[0]));
+    GroupNorm(context, input, 4, {}, {}, kEpsilon, true, output);
+    EXPECT_TRUE(std::isnan(output.data<float>()[0]));
+  });
 }
 
 TEST(Norms, NameTheArgumentThatDoesNotFit) {

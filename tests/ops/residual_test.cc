@@ -1,24 +1,27 @@
 #include "ops/residual.h"
 
 #include "tests/ops/operands.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
 
 TEST(GatedResidual, MatchesReference) {
-  for (uint64_t seed = 0; seed < 30; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const int64_t batch = random.Integer(1, 3), width = random.Integer(1, 300);
-    const Shape shape = {batch, random.Integer(1, 200), width};
-    const testing::Operand gate = RandomOperand(random, {batch, width});
-    const testing::Operand y = RandomOperand(random, shape);
-    const testing::Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
-    GatedResidual(context, actual.view, gate.view, y.view);
-    reference::GatedResidual(context, expected.view, gate.view, y.view);
-    EXPECT_LT(LargestError(actual, expected), 1e-6f);  // one rounding
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 30; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const int64_t batch = random.Integer(1, 3), width = random.Integer(1, 300);
+      const Shape shape = {batch, random.Integer(1, 200), width};
+      const testing::Operand gate = RandomOperand(random, {batch, width});
+      const testing::Operand y = RandomOperand(random, shape);
+      const testing::Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
+      GatedResidual(context, actual.view, gate.view, y.view);
+      reference::GatedResidual(context, expected.view, gate.view, y.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-6f);  // one rounding
+    }
+  });
 }
 
 TEST(GatedResidual, NamesTheArgumentThatDoesNotFit) {

@@ -1,6 +1,7 @@
 #include "ops/rotary.h"
 
 #include "tests/ops/operands.h"
+#include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -9,31 +10,33 @@ using testing::ErrorOf;
 using testing::Operand;
 
 TEST(RmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
-  for (uint64_t seed = 0; seed < 60; ++seed) {
-    SCOPED_TRACE(seed);
-    testing::Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
-    const int64_t heads = random.Integer(1, 5), tokens = random.Integer(1, 90);
-    const int64_t dim = 2 * random.Integer(1, 40), batch = random.Integer(1, 2);
-    // Queries of a fused projection [B, N, 3, H, D].
-    const Tensor projection = random.Normal({batch, tokens, 3, heads, dim});
-    const ConstTensorView input =
-        projection.view().Select(2, random.Integer(0, 2)).Permute({0, 2, 1, 3});
-    const Operand weight = RandomOperand(random, {dim}, 1, RandomWeightType(random));
-    const Operand cosine = RandomOperand(random, {tokens, dim});
-    const Operand sine = RandomOperand(random, {tokens, dim});
-    const Operand actual = RandomOperand(random, {batch, heads, tokens, dim});
-    const Operand expected = CopyOf(actual);
-    const bool norm = random.Coin(), rotate = random.Coin();
-    const auto run = [&](auto operation, const Operand& output) {
-      operation(context, input, norm ? weight.view : TensorView(), 1e-6f,
-                rotate ? cosine.view : TensorView(), rotate ? sine.view : TensorView(),
-                output.view);
-    };
-    run(static_cast<decltype(&cpu::RmsNormRotary)>(&RmsNormRotary), actual);
-    run(&reference::RmsNormRotary, expected);
-    EXPECT_LT(LargestError(actual, expected), 1e-5f);
-  }
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 40; ++seed) {
+      SCOPED_TRACE(seed);
+      testing::Random random(seed);
+      Context context(static_cast<int>(random.Integer(1, 3)));
+      const int64_t heads = random.Integer(1, 5), tokens = random.Integer(1, 90);
+      const int64_t dim = 2 * random.Integer(1, 40), batch = random.Integer(1, 2);
+      // Queries of a fused projection [B, N, 3, H, D].
+      const Tensor projection = random.Normal({batch, tokens, 3, heads, dim});
+      const ConstTensorView input =
+          projection.view().Select(2, random.Integer(0, 2)).Permute({0, 2, 1, 3});
+      const Operand weight = RandomOperand(random, {dim}, 1, RandomWeightType(random));
+      const Operand cosine = RandomOperand(random, {tokens, dim});
+      const Operand sine = RandomOperand(random, {tokens, dim});
+      const Operand actual = RandomOperand(random, {batch, heads, tokens, dim});
+      const Operand expected = CopyOf(actual);
+      const bool norm = random.Coin(), rotate = random.Coin();
+      const auto run = [&](auto operation, const Operand& output) {
+        operation(context, input, norm ? weight.view : TensorView(), 1e-6f,
+                  rotate ? cosine.view : TensorView(), rotate ? sine.view : TensorView(),
+                  output.view);
+      };
+      run(static_cast<decltype(&cpu::RmsNormRotary)>(&RmsNormRotary), actual);
+      run(&reference::RmsNormRotary, expected);
+      EXPECT_LT(LargestError(actual, expected), 1e-5f);
+    }
+  });
 }
 
 TEST(RmsNormRotary, WorksInPlace) {

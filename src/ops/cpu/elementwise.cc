@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/lanes-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -44,8 +45,7 @@ void ScaleShiftRun(const float* input, float factor, float offset, float* output
 template <typename Half>
 HWY_INLINE void WidenRun(const Half* input, float* output, size_t count) {
   lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    const hn::Rebind<Half, decltype(d)> half;
-    hn::StoreU(hn::PromoteTo(d, hn::LoadU(half, input + i)), d, output + i);
+    hn::StoreU(lanes::LoadWidened(d, input + i), d, output + i);
   });
 }
 

@@ -15,25 +15,13 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/lanes-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
 namespace HWY_NAMESPACE {
 namespace {
 namespace hn = hwy::HWY_NAMESPACE;
-
-template <class D>
-HWY_INLINE hn::Vec<D> Widen(D d, const float* from) {
-  return hn::LoadU(d, from);
-}
-template <class D>
-HWY_INLINE hn::Vec<D> Widen(D d, const hwy::float16_t* from) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<hwy::float16_t, D>(), from));
-}
-template <class D>
-HWY_INLINE hn::Vec<D> Widen(D d, const hwy::bfloat16_t* from) {
-  return hn::PromoteTo(d, hn::LoadU(hn::Rebind<hwy::bfloat16_t, D>(), from));
-}
 
 // output[n] = input . weight[n] for `count` rows of the weight.
 template <typename T>
@@ -42,7 +30,7 @@ HWY_INLINE void DotRows(const float* input, const T* weight, int64_t weight_stri
   for (int64_t n = 0; n < count; ++n) {
     const T* row = weight + n * weight_stride;
     output[n] = lanes::Sum(depth, [&](auto d, size_t i) HWY_ATTR {
-      return hn::Mul(hn::LoadU(d, input + i), Widen(d, row + i));
+      return hn::Mul(hn::LoadU(d, input + i), lanes::LoadWidened(d, row + i));
     });
   }
 }
