@@ -8,13 +8,19 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
+#include <cmath>
 #include <random>
 #include <vector>
 
+#include "bench_timing.h"
 #include "dense_mlp_peer.h"
+#include "ops/block_mean.h"
 #include "ops/column_sparse_mlp.h"
+#include "ops/copy_indices.h"
 #include "ops/cpu/fma_peak.h"
+#include "ops/linear.h"
+#include "ops/mask.h"
+#include "ops/top_k.h"
 
 namespace tamias {
 namespace {
@@ -25,18 +31,6 @@ Tensor RandomTensor(Shape shape, float scale) {
   Tensor tensor(shape, DType::kF32);
   std::generate_n(tensor.data<float>(), tensor.NumElements(), [&] { return normal(generator); });
   return tensor;
-}
-
-double Seconds(const auto& body) {
-  const auto start = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<int64_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
 }
 
 struct Problem {
@@ -95,16 +89,17 @@ void BM_ColumnSparseMlp(benchmark::State& state) {
   const double peak = cpu::FmaPeakGflops(context.threads());
   std::vector<double> sparse_seconds, dense_seconds;
   for (auto _ : state) {
-    sparse_seconds.push_back(Seconds(sparse));
-    dense_seconds.push_back(Seconds(dense));
+    sparse_seconds.push_back(bench::SecondsOf(sparse));
+    dense_seconds.push_back(bench::SecondsOf(dense));
     state.SetIterationTime(sparse_seconds.back());
   }
   const double flops = 4e-9 * static_cast<double>(p.tokens * p.model_dim);
-  const double gflops = flops * static_cast<double>(p.count) / Median(sparse_seconds);
-  const double speedup = Median(dense_seconds) / Median(sparse_seconds);
+  const double gflops = flops * static_cast<double>(p.count) / bench::MedianOf(sparse_seconds);
+  const double speedup = bench::MedianOf(dense_seconds) / bench::MedianOf(sparse_seconds);
   state.counters["gflops"] = gflops;
   state.counters["peak_fraction"] = gflops / peak;
-  state.counters["dense_gflops"] = flops * static_cast<double>(p.neurons) / Median(dense_seconds);
+  state.counters["dense_gflops"] =
+      flops * static_cast<double>(p.neurons) / bench::MedianOf(dense_seconds);
   state.counters["speedup_over_dense"] = speedup;
   state.counters["arithmetic_fraction"] =
       speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
@@ -116,6 +111,55 @@ BENCHMARK(BM_ColumnSparseMlp)
     ->Args({4132, 256, 1024, 300})
     ->Args({4096, 768, 3072, 300})
     ->Args({4096, 768, 3072, 150})
+    ->Args({4096, 3072, 12288, 300})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+// What a sparse step spends on choosing neurons: block means, fc1 of them, the change against the
+// cached means, top-k, random neurons, indices, and the write-back of the means.
+// share_of_sparse_step: of a step that refreshes its selection (this, then the sparse MLP).
+void BM_NeuronSelection(benchmark::State& state) {
+  Problem p(state.range(0), state.range(1), state.range(2),
+            static_cast<double>(state.range(3)) / 1000);
+  Context context(omp_get_max_threads());
+  Tensor means({1, p.groups, p.model_dim}, DType::kF32);
+  Tensor hidden({p.groups, p.neurons}, DType::kF32), change({p.groups, p.neurons}, DType::kF32);
+  Tensor cached = RandomTensor({p.groups, p.neurons}, 0.1f);
+  Tensor mask({p.groups, MaskBytes(p.neurons)}, DType::kU8);
+  Tensor indices({p.groups, p.neurons}, DType::kI32), counts({p.groups}, DType::kI32);
+  const auto select = [&] {
+    BlockMean(context, p.input.view(), 128, means);
+    Linear(context, means.view().Reshape({p.groups, p.model_dim}), p.fc1.view(), p.fc1_bias.view(),
+           hidden);
+    for (int64_t i = 0; i < change.NumElements(); ++i) {
+      change.data<float>()[i] = std::abs(hidden.data<float>()[i] - cached.data<float>()[i]);
+    }
+    std::fill_n(mask.data<uint8_t>(), mask.NumElements(), uint8_t{0});
+    ApproximateTopKMask(context, change.view(), p.count, 1024, 1, mask);
+    RandomMask(context, 0.05, 2, mask, p.neurons);
+    MaskToIndices(context, mask.view(), p.neurons, indices, counts);
+    CopyIndices(context, hidden.view(), indices.view(), counts.view(), cached);
+  };
+  const auto sparse = [&] {
+    ColumnSparseMlp(context, p.input.view(), p.weights, p.selection, p.cache, p.output);
+  };
+  select();
+  sparse();
+  std::vector<double> select_seconds, sparse_seconds;
+  for (auto _ : state) {
+    select_seconds.push_back(bench::SecondsOf(select));
+    sparse_seconds.push_back(bench::SecondsOf(sparse));
+    state.SetIterationTime(select_seconds.back());
+  }
+  const double selection = bench::MedianOf(select_seconds);
+  state.counters["share_of_sparse_step"] =
+      selection / (selection + bench::MedianOf(sparse_seconds));
+}
+
+BENCHMARK(BM_NeuronSelection)
+    ->ArgNames({"tokens", "model_dim", "neurons", "kept"})
+    ->Args({4096, 256, 1024, 300})
+    ->Args({4096, 768, 3072, 300})
     ->Args({4096, 3072, 12288, 300})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
