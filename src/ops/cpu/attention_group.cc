@@ -79,32 +79,36 @@ using cpu::AttentionScratch;
 using cpu::kKeyBlock;
 using cpu::kLowest;
 
-// Fetches the key and value rows of the next block into the L2 cache while this one is worked on, a
-// few rows before each register tile: gathered rows are beyond the hardware prefetcher, and all at
-// once they would fill the line buffers.
+// Fetches `count` rows of two matrices into the L2 cache, a few before each of `calls` register
+// tiles: gathered rows are beyond the hardware prefetcher, and all at once they would fill the line
+// buffers. Row i is indices[i], or i where indices is null.
 class RowPrefetcher {
  public:
-  // The rows of keys [begin, end), spread over `calls` calls.
-  RowPrefetcher(const AttentionGroup& group, int64_t begin, int64_t end, int64_t calls)
-      : group_(group), row_(begin), end_(end), rows_per_call_(CeilDivide(end - begin, calls)) {}
+  struct Matrix {
+    const float* data;
+    int64_t stride;
+  };
+  RowPrefetcher(Matrix a, Matrix b, const int32_t* indices, int64_t count, int64_t head_dim,
+                int64_t calls)
+      : a_(a), b_(b), indices_(indices), count_(count), head_dim_(head_dim), calls_(calls) {}
 
   void operator()() {
-    for (int64_t i = 0; i < rows_per_call_ && row_ < end_; ++i, ++row_) {
-      const int64_t index = group_.indices != nullptr ? group_.indices[row_] : row_;
-      const float* key = group_.key + index * group_.key_stride;
-      const float* value = group_.value + index * group_.value_stride;
-      for (int64_t k = 0; k < group_.head_dim; k += 16) {
-        __builtin_prefetch(key + k, 0, 2);
-        __builtin_prefetch(value + k, 0, 2);
+    ++call_;
+    for (const int64_t end = count_ * call_ / calls_; row_ < end; ++row_) {
+      const int64_t index = indices_ != nullptr ? indices_[row_] : row_;
+      for (int64_t k = 0; k < head_dim_; k += 16) {
+        __builtin_prefetch(a_.data + index * a_.stride + k, 0, 2);
+        __builtin_prefetch(b_.data + index * b_.stride + k, 0, 2);
       }
     }
   }
 
  private:
-  const AttentionGroup& group_;
-  int64_t row_;
-  int64_t end_;
-  int64_t rows_per_call_;
+  Matrix a_, b_;
+  const int32_t* indices_;
+  int64_t count_, head_dim_, calls_;
+  int64_t row_ = 0;
+  int64_t call_ = 0;
 };
 
 // One chunk of up to kAttentionChunkRows rows of a group.
@@ -114,16 +118,17 @@ class Chunk {
       : group_(group),
         scratch_(scratch),
         first_row_(first_row),
-        num_rows_(std::min(group.num_rows - first_row, cpu::kAttentionChunkRows)),
-        vector_lanes_(static_cast<int64_t>(hn::Lanes(FloatTag()))),
-        panel_lanes_(kPanelVectors * vector_lanes_) {}
+        num_rows_(std::min(group.num_rows - first_row, cpu::kAttentionChunkRows)) {}
 
   void Run() {
-    ForEachPanel<LoadQuery>();
+    PrefetchQuery(0);
+    const int64_t blocks = CeilDivide(group_.num_keys, kKeyBlock);
+    RowPrefetcher prefetcher = PrefetcherAfter(0, blocks > 0 ? group_.num_keys / blocks : 0,
+                                               CeilDivide(num_rows_, PanelLanes()));
+    ForEachPanel<LoadQuery>(prefetcher);
     if (group_.num_keys == 0) {
       std::fill_n(scratch_.output, cpu::kAttentionChunkRows * group_.head_dim, 0.0f);
     }
-    const int64_t blocks = CeilDivide(group_.num_keys, kKeyBlock);
     for (int64_t block = 0; block < blocks; ++block) RunBlock(block, blocks);
     ForEachPanel<StoreOutput>();
   }
@@ -132,8 +137,8 @@ class Chunk {
   // Calls Step::Call<kVectors>(*this, first row of the panel) for each panel; the last may be half.
   template <class Step, class... Args>
   void ForEachPanel(Args&&... args) {
-    for (int64_t row = 0; row < num_rows_; row += panel_lanes_) {
-      if (num_rows_ - row > vector_lanes_) {
+    for (int64_t row = 0; row < num_rows_; row += PanelLanes()) {
+      if (num_rows_ - row > VectorLanes()) {
         Step::template Call<kPanelVectors>(*this, row, args...);
       } else {
         Step::template Call<1>(*this, row, args...);
@@ -149,13 +154,25 @@ class Chunk {
     }
   }
 
+  // Row by row: the transposition takes a few columns of many rows at a time, which the hardware
+  // prefetcher does not follow.
+  void PrefetchQuery(int64_t row) const {
+    const int64_t end = std::min(row + PanelLanes(), num_rows_);
+    for (int64_t i = row; i < end; ++i) {
+      const float* query = group_.query + (first_row_ + i) * group_.query_stride;
+      for (int64_t k = 0; k < group_.head_dim; k += 16) __builtin_prefetch(query + k, 0, 3);
+    }
+  }
+
   struct LoadQuery {
     template <int kVectors>
-    static void Call(Chunk& chunk, int64_t row) {
+    static void Call(Chunk& chunk, int64_t row, RowPrefetcher& prefetcher) {
       const AttentionGroup& group = chunk.group_;
       AttentionScratch& scratch = chunk.scratch_;
-      const int64_t lanes = kVectors * chunk.vector_lanes_;
+      prefetcher();
+      const int64_t lanes = kVectors * VectorLanes();
       const float* rows[cpu::kMaxPanelLanes];
+      chunk.PrefetchQuery(row + PanelLanes());
       chunk.RowPointers(group.query, group.query_stride, row, lanes, rows);
       LoadPanel<kVectors>(rows, group.head_dim, group.scale * cpu::kLog2E,
                           scratch.query + row * group.head_dim);
@@ -181,17 +198,48 @@ class Chunk {
       values_[j - begin] = group_.value + index * group_.value_stride;
     }
     if (group_.column_sums != nullptr) {
-      std::fill_n(scratch_.column_parts, kKeyBlock * vector_lanes_, 0.0f);
+      std::fill_n(scratch_.column_parts, kKeyBlock * VectorLanes(), 0.0f);
     }
     const int64_t tiles =
         CeilDivide(end - begin, kTileRows) + CeilDivide(group_.head_dim, kTileRows);
-    RowPrefetcher prefetcher(group_, end, next_end, CeilDivide(num_rows_, panel_lanes_) * tiles);
+    RowPrefetcher prefetcher =
+        PrefetcherAfter(end, next_end, CeilDivide(num_rows_, PanelLanes()) * tiles);
     if (group_.column_sums != nullptr) {
       ForEachPanel<PanelStep<true>>(end - begin, block == 0, prefetcher);
       ReduceColumnSums(begin, end);
     } else {
       ForEachPanel<PanelStep<false>>(end - begin, block == 0, prefetcher);
     }
+  }
+
+  // What is needed next: keys [begin, end) and their values, or after the last block the rows of
+  // the base and the output.
+  RowPrefetcher PrefetcherAfter(int64_t begin, int64_t end, int64_t calls) const {
+    if (begin == end) {
+      const float* output = group_.output + first_row_ * group_.output_stride;
+      const float* base =
+          group_.base == nullptr ? output : group_.base + first_row_ * group_.base_stride;
+      return {{output, group_.output_stride},
+              {base, group_.base == nullptr ? group_.output_stride : group_.base_stride},
+              nullptr,
+              num_rows_,
+              group_.head_dim,
+              calls};
+    }
+    if (group_.indices != nullptr) {
+      return {{group_.key, group_.key_stride},
+              {group_.value, group_.value_stride},
+              group_.indices + begin,
+              end - begin,
+              group_.head_dim,
+              calls};
+    }
+    return {{group_.key + begin * group_.key_stride, group_.key_stride},
+            {group_.value + begin * group_.value_stride, group_.value_stride},
+            nullptr,
+            end - begin,
+            group_.head_dim,
+            calls};
   }
 
   template <bool kColumnSums>
@@ -203,8 +251,7 @@ class Chunk {
       AttentionScratch& scratch = chunk.scratch_;
       float* output = scratch.output + row * head_dim;
       float old_maximum[cpu::kMaxPanelLanes];
-      std::memcpy(old_maximum, scratch.maximum + row,
-                  sizeof(float) * kVectors * chunk.vector_lanes_);
+      std::memcpy(old_maximum, scratch.maximum + row, sizeof(float) * kVectors * VectorLanes());
       RowsTimesPanel<kVectors, true>(chunk.keys_, num_keys, scratch.query + row * head_dim,
                                      head_dim, scratch.scores, scratch.maximum + row, prefetcher);
       const bool is_shifted = chunk.RaiseMaximum<kVectors>(row, num_keys);
@@ -229,18 +276,18 @@ class Chunk {
     float* maximum = scratch_.maximum + row;
     bool fits = true;
     for (int v = 0; v < kVectors; ++v) {
-      const FloatVector raised = hn::Ceil(hn::Load(d, maximum + v * vector_lanes_));
+      const FloatVector raised = hn::Ceil(hn::Load(d, maximum + v * VectorLanes()));
       fits = fits && hn::AllTrue(d, hn::Le(hn::Abs(raised), limit));
-      hn::Store(raised, d, maximum + v * vector_lanes_);
+      hn::Store(raised, d, maximum + v * VectorLanes());
     }
     if (HWY_LIKELY(fits)) return false;
     for (int v = 0; v < kVectors; ++v) {
       const FloatVector most =
-          hn::Max(hn::Min(hn::Load(d, maximum + v * vector_lanes_), hn::Set(d, -kLowest)),
+          hn::Max(hn::Min(hn::Load(d, maximum + v * VectorLanes()), hn::Set(d, -kLowest)),
                   hn::Set(d, kLowest));
-      hn::Store(most, d, maximum + v * vector_lanes_);
+      hn::Store(most, d, maximum + v * VectorLanes());
       for (int64_t j = 0; j < num_keys; ++j) {
-        float* score = scratch_.scores + (j * kVectors + v) * vector_lanes_;
+        float* score = scratch_.scores + (j * kVectors + v) * VectorLanes();
         hn::Store(hn::Min(hn::Sub(hn::Load(d, score), most), hn::Zero(d)), d, score);
       }
     }
@@ -254,7 +301,7 @@ class Chunk {
     FloatVector factor[kVectors];
     bool has_moved = false;
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t lane = v * vector_lanes_;
+      const int64_t lane = v * VectorLanes();
       const FloatVector before = hn::LoadU(d, old_maximum + lane);
       const FloatVector now = hn::Load(d, scratch_.maximum + row + lane);
       has_moved = has_moved || !hn::AllTrue(d, hn::Eq(before, now));
@@ -263,12 +310,12 @@ class Chunk {
     if (!has_moved) return;
     float* output = scratch_.output + row * group_.head_dim;
     for (int v = 0; v < kVectors; ++v) {
-      float* sum = scratch_.sum + row + v * vector_lanes_;
+      float* sum = scratch_.sum + row + v * VectorLanes();
       hn::Store(hn::Mul(hn::Load(d, sum), factor[v]), d, sum);
     }
     for (int64_t k = 0; k < group_.head_dim; ++k) {
       for (int v = 0; v < kVectors; ++v) {
-        float* o = output + (k * kVectors + v) * vector_lanes_;
+        float* o = output + (k * kVectors + v) * VectorLanes();
         hn::Store(hn::Mul(hn::Load(d, o), factor[v]), d, o);
       }
     }
@@ -285,7 +332,7 @@ class Chunk {
     FloatVector weight[kVectors];
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      const int64_t lane = row + v * vector_lanes_;
+      const int64_t lane = row + v * VectorLanes();
       const FloatVector maximum = hn::Load(d, scratch_.maximum + lane);
       const FloatVector base = is_shifted ? hn::Zero(d) : maximum;
       shift[v] = hn::Sub(hn::Set(d, kRoundingShift), base);
@@ -301,27 +348,27 @@ class Chunk {
     float* HWY_RESTRICT parts = scratch_.column_parts;
     for (int64_t j = 0; j < num_keys; ++j) {
       FloatVector part = hn::Zero(d);
-      if (kColumnSums) part = hn::Load(d, parts + j * vector_lanes_);
+      if (kColumnSums) part = hn::Load(d, parts + j * VectorLanes());
       TAMIAS_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        const FloatVector p = Exp2(d, hn::Load(d, scores + v * vector_lanes_), shift[v], floor[v]);
-        hn::Store(p, d, scores + v * vector_lanes_);
+        const FloatVector p = Exp2(d, hn::Load(d, scores + v * VectorLanes()), shift[v], floor[v]);
+        hn::Store(p, d, scores + v * VectorLanes());
         sum[v] = hn::Add(sum[v], p);
         if (kColumnSums) part = hn::MulAdd(p, weight[v], part);
       }
-      if (kColumnSums) hn::Store(part, d, parts + j * vector_lanes_);
-      scores += kVectors * vector_lanes_;
+      if (kColumnSums) hn::Store(part, d, parts + j * VectorLanes());
+      scores += kVectors * VectorLanes();
     }
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      hn::Store(sum[v], d, scratch_.sum + row + v * vector_lanes_);
+      hn::Store(sum[v], d, scratch_.sum + row + v * VectorLanes());
     }
   }
 
   void ReduceColumnSums(int64_t begin, int64_t end) {
     const FloatTag d;
     for (int64_t j = begin; j < end; ++j) {
-      const FloatVector part = hn::Load(d, scratch_.column_parts + (j - begin) * vector_lanes_);
+      const FloatVector part = hn::Load(d, scratch_.column_parts + (j - begin) * VectorLanes());
       const float sum = hn::GetLane(hn::SumOfLanes(d, part));
       group_.column_sums[j] = first_row_ == 0 ? sum : group_.column_sums[j] + sum;
     }
@@ -332,11 +379,11 @@ class Chunk {
     template <int kVectors>
     static void Call(Chunk& chunk, int64_t row) {
       const AttentionGroup& group = chunk.group_;
-      const int64_t lanes = kVectors * chunk.vector_lanes_;
+      const int64_t lanes = kVectors * VectorLanes();
       HWY_ALIGN float weight[cpu::kMaxPanelLanes];
       HWY_ALIGN float base_weight[cpu::kMaxPanelLanes];
       for (int v = 0; v < kVectors; ++v) {
-        const int64_t lane = v * chunk.vector_lanes_;
+        const int64_t lane = v * VectorLanes();
         chunk.OutputWeights(row + lane, weight + lane, base_weight + lane);
       }
       float* rows[cpu::kMaxPanelLanes];
@@ -372,7 +419,7 @@ class Chunk {
           has_keys, hn::Add(hn::Load(d, scratch_.maximum + row), hn::Log2(d, sum)), minus_infinity);
       if (group_.base_log_sum_exp != nullptr) {
         HWY_ALIGN float base_lse[cpu::kMaxPanelLanes] = {};
-        for (int64_t i = 0; i < std::min(remaining, vector_lanes_); ++i) {
+        for (int64_t i = 0; i < std::min(remaining, VectorLanes()); ++i) {
           base_lse[i] = group_.base_log_sum_exp[first_row_ + row + i];
         }
         const FloatVector other = hn::Mul(hn::Load(d, base_lse), hn::Set(d, cpu::kLog2E));
@@ -382,7 +429,7 @@ class Chunk {
       if (group_.log_sum_exp != nullptr) {
         HWY_ALIGN float natural[cpu::kMaxPanelLanes];
         hn::Store(hn::Mul(lse, hn::Set(d, cpu::kLn2)), d, natural);
-        for (int64_t i = 0; i < std::min(remaining, vector_lanes_); ++i) {
+        for (int64_t i = 0; i < std::min(remaining, VectorLanes()); ++i) {
           group_.log_sum_exp[first_row_ + row + i] = natural[i];
         }
       }
@@ -409,8 +456,6 @@ class Chunk {
   AttentionScratch& scratch_;
   const int64_t first_row_;
   const int64_t num_rows_;
-  const int64_t vector_lanes_;
-  const int64_t panel_lanes_;
   const float* keys_[kKeyBlock];
   const float* values_[kKeyBlock];
 };

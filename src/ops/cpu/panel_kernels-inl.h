@@ -56,8 +56,9 @@ HWY_INLINE T* Opaque(T* pointer) {
 
 constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// The largest number of lanes of a panel on this machine, for sizing scratch.
-inline int64_t PanelLanes() { return kPanelVectors * static_cast<int64_t>(hn::Lanes(FloatTag())); }
+// Rows of a vector and of a full panel.
+HWY_INLINE int64_t VectorLanes() { return static_cast<int64_t>(hn::Lanes(FloatTag())); }
+HWY_INLINE int64_t PanelLanes() { return kPanelVectors * VectorLanes(); }
 
 // sum[r][v] += rows[r][k] * panel[k][v] for kStep consecutive k.
 template <int kStep, int kRows, int kVectors>
@@ -261,7 +262,7 @@ HWY_INLINE void LoadPanel(const float* const* rows, int64_t depth, float scale, 
   int64_t k = 0;
   for (; hn::MaxLanes(FloatTag()) >= 4 && k + 4 <= depth; k += 4) {
     for (int v = 0; v < kVectors; ++v) {
-      const float* const* part = rows + v * lanes;
+      const float* const* part = Opaque(rows + v * lanes);
       FloatVector a = LoadBlocks(d, part, k);
       FloatVector b = LoadBlocks(d, part + 1, k);
       FloatVector c = LoadBlocks(d, part + 2, k);
@@ -330,10 +331,10 @@ HWY_INLINE void StorePanel(const float* panel, int64_t depth, const float* weigh
       for (int i = 0; i < 4; ++i) {  // part i holds the rows 4 * block + i
         const int64_t row = v * lanes + i;
         if (kBase) {
-          const FloatVector old = LoadBlocks(d, base + row, k);
+          const FloatVector old = LoadBlocks(d, Opaque(base + row), k);
           part[i] = hn::MulAdd(old, LoadQuads(d, base_weight + row), part[i]);
         }
-        StoreBlocks(d, part[i], rows + row, k);
+        StoreBlocks(d, part[i], Opaque(rows + row), k);
       }
     }
   }

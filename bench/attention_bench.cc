@@ -1,0 +1,58 @@
+// Dense attention: GFLOP/s (4 B H Nq Nk D flops), the share of this machine's FMA peak, and what
+// the fused column sums add (over_dense; dense is measured in turn).
+#include "ops/attention.h"
+
+#include <benchmark/benchmark.h>
+
+#include "attention_case.h"
+
+namespace tamias {
+namespace {
+
+void BM_DenseAttention(benchmark::State& state) {
+  AttentionCase problem(state.range(0), state.range(1), state.range(2), state.range(3));
+  const double peak = cpu::FmaPeakGflops(problem.context.threads());
+  problem.RunDense();
+  std::vector<double> seconds;
+  for (auto _ : state) {
+    seconds.push_back(Seconds([&] { problem.RunDense(); }));
+    state.SetIterationTime(seconds.back());
+  }
+  ReportRate(state, problem.DenseFlops(), Median(seconds), peak);
+}
+
+void BM_DenseAttentionColumnSums(benchmark::State& state) {
+  AttentionCase problem(state.range(0), state.range(1), state.range(2), state.range(3));
+  const double peak = cpu::FmaPeakGflops(problem.context.threads());
+  problem.RunDense();  // leaves the log-sum-exp that the column sums refer to
+  Tensor sums({1, problem.heads, (problem.queries + 191) / 192, problem.keys}, DType::kF32);
+  std::vector<double> seconds;
+  std::vector<double> dense_seconds;
+  for (auto _ : state) {
+    dense_seconds.push_back(Seconds([&] { problem.RunDense(); }));
+    seconds.push_back(Seconds([&] {
+      DenseAttentionColumnSums(problem.context, problem.inputs(), problem.log_sum_exp, 192,
+                               problem.output, problem.log_sum_exp, sums);
+    }));
+    state.SetIterationTime(seconds.back());
+  }
+  ReportRate(state, problem.DenseFlops(), Median(seconds), peak);
+  state.counters["over_dense"] = Median(seconds) / Median(dense_seconds);
+}
+
+// The target shape, the demo model at 512x512 (image and text queries), one head of FLUX.1 at
+// 1280x768.
+void Shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"H", "Nq", "Nk", "D"})
+      ->Args({1, 7680, 7680, 128})
+      ->Args({4, 4132, 4132, 64})
+      ->Args({4, 36, 4132, 64})
+      ->Args({1, 4352, 4352, 128})
+      ->Unit(benchmark::kMillisecond)
+      ->UseManualTime();
+}
+BENCHMARK(BM_DenseAttention)->Apply(Shapes);
+BENCHMARK(BM_DenseAttentionColumnSums)->Apply(Shapes);
+
+}  // namespace
+}  // namespace tamias
