@@ -66,46 +66,46 @@ Problem RandomProblem(std::mt19937& random) {
 }
 
 TEST(DenseAttention, MatchesReferenceOverRandomShapes) {
-  ForEachSimdTarget([] {
-    for (uint32_t seed = 0; seed < 12; ++seed) {
-      std::mt19937 random(seed);
-      const Problem p = RandomProblem(random);
-      SCOPED_TRACE(testing::Message()
-                   << "seed " << seed << " B " << p.batch << " H " << p.heads << " Nq " << p.queries
-                   << " Nk " << p.keys << " D " << p.head_dim);
-      const Inputs inputs(p, random, 1.5f);
-      const Shape lse_shape{p.batch, p.heads, p.queries};
-      Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
-      Tensor expected_lse(lse_shape, DType::kF32);
-      Context context(2);
-      reference::DenseAttention(context, inputs.view(), expected, expected_lse);
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    std::mt19937 random(seed);
+    const Problem p = RandomProblem(random);
+    SCOPED_TRACE(testing::Message()
+                 << "seed " << seed << " B " << p.batch << " H " << p.heads << " Nq " << p.queries
+                 << " Nk " << p.keys << " D " << p.head_dim);
+    const Inputs inputs(p, random, 1.5f);
+    const Shape lse_shape{p.batch, p.heads, p.queries};
+    Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
+    Tensor expected_lse(lse_shape, DType::kF32);
+    Context context(2);
+    reference::DenseAttention(context, inputs.view(), expected, expected_lse);
+    ForEachSimdTarget([&] {
       Tensor found(expected.shape(), DType::kF32);
       Tensor found_lse(lse_shape, DType::kF32);
       DenseAttention(context, inputs.view(), found, found_lse);
       ExpectNear(found, expected, kTolerance);
       ExpectNear(found_lse, expected_lse, kTolerance);
-      if (testing::Test::HasFatalFailure()) return;
-    }
-  });
+    });
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 TEST(DenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
-  ForEachSimdTarget([] {
-    for (uint32_t seed = 100; seed < 110; ++seed) {
-      std::mt19937 random(seed);
-      const Problem p = RandomProblem(random);
-      const int64_t sizes[] = {192, 128, 50, 7, 200};
-      const int64_t group_size = sizes[seed % 5];
-      SCOPED_TRACE(testing::Message() << "seed " << seed << " group " << group_size);
-      const Inputs inputs(p, random);
-      const Tensor previous = RandomTensor({p.batch, p.heads, p.queries}, random);
-      const int64_t groups = (p.queries + group_size - 1) / group_size;
-      Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
-      Tensor expected_lse(previous.shape(), DType::kF32);
-      Tensor expected_sums({p.batch, p.heads, groups, p.keys}, DType::kF32);
-      Context context(2);
-      reference::DenseAttentionColumnSums(context, inputs.view(), previous, group_size, expected,
-                                          expected_lse, expected_sums);
+  for (uint32_t seed = 100; seed < 110; ++seed) {
+    std::mt19937 random(seed);
+    const Problem p = RandomProblem(random);
+    const int64_t sizes[] = {192, 128, 50, 7, 200};
+    const int64_t group_size = sizes[seed % 5];
+    SCOPED_TRACE(testing::Message() << "seed " << seed << " group " << group_size);
+    const Inputs inputs(p, random);
+    const Tensor previous = RandomTensor({p.batch, p.heads, p.queries}, random);
+    const int64_t groups = (p.queries + group_size - 1) / group_size;
+    Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
+    Tensor expected_lse(previous.shape(), DType::kF32);
+    Tensor expected_sums({p.batch, p.heads, groups, p.keys}, DType::kF32);
+    Context context(2);
+    reference::DenseAttentionColumnSums(context, inputs.view(), previous, group_size, expected,
+                                        expected_lse, expected_sums);
+    ForEachSimdTarget([&] {
       Tensor found(expected.shape(), DType::kF32);
       Tensor lse = Tensor::CopyOf(previous);  // refreshed in place, as a full step does
       Tensor sums(expected_sums.shape(), DType::kF32);
@@ -113,9 +113,9 @@ TEST(DenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
       ExpectNear(found, expected, kTolerance);
       ExpectNear(lse, expected_lse, kTolerance);
       ExpectNear(sums, expected_sums, kTolerance);
-      if (testing::Test::HasFatalFailure()) return;
-    }
-  });
+    });
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 TEST(DenseAttention, ColumnSumsOfTheSameScoresAddUpToTheRows) {

@@ -88,53 +88,50 @@ struct Problem {
   Tensor query, key, value, base, base_lse, indices, counts;
 };
 
+// On every instruction set.
 void ExpectMatchesReference(const Problem& p, const SparseAttentionEpilogue& epilogue) {
   Context context(2);
   Tensor expected(p.base.shape(), DType::kF32);
   Tensor expected_lse(p.base_lse.shape(), DType::kF32);
   reference::ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, expected,
                                    expected_lse);
-  Tensor found(expected.shape(), DType::kF32);
-  Tensor lse(expected_lse.shape(), DType::kF32);
-  ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, found, lse);
-  ExpectNear(found, expected, kTolerance);
-  ExpectNear(lse, expected_lse, kTolerance);
+  ForEachSimdTarget([&] {
+    Tensor found(expected.shape(), DType::kF32);
+    Tensor lse(expected_lse.shape(), DType::kF32);
+    ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, found, lse);
+    ExpectNear(found, expected, kTolerance);
+    ExpectNear(lse, expected_lse, kTolerance);
+  });
 }
 
 TEST(ColumnSparseAttention, MatchesReferenceOverRandomShapesAndSelections) {
-  ForEachSimdTarget([] {
-    for (uint32_t seed = 0; seed < 12; ++seed) {
-      SCOPED_TRACE(testing::Message() << "seed " << seed);
-      ExpectMatchesReference(Problem(seed), {});
-      if (testing::Test::HasFatalFailure()) return;
-    }
-  });
+  for (uint32_t seed = 0; seed < 12; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    ExpectMatchesReference(Problem(seed), {});
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 TEST(ColumnSparseAttention, AddsToOrSubtractsFromTheBase) {
-  ForEachSimdTarget([] {
-    for (uint32_t seed = 20; seed < 26; ++seed) {
-      SCOPED_TRACE(testing::Message() << "seed " << seed);
-      const Problem p(seed);
-      ExpectMatchesReference(p, {.base = p.base, .scale = seed % 2 == 0 ? 1.0f : -1.0f});
-      if (testing::Test::HasFatalFailure()) return;
-    }
-  });
+  for (uint32_t seed = 20; seed < 26; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const Problem p(seed);
+    ExpectMatchesReference(p, {.base = p.base, .scale = seed % 2 == 0 ? 1.0f : -1.0f});
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 TEST(ColumnSparseAttention, MergesWithTheBaseByLogSumExp) {
-  ForEachSimdTarget([] {
-    for (uint32_t seed = 40; seed < 48; ++seed) {
-      SCOPED_TRACE(testing::Message() << "seed " << seed);
-      Problem p(seed);
-      // Some rows of the base have no weight: with an empty selection nothing is left but 0.
-      for (int64_t i = 0; i < p.base_lse.NumElements(); i += 5) {
-        p.base_lse.data<float>()[i] = -std::numeric_limits<float>::infinity();
-      }
-      ExpectMatchesReference(p, {.base = p.base, .base_log_sum_exp = p.base_lse});
-      if (testing::Test::HasFatalFailure()) return;
+  for (uint32_t seed = 40; seed < 48; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Problem p(seed);
+    // Some rows of the base have no weight: with an empty selection nothing is left but 0.
+    for (int64_t i = 0; i < p.base_lse.NumElements(); i += 5) {
+      p.base_lse.data<float>()[i] = -std::numeric_limits<float>::infinity();
     }
-  });
+    ExpectMatchesReference(p, {.base = p.base, .base_log_sum_exp = p.base_lse});
+    if (testing::Test::HasFatalFailure()) return;
+  }
 }
 
 TEST(ColumnSparseAttention, MergingThePartsOfAPartitionGivesDenseAttention) {

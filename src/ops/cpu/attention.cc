@@ -30,27 +30,24 @@ int64_t RowsPerItem(const AttentionInputs& inputs, int threads) {
   return per_item;
 }
 
-struct ColumnSums {
-  ConstTensorView previous_log_sum_exp;
-  TensorView sums;  // empty: not wanted
-};
+// One call, and how it is cut into groups of rows.
+struct DenseCall {
+  const AttentionInputs& inputs;
+  int64_t rows_per_item;
+  TensorView output;
+  TensorView log_sum_exp = {};
+  ConstTensorView previous_log_sum_exp = {};
+  TensorView column_sums = {};
 
-void RunDense(Context& context, const AttentionInputs& inputs, int64_t rows_per_item,
-              TensorView output, TensorView log_sum_exp, const ColumnSums& columns) {
-  const int64_t heads = inputs.query.dim(1);
-  const int64_t rows = inputs.query.dim(2);
-  const int64_t keys = inputs.key.dim(2);
-  const int64_t head_dim = inputs.query.dim(3);
-  const int64_t groups = (rows + rows_per_item - 1) / rows_per_item;
-  const int64_t items = inputs.query.dim(0) * heads * groups;
-  const int64_t scratch_floats = AttentionScratchFloats(head_dim);
-  Workspace::Scope scope(context.workspace());
-  float* scratch = context.workspace().Allocate({context.threads(), scratch_floats}).data<float>();
-  ParallelForDynamic(context, items, [&](int64_t item, int thread) {
-    const int64_t b = item / groups / heads;
-    const int64_t h = item / groups % heads;
-    const int64_t row = item % groups * rows_per_item;
-    const int64_t row_of_all = (b * heads + h) * rows + row;
+  int64_t Groups() const { return (inputs.query.dim(2) + rows_per_item - 1) / rows_per_item; }
+  int64_t Items() const { return inputs.query.dim(0) * inputs.query.dim(1) * Groups(); }
+
+  AttentionGroup Item(int64_t item) const {
+    const int64_t rows = inputs.query.dim(2);
+    const int64_t head = item / Groups();  // of all batch items
+    const int64_t b = head / inputs.query.dim(1);
+    const int64_t h = head % inputs.query.dim(1);
+    const int64_t row = item % Groups() * rows_per_item;
     const TensorView out = output.Select(0, b).Select(0, h);
     const ConstTensorView query = inputs.query.Select(0, b).Select(0, h);
     const ConstTensorView key = inputs.key.Select(0, b).Select(0, h);
@@ -58,19 +55,36 @@ void RunDense(Context& context, const AttentionInputs& inputs, int64_t rows_per_
     AttentionGroup group{.query = query.data<float>() + row * query.stride(0),
                          .query_stride = query.stride(0),
                          .num_rows = std::min(rows_per_item, rows - row),
-                         .head_dim = head_dim,
+                         .head_dim = query.dim(1),
                          .key = key.data<float>(),
                          .value = value.data<float>(),
                          .key_stride = key.stride(0),
                          .value_stride = value.stride(0),
-                         .num_keys = keys,
+                         .num_keys = key.dim(0),
                          .scale = inputs.scale,
                          .output = out.data<float>() + row * out.stride(0),
                          .output_stride = out.stride(0)};
+    const int64_t row_of_all = head * rows + row;
     if (!log_sum_exp.empty()) group.log_sum_exp = log_sum_exp.data<float>() + row_of_all;
-    if (!columns.sums.empty()) {
-      group.column_sums = columns.sums.data<float>() + item * keys;
-      group.previous_log_sum_exp = columns.previous_log_sum_exp.data<float>() + row_of_all;
+    if (!column_sums.empty()) {
+      group.column_sums = column_sums.data<float>() + item * key.dim(0);
+      group.previous_log_sum_exp = previous_log_sum_exp.data<float>() + row_of_all;
+    }
+    return group;
+  }
+};
+
+void Run(Context& context, const DenseCall& call) {
+  const int64_t items = call.Items();
+  const int64_t scratch_floats = AttentionScratchFloats(call.inputs.query.dim(3));
+  Workspace::Scope scope(context.workspace());
+  float* scratch = context.workspace().Allocate({context.threads(), scratch_floats}).data<float>();
+  ParallelForDynamic(context, items, [&](int64_t item, int thread) {
+    AttentionGroup group = call.Item(item);
+    AttentionGroup next;
+    if (item + context.threads() < items) {
+      next = call.Item(item + context.threads());
+      group.next = &next;
     }
     AttendGroup(group, scratch + thread * scratch_floats);
   });
@@ -80,13 +94,21 @@ void RunDense(Context& context, const AttentionInputs& inputs, int64_t rows_per_
 
 void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
                     TensorView log_sum_exp) {
-  RunDense(context, inputs, RowsPerItem(inputs, context.threads()), output, log_sum_exp, {});
+  Run(context, {.inputs = inputs,
+                .rows_per_item = RowsPerItem(inputs, context.threads()),
+                .output = output,
+                .log_sum_exp = log_sum_exp});
 }
 
 void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
                               ConstTensorView previous_log_sum_exp, int64_t group_size,
                               TensorView output, TensorView log_sum_exp, TensorView column_sums) {
-  RunDense(context, inputs, group_size, output, log_sum_exp, {previous_log_sum_exp, column_sums});
+  Run(context, {.inputs = inputs,
+                .rows_per_item = group_size,
+                .output = output,
+                .log_sum_exp = log_sum_exp,
+                .previous_log_sum_exp = previous_log_sum_exp,
+                .column_sums = column_sums});
 }
 
 }  // namespace cpu

@@ -79,37 +79,80 @@ using cpu::AttentionScratch;
 using cpu::kKeyBlock;
 using cpu::kLowest;
 
-// Fetches `count` rows of two matrices into the L2 cache, a few before each of `calls` register
-// tiles: gathered rows are beyond the hardware prefetcher, and all at once they would fill the line
-// buffers. Row i is indices[i], or i where indices is null.
+// Rows that will be needed: of `a`, and of `b` unless null. Row i is indices[i], or i without
+// indices.
+struct RowList {
+  const float* a = nullptr;
+  int64_t a_stride = 0;
+  const float* b = nullptr;
+  int64_t b_stride = 0;
+  const int32_t* indices = nullptr;
+  int64_t count = 0;
+};
+
+// Fetches rows into the L2 cache, two cache lines at a time in between the work of the tiles:
+// gathered rows are beyond the hardware prefetcher, and many lines at once would fill the line
+// buffers, which loads that miss the L1 cache need too.
 class RowPrefetcher {
  public:
-  struct Matrix {
-    const float* data;
-    int64_t stride;
-  };
-  RowPrefetcher(Matrix a, Matrix b, const int32_t* indices, int64_t count, int64_t head_dim,
-                int64_t calls)
-      : a_(a), b_(b), indices_(indices), count_(count), head_dim_(head_dim), calls_(calls) {}
+  explicit RowPrefetcher(int64_t head_dim) : head_dim_(head_dim) {}
 
-  void operator()() {
-    ++call_;
-    for (const int64_t end = count_ * call_ / calls_; row_ < end; ++row_) {
-      const int64_t index = indices_ != nullptr ? indices_[row_] : row_;
-      for (int64_t k = 0; k < head_dim_; k += 16) {
-        __builtin_prefetch(a_.data + index * a_.stride + k, 0, 2);
-        __builtin_prefetch(b_.data + index * b_.stride + k, 0, 2);
-      }
+  void Add(const RowList& list) {
+    lists_[num_lists_++] = list;
+    count_ += list.count;
+  }
+
+  // Lists the lines of part `part` of `parts` of the rows; calls fetch them from then on.
+  void Begin(int64_t part, int64_t parts) {
+    next_ = lines_;
+    end_ = lines_;
+    int64_t begin = count_ * part / parts;
+    int64_t end = count_ * (part + 1) / parts;
+    for (int i = 0; i < num_lists_; ++i) {
+      const int64_t stop = HWY_MIN(end, lists_[i].count);
+      for (int64_t row = begin; row < stop; ++row) ListRow(lists_[i], row);
+      begin = HWY_MAX(begin - lists_[i].count, 0);
+      end -= lists_[i].count;
     }
   }
 
+  // Inlined: GCC 12 takes a function that only prefetches for one without effect and drops calls.
+  HWY_INLINE void operator()() {
+    if (next_ >= end_) return;
+    __builtin_prefetch(next_[0], 0, 2);
+    __builtin_prefetch(next_[1], 0, 2);
+    next_ += 2;
+  }
+
  private:
-  Matrix a_, b_;
-  const int32_t* indices_;
-  int64_t count_, head_dim_, calls_;
-  int64_t row_ = 0;
-  int64_t call_ = 0;
+  void ListRow(const RowList& list, int64_t row) {
+    const int64_t index = list.indices != nullptr ? list.indices[row] : row;
+    for (int64_t k = 0; k < head_dim_ && end_ + 2 <= lines_ + kMaxLines; k += 16) {
+      *end_++ = list.a + index * list.a_stride + k;
+      if (list.b != nullptr) *end_++ = list.b + index * list.b_stride + k;
+    }
+  }
+
+  static constexpr int64_t kMaxLines = 1024;
+  RowList lists_[3];
+  int num_lists_ = 0;
+  int64_t head_dim_;
+  int64_t count_ = 0;  // rows of all lists
+  const float* lines_[kMaxLines + 1];
+  const float** next_ = lines_;
+  const float** end_ = lines_;
 };
+
+// Keys [begin, end) of a group and their values.
+RowList KeysAndValues(const AttentionGroup& group, int64_t begin, int64_t end) {
+  const int64_t first = group.indices != nullptr ? 0 : begin;
+  return {.a = group.key + first * group.key_stride,
+          .a_stride = group.key_stride,
+          .b = group.value + first * group.value_stride,
+          .b_stride = group.value_stride,
+          .indices = group.indices != nullptr ? group.indices + begin : nullptr,
+          .count = end - begin};
+}
 
 // One chunk of up to kAttentionChunkRows rows of a group.
 class Chunk {
@@ -121,14 +164,11 @@ class Chunk {
         num_rows_(std::min(group.num_rows - first_row, cpu::kAttentionChunkRows)) {}
 
   void Run() {
-    PrefetchQuery(0);
-    const int64_t blocks = CeilDivide(group_.num_keys, kKeyBlock);
-    RowPrefetcher prefetcher = PrefetcherAfter(0, blocks > 0 ? group_.num_keys / blocks : 0,
-                                               CeilDivide(num_rows_, PanelLanes()));
-    ForEachPanel<LoadQuery>(prefetcher);
+    ForEachPanel<LoadQuery>();
     if (group_.num_keys == 0) {
       std::fill_n(scratch_.output, cpu::kAttentionChunkRows * group_.head_dim, 0.0f);
     }
+    const int64_t blocks = CeilDivide(group_.num_keys, kKeyBlock);
     for (int64_t block = 0; block < blocks; ++block) RunBlock(block, blocks);
     ForEachPanel<StoreOutput>();
   }
@@ -154,25 +194,13 @@ class Chunk {
     }
   }
 
-  // Row by row: the transposition takes a few columns of many rows at a time, which the hardware
-  // prefetcher does not follow.
-  void PrefetchQuery(int64_t row) const {
-    const int64_t end = std::min(row + PanelLanes(), num_rows_);
-    for (int64_t i = row; i < end; ++i) {
-      const float* query = group_.query + (first_row_ + i) * group_.query_stride;
-      for (int64_t k = 0; k < group_.head_dim; k += 16) __builtin_prefetch(query + k, 0, 3);
-    }
-  }
-
   struct LoadQuery {
     template <int kVectors>
-    static void Call(Chunk& chunk, int64_t row, RowPrefetcher& prefetcher) {
+    static void Call(Chunk& chunk, int64_t row) {
       const AttentionGroup& group = chunk.group_;
       AttentionScratch& scratch = chunk.scratch_;
-      prefetcher();
       const int64_t lanes = kVectors * VectorLanes();
       const float* rows[cpu::kMaxPanelLanes];
-      chunk.PrefetchQuery(row + PanelLanes());
       chunk.RowPointers(group.query, group.query_stride, row, lanes, rows);
       LoadPanel<kVectors>(rows, group.head_dim, group.scale * cpu::kLog2E,
                           scratch.query + row * group.head_dim);
@@ -191,7 +219,6 @@ class Chunk {
   void RunBlock(int64_t block, int64_t blocks) {
     const int64_t begin = group_.num_keys * block / blocks;
     const int64_t end = group_.num_keys * (block + 1) / blocks;
-    const int64_t next_end = block + 1 < blocks ? group_.num_keys * (block + 2) / blocks : end;
     for (int64_t j = begin; j < end; ++j) {
       const int64_t index = group_.indices != nullptr ? group_.indices[j] : j;
       keys_[j - begin] = group_.key + index * group_.key_stride;
@@ -200,10 +227,8 @@ class Chunk {
     if (group_.column_sums != nullptr) {
       std::fill_n(scratch_.column_parts, kKeyBlock * VectorLanes(), 0.0f);
     }
-    const int64_t tiles =
-        CeilDivide(end - begin, kTileRows) + CeilDivide(group_.head_dim, kTileRows);
-    RowPrefetcher prefetcher =
-        PrefetcherAfter(end, next_end, CeilDivide(num_rows_, PanelLanes()) * tiles);
+    RowPrefetcher prefetcher(group_.head_dim);
+    ListRowsAfter(block, blocks, prefetcher);
     if (group_.column_sums != nullptr) {
       ForEachPanel<PanelStep<true>>(end - begin, block == 0, prefetcher);
       ReduceColumnSums(begin, end);
@@ -212,34 +237,30 @@ class Chunk {
     }
   }
 
-  // What is needed next: keys [begin, end) and their values, or after the last block the rows of
-  // the base and the output.
-  RowPrefetcher PrefetcherAfter(int64_t begin, int64_t end, int64_t calls) const {
-    if (begin == end) {
-      const float* output = group_.output + first_row_ * group_.output_stride;
-      const float* base =
-          group_.base == nullptr ? output : group_.base + first_row_ * group_.base_stride;
-      return {{output, group_.output_stride},
-              {base, group_.base == nullptr ? group_.output_stride : group_.base_stride},
-              nullptr,
-              num_rows_,
-              group_.head_dim,
-              calls};
+  // What to fetch during a block: the keys and values of the next block (after the last, of the
+  // group that follows) and a share of the output, the base and the queries that follow.
+  void ListRowsAfter(int64_t block, int64_t blocks, RowPrefetcher& prefetcher) const {
+    const auto share = [&](int64_t count, int64_t i) { return count * i / blocks; };
+    if (block + 1 < blocks) {
+      prefetcher.Add(KeysAndValues(group_, share(group_.num_keys, block + 1),
+                                   share(group_.num_keys, block + 2)));
+    } else if (group_.next != nullptr) {
+      prefetcher.Add(KeysAndValues(*group_.next, 0, std::min(group_.next->num_keys, kKeyBlock)));
     }
-    if (group_.indices != nullptr) {
-      return {{group_.key, group_.key_stride},
-              {group_.value, group_.value_stride},
-              group_.indices + begin,
-              end - begin,
-              group_.head_dim,
-              calls};
-    }
-    return {{group_.key + begin * group_.key_stride, group_.key_stride},
-            {group_.value + begin * group_.value_stride, group_.value_stride},
-            nullptr,
-            end - begin,
-            group_.head_dim,
-            calls};
+    const int64_t begin = share(num_rows_, block);
+    const int64_t end = share(num_rows_, block + 1);
+    const int64_t row = first_row_ + begin;
+    prefetcher.Add({.a = group_.output + row * group_.output_stride,
+                    .a_stride = group_.output_stride,
+                    .b = group_.base == nullptr ? nullptr : group_.base + row * group_.base_stride,
+                    .b_stride = group_.base_stride,
+                    .count = end - begin});
+    if (group_.next == nullptr) return;
+    const int64_t next_rows = std::min(group_.next->num_rows, cpu::kAttentionChunkRows);
+    const int64_t next_begin = share(next_rows, block);
+    prefetcher.Add({.a = group_.next->query + next_begin * group_.next->query_stride,
+                    .a_stride = group_.next->query_stride,
+                    .count = share(next_rows, block + 1) - next_begin});
   }
 
   template <bool kColumnSums>
@@ -252,6 +273,7 @@ class Chunk {
       float* output = scratch.output + row * head_dim;
       float old_maximum[cpu::kMaxPanelLanes];
       std::memcpy(old_maximum, scratch.maximum + row, sizeof(float) * kVectors * VectorLanes());
+      prefetcher.Begin(row / PanelLanes(), CeilDivide(chunk.num_rows_, PanelLanes()));
       RowsTimesPanel<kVectors, true>(chunk.keys_, num_keys, scratch.query + row * head_dim,
                                      head_dim, scratch.scores, scratch.maximum + row, prefetcher);
       const bool is_shifted = chunk.RaiseMaximum<kVectors>(row, num_keys);

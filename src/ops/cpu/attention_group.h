@@ -42,6 +42,10 @@ struct AttentionGroup {
   // column_sums[j] = sum_i exp(score_ij - previous_log_sum_exp[i]), j < num_keys; or both null.
   float* column_sums = nullptr;
   const float* previous_log_sum_exp = nullptr;
+
+  // The group that this thread will probably work on next, whose first rows are then fetched while
+  // this one is finished; or null.
+  const AttentionGroup* next = nullptr;
 };
 
 // Scratch of one thread, in floats.

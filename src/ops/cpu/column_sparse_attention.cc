@@ -17,19 +17,64 @@ ConstTensorView Rows(const ConstTensorView& tensor, int64_t b, int64_t h, int64_
   return tensor.Select(0, b).Select(0, h).Slice(0, row, row + count);
 }
 
+struct SparseCall {
+  const AttentionInputs& inputs;
+  const ColumnSelection& selection;
+  const SparseAttentionEpilogue& epilogue;
+  TensorView output;
+  TensorView log_sum_exp;
+
+  // The work of list `item` of [B, H, G].
+  AttentionGroup Item(int64_t item) const {
+    const int64_t rows = inputs.query.dim(2);
+    const int64_t groups = selection.counts.dim(2);
+    const int64_t head = item / groups;  // of all batch items
+    const int64_t b = head / inputs.query.dim(1);
+    const int64_t h = head % inputs.query.dim(1);
+    const int64_t row = item % groups * selection.group_size;
+    const int64_t num_rows = std::min(selection.group_size, rows - row);
+    const ConstTensorView query = Rows(inputs.query, b, h, row, num_rows);
+    const TensorView out = output.Select(0, b).Select(0, h).Slice(0, row, row + num_rows);
+    const ConstTensorView key = inputs.key.Select(0, b).Select(0, h);
+    const ConstTensorView value = inputs.value.Select(0, b).Select(0, h);
+    AttentionGroup group{
+        .query = query.data<float>(),
+        .query_stride = query.stride(0),
+        .num_rows = num_rows,
+        .head_dim = query.dim(1),
+        .key = key.data<float>(),
+        .value = value.data<float>(),
+        .key_stride = key.stride(0),
+        .value_stride = value.stride(0),
+        .indices = selection.indices.data<int32_t>() + item * selection.indices.dim(3),
+        .num_keys = selection.counts.data<int32_t>()[item],
+        .scale = inputs.scale,
+        .output = out.data<float>(),
+        .output_stride = out.stride(0),
+        .output_scale = epilogue.scale};
+    if (!epilogue.base.empty()) {
+      const ConstTensorView base = Rows(epilogue.base, b, h, row, num_rows);
+      group.base = base.data<float>();
+      group.base_stride = base.stride(0);
+    }
+    const int64_t row_of_all = head * rows + row;
+    if (!epilogue.base_log_sum_exp.empty()) {
+      group.base_log_sum_exp = epilogue.base_log_sum_exp.data<float>() + row_of_all;
+    }
+    if (!log_sum_exp.empty()) group.log_sum_exp = log_sum_exp.data<float>() + row_of_all;
+    return group;
+  }
+};
+
 }  // namespace
 
 void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp) {
-  const int64_t heads = inputs.query.dim(1);
-  const int64_t rows = inputs.query.dim(2);
-  const int64_t head_dim = inputs.query.dim(3);
-  const int64_t groups = selection.counts.dim(2);
-  const int64_t capacity = selection.indices.dim(3);
+  const SparseCall call{inputs, selection, epilogue, output, log_sum_exp};
   const int64_t items = selection.counts.NumElements();
-  const int64_t scratch_floats = AttentionScratchFloats(head_dim);
+  const int64_t scratch_floats = AttentionScratchFloats(inputs.query.dim(3));
   const int32_t* counts = selection.counts.data<int32_t>();
 
   Workspace::Scope scope(context.workspace());
@@ -41,39 +86,12 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
   });
 
   ParallelForDynamic(context, items, [&](int64_t i, int thread) {
-    const int64_t item = order[i];
-    const int64_t b = item / groups / heads;
-    const int64_t h = item / groups % heads;
-    const int64_t row = item % groups * selection.group_size;
-    const int64_t row_of_all = (b * heads + h) * rows + row;
-    const int64_t num_rows = std::min(selection.group_size, rows - row);
-    const ConstTensorView query = Rows(inputs.query, b, h, row, num_rows);
-    const TensorView out = output.Select(0, b).Select(0, h).Slice(0, row, row + num_rows);
-    const ConstTensorView key = inputs.key.Select(0, b).Select(0, h);
-    const ConstTensorView value = inputs.value.Select(0, b).Select(0, h);
-    AttentionGroup group{.query = query.data<float>(),
-                         .query_stride = query.stride(0),
-                         .num_rows = num_rows,
-                         .head_dim = head_dim,
-                         .key = key.data<float>(),
-                         .value = value.data<float>(),
-                         .key_stride = key.stride(0),
-                         .value_stride = value.stride(0),
-                         .indices = selection.indices.data<int32_t>() + item * capacity,
-                         .num_keys = counts[item],
-                         .scale = inputs.scale,
-                         .output = out.data<float>(),
-                         .output_stride = out.stride(0),
-                         .output_scale = epilogue.scale};
-    if (!epilogue.base.empty()) {
-      const ConstTensorView base = Rows(epilogue.base, b, h, row, num_rows);
-      group.base = base.data<float>();
-      group.base_stride = base.stride(0);
+    AttentionGroup group = call.Item(order[i]);
+    AttentionGroup next;
+    if (i + context.threads() < items) {
+      next = call.Item(order[i + context.threads()]);
+      group.next = &next;
     }
-    if (!epilogue.base_log_sum_exp.empty()) {
-      group.base_log_sum_exp = epilogue.base_log_sum_exp.data<float>() + row_of_all;
-    }
-    if (!log_sum_exp.empty()) group.log_sum_exp = log_sum_exp.data<float>() + row_of_all;
     AttendGroup(group, scratch + thread * scratch_floats);
   });
 }

@@ -4,9 +4,9 @@
 namespace tamias::cpu {
 
 // GFLOP/s (a fused multiply-add counts as two) of `threads` threads that run nothing but
-// independent fp32 fused multiply-adds on the widest SIMD vectors available; the best of several
-// runs, about 0.2 s in all. What a kernel can reach depends on what else runs meanwhile: measure
-// the peak and the kernel in turn.
+// independent fp32 fused multiply-adds on the widest SIMD vectors available; the median of many
+// short runs, about 0.2 s in all. What a kernel can reach depends on what else runs meanwhile:
+// measure the peak and the kernel in turn.
 double FmaPeakGflops(int threads);
 
 // The instruction set that the kernels use on this machine, as Highway names it: "AVX3" (AVX-512),

@@ -60,6 +60,13 @@ constexpr int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 HWY_INLINE int64_t VectorLanes() { return static_cast<int64_t>(hn::Lanes(FloatTag())); }
 HWY_INLINE int64_t PanelLanes() { return kPanelVectors * VectorLanes(); }
 
+// What a tile calls once in every kUnrolledSteps rows or columns (about a hundred vector
+// multiply-adds), e.g. to prefetch one cache line; this one does nothing.
+struct NothingMeanwhile {
+  HWY_INLINE void operator()() const {}
+};
+constexpr int kUnrolledSteps = 4;
+
 // sum[r][v] += rows[r][k] * panel[k][v] for kStep consecutive k.
 template <int kStep, int kRows, int kVectors>
 HWY_INLINE void AddColumns(const float* const* rows, int64_t k, const float* HWY_RESTRICT panel,
@@ -90,9 +97,10 @@ HWY_INLINE void AddColumns(const float* const* rows, int64_t k, const float* HWY
 
 // out[r][lane] for kRows rows. With kMaximum, maximum[lane] becomes the maximum of itself and all
 // out[.][lane]; a NaN (of overflow in the products) is passed over on x86.
-template <int kRows, int kVectors, bool kMaximum>
+template <int kRows, int kVectors, bool kMaximum, class Meanwhile>
 HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY_RESTRICT panel,
-                         int64_t depth, float* HWY_RESTRICT out, float* HWY_RESTRICT maximum) {
+                         int64_t depth, float* HWY_RESTRICT out, float* HWY_RESTRICT maximum,
+                         Meanwhile& meanwhile) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   FloatVector sum[kRows][kVectors];
@@ -102,11 +110,18 @@ HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
   }
   int64_t k = 0;
-  for (; k + kDepthStep <= depth; k += kDepthStep) {
-    AddColumns<kDepthStep>(Opaque(rows), k, panel, sum);
-    panel += kDepthStep * kVectors * lanes;
+  for (; k + kUnrolledSteps <= depth; k += kUnrolledSteps) {
+    meanwhile();
+    TAMIAS_UNROLL
+    for (int step = 0; step < kUnrolledSteps; step += kDepthStep) {
+      AddColumns<kDepthStep>(Opaque(rows), k + step, panel, sum);
+      panel += kDepthStep * kVectors * lanes;
+    }
   }
-  if (k < depth) AddColumns<1>(rows, k, panel, sum);
+  for (; k < depth; ++k) {
+    AddColumns<1>(rows, k, panel, sum);
+    panel += kVectors * lanes;
+  }
   TAMIAS_UNROLL
   for (int v = 0; v < kVectors; ++v) {
     FloatVector most = hn::Zero(d);
@@ -120,11 +135,28 @@ HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY
   }
 }
 
+// sum[k][v] += row[k] * p[v].
+template <int kColumns, int kVectors>
+HWY_INLINE void AddRow(const float* row, const float* HWY_RESTRICT p,
+                       FloatVector (&sum)[kColumns][kVectors]) {
+  const FloatTag d;
+  row = Opaque(row);
+  FloatVector weight[kVectors];
+  TAMIAS_UNROLL
+  for (int v = 0; v < kVectors; ++v) weight[v] = hn::Load(d, p + v * VectorLanes());
+  TAMIAS_UNROLL
+  for (int k = 0; k < kColumns; ++k) {
+    const FloatVector scalar = hn::Set(d, row[k]);
+    TAMIAS_UNROLL
+    for (int v = 0; v < kVectors; ++v) sum[k][v] = hn::MulAdd(scalar, weight[v], sum[k][v]);
+  }
+}
+
 // out[k][lane] for kColumns consecutive k starting at `column`.
-template <int kColumns, int kVectors, bool kAccumulate>
+template <int kColumns, int kVectors, bool kAccumulate, class Meanwhile>
 HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_t num_rows,
                                    int64_t column, const float* HWY_RESTRICT p,
-                                   float* HWY_RESTRICT out) {
+                                   float* HWY_RESTRICT out, Meanwhile& meanwhile) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   FloatVector sum[kColumns][kVectors];
@@ -139,18 +171,18 @@ HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_
       }
     }
   }
-  for (int64_t r = 0; r < num_rows; ++r) {
-    const float* row = Opaque(rows[r] + column);
-    FloatVector weight[kVectors];
+  int64_t r = 0;
+  for (; r + kUnrolledSteps <= num_rows; r += kUnrolledSteps) {
+    meanwhile();
     TAMIAS_UNROLL
-    for (int v = 0; v < kVectors; ++v) weight[v] = hn::Load(d, p + v * lanes);
-    p += kVectors * lanes;
-    TAMIAS_UNROLL
-    for (int k = 0; k < kColumns; ++k) {
-      const FloatVector scalar = hn::Set(d, row[k]);
-      TAMIAS_UNROLL
-      for (int v = 0; v < kVectors; ++v) sum[k][v] = hn::MulAdd(scalar, weight[v], sum[k][v]);
+    for (int step = 0; step < kUnrolledSteps; ++step) {
+      AddRow(rows[r + step] + column, p, sum);
+      p += kVectors * lanes;
     }
+  }
+  for (; r < num_rows; ++r) {
+    AddRow(rows[r] + column, p, sum);
+    p += kVectors * lanes;
   }
   TAMIAS_UNROLL
   for (int k = 0; k < kColumns; ++k) {
@@ -159,67 +191,75 @@ HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_
   }
 }
 
-// Calls the tile with `rows` as a template argument, 1 <= rows <= kRows.
-template <int kRows, int kVectors, bool kMaximum>
+// Calls the tile with num_rows, 1 to kRows, as a template argument.
+template <int kRows, int kVectors, bool kMaximum, class Meanwhile>
 HWY_NOINLINE void RowsTileOf(int64_t num_rows, const float* const* rows, const float* panel,
-                             int64_t depth, float* out, float* maximum) {
+                             int64_t depth, float* out, float* maximum, Meanwhile& meanwhile) {
   if constexpr (kRows > 1) {
     if (num_rows < kRows) {
-      return RowsTileOf<kRows - 1, kVectors, kMaximum>(num_rows, rows, panel, depth, out, maximum);
+      return RowsTileOf<kRows - 1, kVectors, kMaximum>(num_rows, rows, panel, depth, out, maximum,
+                                                       meanwhile);
     }
   }
-  RowsTile<kRows, kVectors, kMaximum>(rows, panel, depth, out, maximum);
+  RowsTile<kRows, kVectors, kMaximum>(rows, panel, depth, out, maximum, meanwhile);
 }
 
-template <int kColumns, int kVectors, bool kAccumulate>
+template <int kColumns, int kVectors, bool kAccumulate, class Meanwhile>
 HWY_NOINLINE void TransposedRowsTileOf(int64_t columns, const float* const* rows, int64_t num_rows,
-                                       int64_t column, const float* p, float* out) {
+                                       int64_t column, const float* p, float* out,
+                                       Meanwhile& meanwhile) {
   if constexpr (kColumns > 1) {
     if (columns < kColumns) {
       return TransposedRowsTileOf<kColumns - 1, kVectors, kAccumulate>(columns, rows, num_rows,
-                                                                       column, p, out);
+                                                                       column, p, out, meanwhile);
     }
   }
-  TransposedRowsTile<kColumns, kVectors, kAccumulate>(rows, num_rows, column, p, out);
+  TransposedRowsTile<kColumns, kVectors, kAccumulate>(rows, num_rows, column, p, out, meanwhile);
 }
-
-// Called between tiles, e.g. to prefetch; does nothing.
-struct NothingBetweenTiles {
-  void operator()() const {}
-};
 
 // out[r][lane] = sum over k < depth of rows[r][k] * panel[k][lane], r < num_rows.
 // panel and out are vector-aligned, out [num_rows][lanes]. kMaximum: see RowsTile; else pass null.
-template <int kVectors, bool kMaximum, class BetweenTiles = NothingBetweenTiles>
+template <int kVectors, bool kMaximum, class Meanwhile>
 HWY_INLINE void RowsTimesPanel(const float* const* rows, int64_t num_rows, const float* panel,
-                               int64_t depth, float* out, float* maximum,
-                               BetweenTiles&& between_tiles = BetweenTiles()) {
-  const int64_t lanes = kVectors * static_cast<int64_t>(hn::Lanes(FloatTag()));
+                               int64_t depth, float* out, float* maximum, Meanwhile& meanwhile) {
+  const int64_t lanes = kVectors * VectorLanes();
   const int64_t tiles = CeilDivide(num_rows, kTileRows);  // of nearly equal size
   for (int64_t tile = 0, r = 0; tile < tiles; ++tile) {
     const int64_t end = num_rows * (tile + 1) / tiles;
-    between_tiles();
     RowsTileOf<kTileRows, kVectors, kMaximum>(end - r, rows + r, panel, depth, out + r * lanes,
-                                              maximum);
+                                              maximum, meanwhile);
     r = end;
   }
 }
 
+template <int kVectors, bool kMaximum>
+HWY_INLINE void RowsTimesPanel(const float* const* rows, int64_t num_rows, const float* panel,
+                               int64_t depth, float* out, float* maximum) {
+  NothingMeanwhile nothing;
+  RowsTimesPanel<kVectors, kMaximum>(rows, num_rows, panel, depth, out, maximum, nothing);
+}
+
 // out[k][lane] = (kAccumulate ? out[k][lane] : 0) + sum over r < num_rows of rows[r][k] *
 // p[r][lane], k < columns. p and out are vector-aligned, p [num_rows][lanes], out [columns][lanes].
-template <int kVectors, bool kAccumulate, class BetweenTiles = NothingBetweenTiles>
+template <int kVectors, bool kAccumulate, class Meanwhile>
 HWY_INLINE void AccumulateTransposedRows(const float* const* rows, int64_t num_rows,
                                          int64_t columns, const float* p, float* out,
-                                         BetweenTiles&& between_tiles = BetweenTiles()) {
-  const int64_t lanes = kVectors * static_cast<int64_t>(hn::Lanes(FloatTag()));
+                                         Meanwhile& meanwhile) {
+  const int64_t lanes = kVectors * VectorLanes();
   const int64_t tiles = CeilDivide(columns, kTileRows);
   for (int64_t tile = 0, k = 0; tile < tiles; ++tile) {
     const int64_t end = columns * (tile + 1) / tiles;
-    between_tiles();
     TransposedRowsTileOf<kTileRows, kVectors, kAccumulate>(end - k, rows, num_rows, k, p,
-                                                           out + k * lanes);
+                                                           out + k * lanes, meanwhile);
     k = end;
   }
+}
+
+template <int kVectors, bool kAccumulate>
+HWY_INLINE void AccumulateTransposedRows(const float* const* rows, int64_t num_rows,
+                                         int64_t columns, const float* p, float* out) {
+  NothingMeanwhile nothing;
+  AccumulateTransposedRows<kVectors, kAccumulate>(rows, num_rows, columns, p, out, nothing);
 }
 
 // Transposes the 4 x 4 blocks that the four vectors form in each 128-bit part.
