@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Compares our attention with PyTorch's scaled_dot_product_attention, both on all cores.
+
+Runs the Google Benchmark programs and PyTorch in turn, several rounds, and prints the medians and
+their ratio as a Markdown table or as JSON. Needs PyTorch; not part of the tests.
+
+    bench/attention_vs_torch.py --build build/release [--rounds 5] [--threads 2] [--json]
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import time
+
+import torch
+
+# heads, queries, keys, head dimension: the cases of attention_bench that are compared.
+SHAPES = [(1, 7680, 7680, 128), (4, 4132, 4132, 64), (4, 36, 4132, 64), (1, 4352, 4352, 128)]
+
+
+def shape_name(shape):
+    return "H:%d/Nq:%d/Nk:%d/D:%d" % shape
+
+
+def ours(build, threads):
+    """Seconds of one dense call and the FMA peak, by shape."""
+    command = [
+        os.path.join(build, "bench", "attention_bench"),
+        "--benchmark_filter=BM_DenseAttention/",
+        "--benchmark_min_time=0.5",
+        "--benchmark_format=json",
+    ]
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    results = {}
+    for entry in json.loads(output.stdout)["benchmarks"]:
+        name = re.search(r"H:\d+/Nq:\d+/Nk:\d+/D:\d+", entry["name"]).group(0)
+        results[name] = entry
+    return results
+
+
+def torch_seconds(shape, threads, seconds=1.0):
+    torch.set_num_threads(threads)
+    heads, queries, keys, head_dim = shape
+    query = torch.randn(1, heads, queries, head_dim)
+    key, value = torch.randn(2, 1, heads, keys, head_dim)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    times = []
+    with torch.inference_mode():
+        attention(query, key, value)
+        stop = time.perf_counter() + seconds
+        while time.perf_counter() < stop or len(times) < 3:
+            start = time.perf_counter()
+            attention(query, key, value)
+            times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default="build/release")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+
+    rates = {shape: ([], [], []) for shape in SHAPES}  # ours, torch, peak
+    for _ in range(arguments.rounds):
+        results = ours(arguments.build, arguments.threads)
+        for shape in SHAPES:
+            heads, queries, keys, head_dim = shape
+            gflop = 4e-9 * heads * queries * keys * head_dim
+            rates[shape][0].append(results[shape_name(shape)]["gflops"])
+            rates[shape][1].append(gflop / torch_seconds(shape, arguments.threads))
+            rates[shape][2].append(results[shape_name(shape)]["peak"])
+    rows = []
+    for shape, (mine, theirs, peak) in rates.items():
+        rows.append({
+            "shape": shape_name(shape),
+            "gflops": statistics.median(mine),
+            "torch_gflops": statistics.median(theirs),
+            "speedup_over_torch": statistics.median(a / b for a, b in zip(mine, theirs)),
+            "peak_fraction": statistics.median(a / b for a, b in zip(mine, peak)),
+        })
+    if arguments.json:
+        print(json.dumps({"torch": torch.__version__, "results": rows}, indent=2))
+        return
+    print(f"| shape | GFLOP/s | share of FMA peak | PyTorch {torch.__version__} | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    for row in rows:
+        print("| {shape} | {gflops:.0f} | {peak_fraction:.0%} | {torch_gflops:.0f} | "
+              "{speedup_over_torch:.2f}x |".format(**row))
+
+
+if __name__ == "__main__":
+    main()
