@@ -46,7 +46,7 @@ def test_missing_tensor(model_copy, tmp_path):
     header, data = read_header(path)
     header["renamed"] = header.pop("x_embedder.weight")
     write_header(path, header, data)
-    expect_error(generate(model_copy, tmp_path), 2, TRANSFORMER, "x_embedder.weight", "missing")
+    expect_error(generate(model_copy, tmp_path), 2, "/transformer", "x_embedder.weight", "missing")
 
 
 def test_wrong_shape(model_copy, tmp_path):
