@@ -95,6 +95,7 @@ void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& o
         ->type_name("N");
     command
         .add_option("--sparsity", options.sparsities, "Share of columns left out; may be repeated")
+        ->take_all()
         ->type_name("S");
   }
   if (what == "attention" || what == "all") {

@@ -16,6 +16,8 @@ namespace tamias {
 namespace {
 
 constexpr int64_t kPackedPixels = 2;  // a token is 2 x 2 latent pixels
+// Beyond this even the plan's own tables are too large; FLUX.1 at 2304x1280 has 11,520.
+constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
 
 // prediction <- negative + scale (prediction - negative), in place (Ho and Salimans, 2207.12598).
 void Guide(double scale, ConstTensorView negative, TensorView prediction) {
@@ -111,6 +113,11 @@ FluxPipeline::Plan FluxPipeline::MakePlan(const GenerateOptions& options) const 
   plan.settings = ResolveSettings(options, folder_.defaults(), family_);
   plan.sparsity = ChooseSparsity(options.sparsity, info_.default_profile, options.overrides);
   plan.latents = LatentShape(plan.settings);
+  if (plan.latents.tokens() > kMaxImageTokens) {
+    Fail(ErrorCode::kOutOfMemory,
+         "{}x{} pixels are {} image tokens; no machine has the memory for more than {}",
+         plan.settings.width, plan.settings.height, plan.latents.tokens(), kMaxImageTokens);
+  }
   plan.geometry = transformer_.Geometry(1, plan.settings.max_sequence_length,
                                         {1, plan.latents.rows(), plan.latents.columns()});
   plan.geometry.num_invocations = plan.settings.use_true_cfg() ? 2 : 1;

@@ -84,7 +84,8 @@ def test_progress_is_plain_lines_without_a_terminal(tmp_path):
 @pytest.mark.parametrize(
     "arguments, fragments",
     [
-        (["--width", "1000000", "--height", "1000000"], ["GiB"]),
+        (["--width", "1000000", "--height", "1000000"], ["1000000x1000000", "tokens"]),
+        (["--width", "4096", "--height", "8192"], ["4096x8192", "GiB"]),
         (["--width", "60"], ["width", "multiple of", "60"]),
         (["--width", "-64"], ["width"]),
         (["--steps", "0"], ["steps", "1 to 1000"]),
@@ -152,6 +153,7 @@ def test_sparse_runs_report_sparsity(tmp_path):
     arguments = ["--model", MODEL, "--prompt", PROMPT, "--steps", "6", "--width", "256", "--height", "256"]
     result = run("generate", *arguments, "--json", "--output", tmp_path / "p.png",
                  "--set", "attn.top_keys=0.1", "--set", "attn.first_n_dense_layers=0",
+                 "--set", "attn.full_step_schedule=null",
                  "--set", "step_caching.is_enabled=false")
     assert result.returncode == 0, result.stderr
     report = json.loads(result.stdout)

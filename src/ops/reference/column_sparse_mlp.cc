@@ -105,7 +105,8 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
   Tensor delta(
       {input.dim(0), selection.indices.dim(1), selection.indices.dim(2), selection.group_size},
       DType::kF32);
-  reference::ColumnSparseMlpUp(context, input, weights, selection, cached_activations, delta.view());
+  reference::ColumnSparseMlpUp(context, input, weights, selection, cached_activations,
+                               delta.view());
   reference::ColumnSparseMlpDown(context, delta.view(), weights, selection, output_cache);
 }
 
