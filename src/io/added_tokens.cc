@@ -131,7 +131,6 @@ void AddedTokens::Add(const AddedToken& token, std::optional<int32_t> id, int32_
   std::string text = token.normalized ? normalizer(token.content) : token.content;
   if (text.empty()) return;
   std::vector<Pattern>& patterns = token.normalized ? normalized_ : raw_;
-  patterns.push_back({std::move(text), token, new_id});
   // Sorted by first byte, longest first, so that the first match at a place is the one to take.
   const auto order = [](const Pattern& a, const Pattern& b) {
     return a.text[0] != b.text[0] ? a.text[0] < b.text[0] : a.text.size() > b.text.size();

@@ -19,6 +19,7 @@ namespace {
 constexpr int64_t kMaxSide = 32768;
 constexpr int64_t kMaxPixels = int64_t{1} << 28;
 constexpr size_t kMaxFileBytes = size_t{1} << 30;
+constexpr size_t kMaxDeflateRatio = 1032;          // what deflate can reach
 constexpr size_t kMaxTextBytes = size_t{1} << 20;  // of one text chunk, decompressed
 
 bool IsAscii(std::string_view text) {
@@ -98,7 +99,7 @@ class PngEncoder : private PngState {
 class PngDecoder : private PngState {
  public:
   PngDecoder(std::span<const uint8_t> bytes, const std::string& source)
-      : bytes_(bytes), source_(source) {
+      : bytes_(bytes), file_size_(bytes.size()), source_(source) {
     png = png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(this), OnError,
                                  OnWarning);
     if (png != nullptr) info = png_create_info_struct(png);
@@ -112,12 +113,19 @@ class PngDecoder : private PngState {
   PngDecoder& operator=(const PngDecoder&) = delete;
 
   RgbImage Decode() {
+    CheckChunkLengths();
     if (!ReadInfo()) FailPng();
     RgbImage image{.width = png_get_image_width(png, info),
                    .height = png_get_image_height(png, info)};
     if (image.width * image.height > kMaxPixels) {
       Fail(ErrorCode::kInvalidFile, "{}: {}x{} pixels are more than the limit of {}", source_,
            image.width, image.height, kMaxPixels);
+    }
+    // Before memory is taken for pixels that the file cannot hold.
+    const size_t raw_size = png_get_rowbytes(png, info) * static_cast<size_t>(image.height);
+    if (raw_size / kMaxDeflateRatio > file_size_) {
+      error = "cut off";
+      FailPng();
     }
     const auto stride = static_cast<size_t>(image.width) * 3;
     image.pixels.resize(static_cast<size_t>(image.height) * stride);
@@ -139,6 +147,21 @@ class PngDecoder : private PngState {
  private:
   [[noreturn]] void FailPng() const {
     Fail(ErrorCode::kInvalidFile, "{}: not a readable PNG: {}", source_, error);
+  }
+
+  // Every chunk (u32 length, type, data, checksum) must lie within the file: libpng would take
+  // memory for a length before it finds that the data are not there.
+  void CheckChunkLengths() {
+    constexpr size_t kSignature = 8, kFrame = 12;
+    for (size_t at = kSignature; at + kFrame <= bytes_.size();) {
+      size_t length = 0;
+      for (size_t i = 0; i < 4; ++i) length = length << 8 | bytes_[at + i];
+      if (length > bytes_.size() - at - kFrame) {
+        error = "cut off";
+        FailPng();
+      }
+      at += kFrame + length;
+    }
   }
 
   bool ReadInfo() {
@@ -171,7 +194,8 @@ class PngDecoder : private PngState {
     decoder->bytes_ = decoder->bytes_.subspan(size);
   }
 
-  std::span<const uint8_t> bytes_;
+  std::span<const uint8_t> bytes_;  // not yet read
+  size_t file_size_;
   const std::string& source_;
   std::vector<png_bytep> rows_;
 };

@@ -1,0 +1,212 @@
+// Exact agreement with transformers over the texts of tools/fixtures/make_tokenizer_fixtures.py,
+// and every way in which tokenizer files can be wrong.
+#include "io/tokenizer.h"
+
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/io/test_files.h"
+
+namespace tamias {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::ExpectError;
+using testing::ReadBytes;
+using testing::TemporaryFolder;
+using testing::WriteBytes;
+
+const std::filesystem::path kData = std::filesystem::path(TAMIAS_TEST_DATA) / "io";
+const std::filesystem::path kDemoModel =
+    std::filesystem::path(TAMIAS_SOURCE_DIR) / "models" / "demo-flux";
+
+// Compares with NAME_expected.json, made by tools/fixtures/make_tokenizer_fixtures.py.
+template <typename Tokenizer>
+void ExpectSameIds(const std::filesystem::path& folder, const std::string& name) {
+  const Tokenizer tokenizer = Tokenizer::Load(folder);
+  const auto expected = nlohmann::json::parse(ReadBytes(kData / (name + "_expected.json")));
+  const int64_t max_length = expected["max_length"];
+  EXPECT_EQ(tokenizer.pad_id(), expected["pad_id"]);
+  EXPECT_EQ(tokenizer.end_id(), expected["end_id"]);
+  ASSERT_GT(expected["rows"].size(), 300u);
+  for (const auto& row : expected["rows"]) {
+    SCOPED_TRACE(row[0].dump(-1, ' ', /*ensure_ascii=*/true));
+    const std::string text = row[0];
+    EXPECT_EQ(tokenizer.Tokenize(text).size(), row[1].get<size_t>());
+    EXPECT_EQ(tokenizer.Encode(text, max_length), row[2].get<std::vector<int32_t>>());
+  }
+}
+
+TEST(ClipTokenizer, AgreesWithTransformersOnTokenizerJson) {
+  ExpectSameIds<ClipTokenizer>(kData / "clip_json", "clip_json");
+}
+TEST(ClipTokenizer, AgreesWithTransformersOnVocabAndMerges) {
+  ExpectSameIds<ClipTokenizer>(kData / "clip_vocab_merges", "clip_vocab_merges");
+}
+TEST(ClipTokenizer, AgreesWithTransformersOnAddedTokensOfEveryKind) {
+  ExpectSameIds<ClipTokenizer>(kData / "clip_flags", "clip_flags");
+}
+TEST(ClipTokenizer, AgreesWithTransformersOnTheDemoModel) {
+  ExpectSameIds<ClipTokenizer>(kDemoModel / "tokenizer", "demo_clip");
+}
+TEST(UnigramTokenizer, AgreesWithTransformersOnSentencePieceModel) {
+  ExpectSameIds<UnigramTokenizer>(kData / "t5_spiece", "t5_spiece");
+}
+TEST(UnigramTokenizer, AgreesWithTransformersOnTheLayoutOfFlux) {
+  ExpectSameIds<UnigramTokenizer>(kData / "t5_flux", "t5_flux");
+}
+TEST(UnigramTokenizer, AgreesWithTransformersWithoutACharacterMap) {
+  ExpectSameIds<UnigramTokenizer>(kData / "t5_plain", "t5_plain");
+}
+TEST(UnigramTokenizer, AgreesWithTransformersOnTheDemoModel) {
+  ExpectSameIds<UnigramTokenizer>(kDemoModel / "tokenizer_2", "demo_t5");
+}
+
+TEST(ClipTokenizer, RefusesInvalidUtf8AndImpossibleLengths) {
+  const ClipTokenizer tokenizer = ClipTokenizer::Load(kData / "clip_json");
+  for (const char* text : {"\xff", "abc\xc3", "\xed\xa0\x80", "\xc0\xaf", "\xf4\x90\x80\x80"}) {
+    ExpectError(ErrorCode::kInvalidArgument, "is not valid UTF-8",
+                [&] { tokenizer.Encode(text, 77); });
+  }
+  ExpectError(ErrorCode::kInvalidArgument, "text: byte 3 is not valid UTF-8",
+              [&] { tokenizer.Tokenize("abc\xc3"); });
+  ExpectError(ErrorCode::kInvalidArgument, "max_length: expected 2 to 1048576, found 1",
+              [&] { tokenizer.Encode("a", 1); });
+  ExpectError(ErrorCode::kInvalidArgument, "max_length: expected 2 to 1048576, found 1048577",
+              [&] { tokenizer.Encode("a", 1048577); });
+  EXPECT_THAT(tokenizer.Encode("a red circle", 2),
+              ElementsAre(tokenizer.start_id(), tokenizer.end_id()));
+}
+
+TEST(ClipTokenizer, TakesLongTextsWithoutDelay) {
+  const ClipTokenizer tokenizer = ClipTokenizer::Load(kData / "clip_json");
+  EXPECT_EQ(tokenizer.Encode(std::string(300000, 'a'), 77).size(), 77u);
+  const UnigramTokenizer unigram = UnigramTokenizer::Load(kData / "t5_spiece");
+  EXPECT_EQ(unigram.Encode(std::string(300000, 'a'), 512).size(), 512u);
+}
+
+TEST(UnigramTokenizer, RefusesInvalidUtf8AndImpossibleLengths) {
+  const UnigramTokenizer tokenizer = UnigramTokenizer::Load(kData / "t5_plain");
+  ExpectError(ErrorCode::kInvalidArgument, "text: byte 1 is not valid UTF-8",
+              [&] { tokenizer.Encode("a\xff", 8); });
+  ExpectError(ErrorCode::kInvalidArgument, "max_length: expected 1 to 1048576, found 0",
+              [&] { tokenizer.Encode("a", 0); });
+  EXPECT_THAT(tokenizer.Encode("a red circle", 1), ElementsAre(tokenizer.end_id()));
+}
+
+TEST(ClipTokenizer, NamesWhatIsWrongWithItsFiles) {
+  const auto fails = [](std::string_view text, const std::string& json) {
+    SCOPED_TRACE(json);
+    ExpectError(ErrorCode::kInvalidFile, text, [&] { ClipTokenizer::Parse(json, "t.json"); });
+  };
+  const auto model = [](std::string_view vocabulary, std::string_view merges) {
+    return fmt::format(R"({{"model": {{"type": "BPE", "vocab": {}, "merges": {}}}}})", vocabulary,
+                       merges);
+  };
+  const std::string vocabulary = R"({"<|endoftext|>": 0, "a": 1, "b</w>": 2, "ab</w>": 3})";
+  EXPECT_THAT(ClipTokenizer::Parse(model(vocabulary, R"([["a", "b</w>"]])"), "t").Tokenize("AB b"),
+              ElementsAre(4, 3, 2, 0));  // <|startoftext|> is new: the next id
+  fails("t.json: not JSON", "{");
+  fails("t.json: field 'model': missing", "{}");
+  fails("t.json: field 'model.type': expected \"BPE\", found \"Unigram\"",
+        R"({"model": {"type": "Unigram"}})");
+  fails("t.json: field 'model.vocab': expected an object", model("[]", "[]"));
+  fails("t.json: field 'model.vocab.a': expected an integer in [0, 1073741824], found -1",
+        model(R"({"a": -1})", "[]"));
+  fails("t.json: unk_token '<|endoftext|>' is not in the vocabulary", model(R"({"a": 1})", "[]"));
+  fails("t.json: field 'model.merges': expected an array", model(vocabulary, "{}"));
+  fails("t.json: field 'model.merges[0]': expected two tokens", model(vocabulary, "[1]"));
+  fails("t.json: merge 0: expected two tokens", model(vocabulary, R"(["a b c"])"));
+  fails("t.json: merge 0: expected two tokens", model(vocabulary, R"(["ab"])"));
+  fails("t.json: merge 0: 'a' + 'x': not all in the vocabulary",
+        model(vocabulary, R"([["a", "x"]])"));
+  fails("t.json: merge 1: 'a' + 'a': not all in the vocabulary",
+        model(vocabulary, R"(["a b</w>", "a a"])"));
+  fails("field 'added_tokens[0].content': missing", R"({"added_tokens": [{"id": 1}]})");
+  fails("field 'added_tokens[0].id': expected an integer in [0,",
+        R"({"added_tokens": [{"id": -1, "content": "a"}]})");
+}
+
+TEST(ClipTokenizer, NamesWhatIsWrongWithItsFolder) {
+  const TemporaryFolder folder;
+  const auto fails = [&](ErrorCode code, std::string_view text) {
+    ExpectError(code, text, [&] { ClipTokenizer::Load(folder.path()); });
+  };
+  fails(ErrorCode::kNotFound, "neither tokenizer.json nor vocab.json");
+  WriteBytes(folder / "vocab.json", R"({"<|endoftext|>": 0, "a": 1})");
+  fails(ErrorCode::kNotFound, "merges.txt: cannot open");
+  WriteBytes(folder / "merges.txt", "#version: 0.2\r\na b\r\n");
+  fails(ErrorCode::kInvalidFile, "merges.txt: merge 0: 'a' + 'b': not all in the vocabulary");
+  WriteBytes(folder / "merges.txt", "#version: 0.2\r\n");
+  EXPECT_EQ(ClipTokenizer::Load(folder.path()).vocab_size(), 3);
+  WriteBytes(folder / "tokenizer_config.json",
+             R"({"added_tokens_decoder": {"x": {"content": "a"}}})");
+  fails(ErrorCode::kInvalidFile, "field 'added_tokens_decoder.x': expected a token id as the key");
+  WriteBytes(folder / "tokenizer_config.json",
+             R"({"added_tokens_decoder": {"1": {"content": 3}}})");
+  fails(ErrorCode::kInvalidFile, "field 'added_tokens_decoder.1.content': expected a string");
+  WriteBytes(folder / "tokenizer_config.json", R"({"unk_token": "<none>"})");
+  fails(ErrorCode::kInvalidFile, "unk_token '<none>' is not in the vocabulary");
+  WriteBytes(folder / "tokenizer_config.json", R"({"extra_special_tokens": [3]})");
+  fails(ErrorCode::kInvalidFile, "field 'extra_special_tokens[0]': expected a string");
+}
+
+TEST(UnigramTokenizer, NamesWhatIsWrongWithItsFiles) {
+  const auto fails = [](std::string_view text, const std::string& json) {
+    SCOPED_TRACE(json);
+    ExpectError(ErrorCode::kInvalidFile, text, [&] { UnigramTokenizer::Parse(json, "t.json"); });
+  };
+  fails("t.json: field 'model.type': expected \"Unigram\"", R"({"model": {"type": "BPE"}})");
+  fails("t.json: field 'model.vocab': expected an array", R"({"model": {"vocab": {}}})");
+  fails("t.json: field 'model.vocab': is empty", R"({"model": {"vocab": []}})");
+  fails("field 'model.vocab[0]': expected [piece, score]", R"({"model": {"vocab": ["a"]}})");
+  fails("field 'model.vocab[0]': expected [piece, score]", R"({"model": {"vocab": [["a", "b"]]}})");
+  fails("field 'model.unk_id': expected an integer in [0, 0], found 1",
+        R"({"model": {"vocab": [["a", 0]], "unk_id": 1}})");
+  fails("field 'model.unk_id': missing", R"({"model": {"vocab": [["a", 0]]}})");
+  const auto map = [](std::string_view encoded) {
+    return fmt::format(R"({{"model": {{"vocab": [["a", 0]], "unk_id": 0}},
+                       "normalizer": {{"type": "Precompiled", "precompiled_charsmap": "{}"}}}})",
+                       encoded);
+  };
+  fails("field 'normalizer.precompiled_charsmap': not base64", map("A"));
+  fails("field 'normalizer.precompiled_charsmap': not base64", map("A*=="));
+  fails("t.json: precompiled_charsmap: cut off", map("AAAA"));
+  fails("t.json: precompiled_charsmap: the trie's size does not fit", map("CAAAAAA="));
+  fails("t.json: precompiled_charsmap: the trie's size does not fit", map("AAAAAAAAAAA="));
+  fails("t.json: precompiled_charsmap: text: byte 0 is not valid UTF-8", map("BAAAAAAAAAD/"));
+  EXPECT_EQ(UnigramTokenizer::Parse(map("BAAAAAAAAAA="), "t").Tokenize("b").front(), 0);
+}
+
+TEST(UnigramTokenizer, NamesWhatIsWrongWithItsFolder) {
+  const TemporaryFolder folder;
+  ExpectError(ErrorCode::kNotFound, "neither tokenizer.json nor spiece.model",
+              [&] { UnigramTokenizer::Load(folder.path()); });
+  WriteBytes(folder / "spiece.model", "");
+  ExpectError(ErrorCode::kInvalidFile, "spiece.model: not a SentencePiece model: no pieces",
+              [&] { UnigramTokenizer::Load(folder.path()); });
+}
+
+TEST(UnigramTokenizer, SurvivesCutOffAndFlippedSentencePieceModels) {
+  const std::string whole = ReadBytes(kData / "t5_plain" / "spiece.model");
+  const auto parse = [](const std::string& bytes) {
+    try {
+      UnigramTokenizer::ParseSentencePiece(bytes, "spiece.model").Encode("a red circle é", 16);
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code() == ErrorCode::kInvalidFile ||
+                  error.code() == ErrorCode::kUnsupported)
+          << error.what();
+    }
+  };
+  for (size_t size = 0; size < whole.size(); size += 7) parse(whole.substr(0, size));
+  for (size_t bit = 0; bit < whole.size() * 8; bit += 13) {
+    std::string flipped = whole;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    parse(flipped);
+  }
+}
+
+}  // namespace
+}  // namespace tamias
