@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/check.h"
+#include "io/one_line.h"
 #include "io/unicode.h"
 
 namespace tamias {
@@ -50,7 +51,7 @@ BytePairEncoder::BytePairEncoder(Vocabulary vocabulary,
     const int32_t merged_id = find_or(left + right, -1);
     if (left_id < 0 || right_id < 0 || merged_id < 0) {
       Fail(ErrorCode::kInvalidFile, "{}: merge {}: '{}' + '{}': not all in the vocabulary", source,
-           rank, left, right);
+           rank, OneLine(left), OneLine(right));
     }
     merges_[PairKey(left_id, right_id)] = {static_cast<int32_t>(rank), merged_id};
   }

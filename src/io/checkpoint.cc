@@ -9,6 +9,7 @@
 
 #include "base/parallel.h"
 #include "io/json.h"
+#include "io/one_line.h"
 #include "io/safetensors.h"
 
 namespace tamias {
@@ -213,7 +214,7 @@ void Weights::CheckFinite(const Context& context) const {
   int64_t element = chunk.begin;
   while (!HasNonFinite(chunk.tensor, element, element + 1)) ++element;
   Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': element {} is not a finite number",
-       store_->tensors.find(chunk.name)->second->path().string(), chunk.name, element);
+       store_->tensors.find(chunk.name)->second->path().string(), OneLine(chunk.name), element);
 }
 
 }  // namespace tamias

@@ -8,6 +8,7 @@
 #include "io/added_tokens.h"
 #include "io/byte_pair_encoding.h"
 #include "io/json.h"
+#include "io/one_line.h"
 #include "io/read_file.h"
 #include "io/token_length.h"
 #include "io/tokenizer.h"
@@ -155,7 +156,8 @@ int32_t RequireId(const BytePairEncoder::Vocabulary& vocabulary, const Tokenizer
   const std::string content = config.Content(name, std::string(kEnd));
   const auto it = vocabulary.find(content);
   if (it == vocabulary.end()) {
-    Fail(ErrorCode::kInvalidFile, "{}: {} '{}' is not in the vocabulary", source, name, content);
+    Fail(ErrorCode::kInvalidFile, "{}: {} '{}' is not in the vocabulary", source, name,
+         OneLine(content));
   }
   return it->second;
 }

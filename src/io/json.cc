@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "io/json_text.h"
+#include "io/one_line.h"
 #include "io/read_file.h"
 
 namespace tamias {
@@ -22,7 +23,7 @@ json ParseJson(std::string_view text, const std::string& source) {
     if (event == json::parse_event_t::object_end) keys.pop_back();
     if (event == json::parse_event_t::key &&
         !keys.back().insert(value.get_ref<const std::string&>()).second) {
-      Fail(ErrorCode::kInvalidFile, "{}: key {} occurs twice", source, value.dump());
+      Fail(ErrorCode::kInvalidFile, "{}: key {} occurs twice", source, OneLine(value.dump()));
     }
     return true;
   };
@@ -130,7 +131,7 @@ std::string JsonObject::PathOf(std::string_view key) const {
 }
 
 void JsonObject::FailField(std::string_view key, std::string_view problem) const {
-  Fail(ErrorCode::kInvalidFile, "{}: field '{}': {}", source(), PathOf(key), problem);
+  Fail(ErrorCode::kInvalidFile, "{}: field '{}': {}", source(), OneLine(PathOf(key)), problem);
 }
 
 bool JsonObject::Has(std::string_view key) const {

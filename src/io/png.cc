@@ -200,36 +200,42 @@ class PngDecoder : private PngState {
   std::vector<png_bytep> rows_;
 };
 
-void CheckImage(const std::filesystem::path& path, const RgbImage& image) {
+void CheckImage(const RgbImage& image) {
   if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide) {
-    Fail(ErrorCode::kInvalidArgument, "{}: picture of {}x{} pixels: sides must be 1 to {}",
-         path.string(), image.width, image.height, kMaxSide);
+    Fail(ErrorCode::kInvalidArgument, "png: picture of {}x{} pixels: sides must be 1 to {}",
+         image.width, image.height, kMaxSide);
   }
   if (image.pixels.size() != static_cast<size_t>(image.width * image.height * 3)) {
-    Fail(ErrorCode::kInvalidArgument, "{}: picture of {}x{} pixels: expected {} bytes, found {}",
-         path.string(), image.width, image.height, image.width * image.height * 3,
-         image.pixels.size());
+    Fail(ErrorCode::kInvalidArgument, "png: picture of {}x{} pixels: expected {} bytes, found {}",
+         image.width, image.height, image.width * image.height * 3, image.pixels.size());
   }
   for (const PngText& text : image.text) {
+    // PNG forbids blanks at the ends and in a row; libpng would remove them without a word.
+    const std::string& keyword = text.keyword;
     const bool is_keyword =
-        !text.keyword.empty() && text.keyword.size() <= 79 &&
-        std::ranges::all_of(text.keyword, [](char c) { return c >= ' ' && c <= '~'; });
+        !keyword.empty() && keyword.size() <= 79 && keyword.front() != ' ' &&
+        keyword.back() != ' ' && keyword.find("  ") == keyword.npos &&
+        std::ranges::all_of(keyword, [](char c) { return c >= ' ' && c <= '~'; });
     if (!is_keyword || text.value.find('\0') != text.value.npos ||
         text.value.size() > kMaxTextBytes) {
-      Fail(
-          ErrorCode::kInvalidArgument,
-          "{}: text '{}': expected a keyword of 1 to 79 ASCII characters and a value of at most {} "
-          "bytes without NUL",
-          path.string(), text.keyword, kMaxTextBytes);
+      Fail(ErrorCode::kInvalidArgument,
+           "png: text '{}': expected a keyword of 1 to 79 ASCII characters, a value without NUL of "
+           "at "
+           "most {} bytes",
+           text.keyword, kMaxTextBytes);
     }
   }
 }
 
 }  // namespace
 
+std::string EncodePng(const RgbImage& image) {
+  CheckImage(image);
+  return PngEncoder().Encode(image);
+}
+
 void WritePng(const std::filesystem::path& path, const RgbImage& image) {
-  CheckImage(path, image);
-  WriteFileAtomically(path, PngEncoder().Encode(image));
+  WriteFileAtomically(path, EncodePng(image));
 }
 
 RgbImage ReadPng(const std::filesystem::path& path) {

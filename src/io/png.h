@@ -9,7 +9,8 @@
 
 namespace tamias {
 
-// Latin-1 keyword of 1 to 79 characters; the value is UTF-8 (iTXt when it is not plain ASCII).
+// A keyword is 1 to 79 printable ASCII characters with single blanks inside only; the value is
+// UTF-8 (iTXt when it is not plain ASCII).
 struct PngText {
   std::string keyword;
   std::string value;
@@ -22,8 +23,12 @@ struct RgbImage {
   std::vector<PngText> text = {};
 };
 
-// Writes atomically (a temporary name, then a rename). Throws kInvalidArgument when the size is not
-// in [1, 32768] or does not match the pixels, kIo when the file cannot be written.
+// The bytes of a PNG file. Throws kInvalidArgument when a side is not in [1, 32768], the pixels do
+// not match the size, or a text cannot be stored.
+std::string EncodePng(const RgbImage& image);
+
+// Writes atomically (a temporary name, then a rename). Throws as EncodePng, and kIo when the file
+// cannot be written.
 void WritePng(const std::filesystem::path& path, const RgbImage& image);
 
 // Any PNG, converted to 8-bit RGB (alpha is dropped). Throws kNotFound, kIo, or kInvalidFile for

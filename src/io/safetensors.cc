@@ -9,6 +9,7 @@
 
 #include "io/atomic_file.h"
 #include "io/json_text.h"
+#include "io/one_line.h"
 
 namespace tamias {
 
@@ -54,13 +55,6 @@ const ElementType* FindElementType(std::string_view name) {
   return it == std::end(kElementTypes) ? nullptr : it;
 }
 
-// A name as it is shown in messages: quoted, control characters escaped.
-std::string Quote(std::string_view name) {
-  const std::string text =
-      json(name).dump(-1, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace);
-  return text.substr(1, text.size() - 2);
-}
-
 // Validates the header of one file and builds its entries.
 class HeaderReader {
  public:
@@ -91,7 +85,7 @@ class HeaderReader {
     if (!value.is_object()) FailTensor(name, "expected an object");
     for (const auto& item : value.items()) {
       if (item.key() != "dtype" && item.key() != "shape" && item.key() != "data_offsets") {
-        FailTensor(name, "unknown field '{}'", Quote(item.key()));
+        FailTensor(name, "unknown field '{}'", OneLine(item.key()));
       }
     }
     const ElementType& type = ReadType(name, value, entry);
@@ -148,7 +142,7 @@ class HeaderReader {
   template <typename... Args>
   [[noreturn]] void FailTensor(const std::string& name, fmt::format_string<Args...> format,
                                Args&&... args) const {
-    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': {}", path_, Quote(name),
+    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': {}", path_, OneLine(name),
          fmt::format(format, std::forward<Args>(args)...));
   }
 
@@ -159,7 +153,7 @@ class HeaderReader {
     if (dtype == value.end() || !dtype->is_string()) FailTensor(name, "dtype: expected a string");
     entry.dtype_name = dtype->get<std::string>();
     const ElementType* type = FindElementType(entry.dtype_name);
-    if (type == nullptr) FailTensor(name, "dtype '{}' is unknown", Quote(entry.dtype_name));
+    if (type == nullptr) FailTensor(name, "dtype '{}' is unknown", OneLine(entry.dtype_name));
     entry.dtype = type->dtype;
     return *type;
   }
@@ -206,7 +200,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
     if (!item.value().is_object()) reader.FailFile("__metadata__: expected an object");
     for (const auto& field : item.value().items()) {
       if (!field.value().is_string()) {
-        reader.FailFile("__metadata__: '{}': expected a string", Quote(field.key()));
+        reader.FailFile("__metadata__: '{}': expected a string", OneLine(field.key()));
       }
       metadata_.emplace(field.key(), field.value().get<std::string>());
     }
@@ -229,16 +223,16 @@ void SafetensorsFile::CopyMisaligned() {
 ConstTensorView SafetensorsFile::Get(std::string_view name) const {
   const auto it = entries_.find(name);
   if (it == entries_.end()) {
-    Fail(ErrorCode::kNotFound, "{}: tensor '{}': missing", path_.string(), Quote(name));
+    Fail(ErrorCode::kNotFound, "{}: tensor '{}': missing", path_.string(), OneLine(name));
   }
   const Entry& entry = it->second;
   if (!entry.dtype) {
     Fail(ErrorCode::kUnsupported, "{}: tensor '{}': element type {} is not supported",
-         path_.string(), Quote(name), entry.dtype_name);
+         path_.string(), OneLine(name), entry.dtype_name);
   }
   if (entry.shape.size() > Shape::kMaxRank) {
     Fail(ErrorCode::kUnsupported, "{}: tensor '{}': {} axes, at most {} are supported",
-         path_.string(), Quote(name), entry.shape.size(), Shape::kMaxRank);
+         path_.string(), OneLine(name), entry.shape.size(), Shape::kMaxRank);
   }
   const auto copy = aligned_copies_.find(name);
   const void* data = copy != aligned_copies_.end()
@@ -284,7 +278,7 @@ void WriteSafetensors(const std::filesystem::path& path, std::span<const NamedTe
   for (const NamedTensor* item : order) {
     if (item->name == "__metadata__" || header.contains(item->name)) {
       Fail(ErrorCode::kInvalidArgument, "{}: tensor '{}': name occurs twice or is reserved",
-           path.string(), Quote(item->name));
+           path.string(), OneLine(item->name));
     }
     const size_t bytes =
         static_cast<size_t>(item->tensor.NumElements()) * SizeOf(item->tensor.dtype());

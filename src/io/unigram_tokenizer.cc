@@ -40,8 +40,8 @@ class UnigramModel {
     std::ranges::stable_sort(pieces_, [](const Piece& a, const Piece& b) {
       return a.text != b.text ? a.text < b.text : a.id > b.id;
     });
-    const auto same = std::ranges::unique(pieces_, {}, &Piece::text);
-    pieces_.erase(same.begin(), same.end());
+    const auto has_same_text = [](const Piece& a, const Piece& b) { return a.text == b.text; };
+    pieces_.erase(std::unique(pieces_.begin(), pieces_.end(), has_same_text), pieces_.end());
   }
 
   std::optional<int32_t> Find(std::string_view text) const {
@@ -91,14 +91,14 @@ class UnigramModel {
   void ForEachPrefix(std::string_view text, const OnPiece& on_piece) const {
     auto begin = pieces_.begin(), end = pieces_.end();
     for (size_t depth = 0; depth < text.size(); ++depth) {
-      const auto byte_at_depth = [depth](const Piece& piece) {
-        return static_cast<int>(static_cast<unsigned char>(piece.text[depth]));
-      };
       // A piece that ends here sorts before those that go on.
       if (begin != end && begin->text.size() == depth) ++begin;
-      const int byte = static_cast<unsigned char>(text[depth]);
-      const auto range = std::ranges::equal_range(begin, end, byte, {}, byte_at_depth);
-      begin = range.begin(), end = range.end();
+      const auto byte = static_cast<unsigned char>(text[depth]);
+      const auto byte_of = [depth](const Piece& piece) {
+        return static_cast<unsigned char>(piece.text[depth]);
+      };
+      begin = std::partition_point(begin, end, [&](const Piece& p) { return byte_of(p) < byte; });
+      end = std::partition_point(begin, end, [&](const Piece& p) { return byte_of(p) == byte; });
       if (begin == end) return;
       if (begin->text.size() == depth + 1) on_piece(*begin);
     }

@@ -11,6 +11,7 @@
 #include <unordered_set>
 
 #include "base/check.h"
+#include "io/one_line.h"
 #include "io/read_file.h"
 
 namespace tamias {
@@ -79,7 +80,7 @@ class YamlTreeBuilder : public YAML::EventHandler {
   void OnMapEnd() override { open_.pop_back(); }
 
   [[noreturn]] void FailAt(const YAML::Mark& mark, std::string_view problem) const {
-    Fail(ErrorCode::kInvalidFile, "{}:{}: {}", document_.source, mark.line + 1, problem);
+    Fail(ErrorCode::kInvalidFile, "{}:{}: {}", document_.source, mark.line + 1, OneLine(problem));
   }
 
  private:
@@ -189,8 +190,9 @@ bool YamlNode::IsSet() const {
 }
 
 void YamlNode::Fail(std::string_view problem) const {
-  const std::string where = key().empty() ? "" : fmt::format("key '{}': ", key());
-  tamias::Fail(ErrorCode::kInvalidFile, "{}:{}: {}{}", document_->source, line(), where, problem);
+  const std::string where = key().empty() ? "" : fmt::format("key '{}': ", OneLine(key()));
+  tamias::Fail(ErrorCode::kInvalidFile, "{}:{}: {}{}", document_->source, line(), where,
+               OneLine(problem, std::string_view::npos));
 }
 
 std::vector<std::pair<std::string, YamlNode>> YamlNode::Entries() const {
@@ -209,9 +211,6 @@ void YamlNode::FailType(std::string_view wanted) const {
   if (IsList()) found = fmt::format("a list of {}", node_->children.size());
   if (IsScalar()) {
     found = fmt::format("'{}'", node_->scalar.substr(0, kLongest));
-    for (char& c : found) {
-      if (static_cast<unsigned char>(c) < 0x20) c = ' ';
-    }
   }
   Fail(fmt::format("expected {}, found {}", wanted, found));
 }

@@ -93,6 +93,12 @@ TEST(JsonObject, NamesFieldExpectedAndFound) {
   fails("field 'vae': expected an integer, found an object", [&] { config.Int("vae"); });
 }
 
+TEST(JsonObject, KeepsMessagesToOneLine) {
+  const JsonObject config = JsonObject::Parse("{\"a\\nb\\u0001\": 1}", "c.json");
+  ExpectError(ErrorCode::kInvalidFile, "c.json: field 'a\\nb\\x01': expected a string, found 1",
+              [&] { config.String(config.Keys()[0]); });
+}
+
 TEST(JsonObject, RefusesNumbersThatDoNotFit) {
   const JsonObject config =
       JsonObject::Parse(R"({"a": 18446744073709551615, "b": -9223372036854775808})", "c");

@@ -56,9 +56,10 @@ TEST(Png, RefusesImpossibleImages) {
   fails("picture of -1x1 pixels", {.width = -1, .height = 1});
   RgbImage image = Noise(2, 2);
   image.pixels.pop_back();
-  fails("a.png: picture of 2x2 pixels: expected 12 bytes, found 11", image);
+  fails("png: picture of 2x2 pixels: expected 12 bytes, found 11", image);
   const std::vector<PngText> invalid = {
-      {"", "v"}, {std::string(80, 'k'), "v"}, {"kéy", "v"}, {"k", std::string("a\0b", 3)}};
+      {"", "v"},     {std::string(80, 'k'), "v"},  {"kéy", "v"}, {" k", "v"}, {"k ", "v"},
+      {"a  b", "v"}, {"k", std::string("a\0b", 3)}};
   for (const PngText& text : invalid) {
     RgbImage with_text = Noise(1, 1);
     with_text.text = {text};

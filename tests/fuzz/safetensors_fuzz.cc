@@ -1,0 +1,61 @@
+// Safetensors headers. The first byte says whether the input is a whole file, or a header to which
+// the right length and as many data bytes as the second byte says are added.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <numeric>
+
+#include "io/safetensors.h"
+#include "tests/fuzz/fuzz_target.h"
+
+namespace tamias::fuzz {
+
+// A file in memory with a path.
+class MemoryFile {
+ public:
+  explicit MemoryFile(std::string_view bytes) : descriptor_(memfd_create("fuzz", MFD_CLOEXEC)) {
+    Require(write(descriptor_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
+            "memfd takes the bytes");
+  }
+  ~MemoryFile() { close(descriptor_); }
+  MemoryFile(const MemoryFile&) = delete;
+  MemoryFile& operator=(const MemoryFile&) = delete;
+  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
+
+ private:
+  int descriptor_;
+};
+
+static std::string FileFrom(Bytes input) {
+  if (input.size() < 2 || input[0] % 2 == 0) return std::string(AsText(input));
+  const std::string_view header = AsText(input.subspan(2));
+  std::string file;
+  for (int i = 0; i < 8; ++i) file += static_cast<char>((header.size() >> (8 * i)) & 0xFF);
+  return file.append(header).append(input[1], '\1');
+}
+
+TAMIAS_FUZZ_TARGET(safetensors)(Bytes input) {
+  const std::string bytes = FileFrom(input);
+  const MemoryFile file(bytes);
+  try {
+    const SafetensorsFile tensors(file.path());
+    size_t covered = 0;
+    for (const auto& [name, entry] : tensors.entries()) {
+      Require(entry.begin <= entry.end && entry.end <= bytes.size(), "offsets lie in the file");
+      covered += entry.end - entry.begin;
+      if (!entry.dtype || entry.shape.size() > Shape::kMaxRank) continue;
+      const ConstTensorView tensor = tensors.Get(name);
+      const auto size = static_cast<size_t>(tensor.NumElements()) * SizeOf(tensor.dtype());
+      Require(size == entry.end - entry.begin, "the shape takes the tensor's bytes");
+      const auto* data = static_cast<const uint8_t*>(tensor.raw());
+      Require(std::accumulate(data, data + size, size_t{0}) <= size * 255, "bytes can be read");
+    }
+    Require(covered < bytes.size(), "tensors do not overlap");
+  } catch (const Error& error) {
+    Require(error.code() == ErrorCode::kInvalidFile, "a broken file is kInvalidFile");
+    Require(std::string_view(error.what()).find('\n') == std::string_view::npos,
+            "messages are one line");
+  }
+}
+
+}  // namespace tamias::fuzz
