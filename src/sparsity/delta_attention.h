@@ -24,7 +24,7 @@ namespace tamias {
 
 class DeltaAttention {
  public:
-  // The selector must outlive this. `seed` is of this layer and invocation.
+  // The selector must outlive this. `seed` is of this layer.
   DeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry,
                  const ColumnSelector& selector, uint64_t seed, StateBuilder& state);
 

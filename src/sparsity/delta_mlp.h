@@ -26,7 +26,7 @@ void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input
 
 class DeltaMlp {
  public:
-  // tokens: M. `seed` is of this layer and invocation.
+  // tokens: M. `seed` is of this layer.
   DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry, int64_t tokens,
            uint64_t seed, StateBuilder& state);
 

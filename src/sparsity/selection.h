@@ -20,7 +20,7 @@ namespace tamias {
 struct SelectionInputs {
   ConstTensorView column_sums;  // [R, Nk] f32: attention that each column draws from the group
   int64_t num_groups = 1;       // G; row r belongs to group r % G
-  uint64_t seed = 0;            // of this layer, invocation and step
+  uint64_t seed = 0;            // of this layer and step
 };
 
 class ColumnSelector {

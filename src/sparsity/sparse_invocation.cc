@@ -12,10 +12,10 @@
 namespace tamias {
 namespace {
 
-// A different seed for each invocation, layer and use.
-uint64_t SeedOf(int invocation, int64_t layer, uint64_t use) {
-  return (static_cast<uint64_t>(invocation) << 48) ^ (static_cast<uint64_t>(layer) << 8) ^ use;
-}
+// A different seed for each layer and use, and the same for all invocations: classifier-free
+// guidance takes a multiple of the difference of two invocations, and errors of like columns cancel
+// in it where independent ones would add up.
+uint64_t SeedOf(int64_t layer, uint64_t use) { return (static_cast<uint64_t>(layer) << 8) ^ use; }
 
 double Pairs(int64_t a, int64_t b, int64_t c, int64_t d) {
   return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c) *
@@ -36,13 +36,13 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
   for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
-      attention_[i] = std::make_unique<DeltaAttention>(config, geometry, *selector,
-                                                       SeedOf(index, layer, 1), builder);
+      attention_[i] =
+          std::make_unique<DeltaAttention>(config, geometry, *selector, SeedOf(layer, 1), builder);
     }
     if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&
         geometry.mlp_tokens[i] > 0) {
       mlp_[i] = std::make_unique<DeltaMlp>(config, geometry, geometry.mlp_tokens[i],
-                                           SeedOf(index, layer, 2), builder);
+                                           SeedOf(layer, 2), builder);
     }
   }
 }
