@@ -37,7 +37,9 @@ class InvocationState {
   DeltaMlp* mlp(int layer);
   StepCache& step_cache() { return step_cache_; }
   // A full step that the deltas wait for: it runs however little the input has changed.
-  bool MustRun() const { return has_deltas_ && plan_.kind == StepKind::kFull; }
+  bool MustRun() const {
+    return (has_attention_ && plan_.attention_is_full) || (has_mlp_ && plan_.mlp_is_full);
+  }
   const StepPlan& plan() const { return plan_; }
   int64_t step() const { return report_ != nullptr ? report_->step : 0; }
   // Throws when sparse state would be used before a step has begun.
@@ -47,7 +49,8 @@ class InvocationState {
   int index_;
   int num_layers_;
   bool needs_steps_;
-  bool has_deltas_;  // attention or MLPs keep state, which full steps renew
+  bool has_attention_;  // deltas, which full steps renew
+  bool has_mlp_;
   std::vector<std::unique_ptr<DeltaAttention>> attention_;
   std::vector<std::unique_ptr<DeltaMlp>> mlp_;
   StepCache step_cache_;

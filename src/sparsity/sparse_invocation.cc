@@ -29,7 +29,8 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
     : index_(index),
       num_layers_(static_cast<int>(geometry.num_layers)),
       needs_steps_(config.IsAnythingEnabled()),
-      has_deltas_(config.attn.is_enabled || config.mlp.is_enabled),
+      has_attention_(config.attn.is_enabled),
+      has_mlp_(config.mlp.is_enabled),
       attention_(static_cast<size_t>(geometry.num_layers)),
       mlp_(static_cast<size_t>(geometry.num_layers)),
       step_cache_(config, geometry, builder) {
