@@ -164,7 +164,7 @@ void FluxTransformer::Forward(Context& context, const FluxTransformerInputs& inp
   context_embedder_(context, inputs.encoder_hidden_states, hidden.Slice(1, 0, text_tokens));
   x_embedder_(context, inputs.hidden_states, image);
   if (!Begin(context, block_inputs, image, invocation)) {
-    CopyTensor(invocation.previous_prediction(), prediction);
+    invocation.CachedPrediction(context, prediction);
     return;
   }
   int layer = 0;

@@ -258,7 +258,7 @@ Tensor FluxPipeline::Denoise(const Plan& plan, const Prompts& prompts,
   const FlowMatchEuler scheduler(scheduler_, settings.steps, plan.latents.tokens());
   Tensor prediction = Tensor::Zeros(latents.shape());
   Tensor negative(settings.use_true_cfg() ? latents.shape() : Shape{0}, DType::kF32);
-  const auto predict = [&](int step, const FluxPromptEmbedding& prompt, int invocation,
+  const auto forward = [&](int step, const FluxPromptEmbedding& prompt, int invocation,
                            TensorView out) {
     transformer_.Forward(context,
                          {.hidden_states = latents,
@@ -273,12 +273,18 @@ Tensor FluxPipeline::Denoise(const Plan& plan, const Prompts& prompts,
 
   clock.BeginStage(Stage::kDenoise, image, settings.steps);
   for (int step = 0; step < settings.steps; ++step) {
-    if (session.BeginStep(step) != StepKind::kSkip) {
-      predict(step, prompts.positive, 0, prediction);
-      if (settings.use_true_cfg()) {
-        predict(step, prompts.negative, 1, negative);
-        Guide(settings.true_cfg_scale, negative, prediction);
+    const bool is_skipped = session.BeginStep(step, scheduler.sigma(step)) == StepKind::kSkip;
+    const auto predict = [&](const FluxPromptEmbedding& prompt, int invocation, TensorView out) {
+      if (is_skipped) {
+        session.invocation(invocation).CachedPrediction(context, out);
+      } else {
+        forward(step, prompt, invocation, out);
       }
+    };
+    predict(prompts.positive, 0, prediction);
+    if (settings.use_true_cfg()) {
+      predict(prompts.negative, 1, negative);
+      Guide(settings.true_cfg_scale, negative, prediction);
     }
     scheduler.Step(context, step, prediction, latents);
     session.EndStep();

@@ -161,6 +161,7 @@ void AppendStepCachingKeys(std::vector<Key>& keys) {
        },
        [](const SparsityConfig& c) { return WriteSteps(c.step_caching.skip_step_schedule); }});
   keys.push_back(FloatKey("step_caching.threshold", MEMBER(step_caching.threshold), {0, 1e6}));
+  keys.push_back(IntKey("step_caching.order", MEMBER(step_caching.order), {0, 1}));
 }
 
 #undef MEMBER

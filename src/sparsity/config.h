@@ -86,6 +86,9 @@ struct SparsityConfig {
     // Ours: also skip a step while the relative change of the first block's modulated input, summed
     // since the last step run, stays below this. 0: by schedule only.
     double threshold = 0;
+    // Ours: what stands in for a skipped prediction. 0: the last one again (the published form);
+    // 1: the line through the last two, at the skipped step's noise level.
+    int64_t order = 0;
   } step_caching;
 
   // The dotted names of the keys that a file or Apply has set; ConfigWarnings speaks of these.

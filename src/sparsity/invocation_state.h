@@ -24,8 +24,9 @@ class InvocationState {
   InvocationState(const SparsityConfig& config, const SparseGeometry& geometry,
                   const ColumnSelector* selector, int index, StateBuilder& builder);
 
-  // Steps report into `report`, which must stay where it is until the next call.
-  void BeginStep(const StepPlan& plan, StepReport* report);
+  // Steps report into `report`, which must stay where it is until the next call. time: the step's
+  // noise level.
+  void BeginStep(const StepPlan& plan, double time, StepReport* report);
   // Counts this invocation as skipped on this step.
   void ReportSkipped();
   // Where a layer reports to on this step.

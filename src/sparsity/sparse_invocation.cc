@@ -48,9 +48,10 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
   }
 }
 
-void InvocationState::BeginStep(const StepPlan& plan, StepReport* report) {
+void InvocationState::BeginStep(const StepPlan& plan, double time, StepReport* report) {
   plan_ = plan;
   report_ = report;
+  step_cache_.BeginStep(time);
 }
 
 void InvocationState::ReportSkipped() {
@@ -129,8 +130,9 @@ void SparseInvocation::StorePrediction(Context& context, ConstTensorView predict
   state_->step_cache().Store(context, prediction);
 }
 
-ConstTensorView SparseInvocation::previous_prediction() const {
-  return state_->step_cache().prediction();
+void SparseInvocation::CachedPrediction(Context& context, TensorView prediction) const {
+  Stopwatch watch(state_->step_cache_seconds());
+  state_->step_cache().Predict(context, prediction);
 }
 
 }  // namespace tamias

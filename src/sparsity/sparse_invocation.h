@@ -26,7 +26,7 @@ class SparseInvocation {
 
   // Called by the model once a forward pass with the modulated input [B, N, d] f32 of its first
   // block (layer norm, shift and scale applied). false: the input has hardly changed and the model
-  // returns a copy of previous_prediction() without running its blocks. Always true unless
+  // returns CachedPrediction() without running its blocks. Always true unless
   // step_caching.threshold is set.
   bool BeginForward(Context& context, ConstTensorView modulated_input);
 
@@ -42,8 +42,9 @@ class SparseInvocation {
   // Called by the model at the end of a forward pass with its output [B, N, C]; keeps a copy when
   // step caching is on.
   void StorePrediction(Context& context, ConstTensorView prediction);
-  // The last stored prediction [B, N, C]; empty without step caching or before the first.
-  ConstTensorView previous_prediction() const;
+  // prediction [B, N, C]: what stands in for this step's prediction, from those stored before
+  // (StepCache::Predict). Only on skipped steps, when there is one.
+  void CachedPrediction(Context& context, TensorView prediction) const;
 
   InvocationState& state() { return *state_; }
 

@@ -207,7 +207,7 @@ StatePlan SparseSession::Plan(const SparsityConfig& config, const SparseGeometry
   return PlanWith(config, geometry, MakeSharedState(config, geometry).selector.get());
 }
 
-StepKind SparseSession::BeginStep(int64_t step) {
+StepKind SparseSession::BeginStep(int64_t step, std::optional<double> time) {
   EndStep();
   Implementation& self = *implementation_;
   const auto expected = static_cast<int64_t>(self.report.steps.size());
@@ -224,7 +224,9 @@ StepKind SparseSession::BeginStep(int64_t step) {
     report.layers[i].invocation = static_cast<int>(i) / static_cast<int>(self.geometry.num_layers);
     report.layers[i].layer = static_cast<int>(i) % static_cast<int>(self.geometry.num_layers);
   }
-  for (auto& invocation : self.invocations) invocation->state().BeginStep(plan, &report);
+  for (auto& invocation : self.invocations) {
+    invocation->state().BeginStep(plan, time.value_or(static_cast<double>(step)), &report);
+  }
   if (plan.is_skipped) report.invocations_skipped = num_invocations();
   self.step_start = Implementation::Clock::now();
   return plan.kind;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,8 +47,9 @@ class SparseSession {
   static StatePlan Plan(const SparsityConfig& config, const SparseGeometry& geometry);
 
   // Starts step 0, 1, 2, ... in turn. kSkip: the model need not run; every invocation's
-  // previous_prediction() stands. Otherwise the caller runs each invocation once, in any order.
-  StepKind BeginStep(int64_t step);
+  // CachedPrediction() stands in. Otherwise the caller runs each invocation once, in any order.
+  // time: the step's noise level, for step_caching.order 1; not given: the step's number.
+  StepKind BeginStep(int64_t step, std::optional<double> time = std::nullopt);
   // Ends the step begun last; implied by the next BeginStep.
   void EndStep();
 

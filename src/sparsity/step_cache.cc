@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "base/parallel.h"
 #include "ops/check_tensor.h"
+#include "ops/elementwise.h"
 #include "sparsity/copy_rows.h"
 
 namespace tamias {
@@ -50,10 +53,14 @@ double ReplaceAndMeasureChange(Context& context, ConstTensorView a, TensorView b
 
 StepCache::StepCache(const SparsityConfig& config, const SparseGeometry& geometry,
                      StateBuilder& state)
-    : is_enabled_(config.step_caching.is_enabled), threshold_(config.step_caching.threshold) {
+    : is_enabled_(config.step_caching.is_enabled),
+      threshold_(config.step_caching.threshold),
+      extrapolates_(config.step_caching.order == 1) {
   if (!is_enabled_) return;
-  prediction_ = state.Make("step cache",
-                           {geometry.batch, geometry.image_tokens(), geometry.prediction_channels});
+  const Shape prediction_shape = {geometry.batch, geometry.image_tokens(),
+                                  geometry.prediction_channels};
+  prediction_ = state.Make("step cache", prediction_shape);
+  if (extrapolates_) earlier_ = state.Make("step cache", prediction_shape);
   if (threshold_ > 0) {
     previous_input_ =
         state.Make("step cache", {geometry.batch, geometry.image_tokens(), geometry.model_dim});
@@ -76,12 +83,24 @@ bool StepCache::ShouldRun(Context& context, bool must_run, ConstTensorView modul
 void StepCache::Store(Context& context, ConstTensorView prediction) {
   if (!is_enabled_) return;
   CheckTensor("step cache", "prediction", prediction, DType::kF32, prediction_.shape());
+  if (extrapolates_ && has_prediction_) {
+    std::swap(prediction_, earlier_);
+    earlier_time_ = prediction_time_;
+    has_earlier_ = true;
+  }
   CopyRows(context, prediction, prediction_);
+  prediction_time_ = time_;
   has_prediction_ = true;
 }
 
-ConstTensorView StepCache::prediction() const {
-  return has_prediction_ ? prediction_.view() : ConstTensorView();
+void StepCache::Predict(Context& context, TensorView output) const {
+  TAMIAS_CHECK(has_prediction_);
+  CheckTensor("step cache", "output", output, DType::kF32, prediction_.shape());
+  CopyRows(context, prediction_.view(), output);
+  if (!has_earlier_ || prediction_time_ == earlier_time_) return;
+  const double slope = (time_ - prediction_time_) / (prediction_time_ - earlier_time_);
+  Axpy(context, static_cast<float>(slope), prediction_.view(), output);
+  Axpy(context, static_cast<float>(-slope), earlier_.view(), output);
 }
 
 }  // namespace tamias

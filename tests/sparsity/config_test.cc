@@ -43,9 +43,10 @@ std::string ApplyError(std::string_view assignment) {
 TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
   const SparsityConfig c = LoadSparsityConfig(TestFile("reference.yml"));
   const SparsityConfig defaults;
-  // The file sets each key away from its default; ours (merge, threshold) are not in it.
+  // The file sets each key away from its default; ours (merge, threshold, order) are not in it.
   for (const std::string& key : SparsityConfigKeys()) {
-    const bool is_ours = key == "attn.merge" || key == "step_caching.threshold";
+    const bool is_ours =
+        key == "attn.merge" || key == "step_caching.threshold" || key == "step_caching.order";
     EXPECT_EQ(c.keys_set.contains(key), !is_ours) << key;
   }
   EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);

@@ -48,7 +48,7 @@ class ToyModel {
     const int64_t tokens = x.dim(1);
     Tensor prediction({1, tokens - kText, kModelDim}, DType::kF32);
     if (!invocation.BeginForward(context, x.view().Slice(1, kText, tokens))) {
-      CopyTensor(invocation.previous_prediction(), prediction.view());
+      invocation.CachedPrediction(context, prediction.view());
       return prediction;
     }
     Tensor hidden = Tensor::CopyOf(x.view());
@@ -97,6 +97,13 @@ Tensor Latents(int64_t step, uint64_t seed) {
   return Moved(start, seed + 1000, 0.01f * static_cast<float>(step));
 }
 
+Tensor Cached(Context& context, const SparseInvocation& invocation) {
+  const SparseGeometry geometry = ToyModel::Geometry();
+  Tensor prediction({1, geometry.image_tokens(), geometry.prediction_channels}, DType::kF32);
+  invocation.CachedPrediction(context, prediction.view());
+  return prediction;
+}
+
 // The predictions of both invocations over some steps; `order` says which runs first.
 std::vector<Tensor> Generate(SparseSession& session, int64_t steps, uint64_t seed, int first = 0,
                              int threads = 2) {
@@ -108,9 +115,9 @@ std::vector<Tensor> Generate(SparseSession& session, int64_t steps, uint64_t see
     for (const int i : {first, 1 - first}) {
       SparseInvocation& invocation = session.invocation(i);
       const Tensor x = Latents(step, seed + static_cast<uint64_t>(i));
-      results[static_cast<size_t>(2 * step + i)] =
-          kind == StepKind::kSkip ? Tensor::CopyOf(invocation.previous_prediction())
-                                  : model.Forward(context, x, invocation);
+      results[static_cast<size_t>(2 * step + i)] = kind == StepKind::kSkip
+                                                       ? Cached(context, invocation)
+                                                       : model.Forward(context, x, invocation);
     }
     session.EndStep();
   }
@@ -355,6 +362,7 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
       "step_caching.is_enabled=false",
       "step_caching.skip_step_schedule=[4]",
       "step_caching.threshold=1000",
+      "step_caching.order=1",
   };
   std::set<std::string> seen;
   const Outcome expected = OutcomeOf(base);
