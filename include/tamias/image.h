@@ -1,7 +1,11 @@
-// A picture in memory, and the two standard measures of how alike two pictures are.
+// A picture in memory and as a PNG file, and the two standard measures of how alike two pictures
+// are.
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
 #include <vector>
 
 namespace tamias {
@@ -11,6 +15,12 @@ struct Image {
   int height = 0;
   std::vector<uint8_t> rgb;  // height * width * 3, rows from the top, 0 to 255
 };
+
+// Writes an 8-bit RGB PNG with text chunks by keyword, complete or not at all. Throws
+// kInvalidArgument when a side is not in [1, 32768], the pixels do not match the size or a text
+// cannot be stored, kIo when the file cannot be written.
+void WritePng(const std::filesystem::path& path, const Image& image,
+              const std::map<std::string, std::string>& text = {});
 
 // Peak signal-to-noise ratio in dB over all channels, peak 255; infinity for equal pictures.
 // Throws kInvalidArgument when the sizes differ.

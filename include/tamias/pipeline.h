@@ -142,9 +142,6 @@ class Pipeline {
   std::unique_ptr<PipelineFamily> family_;
 };
 
-// Writes an 8-bit RGB PNG with text chunks, complete or not at all. Throws kIo.
-void WritePng(const std::filesystem::path& path, const Image& image,
-              const std::map<std::string, std::string>& text = {});
 // Writes packed latents as safetensors, tensor "latents" [images, tokens, channels]. Throws kIo.
 void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>& latents);
 

@@ -55,19 +55,18 @@ class PngEncoder : private PngState {
   PngEncoder(const PngEncoder&) = delete;
   PngEncoder& operator=(const PngEncoder&) = delete;
 
-  std::string Encode(const RgbImage& image) {
-    for (const PngText& item : image.text) {
+  std::string Encode(const Image& image, const PngText& items) {
+    for (const auto& [keyword, value] : items) {
       png_text text{};
-      text.compression =
-          IsAscii(item.value) ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE;
-      text.key = const_cast<char*>(item.keyword.c_str());
-      text.text = const_cast<char*>(item.value.c_str());
-      text.text_length = item.value.size();
+      text.compression = IsAscii(value) ? PNG_TEXT_COMPRESSION_NONE : PNG_ITXT_COMPRESSION_NONE;
+      text.key = const_cast<char*>(keyword.c_str());
+      text.text = const_cast<char*>(value.c_str());
+      text.text_length = value.size();
       texts_.push_back(text);
     }
     const auto stride = static_cast<size_t>(image.width) * 3;
     for (int64_t y = 0; y < image.height; ++y) {
-      rows_.push_back(const_cast<uint8_t*>(image.pixels.data() + static_cast<size_t>(y) * stride));
+      rows_.push_back(const_cast<uint8_t*>(image.rgb.data() + static_cast<size_t>(y) * stride));
     }
     if (!Run(static_cast<png_uint_32>(image.width), static_cast<png_uint_32>(image.height))) {
       Fail(ErrorCode::kInternal, "png: {}", error);
@@ -112,12 +111,14 @@ class PngDecoder : private PngState {
   PngDecoder(const PngDecoder&) = delete;
   PngDecoder& operator=(const PngDecoder&) = delete;
 
-  RgbImage Decode() {
+  PngPicture Decode() {
     CheckChunkLengths();
     if (!ReadInfo()) FailPng();
-    RgbImage image{.width = png_get_image_width(png, info),
-                   .height = png_get_image_height(png, info)};
-    if (image.width * image.height > kMaxPixels) {
+    PngPicture picture;
+    Image& image = picture.image;
+    image.width = static_cast<int>(png_get_image_width(png, info));
+    image.height = static_cast<int>(png_get_image_height(png, info));
+    if (int64_t{image.width} * image.height > kMaxPixels) {
       Fail(ErrorCode::kInvalidFile, "{}: {}x{} pixels are more than the limit of {}", source_,
            image.width, image.height, kMaxPixels);
     }
@@ -128,9 +129,9 @@ class PngDecoder : private PngState {
       FailPng();
     }
     const auto stride = static_cast<size_t>(image.width) * 3;
-    image.pixels.resize(static_cast<size_t>(image.height) * stride);
+    image.rgb.resize(static_cast<size_t>(image.height) * stride);
     for (int64_t y = 0; y < image.height; ++y) {
-      rows_.push_back(image.pixels.data() + static_cast<size_t>(y) * stride);
+      rows_.push_back(image.rgb.data() + static_cast<size_t>(y) * stride);
     }
     if (!ReadPixels(stride)) FailPng();
     png_textp texts = nullptr;
@@ -139,9 +140,9 @@ class PngDecoder : private PngState {
       const bool is_utf8 = texts[i].compression >= PNG_ITXT_COMPRESSION_NONE;
       const size_t size = is_utf8 ? texts[i].itxt_length : texts[i].text_length;
       if (texts[i].text == nullptr) continue;
-      image.text.push_back({texts[i].key, std::string(texts[i].text, size)});
+      picture.text[texts[i].key] = std::string(texts[i].text, size);
     }
-    return image;
+    return picture;
   }
 
  private:
@@ -200,50 +201,49 @@ class PngDecoder : private PngState {
   std::vector<png_bytep> rows_;
 };
 
-void CheckImage(const RgbImage& image) {
+void CheckImage(const Image& image, const PngText& text) {
   if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide) {
     Fail(ErrorCode::kInvalidArgument, "png: picture of {}x{} pixels: sides must be 1 to {}",
          image.width, image.height, kMaxSide);
   }
-  if (image.pixels.size() != static_cast<size_t>(image.width * image.height * 3)) {
+  const size_t size = static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3;
+  if (image.rgb.size() != size) {
     Fail(ErrorCode::kInvalidArgument, "png: picture of {}x{} pixels: expected {} bytes, found {}",
-         image.width, image.height, image.width * image.height * 3, image.pixels.size());
+         image.width, image.height, size, image.rgb.size());
   }
-  for (const PngText& text : image.text) {
+  for (const auto& [keyword, value] : text) {
     // PNG forbids blanks at the ends and in a row; libpng would remove them without a word.
-    const std::string& keyword = text.keyword;
     const bool is_keyword =
         !keyword.empty() && keyword.size() <= 79 && keyword.front() != ' ' &&
         keyword.back() != ' ' && keyword.find("  ") == keyword.npos &&
         std::ranges::all_of(keyword, [](char c) { return c >= ' ' && c <= '~'; });
-    if (!is_keyword || text.value.find('\0') != text.value.npos ||
-        text.value.size() > kMaxTextBytes) {
+    if (!is_keyword || value.find('\0') != value.npos || value.size() > kMaxTextBytes) {
       Fail(ErrorCode::kInvalidArgument,
            "png: text '{}': expected a keyword of 1 to 79 ASCII characters, a value without NUL of "
            "at "
            "most {} bytes",
-           text.keyword, kMaxTextBytes);
+           keyword, kMaxTextBytes);
     }
   }
 }
 
 }  // namespace
 
-std::string EncodePng(const RgbImage& image) {
-  CheckImage(image);
-  return PngEncoder().Encode(image);
+std::string EncodePng(const Image& image, const PngText& text) {
+  CheckImage(image, text);
+  return PngEncoder().Encode(image, text);
 }
 
-void WritePng(const std::filesystem::path& path, const RgbImage& image) {
-  WriteFileAtomically(path, EncodePng(image));
+void WritePng(const std::filesystem::path& path, const Image& image, const PngText& text) {
+  WriteFileAtomically(path, EncodePng(image, text));
 }
 
-RgbImage ReadPng(const std::filesystem::path& path) {
+PngPicture ReadPng(const std::filesystem::path& path) {
   const std::string bytes = ReadFile(path, kMaxFileBytes);
   return DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
 }
 
-RgbImage DecodePng(std::span<const uint8_t> bytes, const std::string& source) {
+PngPicture DecodePng(std::span<const uint8_t> bytes, const std::string& source) {
   return PngDecoder(bytes, source).Decode();
 }
 

@@ -2,7 +2,6 @@
 #include "tamias/pipeline.h"
 
 #include "base/check.h"
-#include "io/png.h"
 #include "io/safetensors.h"
 #include "pipeline/pipeline_family.h"
 
@@ -56,13 +55,6 @@ std::map<std::string, std::string> Pipeline::PngText(const GenerateOptions& opti
 
 const ModelInfo& Pipeline::info() const { return family_->info(); }
 int Pipeline::size_multiple() const { return family_->size_multiple(); }
-
-void WritePng(const std::filesystem::path& path, const Image& image,
-              const std::map<std::string, std::string>& text) {
-  RgbImage png{image.width, image.height, image.rgb, {}};
-  for (const auto& [keyword, value] : text) png.text.push_back({keyword, value});
-  WritePng(path, png);
-}
 
 void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>& latents) {
   if (latents.empty()) Fail(ErrorCode::kInvalidArgument, "{}: no latents to write", path.string());

@@ -28,8 +28,8 @@ static std::vector<uint8_t> WithRightChecksums(Bytes input) {
 
 static void Read(Bytes input) {
   try {
-    const RgbImage image = DecodePng(input, "a.png");
-    Require(image.pixels.size() == static_cast<size_t>(image.width * image.height * 3),
+    const Image image = DecodePng(input, "a.png").image;
+    Require(image.rgb.size() == static_cast<size_t>(image.width * image.height * 3),
             "every pixel is there");
   } catch (const Error& error) {
     Require(error.code() == ErrorCode::kInvalidFile, "a broken file is kInvalidFile");
@@ -40,25 +40,24 @@ static void Read(Bytes input) {
 // value and pixels.
 static void WriteAndReadBack(Bytes input) {
   if (input.size() < 2) return;
-  RgbImage image;
+  Image image;
   image.width = 1 + input[0] % 16;
   const std::string_view rest = AsText(input.subspan(2));
   const size_t keyword_size = std::min<size_t>(input[1] % 80, rest.size());
-  image.text.push_back(
-      {std::string(rest.substr(0, keyword_size)), std::string(rest.substr(keyword_size))});
+  const PngText text = {
+      {std::string(rest.substr(0, keyword_size)), std::string(rest.substr(keyword_size))}};
   const auto stride = static_cast<size_t>(image.width) * 3;
-  image.height = 1 + static_cast<int64_t>(rest.size() / stride);
-  image.pixels.resize(stride * static_cast<size_t>(image.height), 0);
-  std::copy(rest.begin(), rest.end(), image.pixels.begin());
+  image.height = 1 + static_cast<int>(rest.size() / stride);
+  image.rgb.resize(stride * static_cast<size_t>(image.height), 0);
+  std::copy(rest.begin(), rest.end(), image.rgb.begin());
   try {
-    const std::string bytes = EncodePng(image);
-    const RgbImage read =
+    const std::string bytes = EncodePng(image, text);
+    const PngPicture read =
         DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "written.png");
-    Require(read.width == image.width && read.height == image.height, "the size round-trips");
-    Require(read.pixels == image.pixels, "pixels round-trip");
-    Require(read.text.size() == 1 && read.text[0].keyword == image.text[0].keyword,
-            "keywords round-trip");
-    Require(read.text[0].value == image.text[0].value, "text round-trips");
+    Require(read.image.width == image.width && read.image.height == image.height,
+            "the size round-trips");
+    Require(read.image.rgb == image.rgb, "pixels round-trip");
+    Require(read.text == text, "text round-trips");
   } catch (const Error& error) {
     Require(error.code() == ErrorCode::kInvalidArgument, "what is written can be read");
   }

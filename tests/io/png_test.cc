@@ -13,57 +13,50 @@ namespace {
 using testing::ExpectError;
 using testing::TemporaryFolder;
 
-RgbImage Noise(int64_t width, int64_t height) {
-  RgbImage image{.width = width, .height = height};
+Image Noise(int width, int height) {
+  Image image{.width = width, .height = height, .rgb = {}};
   std::minstd_rand random(7);
-  for (int64_t i = 0; i < width * height * 3; ++i) {
-    image.pixels.push_back(static_cast<uint8_t>(random() >> 8));
+  for (int i = 0; i < width * height * 3; ++i) {
+    image.rgb.push_back(static_cast<uint8_t>(random() >> 8));
   }
   return image;
-}
-
-std::map<std::string, std::string> TextOf(const RgbImage& image) {
-  std::map<std::string, std::string> text;
-  for (const PngText& item : image.text) text[item.keyword] = item.value;
-  return text;
 }
 
 TEST(Png, RoundTripsPixelsAndText) {
   const TemporaryFolder folder;
   for (const auto& [width, height] : {std::pair{1, 1}, {7, 3}, {64, 65}}) {
-    RgbImage image = Noise(width, height);
-    image.text = {{"prompt", "a red circle"},
-                  {"title", "ein Bär — 熊 🐻"},
-                  {"parameters", std::string(5000, 'x') + "\nsteps: 50"},
-                  {"empty", ""}};
-    WritePng(folder / "a.png", image);
-    const RgbImage read = ReadPng(folder / "a.png");
-    EXPECT_EQ(read.width, width);
-    EXPECT_EQ(read.height, height);
-    EXPECT_EQ(read.pixels, image.pixels);
-    EXPECT_EQ(TextOf(read), TextOf(image));
+    const Image image = Noise(width, height);
+    const PngText text = {{"prompt", "a red circle"},
+                          {"title", "ein Bär — 熊 🐻"},
+                          {"parameters", std::string(5000, 'x') + "\nsteps: 50"},
+                          {"empty", ""}};
+    WritePng(folder / "a.png", image, text);
+    const PngPicture read = ReadPng(folder / "a.png");
+    EXPECT_EQ(read.image.width, width);
+    EXPECT_EQ(read.image.height, height);
+    EXPECT_EQ(read.image.rgb, image.rgb);
+    EXPECT_EQ(read.text, text);
     EXPECT_EQ(folder.NumFiles(), 1u);
   }
 }
 
 TEST(Png, RefusesImpossibleImages) {
   const TemporaryFolder folder;
-  const auto fails = [&](std::string_view text, const RgbImage& image) {
-    ExpectError(ErrorCode::kInvalidArgument, text, [&] { WritePng(folder / "a.png", image); });
+  const auto fails = [&](std::string_view message, const Image& image, const PngText& text = {}) {
+    ExpectError(ErrorCode::kInvalidArgument, message,
+                [&] { WritePng(folder / "a.png", image, text); });
   };
-  fails("picture of 0x1 pixels: sides must be 1 to 32768", {.width = 0, .height = 1});
-  fails("picture of 1x32769 pixels", {.width = 1, .height = 32769});
-  fails("picture of -1x1 pixels", {.width = -1, .height = 1});
-  RgbImage image = Noise(2, 2);
-  image.pixels.pop_back();
+  fails("picture of 0x1 pixels: sides must be 1 to 32768", {.width = 0, .height = 1, .rgb = {}});
+  fails("picture of 1x32769 pixels", {.width = 1, .height = 32769, .rgb = {}});
+  fails("picture of -1x1 pixels", {.width = -1, .height = 1, .rgb = {}});
+  Image image = Noise(2, 2);
+  image.rgb.pop_back();
   fails("png: picture of 2x2 pixels: expected 12 bytes, found 11", image);
   const std::vector<PngText> invalid = {
-      {"", "v"},     {std::string(80, 'k'), "v"},  {"kéy", "v"}, {" k", "v"}, {"k ", "v"},
-      {"a  b", "v"}, {"k", std::string("a\0b", 3)}};
+      {{"", "v"}},     {{std::string(80, 'k'), "v"}},  {{"kéy", "v"}}, {{" k", "v"}}, {{"k ", "v"}},
+      {{"a  b", "v"}}, {{"k", std::string("a\0b", 3)}}};
   for (const PngText& text : invalid) {
-    RgbImage with_text = Noise(1, 1);
-    with_text.text = {text};
-    fails("expected a keyword of 1 to 79 ASCII characters", with_text);
+    fails("expected a keyword of 1 to 79 ASCII characters", Noise(1, 1), text);
   }
   EXPECT_EQ(folder.NumFiles(), 0u);
 }
@@ -79,9 +72,7 @@ TEST(Png, ReportsWhatTheSystemRefuses) {
 
 TEST(Png, RefusesEveryCutOffLengthAndSurvivesBitFlips) {
   const TemporaryFolder folder;
-  RgbImage image = Noise(3, 2);
-  image.text = {{"prompt", "ü"}};
-  WritePng(folder / "a.png", image);
+  WritePng(folder / "a.png", Noise(3, 2), {{"prompt", "ü"}});
   const std::string whole = testing::ReadBytes(folder / "a.png");
   const auto decode = [](std::string_view bytes) {
     return DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "a.png");
@@ -96,8 +87,8 @@ TEST(Png, RefusesEveryCutOffLengthAndSurvivesBitFlips) {
     std::string flipped = whole;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     try {
-      const RgbImage read = decode(flipped);
-      EXPECT_EQ(read.pixels.size(), static_cast<size_t>(read.width * read.height * 3));
+      const Image read = decode(flipped).image;
+      EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width * read.height * 3));
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kInvalidFile) << error.what();
     }
@@ -138,12 +129,12 @@ TEST(Png, ReadsEveryKindOfPng) {
     for (const int interlace : {PNG_INTERLACE_NONE, PNG_INTERLACE_ADAM7}) {
       SCOPED_TRACE(::testing::Message() << color_type << " " << bit_depth << " " << interlace);
       const std::string bytes = Encode(color_type, bit_depth, interlace);
-      const RgbImage image =
-          DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "a.png");
-      ASSERT_EQ(image.pixels.size(), 9u * 5 * 3);
+      const Image image =
+          DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "a.png").image;
+      ASSERT_EQ(image.rgb.size(), 9u * 5 * 3);
       const bool is_palette = color_type == PNG_COLOR_TYPE_PALETTE;
-      for (size_t i = 0; i < image.pixels.size(); ++i) {
-        ASSERT_EQ(image.pixels[i], is_palette ? 10 + 10 * (i % 3) : 255);
+      for (size_t i = 0; i < image.rgb.size(); ++i) {
+        ASSERT_EQ(image.rgb[i], is_palette ? 10 + 10 * (i % 3) : 255);
       }
     }
   }
