@@ -17,6 +17,11 @@ size_t BytesOf(const Picture& picture) {
   return static_cast<size_t>(picture.shape().NumElements()) * sizeof(float);
 }
 
+// Of a group norm, each in whole cache lines.
+size_t GainAndOffsetBytes(const Picture& picture) {
+  return 2 * static_cast<size_t>(picture.channels) * sizeof(float) + 2 * 64;
+}
+
 }  // namespace
 
 ConvLayer ConvLayer::Load(const Weights& weights, const std::string& name, int64_t in, int64_t out,
@@ -60,12 +65,12 @@ TensorView DecoderPass::View(const Picture& picture) const {
   return TensorView(buffers_[picture.buffer].raw(), DType::kF32, picture.shape());
 }
 
-void DecoderPass::NeedScratch(size_t bytes) { memory_.scratch = std::max(memory_.scratch, bytes); }
-
 void DecoderPass::Convolve(const ConvLayer& layer, const Shape& shape, ConstTensorView input,
                            TensorView output) {
   if (is_dry()) {
-    return NeedScratch(Conv2dWorkspaceBytes(context_, shape, layer.weight, layer.padding(), false));
+    return NeedScratch([&] {
+      return Conv2dWorkspaceBytes(context_, shape, layer.weight, layer.padding(), false);
+    });
   }
   Conv2d(context_, input, layer.weight, layer.bias, {.padding = layer.padding()}, output);
 }
@@ -73,11 +78,12 @@ void DecoderPass::Convolve(const ConvLayer& layer, const Shape& shape, ConstTens
 void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, const Picture& input,
                                bool accumulate, TensorView output) {
   if (is_dry()) {
-    const auto channels = static_cast<size_t>(input.channels);
-    return NeedScratch(2 * channels * sizeof(float) + 2 * 64 +
-                       std::max(GroupNormStatisticsWorkspaceBytes(context_, input.channels),
-                                Conv2dWorkspaceBytes(context_, input.shape(), layer.weight,
-                                                     layer.padding(), true)));
+    return NeedScratch([&] {
+      return GainAndOffsetBytes(input) +
+             std::max(GroupNormStatisticsWorkspaceBytes(context_, input.channels),
+                      Conv2dWorkspaceBytes(context_, input.shape(), layer.weight, layer.padding(),
+                                           true));
+    });
   }
   Workspace::Scope scope(context_.workspace());
   const TensorView gain = context_.workspace().Allocate({1, input.channels});
@@ -96,8 +102,10 @@ void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, co
 void DecoderPass::Norm(const NormLayer& norm, const Picture& input, const Picture& output) {
   if (is_dry()) {
     // Also the patterns of ScaleShiftChannels, which are no longer than those of the statistics.
-    return NeedScratch(2 * static_cast<size_t>(input.channels) * sizeof(float) + 2 * 64 +
-                       GroupNormStatisticsWorkspaceBytes(context_, input.channels));
+    return NeedScratch([&] {
+      return GainAndOffsetBytes(input) +
+             GroupNormStatisticsWorkspaceBytes(context_, input.channels);
+    });
   }
   GroupNorm(context_, View(input), groups_, norm.weight, norm.bias, kNormEpsilon, /*silu=*/false,
             View(output));
@@ -140,8 +148,10 @@ void PixelAttention::Forward(DecoderPass& pass, const Picture& picture) const {
   pass.Norm(norm_, picture, normed);
   if (pass.is_dry()) {
     const int64_t pixels = picture.height * picture.width;
-    pass.NeedScratch(LinearWorkspaceBytes(pixels, channels, channels, query_.weight.dtype()));
-    pass.NeedScratch(BiasedAttentionWorkspaceBytes(pass.context(), pixels, pixels, channels));
+    pass.NeedScratch([&] {
+      return std::max(LinearWorkspaceBytes(pixels, channels, channels, query_.weight.dtype()),
+                      BiasedAttentionWorkspaceBytes(pass.context(), pixels, pixels, channels));
+    });
   } else {
     ForwardPixels(pass, picture, normed, projected);
   }
@@ -183,8 +193,9 @@ Picture DecoderLevel::Forward(DecoderPass& pass, Picture picture) const {
   if (!upsampler_) return picture;
   const Picture enlarged = pass.Allocate(2 * picture.height, 2 * picture.width, picture.channels);
   if (pass.is_dry()) {
-    pass.NeedScratch(
-        UpsampleConv2dWorkspaceBytes(pass.context(), picture.shape(), upsampler_->weight));
+    pass.NeedScratch([&] {
+      return UpsampleConv2dWorkspaceBytes(pass.context(), picture.shape(), upsampler_->weight);
+    });
   } else {
     UpsampleConv2d(pass.context(), pass.View(picture), upsampler_->weight, upsampler_->bias,
                    pass.View(enlarged));

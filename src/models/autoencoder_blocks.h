@@ -3,6 +3,7 @@
 // their sizes. Method: see models/autoencoder_kl.h.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -48,9 +49,11 @@ struct DecoderMemory {
 
 class DecoderPass {
  public:
-  // A dry pass: nothing is computed, memory() is what a real one needs.
-  DecoderPass(Context& context, int64_t norm_num_groups)
-      : context_(context), groups_(norm_num_groups) {}
+  // A dry pass: nothing is computed, memory() is what a real one needs. Scratch is left out on
+  // request: asking the kernels takes memory and time in proportion to the picture's width, so it
+  // is not for absurd sizes.
+  DecoderPass(Context& context, int64_t norm_num_groups, bool plans_scratch)
+      : context_(context), groups_(norm_num_groups), plans_scratch_(plans_scratch) {}
   // A real pass; its buffers live until the caller's workspace scope ends.
   DecoderPass(Context& context, int64_t norm_num_groups, const DecoderMemory& memory);
 
@@ -63,8 +66,11 @@ class DecoderPass {
   void Free(const Picture& picture) { in_use_[picture.buffer] = false; }
   // [1, height, width, channels]; empty in a dry pass.
   TensorView View(const Picture& picture) const;
-  // An operation needs this many bytes of workspace.
-  void NeedScratch(size_t bytes);
+  // An operation needs bytes() of workspace.
+  template <typename Bytes>
+  void NeedScratch(const Bytes& bytes) {
+    if (plans_scratch_) memory_.scratch = std::max(memory_.scratch, bytes());
+  }
 
   // output = convolution of the input.
   void Convolve(const ConvLayer& layer, const Shape& shape, ConstTensorView input,
@@ -79,6 +85,7 @@ class DecoderPass {
   Context& context_;
   int64_t groups_;
   bool is_dry_ = true;
+  bool plans_scratch_ = false;
   std::array<TensorView, 3> buffers_;
   DecoderMemory memory_;  // so far
   std::array<bool, 3> in_use_{};

@@ -103,16 +103,19 @@ void AutoencoderKl::Forward(DecoderPass& pass, const Shape& shape, ConstTensorVi
   pass.Free(picture);
 }
 
-DecoderMemory AutoencoderKl::PlanWhole(int64_t height, int64_t width) const {
+DecoderMemory AutoencoderKl::PlanWhole(int64_t height, int64_t width, bool plans_scratch) const {
   Context context;
-  DecoderPass pass(context, config_.norm_num_groups);
+  DecoderPass pass(context, config_.norm_num_groups, plans_scratch);
   Forward(pass, {1, height, width, config_.latent_channels}, {}, {});
   return pass.memory();
 }
 
 bool AutoencoderKl::IsTiled(int64_t height, int64_t width) const {
-  return std::max(height, width) > tiling_.tile_size &&
-         PlanWhole(height, width).total() > tiling_.untiled_bytes;
+  constexpr int64_t kLongestInTiles = 16;
+  const int64_t side = std::max(height, width);
+  if (side <= tiling_.tile_size) return false;
+  return side > kLongestInTiles * tiling_.tile_size ||
+         PlanWhole(height, width, /*plans_scratch=*/false).total() > tiling_.untiled_bytes;
 }
 
 int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
@@ -122,19 +125,20 @@ int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
 }
 
 size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width) const {
-  if (!IsTiled(height, width)) return PlanWhole(height, width).total();
+  if (!IsTiled(height, width)) return PlanWhole(height, width, true).total();
   const TileGrid grid(height, width, tiling_.tile_size, tiling_.overlap);
   // A tile at the lower or right edge may be narrower; the first is the largest.
   return TileBlender::WorkspaceBytes(grid, config_.scale_factor(), config_.out_channels) +
          static_cast<size_t>(grid.TileHeight(0) * grid.TileWidth(0) * config_.latent_channels) *
              sizeof(float) +
-         PlanWhole(grid.TileHeight(0), grid.TileWidth(0)).total();
+         PlanWhole(grid.TileHeight(0), grid.TileWidth(0), true).total();
 }
 
 void AutoencoderKl::DecodeWhole(Context& context, ConstTensorView latents,
                                 TensorView pixels) const {
   Workspace::Scope scope(context.workspace());
-  DecoderPass pass(context, config_.norm_num_groups, PlanWhole(latents.dim(1), latents.dim(2)));
+  const DecoderMemory memory = PlanWhole(latents.dim(1), latents.dim(2), /*plans_scratch=*/false);
+  DecoderPass pass(context, config_.norm_num_groups, memory);
   Forward(pass, latents.shape(), latents, pixels);
 }
 

@@ -41,7 +41,9 @@ struct AutoencoderKlConfig {
 struct AutoencoderKlTiling {
   int64_t tile_size = 128;  // latent pixels along a side of a tile
   int64_t overlap = 32;     // latent pixels shared with the next tile, less than tile_size
-  size_t untiled_bytes = size_t{4} << 30;  // pictures whose plan is within this are decoded whole
+  // Pictures that need no more than this, without scratch, are decoded whole, unless a side is
+  // longer than 16 tiles.
+  size_t untiled_bytes = size_t{4} << 30;
 };
 
 class AutoencoderKl {
@@ -53,7 +55,7 @@ class AutoencoderKl {
   // latents [B, h, w, C] f32 channels-last, contiguous -> pixels [B, H, W, out_channels] f32,
   // contiguous, about [-1, 1]. after_tile is called NumTiles(h, w) times per picture.
   //
-  // A picture whose plan exceeds tiling.untiled_bytes is decoded in overlapping tiles that are
+  // A picture that needs more than tiling.untiled_bytes is decoded in overlapping tiles that are
   // blended linearly, exactly as diffusers does after vae.enable_tiling(). The tiled picture is not
   // the untiled one (each tile is normalised by its own statistics): tiling is for memory, so it
   // begins only where the exact result no longer fits.
@@ -70,7 +72,7 @@ class AutoencoderKl {
  private:
   bool IsTiled(int64_t height, int64_t width) const;
   // What one pass over a picture or a tile needs.
-  DecoderMemory PlanWhole(int64_t height, int64_t width) const;
+  DecoderMemory PlanWhole(int64_t height, int64_t width, bool plans_scratch) const;
   // The decoder: latents [1, h, w, C] -> pixels [1, H, W, out_channels]. In a dry pass both are
   // empty and only the size counts.
   void Forward(DecoderPass& pass, const Shape& shape, ConstTensorView latents,

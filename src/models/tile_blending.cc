@@ -28,19 +28,14 @@ TileBlender::TileBlender(Context& context, const TileGrid& grid, int64_t scale, 
   for (std::vector<TensorView>& row : storage_) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
       row.push_back(context.workspace().Allocate(
-          {scale * grid.TileHeight(0), scale * grid.TileWidth(column), channels}));
+          {scale * grid.TileHeight(0), scale * grid.TileWidth(0), channels}));
     }
   }
 }
 
 size_t TileBlender::WorkspaceBytes(const TileGrid& grid, int64_t scale, int64_t channels) {
-  size_t bytes = 0;
-  for (int64_t column = 0; column < grid.columns(); ++column) {
-    const int64_t tile =
-        scale * grid.TileHeight(0) * scale * grid.TileWidth(column) * channels * 4 + 63;
-    bytes += 2 * static_cast<size_t>(tile);
-  }
-  return bytes;
+  const Shape tile = {scale * grid.TileHeight(0), scale * grid.TileWidth(0), channels, 4};
+  return 2 * static_cast<size_t>(grid.columns() * (tile.NumElements() + 63));
 }
 
 TensorView TileBlender::Tile(int64_t row, int64_t column) const {

@@ -82,6 +82,17 @@ INSTANTIATE_TEST_SUITE_P(Fixtures, AutoencoderParity,
                            return name;
                          });
 
+TEST(AutoencoderKl, PlansAbsurdSizesWithoutTakingTheirMemory) {
+  const Fixture fixture("vae-plain-tiny");
+  const AutoencoderKl vae(AutoencoderKlConfig::FromJson(fixture.config), fixture.weights);
+  for (const auto& [height, width] :
+       {std::pair<int64_t, int64_t>{250'000, 250'000}, {2, 250'000}}) {
+    EXPECT_GT(vae.NumTiles(height, width), 2000);
+    EXPECT_GT(vae.PlanBytes(height, width), size_t{1} << 20);
+    EXPECT_LT(vae.PlanBytes(height, width), size_t{1} << 40);  // two rows of tiles and one pass
+  }
+}
+
 AutoencoderKlConfig Parse(const std::string& text) {
   return AutoencoderKlConfig::FromJson(JsonObject::Parse(text, "config.json"));
 }

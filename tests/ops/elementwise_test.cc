@@ -12,7 +12,7 @@ using testing::RandomOperand;
 Shape RandomShape(testing::Random& random) {
   Shape shape;
   const int64_t rank = random.Integer(0, 4);
-  for (int64_t axis = 0; axis < rank; ++axis) shape.Append(random.Integer(1, 40));
+  for (int64_t axis = 0; axis < rank; ++axis) shape.Append(random.Integer(1, 15));
   return shape;
 }
 
