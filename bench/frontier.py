@@ -6,7 +6,7 @@ speed shows), through the command line. A candidate's speed-up is dense time / i
 denoising, on the same prompt; the table gives medians over the prompts, and means of PSNR and SSIM.
 
     python bench/frontier.py --prompts 4 --output out/frontier.json
-    python bench/frontier.py --candidates my-candidates.json --only 'demo|25 steps'
+    python bench/frontier.py --candidates bench/frontier_candidates.json --only "columns|25 steps"
 
 A candidates file maps names to command-line options: {"10 % of columns": ["--set", "attn.top_keys=0.1"]}.
 Needs numpy and pillow (.venv has them).
