@@ -1,8 +1,9 @@
-// Column-sparse attention on a CPU: hands the groups to the threads, those with most columns first;
+// Column-sparse attention on a CPU: hands the groups to the threads, the large ones first;
 // the work is in attention_group.cc.
 #include "ops/column_sparse_attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "base/parallel.h"
@@ -16,6 +17,10 @@ ConstTensorView Rows(const ConstTensorView& tensor, int64_t b, int64_t h, int64_
                      int64_t count) {
   return tensor.Select(0, b).Select(0, h).Slice(0, row, row + count);
 }
+
+// Groups are handed out by falling power of two of their columns, so that none of the largest is
+// left to the end, and head by head within it, so that a head's keys and values stay in the cache.
+int SizeClass(int32_t count) { return std::bit_width(static_cast<uint32_t>(count)); }
 
 struct SparseCall {
   const AttentionInputs& inputs;
@@ -82,7 +87,9 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
   int64_t* order = context.workspace().Allocate({items}, DType::kI64).data<int64_t>();
   std::iota(order, order + items, int64_t{0});
   std::sort(order, order + items, [counts](int64_t a, int64_t b) {
-    return counts[a] != counts[b] ? counts[a] > counts[b] : a < b;
+    const int class_a = SizeClass(counts[a]);
+    const int class_b = SizeClass(counts[b]);
+    return class_a != class_b ? class_a > class_b : a < b;
   });
 
   ParallelForDynamic(context, items, [&](int64_t i, int thread) {
