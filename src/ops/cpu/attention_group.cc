@@ -104,6 +104,7 @@ class RowPrefetcher {
 
   // Lists the lines of part `part` of `parts` of the rows; calls fetch them from then on.
   void Begin(int64_t part, int64_t parts) {
+    lines_[0] = nullptr;
     next_ = lines_;
     end_ = lines_;
     int64_t begin = count_ * part / parts;
@@ -114,6 +115,7 @@ class RowPrefetcher {
       begin = HWY_MAX(begin - lists_[i].count, 0);
       end -= lists_[i].count;
     }
+    *end_ = lines_[0];  // calls read pairs
   }
 
   // Inlined: GCC 12 takes a function that only prefetches for one without effect and drops calls.
