@@ -8,10 +8,12 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 
 #include "base/check.h"
 #include "base/context.h"
 #include "base/machine.h"
+#include "base/random.h"
 #include "commands.h"
 #include "ops/cpu/fma_peak.h"
 
@@ -125,6 +127,14 @@ void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& o
 }
 
 }  // namespace
+
+Tensor RandomTensor(const Shape& shape, uint64_t seed, float scale) {
+  Tensor tensor(shape, DType::kF32);
+  const std::span values(tensor.data<float>(), static_cast<size_t>(tensor.NumElements()));
+  TorchNormal(seed, values);
+  for (float& value : values) value *= scale;
+  return tensor;
+}
 
 std::vector<double> MedianSeconds(int repeats,
                                   const std::vector<std::function<void()>>& candidates) {

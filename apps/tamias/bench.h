@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "base/tensor.h"
+
 namespace tamias::cli {
 
 struct BenchOptions {
@@ -33,6 +35,9 @@ struct Measurement {
   std::optional<double> speedup_over_dense;   // against our own dense in this run
   std::optional<double> arithmetic_fraction;  // that speed-up over dense flops / sparse flops
 };
+
+// Normal random numbers times scale, f32.
+Tensor RandomTensor(const Shape& shape, uint64_t seed, float scale = 1);
 
 // Runs every candidate once to warm up, then `repeats` rounds of all of them in turn, so that a
 // drift of the machine's speed hits all alike. Returns the median seconds of each.

@@ -94,12 +94,6 @@ struct RandomColumns {
   }
 };
 
-Tensor RandomTensor(const Shape& shape, uint64_t seed) {
-  Tensor tensor(shape, DType::kF32);
-  TorchNormal(seed, {tensor.data<float>(), static_cast<size_t>(tensor.NumElements())});
-  return tensor;
-}
-
 }  // namespace
 
 std::vector<Measurement> BenchAttention(const BenchOptions& options, double peak_gflops) {

@@ -58,13 +58,6 @@ MlpShape MakeShape(const BenchOptions& options) {
   return shape->second;
 }
 
-Tensor RandomTensor(const Shape& shape, uint64_t seed, float scale) {
-  Tensor tensor(shape, DType::kF32);
-  TorchNormal(seed, {tensor.data<float>(), static_cast<size_t>(tensor.NumElements())});
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) tensor.data<float>()[i] *= scale;
-  return tensor;
-}
-
 // Every group takes the same number of neurons, spread evenly from a start of its own.
 struct SpreadNeurons {
   Tensor indices;
@@ -102,7 +95,7 @@ std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflop
   Context context(options.threads);
   const int64_t groups = (shape.tokens + kGroupSize - 1) / kGroupSize;
   const float scale = 1 / std::sqrt(static_cast<float>(shape.model_dim));
-  const Tensor input = RandomTensor({1, shape.tokens, shape.model_dim}, 1, 1);
+  const Tensor input = RandomTensor({1, shape.tokens, shape.model_dim}, 1);
   const Tensor fc1 = RandomTensor({shape.mlp_dim, shape.model_dim}, 2, scale);
   const Tensor fc2_transposed = RandomTensor({shape.mlp_dim, shape.model_dim}, 3, scale);
   const Tensor fc2 = Tensor::CopyOf(static_cast<ConstTensorView>(fc2_transposed).Permute({1, 0}));
