@@ -29,7 +29,7 @@ HWY_INLINE hn::Vec<D> LoadWidened(D d, const hwy::bfloat16_t* from) {
 
 template <class D>
 HWY_INLINE hn::Vec<D> LoadWidened(D d, const hwy::float16_t* from) {
-#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
+#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
   // Without the conversion instruction: Highway's own loses infinity and NaN here. Exponent and
   // mantissa move into place and 2^112 makes up for the difference of the biases, exactly so for
   // subnormal numbers too; the largest exponent stays the largest.
