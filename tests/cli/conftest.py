@@ -23,6 +23,8 @@ def run(*arguments, timeout=300, **keywords):
         capture_output=True,
         text=True,
         timeout=timeout,
+        # Threads wait asleep: spinning ones make runs of a second take a minute on a busy machine.
+        env=os.environ | {"OMP_WAIT_POLICY": "passive"},
         **keywords,
     )
 
