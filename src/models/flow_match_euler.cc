@@ -2,6 +2,7 @@
 #include "models/flow_match_euler.h"
 
 #include <cmath>
+#include <utility>
 
 #include "io/json.h"
 #include "ops/elementwise.h"
@@ -17,14 +18,25 @@ float ShiftForTokens(const FlowMatchEulerConfig& config, int64_t image_tokens) {
   return static_cast<float>(static_cast<double>(image_tokens) * slope + offset);
 }
 
-// In fp32, operation by operation as NumPy does it there: diffusers' sigmas to the last bit or two.
-float ShiftSigma(const FlowMatchEulerConfig& config, float mu, float sigma) {
-  if (!config.use_dynamic_shifting) {
-    const auto shift = static_cast<float>(config.shift);
-    return shift * sigma / (1.0f + (shift - 1.0f) * sigma);
+float ShiftStatically(float shift, float sigma) {
+  return shift * sigma / (1.0f + (shift - 1.0f) * sigma);
+}
+
+// What dynamic shifting multiplies the odds of noise with.
+float DynamicStrength(const FlowMatchEulerConfig& config, std::optional<int64_t> image_tokens) {
+  if (!image_tokens) {
+    Fail(ErrorCode::kUnsupported,
+         "flow-match scheduler: field 'use_dynamic_shifting': true is not supported in this "
+         "pipeline");
   }
-  const float strength = config.time_shift_type == TimeShift::kExponential ? std::exp(mu) : mu;
-  return strength / (strength + (1.0f / sigma - 1.0f));
+  const float mu = ShiftForTokens(config, *image_tokens);
+  if (config.time_shift_type == TimeShift::kExponential) return std::exp(mu);
+  if (mu <= 0) {
+    Fail(ErrorCode::kInvalidArgument,
+         "flow-match scheduler: linear shift: expected mu > 0, found {} at {} tokens", mu,
+         *image_tokens);
+  }
+  return mu;
 }
 
 // Stretches 1 - sigma so that the last sigma becomes `terminal`; a lone sigma of 1 stays.
@@ -32,6 +44,45 @@ void StretchToTerminal(float terminal, std::vector<float>& sigmas) {
   const float scale = (1.0f - sigmas.back()) / (1.0f - terminal);
   if (scale <= 0) return;
   for (float& sigma : sigmas) sigma = 1.0f - (1.0f - sigma) / scale;
+}
+
+// In fp32, operation by operation as NumPy does it there: diffusers' sigmas to the last bit or two.
+std::vector<float> ShiftSigmas(const FlowMatchEulerConfig& config,
+                               const std::vector<double>& sigmas,
+                               std::optional<int64_t> image_tokens) {
+  if (image_tokens && *image_tokens < 1) {
+    Fail(ErrorCode::kInvalidArgument, "flow-match scheduler: expected at least one token, found {}",
+         *image_tokens);
+  }
+  std::vector<float> shifted(sigmas.begin(), sigmas.end());
+  if (config.use_dynamic_shifting) {
+    const float strength = DynamicStrength(config, image_tokens);
+    for (float& sigma : shifted) sigma = strength / (strength + (1.0f / sigma - 1.0f));
+  } else {
+    const auto shift = static_cast<float>(config.shift);
+    for (float& sigma : shifted) sigma = ShiftStatically(shift, sigma);
+  }
+  if (config.shift_terminal) {
+    StretchToTerminal(static_cast<float>(*config.shift_terminal), shifted);
+  }
+  return shifted;
+}
+
+// All sigmas with the one after the last step.
+std::vector<float> WithEnd(const FlowMatchEulerConfig& config, std::vector<float> shifted) {
+  if (config.invert_sigmas) {
+    for (float& sigma : shifted) sigma = 1.0f - sigma;
+  }
+  shifted.push_back(config.invert_sigmas ? 1.0f : 0.0f);
+  return shifted;
+}
+
+std::vector<float> Timesteps(const FlowMatchEulerConfig& config, std::vector<float> shifted) {
+  for (float& sigma : shifted) {
+    sigma = (config.invert_sigmas ? 1.0f - sigma : sigma) *
+            static_cast<float>(config.num_train_timesteps);
+  }
+  return shifted;
 }
 
 void RefuseTrue(const JsonObject& json, std::string_view field) {
@@ -43,8 +94,8 @@ void RefuseTrue(const JsonObject& json, std::string_view field) {
 }  // namespace
 
 FlowMatchEulerConfig FlowMatchEulerConfig::FromJson(const JsonObject& json) {
-  for (const std::string_view field : {"use_karras_sigmas", "use_exponential_sigmas",
-                                       "use_beta_sigmas", "stochastic_sampling", "invert_sigmas"}) {
+  for (const std::string_view field :
+       {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "stochastic_sampling"}) {
     RefuseTrue(json, field);
   }
   FlowMatchEulerConfig config;
@@ -61,6 +112,7 @@ FlowMatchEulerConfig FlowMatchEulerConfig::FromJson(const JsonObject& json) {
   if (config.max_image_seq_len == config.base_image_seq_len) {
     json.FailField("max_image_seq_len", "expected a value other than base_image_seq_len");
   }
+  config.invert_sigmas = json.BoolOr("invert_sigmas", config.invert_sigmas);
   const double terminal = json.FloatOr("shift_terminal", 0, {0, 0.999});
   if (terminal > 0) config.shift_terminal = terminal;
   const std::string type = json.StringOr("time_shift_type", "exponential");
@@ -73,34 +125,29 @@ FlowMatchEulerConfig FlowMatchEulerConfig::FromJson(const JsonObject& json) {
   return config;
 }
 
-FlowMatchEuler::FlowMatchEuler(const FlowMatchEulerConfig& config, int num_steps,
-                               int64_t image_tokens)
-    : num_train_timesteps_(static_cast<float>(config.num_train_timesteps)) {
-  if (num_steps < 1 || image_tokens < 1) {
-    Fail(ErrorCode::kInvalidArgument,
-         "flow-match scheduler: expected at least one step and one token, found {} and {}",
-         num_steps, image_tokens);
-  }
-  const float mu = ShiftForTokens(config, image_tokens);
-  if (config.use_dynamic_shifting && config.time_shift_type == TimeShift::kLinear && mu <= 0) {
-    Fail(ErrorCode::kInvalidArgument,
-         "flow-match scheduler: linear shift: expected mu > 0, found {} at {} tokens", mu,
-         image_tokens);
-  }
-  const double last = 1.0 / num_steps;
-  const double stride = num_steps > 1 ? (last - 1.0) / (num_steps - 1) : 0;
-  for (int step = 0; step < num_steps; ++step) {
-    const double sigma = step > 0 && step == num_steps - 1 ? last : 1.0 + stride * step;
-    sigmas_.push_back(ShiftSigma(config, mu, static_cast<float>(sigma)));
-  }
-  if (config.shift_terminal) {
-    StretchToTerminal(static_cast<float>(*config.shift_terminal), sigmas_);
-  }
-  sigmas_.push_back(0);
+std::vector<double> EvenSigmas(int num_steps) { return Linspace(1.0, 1.0 / num_steps, num_steps); }
+
+std::vector<double> TrainingRangeSigmas(const FlowMatchEulerConfig& config, int num_steps) {
+  const float smallest = 1.0f / static_cast<float>(config.num_train_timesteps);
+  if (config.use_dynamic_shifting) return Linspace(1.0, smallest, num_steps);
+  const auto shift = static_cast<float>(config.shift);
+  return Linspace(1.0, ShiftStatically(shift, smallest), num_steps);
 }
 
+FlowMatchEuler::FlowMatchEuler(const FlowMatchEulerConfig& config,
+                               const std::vector<double>& sigmas,
+                               std::optional<int64_t> image_tokens)
+    : FlowMatchEuler(config, Shifted{ShiftSigmas(config, sigmas, image_tokens)}) {}
+
+FlowMatchEuler::FlowMatchEuler(const FlowMatchEulerConfig& config, int num_steps,
+                               int64_t image_tokens)
+    : FlowMatchEuler(config, EvenSigmas(num_steps), image_tokens) {}
+
+FlowMatchEuler::FlowMatchEuler(const FlowMatchEulerConfig& config, const Shifted& shifted)
+    : FlowScheduler(WithEnd(config, shifted.sigmas), Timesteps(config, shifted.sigmas)) {}
+
 void FlowMatchEuler::Step(Context& context, int step, ConstTensorView prediction,
-                          TensorView sample) const {
+                          TensorView sample) {
   TAMIAS_CHECK(step >= 0 && step < num_steps());
   Axpy(context, sigma(step + 1) - sigma(step), prediction, sample);
 }

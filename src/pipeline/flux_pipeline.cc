@@ -259,7 +259,7 @@ Tensor FluxPipeline::Denoise(const Plan& plan, const Prompts& prompts,
   order.Apply(context, image_rows(row_positions.view()), image_rows(positions.view()));
   const RotaryTable rotary = RotaryPositions(positions, transformer_.config().axes_dims_rope);
 
-  const FlowMatchEuler scheduler(scheduler_, settings.steps, plan.latents.tokens());
+  FlowMatchEuler scheduler(scheduler_, settings.steps, plan.latents.tokens());
   Tensor prediction = Tensor::Zeros(latents.shape());
   Tensor negative(settings.use_true_cfg() ? latents.shape() : Shape{0}, DType::kF32);
   const auto forward = [&](int step, const FluxPromptEmbedding& prompt, int invocation,

@@ -44,7 +44,7 @@ TEST_P(FlowMatchEulerParity, SigmasAndTimestepsAgreeWithDiffusers) {
 TEST_P(FlowMatchEulerParity, StepsAgreeWithDiffusers) {
   const std::string name = GetParam();
   const SafetensorsFile cases(FixtureFolder("flow-match-euler") / "cases.safetensors");
-  const FlowMatchEuler scheduler(LoadConfig(name), 7, 11520);
+  FlowMatchEuler scheduler(LoadConfig(name), 7, 11520);
   Context context;
   Tensor sample = Tensor::CopyOf(cases.Get(name + ".sample"));
   const ConstTensorView predictions = cases.Get(name + ".predictions");
@@ -58,9 +58,58 @@ INSTANTIATE_TEST_SUITE_P(, FlowMatchEulerParity,
                          testing::Values("dynamic", "dynamic-linear", "static", "plain",
                                          "terminal"));
 
+void ExpectSchedule(const FlowScheduler& scheduler, const SafetensorsFile& cases,
+                    const std::string& name, int steps) {
+  SCOPED_TRACE(name);
+  ASSERT_EQ(scheduler.num_steps(), steps);
+  const float* sigmas = cases.Get(name + ".sigmas").data<float>();
+  const float* timesteps = cases.Get(name + ".timesteps").data<float>();
+  for (int i = 0; i < steps; ++i) {
+    EXPECT_NEAR(scheduler.sigma(i), sigmas[i], kTolerance);
+    EXPECT_NEAR(scheduler.timestep(i), timesteps[i], 1000 * kTolerance);
+  }
+  EXPECT_EQ(scheduler.sigma(steps), sigmas[steps]);
+}
+
+// The sigmas that MochiPipeline hands over.
+std::vector<double> Given(const SafetensorsFile& cases, int steps) {
+  const float* given = cases.Get(fmt::format("mochi.{}.given", steps)).data<float>();
+  return {given, given + steps};
+}
+
+TEST(FlowMatchEuler, SchedulesOfVideoPipelinesAgreeWithDiffusers) {
+  const SafetensorsFile cases(FixtureFolder("flow-match-euler") / "cases.safetensors");
+  for (const int steps : {1, 2, 3, 7, 20, 50}) {
+    const FlowMatchEulerConfig hunyuan = LoadConfig("hunyuan-video");
+    ExpectSchedule(FlowMatchEuler(hunyuan, EvenSigmas(steps)), cases,
+                   fmt::format("hunyuan-video.{}", steps), steps);
+    const FlowMatchEulerConfig wan = LoadConfig("wan");
+    ExpectSchedule(FlowMatchEuler(wan, TrainingRangeSigmas(wan, steps)), cases,
+                   fmt::format("wan.{}", steps), steps);
+    if (steps == 1) continue;  // Mochi's schedule needs two
+    const std::string mochi = fmt::format("mochi.{}", steps);
+    ExpectSchedule(FlowMatchEuler(LoadConfig("mochi"), Given(cases, steps)), cases, mochi, steps);
+  }
+}
+
+TEST(FlowMatchEuler, InvertedStepsAgreeWithDiffusers) {
+  const SafetensorsFile cases(FixtureFolder("flow-match-euler") / "cases.safetensors");
+  FlowMatchEuler scheduler(LoadConfig("mochi"), Given(cases, 50));
+  Context context;
+  Tensor sample = Tensor::CopyOf(cases.Get("mochi.sample"));
+  for (int i = 0; i < 50; ++i) {
+    scheduler.Step(context, i, cases.Get("mochi.predictions").Select(0, i), sample);
+  }
+  EXPECT_LT(RelativeL2(sample, cases.Get("mochi.result")), 1e-6);
+}
+
+TEST(FlowMatchEuler, RefusesDynamicShiftingWithoutTokens) {
+  EXPECT_THROW(FlowMatchEuler(LoadConfig("dynamic"), EvenSigmas(4)), Error);
+}
+
 TEST(FlowMatchEuler, RefusesUnsupportedOptionsByName) {
-  for (const char* field : {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
-                            "stochastic_sampling", "invert_sigmas"}) {
+  for (const char* field :
+       {"use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "stochastic_sampling"}) {
     const JsonObject json = JsonObject::Parse(fmt::format(R"({{"{}": true}})", field), "scheduler");
     try {
       FlowMatchEulerConfig::FromJson(json);
