@@ -1,4 +1,4 @@
-// The C++ interface: load a checkpoint folder, generate pictures, read what happened.
+// The C++ interface: load a checkpoint folder, generate pictures or films, read what happened.
 //
 //   tamias::Pipeline pipeline("models/demo-flux");
 //   tamias::GenerateOptions options;
@@ -22,6 +22,7 @@
 
 #include "tamias/error.h"
 #include "tamias/image.h"
+#include "tamias/video.h"
 
 namespace tamias {
 
@@ -32,14 +33,16 @@ struct GenerateOptions {
   std::string negative_prompt;           // used when true_cfg_scale > 1
   std::optional<double> true_cfg_scale;  // classifier-free guidance, two model calls a step; 1: off
   std::optional<double>
-      guidance_scale;         // the embedded guidance of guidance-distilled models (FLUX.1-dev)
-  std::optional<int> width;   // pixels, a multiple of Pipeline::size_multiple()
-  std::optional<int> height;  // pixels, likewise
-  std::optional<int> steps;   // denoising steps, 1 to 1000
-  std::optional<int> max_sequence_length;  // text tokens of the T5 encoder
-  uint64_t seed = 0;              // of the noise; the same as torch.Generator("cpu") in diffusers
-  int num_images = 1;             // pictures from one stream of noise, generated one after another
-  std::string sparsity = "auto";  // auto, off, a profile's name or a YAML file
+      guidance_scale;             // the embedded guidance of guidance-distilled models (FLUX.1-dev)
+  std::optional<int> width;       // pixels, a multiple of Pipeline::size_multiple()
+  std::optional<int> height;      // pixels, likewise
+  std::optional<int> num_frames;  // of a film; one more than a multiple that the family sets
+  std::optional<double> fps;      // frames per second of a film, 0.01 to 1000
+  std::optional<int> steps;       // denoising steps, 1 to 1000
+  std::optional<int> max_sequence_length;  // text tokens that the sequence encoder may use
+  uint64_t seed = 0;   // of the noise; the same as torch.Generator("cpu") in diffusers
+  int num_images = 1;  // pictures or films from one stream of noise, generated one after another
+  std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per core
   bool decode = true;                  // false: stop at the latents
@@ -49,7 +52,7 @@ enum class Stage { kEncodePrompt, kDenoise, kDecode };
 
 struct Progress {
   Stage stage = Stage::kEncodePrompt;
-  int image = 0;  // 0 to num_images - 1
+  int image = 0;  // picture or film, 0 to num_images - 1
   int num_images = 1;
   int step = 0;  // steps (or tiles of the decoder) finished, 0 to num_steps
   int num_steps = 0;
@@ -61,8 +64,9 @@ struct Progress {
 // Called on the generating thread; returning false stops with an Error of code kCancelled.
 using ProgressCallback = std::function<bool(const Progress&)>;
 
-// Packed fp32 latents of one picture in row order: [tokens, channels] as diffusers'
-// output_type="latent".
+// Packed fp32 latents of one picture or film in row order, [tokens, channels]: of FLUX.1 what
+// diffusers gives as output_type="latent"; of films its [C, T, h, w] cut into patches, a token's
+// channels ordered (C, time, row, column).
 struct Latents {
   int64_t tokens = 0;
   int64_t channels = 0;
@@ -70,7 +74,8 @@ struct Latents {
 };
 
 struct GenerateResult {
-  std::vector<Image> images;
+  std::vector<Image> images;  // of a model that makes pictures
+  std::vector<Video> videos;  // of a model that makes films
   std::vector<Latents> latents;
   double seconds_total = 0;
   double seconds_to_first_step = 0;  // from the call of Generate to the start of the first step
@@ -104,6 +109,7 @@ struct ComponentInfo {
 
 struct ModelInfo {
   std::string family;  // "FluxPipeline"
+  bool makes_videos = false;
   std::vector<ComponentInfo> components;
   std::string default_profile;                  // what "auto" means for this model
   std::map<std::string, std::string> defaults;  // the options' defaults for this model
@@ -124,7 +130,7 @@ class Pipeline {
                           const ProgressCallback& progress = {}) const;
 
   MemoryPlan PlanMemory(const GenerateOptions& options) const;
-  // Image and text tokens of the transformer's sequence for these options.
+  // Image (or video) tokens for these options, and the text tokens that a prompt may have.
   int64_t NumImageTokens(const GenerateOptions& options) const;
   int64_t NumTextTokens(const GenerateOptions& options) const;
   // The sparsity profile in force for these options, as YAML; "" when sparsity is off.
@@ -132,7 +138,7 @@ class Pipeline {
   // Settings that have no effect here, one sentence each.
   std::vector<std::string> Warnings(const GenerateOptions& options) const;
 
-  // What a PNG of this generation should carry as text: prompt, settings and version.
+  // What a PNG or MP4 of this generation should carry as text: prompt, settings and version.
   std::map<std::string, std::string> PngText(const GenerateOptions& options, int image) const;
 
   const ModelInfo& info() const;

@@ -66,7 +66,7 @@ class FluxTransformer {
   void Forward(Context& context, const FluxTransformerInputs& inputs, SparseInvocation& invocation,
                TensorView prediction) const;
 
-  // What this model looks like to the sparsity layer; num_invocations is left to the caller.
+  // What this model looks like to the sparsity layer.
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const;
 
   // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.

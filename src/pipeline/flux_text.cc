@@ -35,13 +35,13 @@ FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
                   t5_.config().vocab_size);
 }
 
-FluxPromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& prompt,
-                                             int max_sequence_length) const {
+PromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& prompt,
+                                         int max_sequence_length) const {
   const Tensor clip_tokens =
       TokenTensor(clip_tokenizer_.Encode(prompt, clip_.config().max_position_embeddings));
   const Tensor t5_tokens = TokenTensor(t5_tokenizer_.Encode(prompt, max_sequence_length));
-  FluxPromptEmbedding embedding{Tensor({1, max_sequence_length, sequence_dim()}, DType::kF32),
-                                Tensor({1, pooled_dim()}, DType::kF32)};
+  PromptEmbedding embedding{Tensor({1, max_sequence_length, sequence_dim()}, DType::kF32),
+                            Tensor({1, pooled_dim()}, DType::kF32)};
   clip_.Encode(context, clip_tokens, {}, embedding.pooled);
   t5_.Encode(context, t5_tokens, embedding.sequence);
   return embedding;

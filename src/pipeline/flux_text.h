@@ -1,5 +1,4 @@
-// Prompt to embeddings for FLUX.1: CLIP gives one pooled vector, T5 a sequence. Symbols: L text
-// tokens, P pooled width, C sequence width.
+// Prompt to embeddings for FLUX.1: CLIP gives one pooled vector, T5 a sequence.
 #pragma once
 
 #include <string>
@@ -11,20 +10,16 @@
 #include "models/clip_text_encoder.h"
 #include "models/t5_encoder.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/prompt_embedding.h"
 
 namespace tamias {
-
-struct FluxPromptEmbedding {
-  Tensor sequence;  // [1, L, C] f32
-  Tensor pooled;    // [1, P] f32
-};
 
 class FluxTextEncoders {
  public:
   explicit FluxTextEncoders(const ModelFolder& folder);
 
-  FluxPromptEmbedding Encode(Context& context, const std::string& prompt,
-                             int max_sequence_length) const;
+  PromptEmbedding Encode(Context& context, const std::string& prompt,
+                         int max_sequence_length) const;
 
   // True when T5 cuts the prompt at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;

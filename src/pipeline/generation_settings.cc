@@ -10,6 +10,8 @@ namespace {
 
 constexpr int kMaxSide =
     1 << 20;  // pixels; far above what any plan fits, low enough for arithmetic
+constexpr int kMaxFrames = 1 << 16;
+constexpr double kMaxFps = 1000;
 constexpr int kMaxSteps = 1000;
 constexpr int kMaxImages = 256;
 constexpr int kMaxThreads = 1024;
@@ -30,6 +32,27 @@ void CheckSide(const char* name, int value, int multiple) {
   }
 }
 
+void CheckFrames(const GenerateOptions& options, const GenerationSettings& settings,
+                 const FamilyDefaults& family) {
+  if (!family.makes_videos()) {
+    const auto refuse = [](const char* name) {
+      Fail(ErrorCode::kInvalidArgument, "{}: this model makes pictures, not films", name);
+    };
+    if (options.num_frames && *options.num_frames != 1) refuse("num_frames");
+    if (options.fps) refuse("fps");
+    return;
+  }
+  CheckRange("num_frames", settings.num_frames, 1, kMaxFrames);
+  CheckRange("fps", settings.fps, 0.01, kMaxFps);
+  const int multiple = family.frame_multiple;
+  if ((settings.num_frames - 1) % multiple != 0) {
+    const int nearest = (settings.num_frames - 1 + multiple / 2) / multiple * multiple + 1;
+    Fail(ErrorCode::kInvalidArgument,
+         "num_frames: expected one more than a multiple of {}, found {} (nearest: {})", multiple,
+         settings.num_frames, nearest);
+  }
+}
+
 void CheckPrompt(const char* name, const std::string& prompt) {
   if (prompt.size() > kMaxPromptBytes) {
     Fail(ErrorCode::kInvalidArgument, "{}: {} bytes are more than the {} allowed", name,
@@ -39,6 +62,11 @@ void CheckPrompt(const char* name, const std::string& prompt) {
 
 }  // namespace
 
+std::string GenerationSettings::SizeText() const {
+  const std::string size = fmt::format("{}x{} pixels", width, height);
+  return num_frames == 1 ? size : fmt::format("{} and {} frames", size, num_frames);
+}
+
 GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDefaults& model,
                                    const FamilyDefaults& family) {
   const auto pick = [](const auto& option, const auto& from_model, auto from_family) {
@@ -47,6 +75,8 @@ GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDe
   GenerationSettings settings;
   settings.width = pick(options.width, model.width, family.width);
   settings.height = pick(options.height, model.height, family.height);
+  settings.num_frames = pick(options.num_frames, model.num_frames, family.num_frames);
+  settings.fps = pick(options.fps, model.fps, family.fps);
   settings.steps = pick(options.steps, model.steps, family.steps);
   settings.max_sequence_length =
       pick(options.max_sequence_length, model.max_sequence_length, family.max_sequence_length);
@@ -57,6 +87,7 @@ GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDe
 
   CheckSide("width", settings.width, family.size_multiple);
   CheckSide("height", settings.height, family.size_multiple);
+  CheckFrames(options, settings, family);
   CheckRange("steps", settings.steps, 1, kMaxSteps);
   CheckRange("max_sequence_length", settings.max_sequence_length, 1,
              family.max_sequence_length_limit);

@@ -18,18 +18,25 @@ struct FamilyDefaults {
   int max_sequence_length = 512;
   double true_cfg_scale = 1;
   double guidance_scale = 3.5;
+  int num_frames = 1;      // above 1: the family makes films
+  int frame_multiple = 1;  // num_frames is one more than a multiple of this
+  double fps = 0;
   int size_multiple = 16;               // pixels
   int max_sequence_length_limit = 512;  // text tokens
+  bool makes_videos() const { return num_frames > 1; }
 };
 
 struct GenerationSettings {
   int width = 0;
   int height = 0;
+  int num_frames = 1;
+  double fps = 0;  // 0: a picture
   int steps = 0;
   int max_sequence_length = 0;
   double true_cfg_scale = 1;
   double guidance_scale = 0;
   bool use_true_cfg() const { return true_cfg_scale > 1; }
+  std::string SizeText() const;  // "512x512 pixels", "512x512 pixels and 33 frames"
 };
 
 // Throws kInvalidArgument naming the option, what it may be and what it was.

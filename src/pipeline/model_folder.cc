@@ -16,9 +16,16 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
   ModelDefaults defaults;
   if (!std::filesystem::exists(path)) return defaults;
   const JsonObject json = JsonObject::Load(path);
-  constexpr std::array<std::string_view, 7> kKnown = {
-      "profile",        "width",          "height", "steps", "max_sequence_length",
-      "true_cfg_scale", "guidance_scale",
+  constexpr std::array<std::string_view, 9> kKnown = {
+      "profile",
+      "width",
+      "height",
+      "num_frames",
+      "fps",
+      "steps",
+      "max_sequence_length",
+      "true_cfg_scale",
+      "guidance_scale",
   };
   for (const std::string& key : json.Keys()) {
     if (std::ranges::find(kKnown, key) == kKnown.end()) json.FailField(key, "unknown");
@@ -32,6 +39,8 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
   defaults.profile = If(json.Has("profile"), json.StringOr("profile", ""));
   defaults.width = integer("width", 1 << 16);
   defaults.height = integer("height", 1 << 16);
+  defaults.num_frames = integer("num_frames", 1 << 16);
+  defaults.fps = number("fps");
   defaults.steps = integer("steps", 1000);
   defaults.max_sequence_length = integer("max_sequence_length", 1 << 16);
   defaults.true_cfg_scale = number("true_cfg_scale");

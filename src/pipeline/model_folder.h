@@ -15,6 +15,8 @@ struct ModelDefaults {
   std::optional<std::string> profile;
   std::optional<int> width;
   std::optional<int> height;
+  std::optional<int> num_frames;
+  std::optional<double> fps;
   std::optional<int> steps;
   std::optional<int> max_sequence_length;
   std::optional<double> true_cfg_scale;

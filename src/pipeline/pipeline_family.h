@@ -1,4 +1,4 @@
-// What each model family (FLUX.1, later video models) implements behind tamias::Pipeline.
+// What each model family implements behind tamias::Pipeline.
 #pragma once
 
 #include <memory>

@@ -21,7 +21,7 @@ enum class AttentionMerge : uint8_t {
 
 struct SparsityConfig {
   // Model calls per denoising step: 2 with classifier-free guidance. A pipeline knows better and
-  // says so in SparseGeometry::num_invocations.
+  // gives SparseSession one geometry for each.
   int64_t num_model_invocations_per_inference_step = 1;
   int64_t steps = 50;            // the number of steps the schedules below are written for
   int64_t world_size = 1;        // GPUs; no effect on a CPU

@@ -30,11 +30,10 @@ struct SparseGeometry {
   // Rows of each layer's MLP per batch item: N, or L + N; 0: the layer has no MLP to speed up.
   std::vector<int64_t> mlp_tokens;
   int64_t prediction_channels = 0;  // C of the model's output [B, N, C]
-  // Model calls a step; 0: as the configuration says.
-  int64_t num_invocations = 0;
 
   int64_t image_tokens() const { return grid.size(); }
   int64_t joint_tokens() const { return text_tokens + grid.size(); }
+  bool operator==(const SparseGeometry&) const = default;
 };
 
 }  // namespace tamias

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -59,42 +60,61 @@ void CheckGeometry(const SparsityConfig& config, const SparseGeometry& geometry)
   }
 }
 
-int NumInvocations(const SparsityConfig& config, const SparseGeometry& geometry) {
-  return static_cast<int>(geometry.num_invocations > 0
-                              ? geometry.num_invocations
-                              : config.num_model_invocations_per_inference_step);
-}
-
-struct SharedState {
-  TokenOrder order;
-  std::unique_ptr<ColumnSelector> selector;  // null when attention is not enabled
-};
-
-SharedState MakeSharedState(const SparsityConfig& config, const SparseGeometry& geometry) {
-  SharedState shared{.order = MakeTokenOrder(config, geometry.grid), .selector = nullptr};
-  if (config.attn.is_enabled) {
-    shared.selector = MakeColumnSelector(config, geometry, shared.order);
+void CheckInvocations(const SparsityConfig& config,
+                      const std::vector<SparseGeometry>& invocations) {
+  CheckPositive("num_invocations", static_cast<int64_t>(invocations.size()));
+  for (const SparseGeometry& geometry : invocations) {
+    CheckGeometry(config, geometry);
+    if (geometry.grid != invocations.front().grid ||
+        geometry.num_layers != invocations.front().num_layers) {
+      Fail(ErrorCode::kInvalidArgument,
+           "sparse session: geometry: the invocations differ in grid or num_layers");
+    }
   }
-  return shared;
 }
 
-// What the selector holds for all layers.
-void CountStaticColumns(const SparsityConfig& config, const SparseGeometry& geometry,
+// Invocations of one geometry share a selector, which holds the static columns of all layers.
+using Selectors = std::vector<std::shared_ptr<ColumnSelector>>;
+
+template <typename Make>  // std::shared_ptr<ColumnSelector> make(geometry)
+Selectors MakeSelectors(const std::vector<SparseGeometry>& invocations, const Make& make) {
+  Selectors selectors;
+  for (size_t i = 0; i < invocations.size(); ++i) {
+    const auto twin = std::find(invocations.begin(), invocations.end(), invocations[i]);
+    const auto index = static_cast<size_t>(twin - invocations.begin());
+    selectors.push_back(index < i ? selectors[index] : make(invocations[i]));
+  }
+  return selectors;
+}
+
+Selectors MakeSelectors(const SparsityConfig& config,
+                        const std::vector<SparseGeometry>& invocations, const TokenOrder& order) {
+  return MakeSelectors(invocations, [&](const SparseGeometry& geometry) {
+    return config.attn.is_enabled ? MakeColumnSelector(config, geometry, order) : nullptr;
+  });
+}
+
+void CountStaticColumns(const SparsityConfig& config,
+                        const std::vector<SparseGeometry>& invocations, const Selectors& selectors,
                         StateBuilder& builder) {
   if (!config.attn.is_enabled) return;
-  const int64_t groups = (geometry.image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
-  builder.Count("attention static columns",
-                static_cast<size_t>(groups * MaskBytes(geometry.joint_tokens())));
+  std::set<const ColumnSelector*> counted;
+  for (size_t i = 0; i < invocations.size(); ++i) {
+    if (!counted.insert(selectors[i].get()).second) continue;
+    const int64_t groups = (invocations[i].image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
+    builder.Count("attention static columns",
+                  static_cast<size_t>(groups * MaskBytes(invocations[i].joint_tokens())));
+  }
 }
 
-std::vector<std::unique_ptr<InvocationState>> MakeInvocations(const SparsityConfig& config,
-                                                              const SparseGeometry& geometry,
-                                                              const ColumnSelector* selector,
-                                                              StateBuilder& builder) {
+std::vector<std::unique_ptr<InvocationState>> MakeInvocations(
+    const SparsityConfig& config, const std::vector<SparseGeometry>& geometries,
+    const Selectors& selectors, StateBuilder& builder) {
+  CountStaticColumns(config, geometries, selectors, builder);
   std::vector<std::unique_ptr<InvocationState>> invocations;
-  for (int i = 0; i < NumInvocations(config, geometry); ++i) {
-    invocations.push_back(
-        std::make_unique<InvocationState>(config, geometry, selector, i, builder));
+  for (size_t i = 0; i < geometries.size(); ++i) {
+    invocations.push_back(std::make_unique<InvocationState>(
+        config, geometries[i], selectors[i].get(), static_cast<int>(i), builder));
   }
   return invocations;
 }
@@ -111,14 +131,16 @@ size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geomet
   return bytes;
 }
 
-StatePlan PlanWith(const SparsityConfig& config, const SparseGeometry& geometry,
-                   const ColumnSelector* selector) {
+StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometry>& geometries,
+                   const Selectors& selectors) {
   StateBuilder builder(/*only_plans=*/true);
-  CountStaticColumns(config, geometry, builder);
-  MakeInvocations(config, geometry, selector, builder);
+  MakeInvocations(config, geometries, selectors, builder);
   StatePlan plan;
   for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
-  plan.workspace_bytes = WorkspaceBytes(config, geometry, selector);
+  for (size_t i = 0; i < geometries.size(); ++i) {
+    plan.workspace_bytes =
+        std::max(plan.workspace_bytes, WorkspaceBytes(config, geometries[i], selectors[i].get()));
+  }
   return plan;
 }
 
@@ -153,20 +175,20 @@ std::string StatePlan::ToString() const {
 struct SparseSession::Implementation {
   using Clock = std::chrono::steady_clock;
 
-  Implementation(const SparsityConfig& config_in, const SparseGeometry& geometry_in)
-      : config(config_in), geometry(geometry_in), schedule(config_in) {}
+  Implementation(const SparsityConfig& config_in, std::vector<SparseGeometry> geometries_in)
+      : config(config_in), geometries(std::move(geometries_in)), schedule(config_in) {}
 
   void Allocate() {
     // Less than the whole plan, but known before anything of the picture's size is built.
-    const TopColumns no_columns(0);
-    CheckFits(PlanWith(config, geometry, &no_columns));
-    shared = MakeSharedState(config, geometry);
-    const StatePlan plan = PlanWith(config, geometry, shared.selector.get());
+    const auto no_columns = [](const SparseGeometry&) { return std::make_shared<TopColumns>(0); };
+    CheckFits(PlanWith(config, geometries, MakeSelectors(geometries, no_columns)));
+    order = MakeTokenOrder(config, geometries.front().grid);
+    selectors = MakeSelectors(config, geometries, order);
+    const StatePlan plan = PlanWith(config, geometries, selectors);
     CheckFits(plan);
     StateBuilder builder(/*only_plans=*/false);
-    CountStaticColumns(config, geometry, builder);
     try {
-      for (auto& state : MakeInvocations(config, geometry, shared.selector.get(), builder)) {
+      for (auto& state : MakeInvocations(config, geometries, selectors, builder)) {
         invocations.push_back(std::make_unique<SparseInvocation>(std::move(state)));
       }
     } catch (const Error& error) {
@@ -178,19 +200,25 @@ struct SparseSession::Implementation {
   }
 
   SparsityConfig config;
-  SparseGeometry geometry;
+  std::vector<SparseGeometry> geometries;  // of the invocations
   StepSchedule schedule;
-  SharedState shared;
+  TokenOrder order;
+  Selectors selectors;  // of the invocations; null when attention is not enabled
   std::vector<std::unique_ptr<SparseInvocation>> invocations;
   SparsityReport report;
   std::optional<Clock::time_point> step_start;  // of the step under way
 };
 
-SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)
-    : implementation_(std::make_unique<Implementation>(config, geometry)) {
-  CheckGeometry(config, geometry);
+SparseSession::SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations)
+    : implementation_(std::make_unique<Implementation>(config, std::move(invocations))) {
+  CheckInvocations(config, implementation_->geometries);
   implementation_->Allocate();
 }
+
+SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)
+    : SparseSession(
+          config, std::vector(static_cast<size_t>(config.num_model_invocations_per_inference_step),
+                              geometry)) {}
 
 SparseSession::~SparseSession() = default;
 
@@ -198,13 +226,15 @@ std::unique_ptr<SparseSession> SparseSession::Dense(int num_invocations) {
   SparseGeometry geometry;
   geometry.grid = {1, 1, 1};
   geometry.num_layers = 1;
-  geometry.num_invocations = num_invocations;
-  return std::make_unique<SparseSession>(SparsityConfig::Dense(), geometry);
+  return std::make_unique<SparseSession>(
+      SparsityConfig::Dense(), std::vector(static_cast<size_t>(num_invocations), geometry));
 }
 
-StatePlan SparseSession::Plan(const SparsityConfig& config, const SparseGeometry& geometry) {
-  CheckGeometry(config, geometry);
-  return PlanWith(config, geometry, MakeSharedState(config, geometry).selector.get());
+StatePlan SparseSession::Plan(const SparsityConfig& config,
+                              const std::vector<SparseGeometry>& invocations) {
+  CheckInvocations(config, invocations);
+  const TokenOrder order = MakeTokenOrder(config, invocations.front().grid);
+  return PlanWith(config, invocations, MakeSelectors(config, invocations, order));
 }
 
 StepKind SparseSession::BeginStep(int64_t step, std::optional<double> time) {
@@ -219,10 +249,11 @@ StepKind SparseSession::BeginStep(int64_t step, std::optional<double> time) {
   StepReport& report = self.report.steps.emplace_back();
   report.step = step;
   report.kind = plan.kind;
-  report.layers.resize(self.invocations.size() * static_cast<size_t>(self.geometry.num_layers));
+  const auto num_layers = static_cast<size_t>(self.geometries.front().num_layers);
+  report.layers.resize(self.invocations.size() * num_layers);
   for (size_t i = 0; i < report.layers.size(); ++i) {
-    report.layers[i].invocation = static_cast<int>(i) / static_cast<int>(self.geometry.num_layers);
-    report.layers[i].layer = static_cast<int>(i) % static_cast<int>(self.geometry.num_layers);
+    report.layers[i].invocation = static_cast<int>(i / num_layers);
+    report.layers[i].layer = static_cast<int>(i % num_layers);
   }
   for (auto& invocation : self.invocations) {
     invocation->state().BeginStep(plan, time.value_or(static_cast<double>(step)), &report);
@@ -254,7 +285,7 @@ SparseInvocation& SparseSession::invocation(int index) {
   return *implementation_->invocations[static_cast<size_t>(index)];
 }
 
-const TokenOrder& SparseSession::token_order() const { return implementation_->shared.order; }
+const TokenOrder& SparseSession::token_order() const { return implementation_->order; }
 
 const SparsityReport& SparseSession::report() const { return implementation_->report; }
 

@@ -35,8 +35,11 @@ struct StatePlan {
 
 class SparseSession {
  public:
-  // Allocates the state; throws kOutOfMemory with the plan in the message, kInvalidArgument for a
-  // geometry that contradicts itself.
+  // One geometry for each model call of a step, of one grid and as many layers. Allocates the
+  // state; throws kOutOfMemory with the plan in the message, kInvalidArgument for geometries that
+  // contradict themselves or each other.
+  SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations);
+  // As many model calls of one geometry as the configuration says.
   SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
   // Plain dense computation, no state: for models outside a denoising loop.
   static std::unique_ptr<SparseSession> Dense(int num_invocations = 1);
@@ -44,7 +47,8 @@ class SparseSession {
   SparseSession(const SparseSession&) = delete;
   SparseSession& operator=(const SparseSession&) = delete;
 
-  static StatePlan Plan(const SparsityConfig& config, const SparseGeometry& geometry);
+  static StatePlan Plan(const SparsityConfig& config,
+                        const std::vector<SparseGeometry>& invocations);
 
   // Starts step 0, 1, 2, ... in turn. kSkip: the model need not run; every invocation's
   // CachedPrediction() stands in. Otherwise the caller runs each invocation once, in any order.

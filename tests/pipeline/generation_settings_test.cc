@@ -51,5 +51,38 @@ TEST(GenerationSettings, RefusesValuesOutOfRangeAndNamesThem) {
   EXPECT_THAT(with(&GenerateOptions::prompt, std::string((1 << 20) + 1, 'a')), HasSubstr("prompt"));
 }
 
+TEST(GenerationSettings, FramesAreOneMoreThanAMultiple) {
+  const FamilyDefaults film = {.num_frames = 33, .frame_multiple = 4, .fps = 15};
+  GenerateOptions options;
+  EXPECT_EQ(ResolveSettings(options, {}, film).num_frames, 33);
+  options.num_frames = 1;
+  EXPECT_EQ(ResolveSettings(options, {}, film).num_frames, 1);
+  const auto refusal = [&](int frames) {
+    options.num_frames = frames;
+    try {
+      ResolveSettings(options, {}, film);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("accepted");
+  };
+  EXPECT_THAT(refusal(32), HasSubstr("one more than a multiple of 4, found 32 (nearest: 33)"));
+  EXPECT_THAT(refusal(0), HasSubstr("num_frames"));
+  EXPECT_THAT(refusal(1 << 20), HasSubstr("num_frames"));
+  options.num_frames = 33;
+  options.fps = 0;
+  EXPECT_THROW(ResolveSettings(options, {}, film), Error);
+}
+
+TEST(GenerationSettings, ModelsOfPicturesRefuseFrames) {
+  GenerateOptions options;
+  options.num_frames = 5;
+  EXPECT_THAT(Refusal(options), HasSubstr("num_frames: this model makes pictures"));
+  options.num_frames = 1;
+  EXPECT_EQ(ResolveSettings(options, {}, {}).num_frames, 1);
+  options.fps = 24;
+  EXPECT_THAT(Refusal(options), HasSubstr("fps: this model makes pictures"));
+}
+
 }  // namespace
 }  // namespace tamias

@@ -39,9 +39,10 @@ class ToyModel {
     g.mlp_dim = kMlpDim;
     g.mlp_tokens = {g.joint_tokens(), g.joint_tokens()};
     g.prediction_channels = kModelDim;
-    g.num_invocations = 2;
     return g;
   }
+  // With classifier-free guidance.
+  static std::vector<SparseGeometry> TwoInvocations() { return {Geometry(), Geometry()}; }
 
   // x [1, L + N, d] -> prediction of the image tokens [1, N, d].
   Tensor Forward(Context& context, const Tensor& x, SparseInvocation& invocation) const {
@@ -137,8 +138,8 @@ TEST(SparseSession, AllocatesExactlyWhatItPlans) {
       config.attn.merge = merge;
       config.step_caching.is_enabled = true;
       config.step_caching.threshold = 0.1;
-      const StatePlan plan = SparseSession::Plan(config, ToyModel::Geometry());
-      const SparseSession session(config, ToyModel::Geometry());
+      const StatePlan plan = SparseSession::Plan(config, ToyModel::TwoInvocations());
+      const SparseSession session(config, ToyModel::TwoInvocations());
       EXPECT_EQ(session.allocated_bytes(), plan.TotalBytes());
       EXPECT_EQ(session.report().state_bytes, plan.TotalBytes());
       EXPECT_GT(plan.workspace_bytes, 0u);
@@ -149,7 +150,7 @@ TEST(SparseSession, AllocatesExactlyWhatItPlans) {
 TEST(SparseSession, PlanAddsUpToTheShapesOfTheState) {
   SparsityConfig config = Config();
   const SparseGeometry g = ToyModel::Geometry();
-  const StatePlan plan = SparseSession::Plan(config, g);
+  const StatePlan plan = SparseSession::Plan(config, {g, g});
   const auto bytes = [&](const std::string& name) {
     for (const StatePlan::Entry& entry : plan.entries) {
       if (entry.name == name) return entry.bytes;
@@ -167,7 +168,7 @@ TEST(SparseSession, PlanAddsUpToTheShapesOfTheState) {
 }
 
 TEST(SparseSession, DenseHoldsNothingAndComputesDensely) {
-  SparseSession dense(SparsityConfig::Dense(), ToyModel::Geometry());
+  SparseSession dense(SparsityConfig::Dense(), ToyModel::TwoInvocations());
   EXPECT_EQ(dense.allocated_bytes(), 0u);
   const auto results = Generate(dense, 3, 7);
   EXPECT_EQ(dense.report().AttentionSparsity(), 0);
@@ -175,7 +176,7 @@ TEST(SparseSession, DenseHoldsNothingAndComputesDensely) {
   SparsityConfig everything = Config();
   everything.attn.full_step_every = 1;
   everything.mlp.full_step_every = 1;
-  SparseSession full(everything, ToyModel::Geometry());
+  SparseSession full(everything, ToyModel::TwoInvocations());
   const auto full_results = Generate(full, 3, 7);
   for (size_t i = 0; i < results.size(); ++i) {
     EXPECT_LT(RelativeL2(full_results[i], results[i]), 1e-5);
@@ -183,8 +184,8 @@ TEST(SparseSession, DenseHoldsNothingAndComputesDensely) {
 }
 
 TEST(SparseSession, StaysNearTheDenseResultAndReportsWhatItSkipped) {
-  SparseSession dense(SparsityConfig::Dense(), ToyModel::Geometry());
-  SparseSession sparse(Config(), ToyModel::Geometry());
+  SparseSession dense(SparsityConfig::Dense(), ToyModel::TwoInvocations());
+  SparseSession sparse(Config(), ToyModel::TwoInvocations());
   const auto expected = Generate(dense, 8, 7);
   const auto actual = Generate(sparse, 8, 7);
   for (size_t i = 0; i < actual.size(); ++i) EXPECT_LT(RelativeL2(actual[i], expected[i]), 0.1);
@@ -207,7 +208,7 @@ TEST(SparseSession, StaysNearTheDenseResultAndReportsWhatItSkipped) {
 }
 
 TEST(SparseSession, ReportHasAJsonForm) {
-  SparseSession session(Config(), ToyModel::Geometry());
+  SparseSession session(Config(), ToyModel::TwoInvocations());
   Generate(session, 5, 7);
   const nlohmann::json json = session.report().ToJson();
   EXPECT_EQ(json["full_steps"], 3);
@@ -226,10 +227,10 @@ TEST(SparseSession, ReportHasAJsonForm) {
 }
 
 TEST(SparseSession, TwoSessionsDoNotSeeEachOther) {
-  SparseSession alone(Config(), ToyModel::Geometry());
+  SparseSession alone(Config(), ToyModel::TwoInvocations());
   const auto expected = Generate(alone, 6, 7);
-  SparseSession a(Config(), ToyModel::Geometry());
-  SparseSession b(Config(), ToyModel::Geometry());
+  SparseSession a(Config(), ToyModel::TwoInvocations());
+  SparseSession b(Config(), ToyModel::TwoInvocations());
   const ToyModel model;
   Context context(2);
   std::vector<Tensor> actual(12);
@@ -246,14 +247,54 @@ TEST(SparseSession, TwoSessionsDoNotSeeEachOther) {
 }
 
 TEST(SparseSession, TheOrderOfInvocationsDoesNotMatter) {
-  SparseSession a(Config(), ToyModel::Geometry());
-  SparseSession b(Config(), ToyModel::Geometry());
+  SparseSession a(Config(), ToyModel::TwoInvocations());
+  SparseSession b(Config(), ToyModel::TwoInvocations());
   ExpectEqual(Generate(a, 6, 7, /*first=*/0), Generate(b, 6, 7, /*first=*/1));
 }
 
+// The prompts of classifier-free guidance differ in length: each invocation is as if it were alone.
+TEST(SparseSession, InvocationsMayDifferInTextTokens) {
+  SparsityConfig config = Config();
+  config.mlp.is_enabled = false;
+  const auto geometry = [](int64_t text_tokens) {
+    SparseGeometry g = ToyModel::Geometry();
+    g.text_tokens = text_tokens;
+    return g;
+  };
+  const std::vector<SparseGeometry> geometries = {geometry(5), geometry(0)};
+  SparseSession together(config, geometries);
+  Context context(2);
+  for (int invocation = 0; invocation < 2; ++invocation) {
+    const SparseGeometry& g = geometries[static_cast<size_t>(invocation)];
+    SparseSession alone(config, std::vector{g});
+    SparseSession both(config, geometries);
+    for (int64_t step = 0; step < 4; ++step) {
+      const Tensor x = Moved(RandomTensor({1, ToyModel::kHeads, g.joint_tokens(), 8}, 3), 4,
+                             0.01f * static_cast<float>(step));
+      Tensor expected(x.shape(), DType::kF32);
+      Tensor actual(x.shape(), DType::kF32);
+      alone.BeginStep(step);
+      both.BeginStep(step);
+      alone.invocation(0).Attention(context, 1, {x, x, x, 1.0f}, expected);
+      both.invocation(invocation).Attention(context, 1, {x, x, x, 1.0f}, actual);
+      EXPECT_EQ(RelativeL2(actual, expected), 0)
+          << "invocation " << invocation << ", step " << step;
+    }
+    EXPECT_EQ(alone.report().steps.back().kind, StepKind::kSparse);
+  }
+  EXPECT_EQ(together.allocated_bytes(), SparseSession::Plan(config, geometries).TotalBytes());
+}
+
+TEST(SparseSession, InvocationsOfDifferentGridsAreRefused) {
+  SparseGeometry other = ToyModel::Geometry();
+  other.grid.width += 1;
+  EXPECT_THROW(SparseSession(Config(), std::vector{ToyModel::Geometry(), other}), Error);
+  EXPECT_THROW(SparseSession(Config(), std::vector<SparseGeometry>{}), Error);
+}
+
 TEST(SparseSession, SelectionsDoNotDependOnTheNumberOfThreads) {
-  SparseSession a(Config(), ToyModel::Geometry());
-  SparseSession b(Config(), ToyModel::Geometry());
+  SparseSession a(Config(), ToyModel::TwoInvocations());
+  SparseSession b(Config(), ToyModel::TwoInvocations());
   const auto one = Generate(a, 6, 7, 0, 1);
   const auto three = Generate(b, 6, 7, 0, 3);
   for (size_t i = 0; i < one.size(); ++i) EXPECT_LT(RelativeL2(one[i], three[i]), 1e-4);
@@ -267,7 +308,7 @@ TEST(SparseSession, SkippedStepsRepeatThePreviousPrediction) {
   SparsityConfig config = Config();
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {3, 5};
-  SparseSession session(config, ToyModel::Geometry());
+  SparseSession session(config, ToyModel::TwoInvocations());
   const auto results = Generate(session, 6, 7);
   for (const size_t step : {size_t{3}, size_t{5}}) {
     EXPECT_EQ(session.report().steps[step].kind, StepKind::kSkip);
@@ -283,7 +324,7 @@ TEST(SparseSession, MeasuredChangeSkipsStepsButNoFullOnes) {
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {};
   config.step_caching.threshold = 1e5;
-  SparseSession session(config, ToyModel::Geometry());
+  SparseSession session(config, ToyModel::TwoInvocations());
   const auto results = Generate(session, 6, 7);
   std::string kinds;
   for (const StepReport& step : session.report().steps) kinds += Name(step.kind)[1];
@@ -300,7 +341,7 @@ struct Outcome {
 };
 
 Outcome OutcomeOf(const SparsityConfig& config) {
-  SparseSession session(config, ToyModel::Geometry());
+  SparseSession session(config, ToyModel::TwoInvocations());
   Outcome outcome;
   for (const Tensor& result : Generate(session, 15, 7)) {
     double sum = 0;
@@ -318,11 +359,8 @@ Outcome OutcomeOf(const SparsityConfig& config) {
   for (const int32_t token : session.token_order().tokens()) {
     outcome.behaviour += std::to_string(token) + " ";
   }
-  SparseGeometry geometry = ToyModel::Geometry();
-  geometry.num_invocations = 0;  // as configured
-  for (const StatePlan::Entry& entry : SparseSession::Plan(config, geometry).entries) {
-    outcome.behaviour += entry.name + " " + std::to_string(entry.bytes) + " ";
-  }
+  outcome.behaviour +=
+      std::to_string(SparseSession(config, ToyModel::Geometry()).allocated_bytes());
   outcome.warnings = ConfigWarnings(config, 50);
   return outcome;
 }
@@ -394,7 +432,7 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
 }
 
 TEST(SparseSession, StepsFollowEachOther) {
-  SparseSession session(Config(), ToyModel::Geometry());
+  SparseSession session(Config(), ToyModel::TwoInvocations());
   EXPECT_THROW(session.BeginStep(1), Error);
   session.BeginStep(0);
   EXPECT_THROW(session.BeginStep(0), Error);
@@ -402,14 +440,14 @@ TEST(SparseSession, StepsFollowEachOther) {
 }
 
 TEST(SparseSession, RefusesToRunBeforeAStepHasBegun) {
-  SparseSession session(Config(), ToyModel::Geometry());
+  SparseSession session(Config(), ToyModel::TwoInvocations());
   Context context(1);
   EXPECT_THROW(ToyModel().Forward(context, Latents(0, 1), session.invocation(0)), Error);
 }
 
 TEST(SparseSession, DenseWithoutAGeometryServesAnyModel) {
   const auto dense = SparseSession::Dense(2);
-  SparseSession stepped(SparsityConfig::Dense(), ToyModel::Geometry());
+  SparseSession stepped(SparsityConfig::Dense(), ToyModel::TwoInvocations());
   stepped.BeginStep(0);
   Context context(2);
   const ToyModel model;
@@ -438,14 +476,14 @@ TEST(SparseSession, StateThatCannotFitIsRefusedWithThePlan) {
   g.head_dim = 128;
   g.mlp_tokens = {0, 0};
   try {
-    SparseSession session(Config(), g);
+    SparseSession session(Config(), std::vector{g, g});
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
     EXPECT_THAT(error.what(), HasSubstr("attention output cache"));
   }
   g.grid = {1, 1000000, 1000000};
-  EXPECT_THROW(SparseSession::Plan(Config(), g), Error);
+  EXPECT_THROW(SparseSession::Plan(Config(), {g, g}), Error);
 }
 
 // Guidance multiplies the difference of the invocations: with the same input, and so the same
@@ -456,7 +494,7 @@ TEST(SparseSession, InvocationsDrawTheSameRandomColumnsAndNeurons) {
   config.attn.random_keys = 0.3;
   config.mlp.top_keys = 0;
   config.mlp.random_keys = 0.3;
-  SparseSession session(config, ToyModel::Geometry());
+  SparseSession session(config, ToyModel::TwoInvocations());
   const ToyModel model;
   Context context(2);
   for (int64_t step = 0; step < 4; ++step) {

@@ -1,0 +1,378 @@
+#include "pipeline/denoising_pipeline.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "base/machine.h"
+#include "ops/attention.h"
+#include "ops/linear.h"
+#include "pipeline/generation_report.h"
+#include "pipeline/sparsity_choice.h"
+
+namespace tamias {
+namespace {
+
+// What oneDNN's compiled kernels, its scratch and the libraries' touched pages add while a
+// generation runs: 13 to 23 MB measured from 128x128 to 512x512 pixels, dense and accelerated.
+constexpr size_t kRuntimeBytes = size_t{16} << 20;
+// Beyond this even the plan's own tables are too large; FLUX.1 at 2304x1280 has 11,520 and
+// HunyuanVideo at 720x1280x129 118,800.
+constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
+
+// prediction <- negative + scale (prediction - negative), in place (Ho and Salimans, 2207.12598).
+void Guide(double scale, ConstTensorView negative, TensorView prediction) {
+  const auto s = static_cast<float>(scale);
+  const float* from = negative.data<float>();
+  float* to = prediction.data<float>();
+  for (int64_t i = 0; i < prediction.NumElements(); ++i) to[i] = from[i] + s * (to[i] - from[i]);
+}
+
+uint8_t ToByte(float value) {
+  return static_cast<uint8_t>(std::lround(255 * std::clamp(value / 2 + 0.5f, 0.0f, 1.0f)));
+}
+
+// pixels [H, W, 3] f32 in [-1, 1], contiguous.
+Image ToImage(ConstTensorView pixels) {
+  Image image{static_cast<int>(pixels.dim(1)), static_cast<int>(pixels.dim(0)), {}};
+  image.rgb.resize(static_cast<size_t>(pixels.NumElements()));
+  const float* values = pixels.data<float>();
+  std::transform(values, values + pixels.NumElements(), image.rgb.begin(), ToByte);
+  return image;
+}
+
+Latents ToLatents(const Tensor& tensor) {
+  const float* values = tensor.data<float>();
+  return {tensor.dim(1), tensor.dim(2), {values, values + tensor.NumElements()}};
+}
+
+ComponentInfo Describe(const std::string& name, const JsonObject& config, const Weights& weights) {
+  const std::vector<std::string> names = weights.names();
+  std::map<std::string, int64_t> elements;  // by dtype
+  for (const std::string& tensor : names) {
+    const ConstTensorView view = weights.Get(tensor);
+    elements[std::string(Name(view.dtype()))] += view.NumElements();
+  }
+  const auto most =
+      std::ranges::max_element(elements, {}, &std::pair<const std::string, int64_t>::second);
+  std::string class_name = config.StringOr("_class_name", "");
+  if (class_name.empty()) class_name = config.StringArrayOr("architectures", {"?"}).front();
+  return {name, class_name, static_cast<size_t>(weights.TotalParameters()),
+          static_cast<size_t>(weights.TotalBytes()), most == elements.end() ? "" : most->first};
+}
+
+}  // namespace
+
+DenoisingPipeline::DenoisingPipeline(const ModelFolder& folder)
+    : folder_(folder), program_bytes_(ResidentBytes()) {
+  info_.family = folder_.family();
+}
+
+void DenoisingPipeline::AddComponent(const std::string& name, const Weights& weights) {
+  components_.push_back({name, weights});
+  info_.components.push_back(Describe(name, folder_.Config(name), weights));
+}
+
+void DenoisingPipeline::SetDefaults(const FamilyDefaults& family, const std::string& profile) {
+  family_ = family;
+  info_.makes_videos = family.makes_videos();
+  info_.default_profile = folder_.defaults().profile.value_or(profile);
+  const GenerationSettings settings = Settings({});
+  info_.defaults = {
+      {"width", std::to_string(settings.width)},
+      {"height", std::to_string(settings.height)},
+      {"steps", std::to_string(settings.steps)},
+      {"max_sequence_length", std::to_string(settings.max_sequence_length)},
+      {"true_cfg_scale", fmt::format("{}", settings.true_cfg_scale)},
+      {"guidance_scale", fmt::format("{}", settings.guidance_scale)},
+  };
+  if (info_.makes_videos) {
+    info_.defaults["num_frames"] = std::to_string(settings.num_frames);
+    info_.defaults["fps"] = fmt::format("{}", settings.fps);
+  }
+}
+
+void DenoisingPipeline::CheckTransformerField(const char* field, int64_t found, const char* where,
+                                              int64_t expected) const {
+  if (found != expected) {
+    Fail(ErrorCode::kInvalidFile, "{}: transformer: field '{}' is {}, but {} gives {}",
+         folder_.path().string(), field, found, where, expected);
+  }
+}
+
+GenerationSettings DenoisingPipeline::Settings(const GenerateOptions& options) const {
+  return ResolveSettings(options, folder_.defaults(), family_);
+}
+
+SparsityConfig DenoisingPipeline::Sparsity(const GenerateOptions& options) const {
+  return ChooseSparsity(options.sparsity, info_.default_profile, options.overrides);
+}
+
+DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& options) const {
+  Plan plan;
+  plan.settings = Settings(options);
+  plan.sparsity = Sparsity(options);
+  plan.latents = LatentsOf(plan.settings);
+  if (plan.latents.tokens() > kMaxImageTokens) {
+    Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
+         plan.settings.SizeText(), plan.latents.tokens(), kMaxImageTokens);
+  }
+  const SparseGeometry geometry = Geometry(plan.settings.max_sequence_length, plan.latents.grid());
+  plan.geometries.assign(plan.settings.use_true_cfg() ? 2 : 1, geometry);
+
+  const StageBytes denoiser = PlanDenoiser(plan.settings, plan.latents);
+  const StageBytes decoder = PlanDecoder(plan.latents);
+  const int64_t tokens = geometry.joint_tokens();
+  const size_t op_scratch =
+      std::max(LinearWorkspaceBytes(tokens, geometry.model_dim + geometry.mlp_dim,
+                                    geometry.model_dim, DType::kF16),
+               AttentionWorkspaceBytes(Context(options.threads).threads(), geometry.head_dim,
+                                       geometry.num_heads * (tokens / plan.sparsity.attn.mbm + 1)));
+  plan.denoiser_workspace = denoiser.workspace + op_scratch +
+                            SparseSession::Plan(plan.sparsity, plan.geometries).workspace_bytes;
+  plan.decoder_workspace = decoder.workspace;
+  plan.memory = MakeMemoryPlan(plan, denoiser, decoder);
+  return plan;
+}
+
+MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes& denoiser,
+                                             const StageBytes& decoder) const {
+  MemoryPlan memory;
+  const auto add = [&](std::string name, size_t bytes) {
+    memory.entries.push_back({std::move(name), bytes});
+    return bytes;
+  };
+  size_t always = add("program and libraries", program_bytes_);
+  always += add("kernels compiled at run time and their scratch", kRuntimeBytes);
+  for (const ComponentInfo& component : info_.components) {
+    always += add("weights of " + component.name + " (mapped)", component.bytes);
+  }
+  if (plan.sparsity.mlp.is_enabled) {
+    always += add("weights prepared for sparse MLPs", SparsityWeightBytes());
+  }
+  // Noise, latents in both orders, two predictions and what the scheduler remembers.
+  const auto scheduler = MakeScheduler(plan.settings, plan.latents.tokens());
+  always += add("latents", 5 * sizeof(float) * static_cast<size_t>(plan.latents.size()) +
+                               scheduler->HistoryBytes(plan.latents.size()));
+  size_t denoising = add("rotary tables and text embeddings", denoiser.held);
+  for (const StatePlan::Entry& entry :
+       SparseSession::Plan(plan.sparsity, plan.geometries).entries) {
+    denoising += add("state: " + entry.name, entry.bytes);
+  }
+  denoising += add("workspace of the transformer", plan.denoiser_workspace);
+  const size_t pixels = static_cast<size_t>(plan.settings.width) * plan.settings.height;
+  const size_t decoding =
+      add("decoder and its workspace", decoder.held + decoder.workspace) +
+      add(info_.makes_videos ? "film" : "picture", pixels * 3 * plan.settings.num_frames);
+  memory.peak_bytes = always + std::max(denoising, decoding);
+  return memory;
+}
+
+void DenoisingPipeline::CheckMemory(const Plan& plan) const {
+  constexpr double kGiB = 1024.0 * 1024 * 1024;
+  const size_t available = PhysicalMemoryBytes();
+  if (plan.memory.peak_bytes > available) {
+    Fail(ErrorCode::kOutOfMemory,
+         "{} need {:.1f} GiB of memory, this machine has {:.1f} GiB (`tamias inspect` "
+         "shows the plan)",
+         plan.settings.SizeText(), static_cast<double>(plan.memory.peak_bytes) / kGiB,
+         static_cast<double>(available) / kGiB);
+  }
+}
+
+GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
+                                           const ProgressCallback& progress) const {
+  const Plan plan = MakePlan(options);
+  CheckMemory(plan);
+  GenerationClock clock(progress, options.num_images);
+  GenerateResult result;
+  result.planned_memory_bytes = plan.memory.peak_bytes;
+  std::vector<PromptEmbedding> prompts;
+  {
+    Context context(options.threads);
+    prompts = EncodePrompts(context, options, plan.settings, clock);
+    if (plan.sparsity.mlp.is_enabled) {
+      std::call_once(prepared_, [&] { PrepareForSparsity(context); });
+    }
+  }
+  std::vector<SparseGeometry> geometries;
+  for (const PromptEmbedding& prompt : prompts) {
+    geometries.push_back(Geometry(prompt.sequence.dim(1), plan.latents.grid()));
+  }
+  result.seconds_encode = clock.Seconds();
+  GenerationReport report(PngText(options, 0).at("tamias"));
+  for (int image = 0; image < options.num_images; ++image) {
+    auto session = std::make_unique<SparseSession>(plan.sparsity, geometries);
+    if (image == 0) result.seconds_to_first_step = clock.Seconds();
+    const Tensor latents = Denoise(plan, prompts, options, image, *session, clock);
+    result.seconds_denoise += clock.StageSeconds();
+    report.AddImage(session->report());
+    session.reset();
+    result.latents.push_back(ToLatents(latents));
+    if (!options.decode) continue;
+    std::vector<Image> frames =
+        DecodeFrames(plan, latents, Context(options.threads).threads(), image, clock);
+    if (info_.makes_videos) {
+      result.videos.push_back({plan.settings.fps, std::move(frames)});
+    } else {
+      result.images.push_back(std::move(frames.front()));
+    }
+    result.seconds_decode += clock.StageSeconds();
+  }
+  result.seconds_total = clock.Seconds();
+  report.Finish(result);
+  return result;
+}
+
+std::vector<PromptEmbedding> DenoisingPipeline::EncodePrompts(Context& context,
+                                                              const GenerateOptions& options,
+                                                              const GenerationSettings& settings,
+                                                              GenerationClock& clock) const {
+  clock.BeginStage(Stage::kEncodePrompt, 0, settings.use_true_cfg() ? 2 : 1);
+  std::vector<PromptEmbedding> prompts;
+  const auto encode = [&](const std::string& text) {
+    const PromptEmbedding& prompt = prompts.emplace_back(EncodePrompt(context, text, settings));
+    CheckFinite(prompt.sequence, "the text embedding", context);
+    if (!prompt.pooled.empty()) CheckFinite(prompt.pooled, "the pooled text embedding", context);
+    clock.EndStep();
+  };
+  encode(options.prompt);
+  if (settings.use_true_cfg()) encode(options.negative_prompt);
+  return prompts;
+}
+
+Tensor DenoisingPipeline::Denoise(const Plan& plan, const std::vector<PromptEmbedding>& prompts,
+                                  const GenerateOptions& options, int image, SparseSession& session,
+                                  GenerationClock& clock) const {
+  const GenerationSettings& settings = plan.settings;
+  Context context(options.threads, plan.denoiser_workspace);
+  const TokenOrder& order = session.token_order();
+  const std::unique_ptr<Denoiser> denoiser = MakeDenoiser(context, settings, plan.latents, order);
+  const std::unique_ptr<FlowScheduler> scheduler = MakeScheduler(settings, plan.latents.tokens());
+
+  Tensor noise = PackedNoise(plan.latents, options.seed, image, options.num_images);
+  Tensor latents(noise.shape(), DType::kF32);
+  order.Apply(context, noise, latents);
+  Tensor prediction = Tensor::Zeros(latents.shape());
+  Tensor negative(settings.use_true_cfg() ? latents.shape() : Shape{0}, DType::kF32);
+
+  clock.BeginStage(Stage::kDenoise, image, settings.steps);
+  for (int step = 0; step < settings.steps; ++step) {
+    const bool is_skipped = session.BeginStep(step, scheduler->sigma(step)) == StepKind::kSkip;
+    const auto predict = [&](int invocation, TensorView out) {
+      SparseInvocation& state = session.invocation(invocation);
+      if (is_skipped) {
+        state.CachedPrediction(context, out);
+      } else {
+        denoiser->Predict(context, scheduler->timestep(step),
+                          prompts[static_cast<size_t>(invocation)], latents, state, out);
+      }
+    };
+    predict(0, prediction);
+    if (settings.use_true_cfg()) {
+      predict(1, negative);
+      Guide(settings.true_cfg_scale, negative, prediction);
+    }
+    scheduler->Step(context, step, prediction, latents);
+    session.EndStep();
+    CheckFinite(latents, "the latents", context);
+    clock.EndStep(std::string(Name(session.report().steps.back().kind)));
+  }
+  order.Invert(context, latents, noise);
+  return noise;
+}
+
+std::vector<Image> DenoisingPipeline::DecodeFrames(const Plan& plan, ConstTensorView latents,
+                                                   int threads, int image,
+                                                   GenerationClock& clock) const {
+  Context context(threads, plan.decoder_workspace);
+  std::vector<Image> frames;
+  const FrameSink sink = [&](ConstTensorView pixels) {
+    CheckFinite(pixels, "the picture", context);
+    for (int64_t i = 0; i < pixels.dim(0); ++i) frames.push_back(ToImage(pixels.Select(0, i)));
+  };
+  clock.BeginStage(Stage::kDecode, image, NumDecodePieces(plan.latents));
+  Decode(context, plan.latents, latents, sink, [&] { clock.EndStep(); });
+  TAMIAS_CHECK(static_cast<int>(frames.size()) == plan.settings.num_frames);
+  return frames;
+}
+
+// Non-finite values come from broken weights more often than from anything else: name the tensor.
+void DenoisingPipeline::CheckFinite(ConstTensorView values, const char* what,
+                                    const Context& context) const {
+  const float* begin = values.data<float>();
+  if (std::all_of(begin, begin + values.NumElements(), [](float x) { return std::isfinite(x); })) {
+    return;
+  }
+  for (const Component& component : components_) component.weights.CheckFinite(context);
+  Fail(ErrorCode::kInvalidFile,
+       "{}: {} became infinite or not a number, though all weights are finite",
+       folder_.path().string(), what);
+}
+
+MemoryPlan DenoisingPipeline::PlanMemory(const GenerateOptions& options) const {
+  return MakePlan(options).memory;
+}
+
+int64_t DenoisingPipeline::NumImageTokens(const GenerateOptions& options) const {
+  return LatentsOf(Settings(options)).tokens();
+}
+
+int64_t DenoisingPipeline::NumTextTokens(const GenerateOptions& options) const {
+  return Settings(options).max_sequence_length;
+}
+
+std::string DenoisingPipeline::SparsityYaml(const GenerateOptions& options) const {
+  const SparsityConfig config = Sparsity(options);
+  return config.IsAnythingEnabled() ? WriteYaml(config) : "";
+}
+
+std::vector<std::string> DenoisingPipeline::Warnings(const GenerateOptions& options) const {
+  const GenerationSettings settings = Settings(options);
+  const SparsityConfig config = Sparsity(options);
+  std::vector<std::string> warnings;
+  if (config.IsAnythingEnabled()) warnings = ConfigWarnings(config, settings.steps);
+  if (options.guidance_scale && !HasGuidanceEmbedding()) {
+    warnings.emplace_back(
+        "guidance_scale has no effect: the model has no guidance embedding (true_cfg_scale has)");
+  }
+  if (!options.negative_prompt.empty() && !settings.use_true_cfg()) {
+    warnings.emplace_back("negative_prompt has no effect while true_cfg_scale is not above 1");
+  }
+  if (IsCut(options.prompt, settings)) {
+    warnings.push_back(fmt::format("the prompt is longer than {} tokens; its end has no effect",
+                                   settings.max_sequence_length));
+  }
+  return warnings;
+}
+
+std::map<std::string, std::string> DenoisingPipeline::PngText(const GenerateOptions& options,
+                                                              int image) const {
+  const GenerationSettings settings = Settings(options);
+  nlohmann::ordered_json json;
+  json["model"] = folder_.path().filename().string();
+  json["prompt"] = options.prompt;
+  json["negative_prompt"] = options.negative_prompt;
+  json["width"] = settings.width;
+  json["height"] = settings.height;
+  if (info_.makes_videos) {
+    json["num_frames"] = settings.num_frames;
+    json["fps"] = settings.fps;
+  }
+  json["steps"] = settings.steps;
+  json["true_cfg_scale"] = settings.true_cfg_scale;
+  json["guidance_scale"] = settings.guidance_scale;
+  json["max_sequence_length"] = settings.max_sequence_length;
+  json["seed"] = options.seed;
+  json["num_images"] = options.num_images;
+  json["image"] = image;
+  json["sparsity"] = options.sparsity == "auto" ? info_.default_profile : options.sparsity;
+  json["set"] = options.overrides;
+  json["version"] = Version();
+  return {{"Software", "Tamias " + Version()},
+          {"Description", options.prompt},
+          {"tamias", json.dump()}};
+}
+
+}  // namespace tamias

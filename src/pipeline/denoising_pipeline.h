@@ -1,0 +1,141 @@
+// What every family's generation has in common: prompt -> embeddings; seed -> packed noise in token
+// order -> denoising steps, with classifier-free guidance as two model calls that each keep their
+// own sparsity state -> row order -> VAE -> pictures or films, and around it settings, memory plan,
+// progress, report and warnings. A family supplies the parts below "What a family supplies".
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "io/checkpoint.h"
+#include "models/flow_scheduler.h"
+#include "models/frame_sink.h"
+#include "pipeline/generation_clock.h"
+#include "pipeline/generation_settings.h"
+#include "pipeline/packed_latents.h"
+#include "pipeline/pipeline_family.h"
+#include "pipeline/prompt_embedding.h"
+#include "sparsity/sparse_session.h"
+
+namespace tamias {
+
+// Memory of one stage of a generation.
+struct StageBytes {
+  size_t held = 0;       // tensors that live through the stage
+  size_t workspace = 0;  // the most the stage takes from its workspace at one time
+};
+
+// The transformer within one generation: holds what is computed once (rotary tables).
+class Denoiser {
+ public:
+  virtual ~Denoiser() = default;
+  // prediction [1, N, P]: the velocity of latents [1, N, P], packed and in token order, at the
+  // scheduler's timestep.
+  virtual void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
+                       ConstTensorView latents, SparseInvocation& invocation,
+                       TensorView prediction) const = 0;
+};
+
+class DenoisingPipeline : public PipelineFamily {
+ public:
+  GenerateResult Generate(const GenerateOptions& options,
+                          const ProgressCallback& progress) const final;
+  MemoryPlan PlanMemory(const GenerateOptions& options) const final;
+  int64_t NumImageTokens(const GenerateOptions& options) const final;
+  int64_t NumTextTokens(const GenerateOptions& options) const final;
+  std::string SparsityYaml(const GenerateOptions& options) const final;
+  std::vector<std::string> Warnings(const GenerateOptions& options) const final;
+  std::map<std::string, std::string> PngText(const GenerateOptions& options, int image) const final;
+  const ModelInfo& info() const final { return info_; }
+  int size_multiple() const final { return family_.size_multiple; }
+
+ protected:
+  explicit DenoisingPipeline(const ModelFolder& folder);
+
+  // Called by a family's constructor: for each component that has weights, then once at the end.
+  void AddComponent(const std::string& name, const Weights& weights);
+  void SetDefaults(const FamilyDefaults& family, const std::string& profile);
+  // Throws kInvalidFile unless a number of the transformer's config is what another component says.
+  void CheckTransformerField(const char* field, int64_t found, const char* where,
+                             int64_t expected) const;
+
+  // What a family supplies. `settings` are complete and checked, except for what only the family
+  // knows: it throws kInvalidArgument where that is wrong.
+  virtual LatentShape LatentsOf(const GenerationSettings& settings) const = 0;
+  // What the transformer looks like to the sparsity layer with a prompt of `text_tokens`.
+  virtual SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const = 0;
+  virtual PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
+                                       const GenerationSettings& settings) const = 0;
+  // Whether the end of the prompt does not fit.
+  virtual bool IsCut(const std::string& prompt, const GenerationSettings& settings) const = 0;
+  virtual bool HasGuidanceEmbedding() const = 0;
+  // One object per generation: it may remember earlier steps.
+  virtual std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
+                                                       int64_t image_tokens) const = 0;
+  virtual std::unique_ptr<Denoiser> MakeDenoiser(Context& context,
+                                                 const GenerationSettings& settings,
+                                                 const LatentShape& latents,
+                                                 const TokenOrder& order) const = 0;
+  // Denoiser and prompt embeddings; the workspace without the operations' own scratch.
+  virtual StageBytes PlanDenoiser(const GenerationSettings& settings,
+                                  const LatentShape& latents) const = 0;
+  // Called once, before the first generation with sparse MLPs.
+  virtual void PrepareForSparsity(const Context& context) const = 0;
+  virtual size_t SparsityWeightBytes() const = 0;
+  // latents [1, N, P], packed in row order, -> frames of height x width pixels in their order (a
+  // picture is one frame). after_piece is called NumDecodePieces times.
+  virtual void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
+                      const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
+  virtual int NumDecodePieces(const LatentShape& latents) const = 0;
+  virtual StageBytes PlanDecoder(const LatentShape& latents) const = 0;
+
+  const ModelFolder& folder() const { return folder_; }
+
+ private:
+  struct Component {
+    std::string name;
+    Weights weights;
+  };
+  // Everything about one call of Generate that its pictures share.
+  struct Plan {
+    GenerationSettings settings;
+    SparsityConfig sparsity;
+    LatentShape latents;
+    std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
+    size_t denoiser_workspace = 0;
+    size_t decoder_workspace = 0;
+    MemoryPlan memory;
+  };
+
+  GenerationSettings Settings(const GenerateOptions& options) const;
+  SparsityConfig Sparsity(const GenerateOptions& options) const;
+  Plan MakePlan(const GenerateOptions& options) const;
+  MemoryPlan MakeMemoryPlan(const Plan& plan, const StageBytes& denoiser,
+                            const StageBytes& decoder) const;
+  void CheckMemory(const Plan& plan) const;
+
+  // The prompt, and with true guidance the negative prompt: one for each invocation.
+  std::vector<PromptEmbedding> EncodePrompts(Context& context, const GenerateOptions& options,
+                                             const GenerationSettings& settings,
+                                             GenerationClock& clock) const;
+  // Returns the final latents [1, N, P] in row order.
+  Tensor Denoise(const Plan& plan, const std::vector<PromptEmbedding>& prompts,
+                 const GenerateOptions& options, int image, SparseSession& session,
+                 GenerationClock& clock) const;
+  std::vector<Image> DecodeFrames(const Plan& plan, ConstTensorView latents, int threads, int image,
+                                  GenerationClock& clock) const;
+  void CheckFinite(ConstTensorView values, const char* what, const Context& context) const;
+
+  ModelFolder folder_;
+  size_t program_bytes_;  // resident before anything was loaded
+  FamilyDefaults family_;
+  std::vector<Component> components_;
+  ModelInfo info_;
+  mutable std::once_flag prepared_;
+};
+
+}  // namespace tamias

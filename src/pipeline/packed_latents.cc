@@ -1,0 +1,84 @@
+#include "pipeline/packed_latents.h"
+
+#include <vector>
+
+#include "base/check.h"
+#include "base/random.h"
+
+namespace tamias {
+namespace {
+
+// Calls body(packed index, channel, frame, y, x) for each latent value, in packed order.
+template <typename Body>
+void ForEachLatent(const LatentShape& shape, const Body& body) {
+  const TokenGrid grid = shape.grid();
+  int64_t index = 0;
+  for (int64_t token = 0; token < grid.size(); ++token) {
+    const int64_t frame = token / (grid.height * grid.width) * shape.patch_time;
+    const int64_t y = token / grid.width % grid.height * shape.patch;
+    const int64_t x = token % grid.width * shape.patch;
+    for (int64_t channel = 0; channel < shape.channels; ++channel) {
+      for (int64_t t = 0; t < shape.patch_time; ++t) {
+        for (int64_t i = 0; i < shape.patch; ++i) {
+          for (int64_t j = 0; j < shape.patch; ++j) {
+            body(index++, channel, frame + t, y + i, x + j);
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+LatentScaling LatentScaling::Uniform(int64_t channels, double scale, double offset) {
+  const auto count = static_cast<size_t>(channels);
+  return {std::vector<double>(count, scale), std::vector<double>(count, offset)};
+}
+
+Tensor PackedNoise(const LatentShape& shape, uint64_t seed, int image, int num_images) {
+  // One stream for all pictures: the transform of the last block depends on the total length.
+  std::vector<float> noise(static_cast<size_t>(shape.size() * num_images));
+  TorchNormal(seed, noise);
+  const float* values = noise.data() + image * shape.size();
+  Tensor packed({1, shape.tokens(), shape.token_channels()}, DType::kF32);
+  ForEachLatent(shape, [&, out = packed.data<float>()](int64_t index, int64_t channel,
+                                                       int64_t frame, int64_t y, int64_t x) {
+    const int64_t row = (channel * shape.frames + frame) * shape.height + y;
+    out[index] = values[row * shape.width + x];
+  });
+  return packed;
+}
+
+void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const LatentScaling& scaling,
+                   TensorView unpacked) {
+  TAMIAS_CHECK(packed.IsContiguous() && unpacked.IsContiguous());
+  TAMIAS_CHECK(packed.NumElements() == shape.size() && unpacked.NumElements() == shape.size());
+  TAMIAS_CHECK(static_cast<int64_t>(scaling.scale.size()) == shape.channels);
+  const float* in = packed.data<float>();
+  float* out = unpacked.data<float>();
+  ForEachLatent(shape, [&](int64_t index, int64_t channel, int64_t frame, int64_t y, int64_t x) {
+    const auto c = static_cast<size_t>(channel);
+    const double value = in[index] * scaling.scale[c] + scaling.offset[c];
+    out[((frame * shape.height + y) * shape.width + x) * shape.channels + channel] =
+        static_cast<float>(value);
+  });
+}
+
+Tensor TokenPositions(const LatentShape& shape, int64_t text_tokens) {
+  const TokenGrid grid = shape.grid();
+  Tensor positions = Tensor::Zeros({text_tokens + grid.size(), 3});
+  float* row = positions.data<float>() + 3 * text_tokens;
+  for (int64_t t = 0; t < grid.time; ++t) {
+    for (int64_t y = 0; y < grid.height; ++y) {
+      for (int64_t x = 0; x < grid.width; ++x, row += 3) {
+        row[0] = static_cast<float>(t);
+        row[1] = static_cast<float>(y);
+        row[2] = static_cast<float>(x);
+      }
+    }
+  }
+  return positions;
+}
+
+}  // namespace tamias

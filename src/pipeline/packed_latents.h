@@ -1,0 +1,50 @@
+// Latents as the transformers take them: noise [C, T, h, w] in the VAE's resolution, packed as
+// tokens of patch_time x patch x patch latent pixels, [N, C patch_time patch^2] in row order
+// (time, row, column), a token's channels ordered (C, time, row, column). Pictures have T = 1.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/tensor.h"
+#include "sparsity/geometry.h"
+
+namespace tamias {
+
+struct LatentShape {
+  int64_t channels = 0;  // C of the VAE
+  int64_t frames = 1;    // T latent frames, a multiple of patch_time
+  int64_t height = 0;    // latent pixels, a multiple of patch
+  int64_t width = 0;     // likewise
+  int64_t patch = 2;
+  int64_t patch_time = 1;
+
+  TokenGrid grid() const { return {frames / patch_time, height / patch, width / patch}; }
+  int64_t tokens() const { return grid().size(); }
+  int64_t token_channels() const { return channels * patch_time * patch * patch; }
+  int64_t size() const { return channels * frames * height * width; }
+};
+
+// What a VAE does to its latents before the diffusion model sees them, undone channel by channel:
+// latent * scale[c] + offset[c].
+struct LatentScaling {
+  std::vector<double> scale;   // C numbers
+  std::vector<double> offset;  // C numbers
+  static LatentScaling Uniform(int64_t channels, double scale, double offset = 0);
+};
+
+// Standard normal noise of one picture or film of a batch, packed [1, N, C patch_time patch^2]: the
+// same numbers as diffusers' randn_tensor of [num_images, C, T, h, w] with
+// torch.Generator("cpu").manual_seed(seed).
+Tensor PackedNoise(const LatentShape& shape, uint64_t seed, int image, int num_images);
+
+// packed [1, N, C patch_time patch^2] -> channels-last [T, h, w, C], scaled back: what the VAE
+// decodes.
+void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const LatentScaling& scaling,
+                   TensorView unpacked);
+
+// Rotary coordinates [text_tokens + N, 3]: zeros for text, (time, row, column) in tokens for
+// latents.
+Tensor TokenPositions(const LatentShape& shape, int64_t text_tokens);
+
+}  // namespace tamias

@@ -1,0 +1,14 @@
+// A prompt as a diffusion transformer takes it. Symbols: L text tokens (without padding where the
+// model masks it), C sequence width, P pooled width.
+#pragma once
+
+#include "base/tensor.h"
+
+namespace tamias {
+
+struct PromptEmbedding {
+  Tensor sequence;  // [1, L, C] f32
+  Tensor pooled;    // [1, P] f32; empty where the family has none
+};
+
+}  // namespace tamias
