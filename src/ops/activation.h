@@ -1,6 +1,6 @@
 // Element-wise activations of the transformer MLPs and text encoders, x -> act(x):
 // GELU (Hendrycks and Gimpel, arXiv 1606.08415) in its exact, tanh and sigmoid ("quick") forms,
-// SiLU = x sigmoid(x), ReLU.
+// SiLU = x sigmoid(x), ReLU, tanh.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,7 @@ enum class Activation : uint8_t {
   kGeluErf,    // x/2 (1 + erf(x / sqrt(2)))
   kSilu,       // x / (1 + exp(-x))
   kQuickGelu,  // x / (1 + exp(-1.702 x))
+  kTanh,       // the bounded gates of Mochi's residual branches
 };
 
 // values[...] = act(values[...]), in place. f32, any rank, last stride 1. NaN stays NaN.

@@ -20,8 +20,11 @@ void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm
       Fail(ErrorCode::kInvalidArgument,
            "rms norm rotary: input: expected an even head dimension, found {}", input.dim(3));
     }
-    CheckTensor("rms norm rotary", "cosine", cosine, DType::kF32, {input.dim(2), input.dim(3)});
-    CheckTensor("rms norm rotary", "sine", sine, DType::kF32, {input.dim(2), input.dim(3)});
+    const Shape shared = {input.dim(2), input.dim(3)};
+    const Shape per_head = {input.dim(1), input.dim(2), input.dim(3)};
+    const Shape& angles = cosine.rank() == 3 ? per_head : shared;
+    CheckTensor("rms norm rotary", "cosine", cosine, DType::kF32, angles);
+    CheckTensor("rms norm rotary", "sine", sine, DType::kF32, angles);
     CheckUnitStride("rms norm rotary", "cosine", cosine);
     CheckUnitStride("rms norm rotary", "sine", sine);
   }

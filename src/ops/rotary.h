@@ -11,9 +11,10 @@ namespace tamias {
 
 // input, output [B, H, N, D] f32, any strides with last stride 1 (a [B, N, 3, H, D] projection seen
 // through Select and Permute, say); output may be the input. norm_weight [D] f32, f16 or bf16, or
-// empty: no norm. cosine, sine [N, D] f32, each angle's value repeated for both members of its pair
-// (diffusers' repeat_interleave form), last stride 1, or both empty: no rotation. With neither this
-// is a copy into the new layout.
+// empty: no norm. cosine, sine [N, D] f32, or [H, N, D] where each head has its own angles, each
+// angle's value repeated for both members of its pair (diffusers' repeat_interleave form), any
+// strides with last stride 1, or both empty: no rotation. With neither this is a copy into the new
+// layout.
 void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
 

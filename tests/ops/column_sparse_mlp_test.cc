@@ -18,9 +18,9 @@ struct Case {
 };
 
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
-constexpr Activation kActivations[] = {Activation::kNone,     Activation::kRelu,
-                                       Activation::kGeluTanh, Activation::kGeluErf,
-                                       Activation::kSilu,     Activation::kQuickGelu};
+constexpr Activation kActivations[] = {
+    Activation::kNone, Activation::kRelu,      Activation::kGeluTanh, Activation::kGeluErf,
+    Activation::kSilu, Activation::kQuickGelu, Activation::kTanh};
 
 void MakeSelection(testing::Random& random, Case& c) {
   c.capacity = random.Integer(0, c.neurons);

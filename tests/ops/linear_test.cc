@@ -9,9 +9,9 @@ namespace {
 using testing::ErrorOf;
 using testing::Operand;
 
-constexpr Activation kActivations[] = {Activation::kNone,     Activation::kRelu,
-                                       Activation::kGeluTanh, Activation::kGeluErf,
-                                       Activation::kSilu,     Activation::kQuickGelu};
+constexpr Activation kActivations[] = {
+    Activation::kNone, Activation::kRelu,      Activation::kGeluTanh, Activation::kGeluErf,
+    Activation::kSilu, Activation::kQuickGelu, Activation::kTanh};
 
 TEST(Linear, MatchesReference) {
   ForEachSimdTarget([] {

@@ -22,8 +22,10 @@ TEST(RmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
       const ConstTensorView input =
           projection.view().Select(2, random.Integer(0, 2)).Permute({0, 2, 1, 3});
       const Operand weight = RandomOperand(random, {dim}, 1, RandomWeightType(random));
-      const Operand cosine = RandomOperand(random, {tokens, dim});
-      const Operand sine = RandomOperand(random, {tokens, dim});
+      const bool per_head = random.Coin();
+      const Shape angles = per_head ? Shape{heads, tokens, dim} : Shape{tokens, dim};
+      const Operand cosine = RandomOperand(random, angles);
+      const Operand sine = RandomOperand(random, angles);
       const Operand actual = RandomOperand(random, {batch, heads, tokens, dim});
       const Operand expected = CopyOf(actual);
       const bool norm = random.Coin(), rotate = random.Coin();
@@ -63,6 +65,11 @@ TEST(RmsNormRotary, NamesTheArgumentThatDoesNotFit) {
   EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, {}, x); }), "");
   EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, angles, x); }), "");
   EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, weight, x); }), "");
+  Tensor of_two_heads({2, 5, 8}, DType::kF32), of_three({3, 5, 8}, DType::kF32);
+  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, of_three, of_three, x); }),
+            "rms norm rotary: cosine: expected shape [2, 5, 8], found [3, 5, 8]");
+  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, of_two_heads, angles, x); }),
+            "rms norm rotary: sine: expected shape [2, 5, 8], found [5, 8]");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #define TAMIAS_OPS_CPU_ACTIVATION_INL_H_
 #endif
 
+#include <hwy/contrib/math/math-inl.h>
 #include <hwy/highway.h>
 
 #include "ops/activation.h"
@@ -88,6 +89,8 @@ HWY_INLINE V Apply(D d, V x) {
     return hn::Mul(x, Sigmoid(d, x));
   } else if constexpr (kActivation == Activation::kQuickGelu) {
     return hn::Mul(x, Sigmoid(d, hn::Mul(x, hn::Set(d, 1.702f))));
+  } else if constexpr (kActivation == Activation::kTanh) {
+    return hn::Tanh(d, x);
   } else {
     return x;
   }
@@ -114,6 +117,8 @@ HWY_INLINE void WithActivation(Activation activation, const Body& body) {
       return body(Constant<Activation::kSilu>());
     case Activation::kQuickGelu:
       return body(Constant<Activation::kQuickGelu>());
+    case Activation::kTanh:
+      return body(Constant<Activation::kTanh>());
   }
 }
 

@@ -34,6 +34,9 @@ dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate) {
     case Activation::kQuickGelu:
       operations.append_eltwise(1, dnnl::algorithm::eltwise_swish, 1.702f, 0);
       break;
+    case Activation::kTanh:
+      operations.append_eltwise(1, dnnl::algorithm::eltwise_tanh, 0, 0);
+      break;
   }
   if (accumulate) operations.append_sum(1);
   dnnl::primitive_attr attributes;

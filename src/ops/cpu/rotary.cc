@@ -1,6 +1,6 @@
 // RMS norm and rotary embedding in one pass: blocks of tokens on all threads, all heads of a block
-// one after the other, so that the block's angles are read from the first-level cache and the
-// interleaved projection row is used while it is there.
+// one after the other, so that the block's angles, where the heads share them, are read from the
+// first-level cache and the interleaved projection row is used while it is there.
 #include "ops/rotary.h"
 
 #include "base/parallel.h"
@@ -87,6 +87,18 @@ namespace tamias {
 HWY_EXPORT(PrepareTokens);
 
 namespace cpu {
+namespace {
+
+// The angles of head h from token `begin` on; null: no rotation.
+const float* Angles(const ConstTensorView& table, int64_t h, int64_t begin) {
+  if (table.empty()) return nullptr;
+  const ConstTensorView rows = table.rank() == 3 ? table.Select(0, h) : table;
+  return rows.data<float>() + begin * rows.stride(0);
+}
+
+int64_t TokenStride(const ConstTensorView& table) { return table.empty() ? 0 : table.stride(-2); }
+
+}  // namespace
 
 void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output) {
@@ -103,10 +115,7 @@ void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm
         HWY_DYNAMIC_DISPATCH(PrepareTokens)
         (input.data<float>() + b * input.stride(0) + h * input.stride(1) + begin * input.stride(2),
          input.stride(2), count, static_cast<size_t>(input.dim(3)), weight, epsilon,
-         cosine.empty() ? nullptr : cosine.data<float>() + begin * cosine.stride(0),
-         cosine.empty() ? 0 : cosine.stride(0),
-         sine.empty() ? nullptr : sine.data<float>() + begin * sine.stride(0),
-         sine.empty() ? 0 : sine.stride(0),
+         Angles(cosine, h, begin), TokenStride(cosine), Angles(sine, h, begin), TokenStride(sine),
          output.data<float>() + b * output.stride(0) + h * output.stride(1) +
              begin * output.stride(2),
          output.stride(2));

@@ -34,6 +34,8 @@ double ActivateScalar(Activation activation, double x) {
       return x / (1 + std::exp(-x));
     case Activation::kQuickGelu:
       return x / (1 + std::exp(-1.702 * x));
+    case Activation::kTanh:
+      return std::tanh(x);
   }
   return x;
 }

@@ -11,6 +11,9 @@ namespace tamias::reference {
 void RmsNormRotary(Context&, ConstTensorView input, ConstTensorView norm_weight, float epsilon,
                    ConstTensorView cosine, ConstTensorView sine, TensorView output) {
   const int64_t dim = input.dim(3);
+  const auto angle = [](const ConstTensorView& table, const Shape& row, int64_t k) {
+    return table.rank() == 3 ? Get(table, {row[1], row[2], k}) : Get(table, {row[2], k});
+  };
   std::vector<double> x(static_cast<size_t>(dim));
   ForEachIndex(LeadingAxes(input.shape()), [&](const Shape& row) {
     double square = 0;
@@ -30,7 +33,7 @@ void RmsNormRotary(Context&, ConstTensorView input, ConstTensorView norm_weight,
       if (!cosine.empty()) {
         const double partner =
             k % 2 == 0 ? -x[static_cast<size_t>(k + 1)] : x[static_cast<size_t>(k - 1)];
-        y = y * Get(cosine, {row[2], k}) + partner * Get(sine, {row[2], k});
+        y = y * angle(cosine, row, k) + partner * angle(sine, row, k);
       }
       Set(output, With(row, k), y);
     }

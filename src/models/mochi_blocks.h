@@ -1,0 +1,73 @@
+// The block of Mochi 1 (diffusers' MochiTransformerBlock): asymmetric double stream. Text and video
+// have their own widths, norms, projections and gated feed-forwards and meet in joint attention,
+// text tokens first. Both streams are worked on in place. Symbols: B batch, L valid text tokens
+// (may be 0), N video tokens, S = L + N, H heads, D head dimension, d = H D video width, e text
+// width, F = 8 d / 3 and E = 8 e / 3 MLP widths.
+#pragma once
+
+#include <cstdint>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/linear_layer.h"
+#include "ops/column_sparse_mlp.h"
+#include "sparsity/sparse_invocation.h"
+
+namespace tamias {
+
+// Neurons of the gated feed-forward of a stream: two thirds of four times its width.
+inline int64_t MochiMlpDim(int64_t width) { return 8 * width / 3; }
+
+struct MochiBlockShape {
+  int64_t num_heads = 0;
+  int64_t head_dim = 0;
+  int64_t text_dim = 0;      // e
+  bool updates_text = true;  // false in the last block, after which nobody reads the text
+  int64_t model_dim() const { return num_heads * head_dim; }
+};
+
+// What all blocks of one forward pass share.
+struct MochiBlockInputs {
+  ConstTensorView silu_conditioning;  // [B, d]: silu of the time and pooled text embedding
+  ConstTensorView rotary_cos;         // [H, N, D], video tokens only
+  ConstTensorView rotary_sin;         // [H, N, D]
+};
+
+class MochiBlock {
+ public:
+  MochiBlock(const MochiBlockShape& shape, const Weights& weights);
+
+  // text [B, L, e], video [B, N, d]. `layer` is the block's number, as `invocation` counts.
+  void Forward(Context& context, const MochiBlockInputs& inputs, int layer,
+               SparseInvocation& invocation, TensorView text, TensorView video) const;
+  // What step caching compares from step to step: the normed and scaled input of the video stream.
+  // video, modulated [B, N, d].
+  void ModulateVideo(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
+                     TensorView modulated) const;
+
+  void PrepareForSparsity(const Context& context);
+
+ private:
+  struct Stream {
+    LinearLayer modulation;         // [4 d, d] or [4 e, d]; text of the last block: [e, d]
+    LinearLayer query, key, value;  // [d, d] or [d, e]
+    ConstTensorView query_norm, key_norm;
+    LinearLayer out;  // [d, d] or [e, d]; none for text of the last block
+    MlpWeights mlp;   // likewise
+  };
+  struct Names;
+  static Stream LoadStream(const MochiBlockShape& shape, const Weights& weights, const Names& names,
+                           int64_t width, bool is_updated);
+  // Joint attention of normed and scaled text and video into attended [B, S, d].
+  void ProjectAndAttend(Context& context, const MochiBlockInputs& inputs, int layer,
+                        SparseInvocation& invocation, ConstTensorView text, ConstTensorView video,
+                        TensorView attended) const;
+
+  MochiBlockShape shape_;
+  Stream text_;
+  Stream video_;
+  Tensor fc2_transposed_;  // [F, d] f32 of the video MLP once prepared for sparsity
+};
+
+}  // namespace tamias

@@ -1,0 +1,250 @@
+#include "models/mochi_transformer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fixture.h"
+#include "sparsity/sparse_session.h"
+#include "sparsity/token_order.h"
+
+namespace tamias {
+namespace {
+
+// Components are asked to agree within 1e-4; fp32 rounding over a few blocks leaves about 1e-6, and
+// angles of some hundred radians, which diffusers forms in fp32, about 1e-5.
+constexpr double kTolerance = 3e-5;
+
+// One recorded case: what diffusers was given and what it computed, with the rotary tables of its
+// grid in a token order.
+class Case {
+ public:
+  Case(const Fixture& fixture, int index)
+      : fixture_(fixture), prefix_(std::to_string(index) + ".") {}
+  bool exists() const { return fixture_.cases.Has(prefix_ + "output"); }
+  ConstTensorView Get(const std::string& name) const { return fixture_.cases.Get(prefix_ + name); }
+  TokenGrid grid() const {
+    const int32_t* sizes = Get("grid").data<int32_t>();
+    return {.time = sizes[0], .height = sizes[1], .width = sizes[2]};
+  }
+  MochiTransformerInputs Inputs(const RotaryTable& rotary) const {
+    return {.hidden_states = Get("hidden_states"),
+            .encoder_hidden_states = Get("encoder_hidden_states"),
+            .timestep = Get("timestep").data<float>()[0],
+            .rotary_cos = rotary.cos,
+            .rotary_sin = rotary.sin};
+  }
+
+ private:
+  const Fixture& fixture_;
+  std::string prefix_;
+};
+
+MochiTransformer Load(const Fixture& fixture) {
+  return {MochiTransformerConfig::FromJson(fixture.config), fixture.weights};
+}
+
+RotaryTable RowOrderRotary(Context& context, const MochiTransformer& model, const TokenGrid& grid) {
+  return model.RotaryPositions(context, grid, TokenOrder::RowOrder(grid.size()).tokens());
+}
+
+class MochiTransformerParity
+    : public testing::TestWithParam<std::pair<const char*, int /*cases*/>> {};
+
+TEST_P(MochiTransformerParity, AgreesWithDiffusers) {
+  const Fixture fixture(GetParam().first);
+  const MochiTransformer model = Load(fixture);
+  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
+  Context context;
+  int index = 0;
+  for (; Case(fixture, index).exists(); ++index) {
+    SCOPED_TRACE(index);
+    const Case recorded(fixture, index);
+    const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
+    Tensor prediction(recorded.Get("output").shape(), DType::kF32);
+    model.Forward(context, recorded.Inputs(rotary), session->invocation(0), prediction);
+    EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
+  }
+  EXPECT_EQ(index, GetParam().second);
+}
+
+TEST_P(MochiTransformerParity, RotaryPositionsAgreeWithDiffusers) {
+  const Fixture fixture(GetParam().first);
+  const MochiTransformer model = Load(fixture);
+  Context context(2);
+  const Case recorded(fixture, 0);
+  const RotaryTable table = RowOrderRotary(context, model, recorded.grid());
+  EXPECT_LT(RelativeL2(table.cos, recorded.Get("rotary_cos")), 1e-5);
+  EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(, MochiTransformerParity,
+                         testing::Values(std::pair{"mochi-tiny", 4},
+                                         std::pair{"mochi-one-block-tiny", 2}));
+
+TEST(MochiTransformer, AnyTokenOrderGivesTheSamePrediction) {
+  const Fixture fixture("mochi-one-block-tiny");
+  const MochiTransformer model = Load(fixture);
+  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
+  Context context;
+  const Case recorded(fixture, 0);
+  const TokenOrder order = TokenOrder::Voxels(recorded.grid(), {2, 3, 4});
+  const RotaryTable rotary = model.RotaryPositions(context, recorded.grid(), order.tokens());
+  MochiTransformerInputs inputs = recorded.Inputs(rotary);
+  Tensor ordered(inputs.hidden_states.shape(), DType::kF32);
+  order.Apply(context, inputs.hidden_states, ordered);
+  inputs.hidden_states = ordered;
+  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
+  Tensor in_row_order(recorded.Get("output").shape(), DType::kF32);
+  model.Forward(context, inputs, session->invocation(0), prediction);
+  order.Invert(context, prediction, in_row_order);
+  EXPECT_LT(RelativeL2(in_row_order, recorded.Get("output")), kTolerance);
+}
+
+TEST(MochiTransformer, SparseStepsThatSelectEverythingEqualDense) {
+  const Fixture fixture("mochi-tiny");
+  MochiTransformer model = Load(fixture);
+  Context context;
+  model.PrepareForSparsity(context);
+  const Case recorded(fixture, 0);
+  SparsityConfig config;
+  config.attn.top_keys = config.mlp.top_keys = 1;
+  config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
+  config.mlp.counts_multiple_of = 1;
+  SparseSession session(config, model.Geometry(2, 7, recorded.grid()));
+  const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
+  // Another input on the full steps, so that whatever a sparse step keeps would show.
+  MochiTransformerInputs inputs = recorded.Inputs(rotary);
+  inputs.timestep = 900;
+  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
+  for (int step = 0; step < 3; ++step) {
+    const StepKind kind = session.BeginStep(step);
+    if (step == 2) {
+      EXPECT_EQ(kind, StepKind::kSparse);
+      inputs = recorded.Inputs(rotary);
+    }
+    model.Forward(context, inputs, session.invocation(0), prediction);
+    session.EndStep();
+  }
+  EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
+}
+
+TEST(MochiTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
+  const Fixture fixture("mochi-tiny");
+  const MochiTransformer model = Load(fixture);
+  Context context;
+  const Case recorded(fixture, 1);
+  SparsityConfig config;
+  config.attn.is_enabled = config.mlp.is_enabled = false;
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {};
+  config.step_caching.threshold = 0.5;
+  SparseSession session(config, model.Geometry(1, 1, recorded.grid()));
+  const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
+  MochiTransformerInputs inputs = recorded.Inputs(rotary);
+  Tensor first(recorded.Get("output").shape(), DType::kF32);
+  Tensor second(recorded.Get("output").shape(), DType::kF32);
+  for (int step = 0; step < 2; ++step) {  // full steps always run
+    session.BeginStep(step);
+    model.Forward(context, inputs, session.invocation(0), first);
+  }
+  session.BeginStep(2);
+  inputs.timestep += 0.1f;
+  model.Forward(context, inputs, session.invocation(0), second);
+  session.EndStep();
+  EXPECT_EQ(RelativeL2(second, first), 0);
+}
+
+TEST(MochiTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
+  const Fixture fixture("mochi-tiny");
+  const MochiTransformer model = Load(fixture);
+  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
+  constexpr int64_t kBatch = 2;
+  constexpr int64_t kText = 50;
+  const TokenGrid grid = {.time = 5, .height = 20, .width = 20};
+  const MochiTransformerConfig& config = model.config();
+  const int64_t channels = config.in_channels * config.patch_area();
+  const Tensor video = Tensor::Zeros({kBatch, grid.size(), channels});
+  const Tensor text = Tensor::Zeros({kBatch, kText, config.text_embed_dim});
+  Context context(2);
+  const RotaryTable rotary = RowOrderRotary(context, model, grid);
+  Tensor prediction(video.shape(), DType::kF32);
+  model.Forward(context,
+                {.hidden_states = video,
+                 .encoder_hidden_states = text,
+                 .timestep = 500,
+                 .rotary_cos = rotary.cos,
+                 .rotary_sin = rotary.sin},
+                session->invocation(0), prediction);
+  const auto peak = static_cast<double>(context.workspace().peak_bytes());
+  const auto operations = static_cast<double>(AttentionWorkspaceBytes(
+      2, config.attention_head_dim, kBatch * config.num_attention_heads * 11));
+  const auto plan = static_cast<double>(model.PlanBytes(kBatch, kText, grid.size())) + operations;
+  EXPECT_LE(peak, plan * 1.001);
+  EXPECT_GE(peak, plan * 0.98);
+}
+
+template <typename Action>
+std::string ErrorOf(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(MochiTransformer, RefusesInputsThatDoNotFit) {
+  const Fixture fixture("mochi-tiny");
+  const MochiTransformer model = Load(fixture);
+  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
+  Context context;
+  const Case recorded(fixture, 0);
+  const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
+  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
+  const auto forward = [&](const MochiTransformerInputs& inputs) {
+    return ErrorOf([&] { model.Forward(context, inputs, session->invocation(0), prediction); });
+  };
+  MochiTransformerInputs short_text = recorded.Inputs(rotary);
+  short_text.encoder_hidden_states = short_text.encoder_hidden_states.Slice(2, 0, 8);
+  EXPECT_THAT(forward(short_text), testing::StartsWith("Mochi: encoder_hidden_states: expected"));
+  MochiTransformerInputs shared_angles = recorded.Inputs(rotary);
+  shared_angles.rotary_cos = shared_angles.rotary_cos.Select(0, 0);
+  EXPECT_THAT(forward(shared_angles), testing::StartsWith("Mochi: rotary_cos: expected"));
+}
+
+TEST(MochiTransformer, NamesTheTensorThatDoesNotFit) {
+  const Fixture fixture("mochi-tiny");
+  const auto load = [&](auto change) {
+    MochiTransformerConfig config = MochiTransformerConfig::FromJson(fixture.config);
+    change(config);
+    return ErrorOf([&] { MochiTransformer(config, fixture.weights); });
+  };
+  EXPECT_THAT(load([](auto& config) { config.num_layers = 3; }),
+              testing::HasSubstr("transformer_blocks.1.norm1_context.linear.weight"));
+  EXPECT_THAT(load([](auto& config) { config.patch_size = 3; }),
+              testing::HasSubstr("patch_embed.proj.weight': expected shape [48, 3, 3, 3]"));
+  EXPECT_THAT(load([](auto& config) { config.num_attention_heads = 4; }),
+              testing::HasSubstr("patch_embed.proj.weight"));
+  EXPECT_THAT(load([](auto& config) { config.out_channels = 5; }),
+              testing::HasSubstr("proj_out.weight': expected shape [20, 48]"));
+}
+
+TEST(MochiTransformerConfig, NamesTheFieldThatItRefuses) {
+  for (const auto& [json, expected] : {
+           std::pair{R"({"qk_norm": "layer_norm"})", "field 'qk_norm'"},
+           std::pair{R"({"activation_fn": "gelu"})", "field 'activation_fn'"},
+           std::pair{R"({"attention_head_dim": 15})", "field 'attention_head_dim'"},
+           std::pair{R"({"time_embed_dim": 7})", "field 'time_embed_dim'"},
+           std::pair{R"({"text_embed_dim": 20})", "field 'text_embed_dim': expected a multiple"},
+           std::pair{R"({"num_layers": 0})", "field 'num_layers'"},
+           std::pair{R"({"in_channels": "12"})", "field 'in_channels'"},
+       }) {
+    EXPECT_THAT(ErrorOf([&, text = json] {
+                  MochiTransformerConfig::FromJson(JsonObject::Parse(text, "config"));
+                }),
+                testing::HasSubstr(expected));
+  }
+}
+
+}  // namespace
+}  // namespace tamias
