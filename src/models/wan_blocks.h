@@ -1,0 +1,79 @@
+// The block of Wan 2.1: self-attention over the video tokens, cross-attention to the text and an
+// MLP, the first and the last modulated by the timestep. Works in place on the residual stream
+// hidden [B, N, d]. Symbols as in wan_transformer.h.
+#pragma once
+
+#include <cstdint>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/linear_layer.h"
+#include "ops/column_sparse_mlp.h"
+#include "sparsity/sparse_invocation.h"
+
+namespace tamias {
+
+struct WanBlockShape {
+  int64_t num_heads = 0;
+  int64_t head_dim = 0;
+  int64_t mlp_dim = 0;
+  float epsilon = 1e-6f;        // of every norm
+  bool cross_attn_norm = true;  // a layer norm before the cross-attention
+  int64_t model_dim() const { return num_heads * head_dim; }
+};
+
+// What all blocks of one forward pass share.
+struct WanBlockInputs {
+  ConstTensorView text;        // [B, L, d], embedded
+  ConstTensorView modulation;  // [B, 6, d]: the timestep's part, to which each block adds its own
+  ConstTensorView rotary_cos;  // [N, D]
+  ConstTensorView rotary_sin;  // [N, D]
+};
+
+// Projections [d, d] each, and the RMS norms of query and key over all heads at once, [d].
+struct WanAttention {
+  LinearLayer query, key, value, out;
+  ConstTensorView query_norm, key_norm;
+
+  static WanAttention Load(const Weights& weights, int64_t dim);
+};
+
+class WanBlock {
+ public:
+  WanBlock(const WanBlockShape& shape, const Weights& weights);
+
+  // `layer` is the block's number in the model, as `invocation` counts.
+  void Forward(Context& context, const WanBlockInputs& inputs, int layer,
+               SparseInvocation& invocation, TensorView hidden) const;
+  // What step caching compares from step to step: the layer-normed, shifted and scaled input of the
+  // self-attention. hidden, modulated [B, N, d].
+  void ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
+                     TensorView modulated) const;
+
+  void PrepareForSparsity(const Context& context);
+
+ private:
+  // Each takes its input from `input` [B, N, d] and leaves the attention of all heads, before the
+  // output projection, in `attended` [B, N, d].
+  void SelfAttend(Context& context, const WanBlockInputs& inputs, int layer,
+                  SparseInvocation& invocation, ConstTensorView input, TensorView attended) const;
+  // Overwrites `query` [B, N, d].
+  void CrossAttend(Context& context, ConstTensorView text, ConstTensorView input, TensorView query,
+                   TensorView attended) const;
+
+  WanBlockShape shape_;
+  ConstTensorView scale_shift_table_;  // [6, d]
+  WanAttention self_, cross_;
+  NormLayer cross_norm_;  // empty without cross_attn_norm
+  MlpWeights mlp_;
+  Tensor fc2_transposed_;  // [F, d] f32 once prepared for sparsity
+};
+
+// sum[b] = table + timestep[b]: the modulation that a block (count 6) or the output (count 2)
+// learned, moved by the timestep. table [count, d] f32, f16 or bf16; timestep, sum [B, count, d],
+// or timestep [B, 1, d]: the same for every row of the table.
+void AddModulation(Context& context, ConstTensorView table, ConstTensorView timestep,
+                   TensorView sum);
+
+}  // namespace tamias
