@@ -1,26 +1,8 @@
 #include "pipeline/flux_text.h"
 
-#include <algorithm>
+#include "pipeline/prompt_tokens.h"
 
 namespace tamias {
-namespace {
-
-// A tokenizer with more entries than the encoder has embeddings belongs to another checkpoint.
-void CheckVocabulary(const ModelFolder& folder, const char* tokenizer, int32_t tokens,
-                     const char* encoder, int64_t embeddings) {
-  if (tokens > embeddings) {
-    Fail(ErrorCode::kInvalidFile, "{}: {} has {} tokens but {} only {} embeddings",
-         folder.path().string(), tokenizer, tokens, encoder, embeddings);
-  }
-}
-
-Tensor TokenTensor(std::vector<int32_t> ids) {
-  Tensor tokens({1, static_cast<int64_t>(ids.size())}, DType::kI32);
-  std::ranges::copy(ids, tokens.data<int32_t>());
-  return tokens;
-}
-
-}  // namespace
 
 FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
     : clip_tokenizer_(ClipTokenizer::Load(folder.Component("tokenizer"))),

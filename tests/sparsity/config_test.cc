@@ -215,6 +215,19 @@ TEST(Profiles, FluxHasThePublishedSettings) {
   EXPECT_EQ(c.attn.first_n_dense_layers, 2);
 }
 
+TEST(Profiles, MochiHasThePublishedSettings) {
+  const SparsityConfig c = LoadSparsityConfig(FindProfile("mochi"));
+  EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);
+  EXPECT_EQ(c.attn.top_keys, 0.15);
+  EXPECT_EQ(c.attn.random_keys, 0.01);
+  EXPECT_EQ(c.attn.full_step_schedule, (std::set<int64_t>{0, 1, 15, 30, 45, 60}));
+  EXPECT_TRUE(c.attn.recompute_mask);
+  EXPECT_EQ(c.attn.counts_multiple_of, 128);
+  EXPECT_FALSE(c.patchify.is_enabled);
+  EXPECT_FALSE(c.mlp.is_enabled);
+  EXPECT_FALSE(c.step_caching.is_enabled);
+}
+
 TEST(Profiles, UnknownOnesAreRefusedWithTheListOfThoseThereAre) {
   const std::string message = MessageOf([] { FindProfile("flux-1-devv"); }, ErrorCode::kNotFound);
   EXPECT_THAT(message, HasSubstr("did you mean 'flux-1-dev'?"));

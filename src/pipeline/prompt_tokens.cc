@@ -1,0 +1,23 @@
+#include "pipeline/prompt_tokens.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace tamias {
+
+void CheckVocabulary(const ModelFolder& folder, const std::string& tokenizer, int32_t tokens,
+                     const std::string& encoder, int64_t embeddings) {
+  if (tokens > embeddings) {
+    Fail(ErrorCode::kInvalidFile, "{}: {} has {} tokens but {} only {} embeddings",
+         folder.path().string(), tokenizer, tokens, encoder, embeddings);
+  }
+}
+
+Tensor TokenTensor(const std::vector<int32_t>& ids) {
+  Tensor tokens({1, static_cast<int64_t>(ids.size())}, DType::kI32);
+  std::ranges::copy(ids, tokens.data<int32_t>());
+  return tokens;
+}
+
+}  // namespace tamias

@@ -1,0 +1,37 @@
+// Prompt to embeddings through T5 or UMT5, as the video families use it: diffusers pads the prompt,
+// masks the padding in the encoder and hands the mask on. Padding comes last and relative positions
+// do not see it, so the valid tokens alone give the same embeddings.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "io/checkpoint.h"
+#include "io/tokenizer.h"
+#include "models/t5_encoder.h"
+#include "pipeline/model_folder.h"
+
+namespace tamias {
+
+class T5PromptEncoder {
+ public:
+  // Reads the components "tokenizer" and "text_encoder".
+  explicit T5PromptEncoder(const ModelFolder& folder);
+
+  // [1, L, C]: the prompt's tokens and the end token, L <= max_length.
+  Tensor Encode(Context& context, const std::string& prompt, int max_length) const;
+
+  // True when the prompt is cut at this length.
+  bool IsCut(const std::string& prompt, int max_length) const;
+
+  int64_t sequence_dim() const { return encoder_.config().d_model; }  // C
+  const Weights& weights() const { return weights_; }
+
+ private:
+  UnigramTokenizer tokenizer_;
+  Weights weights_;
+  T5Encoder encoder_;
+};
+
+}  // namespace tamias
