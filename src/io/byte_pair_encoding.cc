@@ -31,19 +31,17 @@ std::array<std::string, 256> ByteAlphabet() {
 
 }  // namespace
 
-BytePairEncoder::BytePairEncoder(Vocabulary vocabulary,
-                                 const std::vector<std::pair<std::string, std::string>>& merges,
+BytePairEncoder::BytePairEncoder(Vocabulary vocabulary, const Merges& merges,
                                  std::string_view end_of_word, int32_t unknown_id,
                                  const std::string& source)
-    : vocabulary_(std::move(vocabulary)) {
+    : vocabulary_(std::move(vocabulary)), alphabet_(ByteAlphabet()) {
   const auto find_or = [&](const std::string& token, int32_t fallback) {
     const auto it = vocabulary_.find(token);
     return it == vocabulary_.end() ? fallback : it->second;
   };
-  const std::array<std::string, 256> alphabet = ByteAlphabet();
   for (size_t byte = 0; byte < 256; ++byte) {
-    byte_ids_[byte] = find_or(alphabet[byte], unknown_id);
-    last_byte_ids_[byte] = find_or(alphabet[byte] + std::string(end_of_word), unknown_id);
+    byte_ids_[byte] = find_or(alphabet_[byte], unknown_id);
+    last_byte_ids_[byte] = find_or(alphabet_[byte] + std::string(end_of_word), unknown_id);
   }
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const auto& [left, right] = merges[rank];
@@ -60,6 +58,13 @@ BytePairEncoder::BytePairEncoder(Vocabulary vocabulary,
 const BytePairEncoder::Merge* BytePairEncoder::FindMerge(int32_t left, int32_t right) const {
   const auto it = merges_.find(PairKey(left, right));
   return it == merges_.end() ? nullptr : &it->second;
+}
+
+std::optional<int32_t> BytePairEncoder::Find(std::string_view bytes) const {
+  std::string spelled;
+  for (const char c : bytes) spelled += alphabet_[static_cast<unsigned char>(c)];
+  const auto it = vocabulary_.find(spelled);
+  return it == vocabulary_.end() ? std::nullopt : std::optional(it->second);
 }
 
 void BytePairEncoder::Encode(std::string_view word, std::vector<int32_t>& ids) const {

@@ -1,15 +1,14 @@
 // CLIP's tokenizer: NFC, white space to one blank, lower case; words by CLIP's pattern; byte-pair
 // encoding with "</w>" at word ends. This is the pipeline that transformers 5 builds for every
 // CLIPTokenizer, whatever normaliser its tokenizer.json describes.
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include "base/check.h"
 #include "io/added_tokens.h"
 #include "io/byte_pair_encoding.h"
+#include "io/byte_pair_files.h"
 #include "io/json.h"
 #include "io/one_line.h"
-#include "io/read_file.h"
 #include "io/token_length.h"
 #include "io/tokenizer.h"
 #include "io/unicode.h"
@@ -19,10 +18,6 @@ namespace {
 
 constexpr std::string_view kStart = "<|startoftext|>";
 constexpr std::string_view kEnd = "<|endoftext|>";
-constexpr size_t kMaxMergesBytes = size_t{64} << 20;
-constexpr IntRange kIdRange = {.min = 0, .max = 1 << 30};
-
-using Merges = std::vector<std::pair<std::string, std::string>>;
 
 std::string Normalize(std::string_view text) {
   const std::string composed = ComposeNfc(text);
@@ -96,60 +91,6 @@ void SplitWords(std::string_view text, const OnWord& on_word) {
   }
 }
 
-BytePairEncoder::Vocabulary ReadVocabulary(const JsonObject& object) {
-  BytePairEncoder::Vocabulary vocabulary;
-  for (const std::string& token : object.Keys()) {
-    vocabulary[token] = static_cast<int32_t>(object.Int(token, kIdRange));
-  }
-  return vocabulary;
-}
-
-// "left right", split at its only blank.
-std::pair<std::string, std::string> SplitMerge(std::string_view line, const std::string& source,
-                                               size_t number) {
-  const size_t blank = line.find(' ');
-  if (blank == line.npos || line.find(' ', blank + 1) != line.npos) {
-    Fail(ErrorCode::kInvalidFile, "{}: merge {}: expected two tokens with one blank between them",
-         source, number);
-  }
-  return {std::string(line.substr(0, blank)), std::string(line.substr(blank + 1))};
-}
-
-// Merges of tokenizer.json: "left right" or ["left", "right"].
-Merges ReadMerges(const JsonObject& model) {
-  Merges merges;
-  const auto it = model.raw().find("merges");
-  if (it == model.raw().end() || !it->is_array()) model.FailField("merges", "expected an array");
-  for (const nlohmann::json& merge : *it) {
-    if (merge.is_string()) {
-      merges.push_back(
-          SplitMerge(merge.get_ref<const std::string&>(), model.source(), merges.size()));
-    } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() &&
-               merge[1].is_string()) {
-      merges.emplace_back(merge[0].get<std::string>(), merge[1].get<std::string>());
-    } else {
-      model.FailField(fmt::format("merges[{}]", merges.size()), "expected two tokens");
-    }
-  }
-  return merges;
-}
-
-// Lines of merges.txt after the "#version" line.
-Merges ReadMergesText(const std::filesystem::path& path) {
-  const std::string text = ReadFile(path, kMaxMergesBytes);
-  Merges merges;
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    const size_t end = rest.find('\n');
-    std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(end == rest.npos ? rest.size() : end + 1);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    if (line.starts_with("#version") || line.empty()) continue;
-    merges.push_back(SplitMerge(line, path.string(), merges.size()));
-  }
-  return merges;
-}
-
 // The id of a named token that the model must know.
 int32_t RequireId(const BytePairEncoder::Vocabulary& vocabulary, const TokenizerConfig& config,
                   std::string_view name, const std::string& source) {
@@ -165,8 +106,8 @@ int32_t RequireId(const BytePairEncoder::Vocabulary& vocabulary, const Tokenizer
 }  // namespace
 
 struct ClipTokenizer::Model {
-  Model(BytePairEncoder::Vocabulary vocabulary, const Merges& merges, int32_t unknown_id,
-        const TokenizerConfig& config, const std::string& source)
+  Model(BytePairEncoder::Vocabulary vocabulary, const BytePairEncoder::Merges& merges,
+        int32_t unknown_id, const TokenizerConfig& config, const std::string& source)
       : encoder(std::move(vocabulary), merges, "</w>", unknown_id, source) {
     for (const auto& [token, id] : encoder.vocabulary()) vocab_size = std::max(vocab_size, id + 1);
     for (const auto& [id, token] : config.added) AddToken(token);

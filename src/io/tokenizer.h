@@ -1,6 +1,6 @@
-// Text to token ids, exactly as transformers' CLIPTokenizer and T5Tokenizer do when diffusers calls
-// them with padding="max_length", truncation=True. Text is UTF-8; invalid UTF-8 throws
-// kInvalidArgument.
+// Text to token ids, exactly as transformers' CLIPTokenizer, T5Tokenizer and
+// PreTrainedTokenizerFast do when diffusers calls them with padding="max_length", truncation=True.
+// Text is UTF-8; invalid UTF-8 throws kInvalidArgument.
 #pragma once
 
 #include <cstdint>
@@ -64,6 +64,33 @@ class UnigramTokenizer {
  private:
   struct Model;
   explicit UnigramTokenizer(std::unique_ptr<const Model> model);
+  std::unique_ptr<const Model> model_;
+};
+
+// Byte-level BPE of Llama 3 and GPT-2: words by a regular expression, special tokens by a template
+// (<|begin_of_text|> tokens). Padding goes to the right and is left to the caller, who has no use
+// for it: models of this kind are causal, and attend to the ids given here alone.
+class ByteLevelTokenizer {
+ public:
+  // Reads tokenizer.json of a tokenizer folder. Throws kNotFound, kInvalidFile, or kUnsupported for
+  // a regular expression of another engine.
+  static ByteLevelTokenizer Load(const std::filesystem::path& folder);
+  // From the text of a tokenizer.json; `source` stands for its path in messages.
+  static ByteLevelTokenizer Parse(std::string_view tokenizer_json, const std::string& source);
+  ByteLevelTokenizer(ByteLevelTokenizer&&) noexcept;
+  ByteLevelTokenizer& operator=(ByteLevelTokenizer&&) noexcept;
+  ~ByteLevelTokenizer();
+
+  // At most max_length ids, those of the template included: the text is cut, the template is not.
+  std::vector<int32_t> Encode(std::string_view text, int64_t max_length) const;
+  // The same, not cut.
+  std::vector<int32_t> Tokenize(std::string_view text) const;
+
+  int32_t vocab_size() const;  // 1 + the largest id
+
+ private:
+  struct Model;
+  explicit ByteLevelTokenizer(std::unique_ptr<const Model> model);
   std::unique_ptr<const Model> model_;
 };
 

@@ -64,6 +64,27 @@ TEST(UnigramTokenizer, AgreesWithTransformersOnTheDemoModel) {
   ExpectSameIds<UnigramTokenizer>(kDemoModel / "tokenizer_2", "demo_t5");
 }
 
+// Byte-level tokenizers do not pad; the fixtures hold all ids and those left after a cut.
+void ExpectSameByteLevelIds(const std::string& name) {
+  const ByteLevelTokenizer tokenizer = ByteLevelTokenizer::Load(kData / name);
+  const auto expected = nlohmann::json::parse(ReadBytes(kData / (name + "_expected.json")));
+  const int64_t max_length = expected["max_length"];
+  ASSERT_GT(expected["rows"].size(), 350u);
+  for (const auto& row : expected["rows"]) {
+    const std::string text = row[0];
+    SCOPED_TRACE(nlohmann::json(text).dump(-1, ' ', /*ensure_ascii=*/true).substr(0, 200));
+    EXPECT_EQ(tokenizer.Tokenize(text), row[1].get<std::vector<int32_t>>());
+    EXPECT_EQ(tokenizer.Encode(text, max_length), row[2].get<std::vector<int32_t>>());
+  }
+}
+
+TEST(ByteLevelTokenizer, AgreesWithTransformersOnTheLayoutOfLlama3) {
+  ExpectSameByteLevelIds("byte_level_llama");
+}
+TEST(ByteLevelTokenizer, AgreesWithTransformersOnTheOptionsOfGpt2) {
+  ExpectSameByteLevelIds("byte_level_gpt");
+}
+
 TEST(ClipTokenizer, RefusesInvalidUtf8AndImpossibleLengths) {
   const ClipTokenizer tokenizer = ClipTokenizer::Load(kData / "clip_json");
   for (const char* text : {"\xff", "abc\xc3", "\xed\xa0\x80", "\xc0\xaf", "\xf4\x90\x80\x80"}) {
@@ -205,6 +226,114 @@ TEST(UnigramTokenizer, SurvivesCutOffAndFlippedSentencePieceModels) {
     std::string flipped = whole;
     flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     parse(flipped);
+  }
+}
+
+TEST(ByteLevelTokenizer, RefusesInvalidUtf8AndImpossibleLengths) {
+  const ByteLevelTokenizer llama = ByteLevelTokenizer::Load(kData / "byte_level_llama");
+  ExpectError(ErrorCode::kInvalidArgument, "text: byte 1 is not valid UTF-8",
+              [&] { llama.Encode("a\xff", 8); });
+  ExpectError(ErrorCode::kInvalidArgument, "max_length: expected 1 to 1048576, found 0",
+              [&] { llama.Encode("a", 0); });
+  EXPECT_EQ(llama.Encode("a red circle", 1).size(), 1u);
+  const ByteLevelTokenizer gpt = ByteLevelTokenizer::Load(kData / "byte_level_gpt");
+  ExpectError(ErrorCode::kInvalidArgument, "max_length: expected 3 to 1048576, found 2",
+              [&] { gpt.Encode("a", 2); });
+  EXPECT_EQ(gpt.Encode("a red circle", 3).size(), 3u);
+}
+
+TEST(ByteLevelTokenizer, TakesLongTextsWithoutDelay) {
+  const ByteLevelTokenizer tokenizer = ByteLevelTokenizer::Load(kData / "byte_level_llama");
+  for (const char* word : {"a", " ", "\n", "7", "!", "a ", "don't \n", "\u00e9\U0001f600"}) {
+    std::string text;
+    while (text.size() < 300000) text += word;
+    EXPECT_EQ(tokenizer.Encode(text, 351).size(), 351u) << word;
+  }
+}
+
+TEST(ByteLevelTokenizer, NamesWhatIsWrongWithItsFiles) {
+  const std::string whole = ReadBytes(kData / "byte_level_llama" / "tokenizer.json");
+  const auto fails = [&](std::string_view text, std::string_view path, const std::string& value) {
+    SCOPED_TRACE(value);
+    auto file = nlohmann::json::parse(whole);
+    file[nlohmann::json::json_pointer(std::string(path))] = nlohmann::json::parse(value);
+    ExpectError(ErrorCode::kInvalidFile, text,
+                [&] { ByteLevelTokenizer::Parse(file.dump(), "t.json"); });
+  };
+  fails("t.json: field 'model.type': expected \"BPE\", found \"Unigram\"", "/model/type",
+        R"("Unigram")");
+  fails("t.json: field 'model': expected an object, found an array", "/model", "[]");
+  fails("t.json: field 'model.vocab': expected an object", "/model/vocab", "3");
+  fails("t.json: field 'model.vocab.a': expected an integer in [0, 1073741824], found 4294967296",
+        "/model/vocab/a", "4294967296");
+  fails("field 'model.vocab.a': expected an integer", "/model/vocab/a", R"("x")");
+  fails("t.json: field 'model.vocab': has no token for the byte 0x00", "/model",
+        R"({"vocab": {"a": 0}, "merges": []})");
+  fails("t.json: merge 1: 'a' + 'nowhere': not all in the vocabulary", "/model/merges",
+        R"([["a", "t"], ["a", "nowhere"]])");
+  fails("t.json: field 'model.merges[0]': expected two tokens", "/model/merges", R"([["a"]])");
+  fails("t.json: merge 0: expected two tokens", "/model/merges", R"(["a b c"])");
+  fails("field 'model.dropout': expected none", "/model/dropout", "0.1");
+  fails("field 'model.byte_fallback': expected false", "/model/byte_fallback", "true");
+  fails("field 'model.end_of_word_suffix': expected none", "/model/end_of_word_suffix",
+        R"("</w>")");
+  fails("field 'model.continuing_subword_prefix': expected none",
+        "/model/continuing_subword_prefix", R"("##")");
+  fails("field 'model.ignore_merges': expected true or false", "/model/ignore_merges", "1");
+  fails("t.json: field 'normalizer.type': \"NFKC\" is not supported here", "/normalizer",
+        R"({"type": "NFKC"})");
+  fails("t.json: field 'pre_tokenizer': missing", "/pre_tokenizer", "null");
+  fails("t.json: field 'pre_tokenizer.type': \"Metaspace\" is not supported here", "/pre_tokenizer",
+        R"({"type": "Metaspace"})");
+  fails("field 'pre_tokenizer.pretokenizers[0].type': \"a\\nb\" is not supported here",
+        "/pre_tokenizer/pretokenizers/0/type", R"("a\nb")");
+  fails("field 'pre_tokenizer.type': expected \"ByteLevel\", alone or as the last one",
+        "/pre_tokenizer/pretokenizers", "[]");
+  fails("field 'pre_tokenizer.pretokenizers[1].type': expected nothing after \"ByteLevel\"",
+        "/pre_tokenizer/pretokenizers", R"([{"type": "ByteLevel"}, {"type": "ByteLevel"}])");
+  fails("field 'pre_tokenizer.pretokenizers': expected at most 16", "/pre_tokenizer/pretokenizers",
+        nlohmann::json(std::vector<nlohmann::json>(17, nlohmann::json::object())).dump());
+  fails("field 'pre_tokenizer.pretokenizers[0].behavior': expected \"Isolated\", found \"Removed\"",
+        "/pre_tokenizer/pretokenizers/0/behavior", R"("Removed")");
+  fails("field 'pre_tokenizer.pretokenizers[0].pattern.Regex': missing",
+        "/pre_tokenizer/pretokenizers/0/pattern", R"({"String": " "})");
+  fails("t.json: regular expression: missing closing parenthesis",
+        "/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("(a")");
+  fails("field 'post_processor.processors[0].type': \"BertProcessing\" is not supported here",
+        "/post_processor/processors/0/type", R"("BertProcessing")");
+  fails("field 'post_processor.processors[1].single': expected the sequence \"A\" once",
+        "/post_processor/processors/1/single", "[]");
+  fails("field 'post_processor.processors[1].single': expected the sequence \"A\" once",
+        "/post_processor/processors/1/single", R"([{"Sequence": {"id": "B"}}])");
+  fails("field 'post_processor.processors[1].special_tokens.x': missing",
+        "/post_processor/processors/1/single", R"([{"SpecialToken": {"id": "x"}}])");
+  fails("ids[0]': expected an integer in [0, 1073741824], found -1",
+        "/post_processor/processors/1/special_tokens/<|begin_of_text|>/ids", "[-1]");
+  fails("field 'added_tokens[0].id': expected an integer", "/added_tokens/0/id", R"("a")");
+  fails("t.json: field 'truncation_side': expected a side, found \"middle\"", "/truncation_side",
+        R"("middle")");
+  fails("t.json: field 'padding_side': expected \"right\", found \"left\"", "/padding",
+        R"({"direction": "Left"})");
+}
+
+TEST(ByteLevelTokenizer, NamesWhatIsWrongWithItsFolder) {
+  const TemporaryFolder folder;
+  ExpectError(ErrorCode::kNotFound, "tokenizer.json: cannot open",
+              [&] { ByteLevelTokenizer::Load(folder.path()); });
+  const std::string whole = ReadBytes(kData / "byte_level_llama" / "tokenizer.json");
+  WriteBytes(folder / "tokenizer.json", whole);
+  EXPECT_EQ(ByteLevelTokenizer::Load(folder.path()).Tokenize("").size(), 1u);
+  WriteBytes(folder / "tokenizer_config.json", R"({"padding_side": "left"})");
+  ExpectError(ErrorCode::kInvalidFile,
+              "tokenizer_config.json: field 'padding_side': expected \"right\", found \"left\"",
+              [&] { ByteLevelTokenizer::Load(folder.path()); });
+}
+
+TEST(ByteLevelTokenizer, SurvivesCutOffFiles) {
+  const std::string whole = ReadBytes(kData / "byte_level_llama" / "tokenizer.json");
+  for (size_t size = 0; size + 2 < whole.size(); size += 41) {
+    ExpectError(ErrorCode::kInvalidFile, "t.json: not JSON",
+                [&] { ByteLevelTokenizer::Parse(whole.substr(0, size), "t.json"); });
   }
 }
 
