@@ -19,12 +19,6 @@ void RefusePresent(const JsonObject& json, std::string_view field) {
   }
 }
 
-// The rows of a [patch, channel] axis as [channel, patch], copied.
-Tensor ChannelsFirst(ConstTensorView rows, int64_t patch_elements) {
-  const ConstTensorView split = rows.SplitAxis(0, patch_elements, rows.dim(0) / patch_elements);
-  return Tensor::CopyOf(split.Permute(rows.rank() == 2 ? Shape{1, 0, 2} : Shape{1, 0}));
-}
-
 }  // namespace
 
 std::array<int64_t, 3> WanTransformerConfig::RotaryAxes() const {
@@ -93,10 +87,8 @@ WanTransformer::WanTransformer(const WanTransformerConfig& config, const Weights
     blocks_.emplace_back(shape, weights.Sub("blocks", i));
   }
   scale_shift_table_ = weights.Get("scale_shift_table", {1, 2, d}).Select(0, 0);
-  const LinearLayer proj_out =
-      LinearLayer::Load(weights, "proj_out", d, config.out_channels * config.patch_elements());
-  proj_out_weight_ = ChannelsFirst(proj_out.weight, config.patch_elements());
-  proj_out_bias_ = ChannelsFirst(proj_out.bias, config.patch_elements());
+  proj_out_ =
+      PatchProjection::Load(weights, "proj_out", d, config.out_channels, config.patch_elements());
 }
 
 void WanTransformer::PrepareForSparsity(const Context& context) {
@@ -217,11 +209,7 @@ void WanTransformer::ProjectOut(Context& context, ConstTensorView time, ConstTen
   const TensorView normed = context.workspace().Allocate(hidden.shape());
   LayerNormModulate(context, hidden, vectors.Select(1, 0), vectors.Select(1, 1), config_.eps,
                     normed);
-  const int64_t outputs = prediction.dim(2);
-  const ConstTensorView weight = proj_out_weight_.view();
-  const ConstTensorView bias = proj_out_bias_.view();
-  Linear(context, normed, weight.Reshape({outputs, config_.model_dim()}), bias.Reshape({outputs}),
-         prediction);
+  proj_out_(context, normed, prediction);
 }
 
 }  // namespace tamias

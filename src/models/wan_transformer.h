@@ -11,6 +11,7 @@
 #include "base/tensor.h"
 #include "io/checkpoint.h"
 #include "models/linear_layer.h"
+#include "models/patch_projection.h"
 #include "models/timestep_embedding.h"
 #include "models/wan_blocks.h"
 #include "sparsity/geometry.h"
@@ -95,9 +96,7 @@ class WanTransformer {
   LinearLayer time_proj_;
   std::vector<WanBlock> blocks_;
   ConstTensorView scale_shift_table_;  // [2, d] of the output: shift, scale
-  // proj_out with its rows, stored patch by channel, in the order of the input: channel by patch.
-  Tensor proj_out_weight_;
-  Tensor proj_out_bias_;
+  PatchProjection proj_out_;
 };
 
 }  // namespace tamias

@@ -72,6 +72,16 @@ TEST_P(T5EncoderParity, AgreesWithTransformers) {
   EXPECT_EQ(index, 3);
 }
 
+TEST_P(T5EncoderParity, TextAloneAgreesWithTextBeforeMaskedPadding) {
+  const Fixture fixture(GetParam());
+  const T5Encoder encoder(T5Config::FromJson(fixture.config), fixture.weights);
+  Context context;
+  const ConstTensorView expected = fixture.cases.Get("masked.last_hidden_state");
+  Tensor states(expected.shape(), DType::kF32);
+  encoder.Encode(context, fixture.cases.Get("masked.tokens"), states);
+  EXPECT_LT(RelativeL2(states, expected), kTolerance);
+}
+
 INSTANTIATE_TEST_SUITE_P(, T5EncoderParity,
                          testing::Values("t5-gated-tiny", "t5-relu-tiny", "umt5-tiny"));
 
