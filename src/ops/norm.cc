@@ -38,6 +38,14 @@ void CheckPictures(std::string_view operation, std::string_view argument,
   if (view.dim(0) > 0) CheckContiguous(operation, argument, view.Select(0, 0));
 }
 
+void CheckPictureRows(std::string_view operation, std::string_view argument,
+                      const ConstTensorView& view, const Shape& shape) {
+  CheckTensor(operation, argument, view, DType::kF32, shape);
+  if (view.dim(0) > 0 && view.dim(1) > 0) {
+    CheckContiguous(operation, argument, view.Select(0, 0).Select(0, 0));
+  }
+}
+
 void CheckGroups(int64_t groups, int64_t channels) {
   if (groups < 1 || channels % groups != 0) {
     Fail(ErrorCode::kInvalidArgument, "group norm: groups: expected a divisor of {}, found {}",
@@ -98,8 +106,8 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
 
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
                         ConstTensorView offset, bool silu, TensorView output) {
-  CheckPictures("scale shift channels", "input", input, {-1, -1, -1, -1});
-  CheckPictures("scale shift channels", "output", output, input.shape());
+  CheckPictureRows("scale shift channels", "input", input, {-1, -1, -1, -1});
+  CheckPictureRows("scale shift channels", "output", output, input.shape());
   for (const ConstTensorView& view : {gain, offset}) {
     CheckTensor("scale shift channels", "gain and offset", view, DType::kF32,
                 {input.dim(0), input.dim(3)});

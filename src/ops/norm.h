@@ -39,7 +39,8 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
                          TensorView gain, TensorView offset);
 // What GroupNormStatistics takes from the workspace at most, in bytes.
 size_t GroupNormStatisticsWorkspaceBytes(const Context& context, int64_t channels);
-// output[b, y, x, c] = f(gain[b, c] * input[b, y, x, c] + offset[b, c]), f = SiLU or identity.
+// output[b, y, x, c] = f(gain[b, c] * input[b, y, x, c] + offset[b, c]), f = SiLU or identity. The
+// rows of a picture may lie apart.
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
                         ConstTensorView offset, bool silu, TensorView output);
 

@@ -201,14 +201,24 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
     const TensorView gains = Repeat(context, gain.data<float>() + b * channels, channels, repeats);
     const TensorView offsets =
         Repeat(context, offset.data<float>() + b * channels, channels, repeats);
-    const float* from = input.data<float>() + b * input.stride(0);
-    float* to = output.data<float>() + b * output.stride(0);
+    const ConstTensorView from = input.Select(0, b);
+    const TensorView to = output.Select(0, b);
+    // Rows that follow each other in memory run as one.
+    const bool is_one_run = from.IsContiguous() && to.IsContiguous();
+    const int64_t width = is_one_run ? pixels : input.dim(2);
     ParallelForRanges(context, pixels, std::max<int64_t>(1, kElementsPerTask / channels),
                       [&](int64_t begin, int64_t end, int) {
-                        HWY_DYNAMIC_DISPATCH(ScaleShiftPattern)
-                        (from + begin * channels, (end - begin) * channels,
-                         static_cast<size_t>(repeats * channels), gains.data<float>(),
-                         offsets.data<float>(), silu, to + begin * channels);
+                        while (begin < end) {
+                          const int64_t row = begin / width;
+                          const int64_t stop = std::min(end, (row + 1) * width);
+                          const int64_t first = (begin - row * width) * channels;
+                          HWY_DYNAMIC_DISPATCH(ScaleShiftPattern)
+                          (from.data<float>() + row * from.stride(0) + first,
+                           (stop - begin) * channels, static_cast<size_t>(repeats * channels),
+                           gains.data<float>(), offsets.data<float>(), silu,
+                           to.data<float>() + row * to.stride(0) + first);
+                          begin = stop;
+                        }
                       });
   }
 }

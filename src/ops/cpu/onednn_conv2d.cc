@@ -31,13 +31,15 @@ dnnl::convolution_forward::primitive_desc MakeDesc(int64_t height, int64_t width
 
 OnednnConv2d::OnednnConv2d(int64_t height, int64_t width, const Shape& weight,
                            const Padding& padding, bool has_bias, bool accumulate)
-    : desc_(MakeDesc(height, width, weight, padding, has_bias, accumulate)),
-      primitive_(desc_),
-      weight_dims_(weight.dims().begin(), weight.dims().end()) {}
+    : desc_(MakeDesc(height, width, weight, padding, has_bias, accumulate)), primitive_(desc_) {}
 
-void OnednnConv2d::PackWeights(Context& context, const float* weight, void* packed) const {
-  const memory plain(memory::desc(weight_dims_, memory::data_type::f32, memory::format_tag::oihw),
-                     OnednnEngine(), const_cast<float*>(weight));
+void OnednnConv2d::PackWeights(Context& context, const ConstTensorView& weight,
+                               void* packed) const {
+  const auto dims_of = [](const Shape& shape) {
+    return memory::dims(shape.dims().begin(), shape.dims().end());
+  };
+  const memory plain(FloatDesc(dims_of(weight.shape()), dims_of(weight.strides())), OnednnEngine(),
+                     const_cast<float*>(weight.data<float>()));
   const memory blocked(desc_.weights_desc(), OnednnEngine(), packed);
   const dnnl::reorder::primitive_desc reorder(plain, blocked,
                                               OnednnAttributes(Activation::kNone, false));

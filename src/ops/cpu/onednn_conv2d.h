@@ -23,15 +23,14 @@ class OnednnConv2d {
     return desc_.weights_desc() == other.desc_.weights_desc();
   }
 
-  // weight, contiguous f32 [O, C, kh, kw], into the kernel's layout: `packed` of weight_bytes().
-  void PackWeights(Context& context, const float* weight, void* packed) const;
+  // weight [O, C, kh, kw] f32, any strides, into the kernel's layout: `packed` of weight_bytes().
+  void PackWeights(Context& context, const ConstTensorView& weight, void* packed) const;
   void Run(Context& context, const float* input, void* packed, const float* bias,
            float* output) const;
 
  private:
   dnnl::convolution_forward::primitive_desc desc_;
   dnnl::convolution_forward primitive_;
-  dnnl::memory::dims weight_dims_;
 };
 
 }  // namespace tamias::cpu

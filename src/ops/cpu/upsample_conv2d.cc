@@ -96,8 +96,7 @@ Strips PrepareStrips(Context& context, const Shape& input, const Shape& weight,
   const TensorView collapsed = context.workspace().Allocate({weight[0], weight[1], 2, 2});
   for (int phase = 0; phase < kPhases; ++phase) {
     CollapseWeights(weights, weight[0] * weight[1], phase / 2, phase % 2, collapsed.data<float>());
-    strips.kernel.PackWeights(context, collapsed.data<float>(),
-                              strips.packed[static_cast<size_t>(phase)]);
+    strips.kernel.PackWeights(context, collapsed, strips.packed[static_cast<size_t>(phase)]);
   }
   return strips;
 }
