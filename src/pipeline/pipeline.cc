@@ -8,12 +8,24 @@
 namespace tamias {
 namespace {
 
+struct Family {
+  const char* class_name;  // in model_index.json
+  std::unique_ptr<PipelineFamily> (*load)(const ModelFolder& folder);
+};
+constexpr Family kFamilies[] = {
+    {"FluxPipeline", LoadFluxPipeline},
+};
+
 std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path) {
   const ModelFolder folder(path);
-  if (folder.family() == "FluxPipeline") return LoadFluxPipeline(folder);
+  std::string served;
+  for (const Family& family : kFamilies) {
+    if (folder.family() == family.class_name) return family.load(folder);
+    served += (served.empty() ? "" : ", ") + std::string(family.class_name);
+  }
   Fail(ErrorCode::kUnsupported,
-       "{}/model_index.json: field '_class_name': '{}' is not served; served: FluxPipeline",
-       path.string(), folder.family());
+       "{}/model_index.json: field '_class_name': '{}' is not served; served: {}", path.string(),
+       folder.family(), served);
 }
 
 }  // namespace
