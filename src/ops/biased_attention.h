@@ -1,6 +1,6 @@
 // Attention for text encoders and the autoencoder, softmax(scale q k^T + bias) v: with an additive
-// bias (T5's relative positions) or a causal mask (CLIP). Scores are formed for a bounded number of
-// query rows at a time.
+// bias (T5's relative positions) or a causal mask (CLIP, Llama). Scores are formed for a bounded
+// number of query rows at a time.
 // Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension (any).
 #pragma once
 
@@ -10,9 +10,10 @@
 namespace tamias {
 
 struct BiasedAttentionInputs {
-  ConstTensorView query;       // [B, H, Nq, D] f32, any strides with last stride 1
-  ConstTensorView key, value;  // [B, H, Nk, D] f32, any strides with last stride 1
-  ConstTensorView bias = {};   // [1, Nq, Nk] or [H, Nq, Nk] f32, last stride 1, or empty
+  ConstTensorView query;  // [B, H, Nq, D] f32, any strides with last stride 1
+  // [B, H, Nk, D] f32, any strides with last stride 1; stride 0 over H for heads that share one.
+  ConstTensorView key, value;
+  ConstTensorView bias = {};  // [1, Nq, Nk] or [H, Nq, Nk] f32, last stride 1, or empty
   float scale = 1;
   bool causal = false;  // query i sees keys j <= i only; needs Nq == Nk
 };

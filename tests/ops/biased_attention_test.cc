@@ -52,6 +52,22 @@ TEST(BiasedAttention, WorksThroughBlocksOfQueries) {
   EXPECT_LE(context.workspace().peak_bytes(), BiasedAttentionWorkspaceBytes(context, 40, 32768, 4));
 }
 
+TEST(BiasedAttention, LetsHeadsShareAKeyAndValueHead) {
+  testing::Random random(8);
+  Context context(2);
+  const Tensor query = random.Normal({2, 3, 17, 6}), key = random.Normal({2, 1, 17, 6});
+  const auto shared = [](ConstTensorView view) {
+    return ConstTensorView(view.raw(), DType::kF32, {2, 3, 17, 6}, {17 * 6, 0, 6, 1});
+  };
+  const ConstTensorView keys = shared(key.view());
+  const BiasedAttentionInputs inputs = {
+      .query = query.view(), .key = keys, .value = keys, .scale = 0.4f, .causal = true};
+  Tensor actual({2, 3, 17, 6}, DType::kF32), expected({2, 3, 17, 6}, DType::kF32);
+  BiasedAttention(context, inputs, actual);
+  reference::BiasedAttention(context, inputs, expected);
+  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
+}
+
 TEST(BiasedAttention, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({1, 2, 5, 8}, DType::kF32), other({1, 2, 6, 8}, DType::kF32);
