@@ -10,11 +10,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/parallel.h"
 #include "ops/cpu/onednn.h"
 #include "ops/cpu/onednn_conv2d.h"
+#include "ops/cpu/padded_strip.h"
 #include "ops/cpu/widen.h"
-#include "ops/norm.h"
 
 namespace tamias {
 namespace {
@@ -103,76 +102,14 @@ bool NeedsStrips(const Padding3d& padding, bool scales_input) {
          (padding.mode == PaddingMode::kReplicate && pads_space);
 }
 
-// One frame of the input and what is applied to it on reading.
-struct Frame {
-  ConstTensorView pixels;                  // [H, W, C]
-  ConstTensorView gain = {}, offset = {};  // [1, C], or empty
-  bool silu = false;
-};
-
-Frame FrameOf(const ConstTensorView& input, const Conv3dOptions& options, int64_t b, int64_t t) {
-  Frame frame{.pixels = input.Select(0, b).Select(0, t), .silu = options.input_silu};
+cpu::Frame FrameOf(const ConstTensorView& input, const Conv3dOptions& options, int64_t b,
+                   int64_t t) {
+  cpu::Frame frame{.pixels = input.Select(0, b).Select(0, t), .silu = options.input_silu};
   if (options.input_gain.empty()) return frame;
   const int64_t g = options.input_gain.dim(1) == 1 ? 0 : t;
   frame.gain = options.input_gain.Select(0, b).Slice(0, g, g + 1);
   frame.offset = options.input_offset.Select(0, b).Slice(0, g, g + 1);
   return frame;
-}
-
-// Rows [begin, end) of the frame into the columns of `rows` from `left` on.
-void ReadRows(Context& context, const Frame& frame, int64_t begin, int64_t end, int64_t left,
-              const TensorView& rows) {
-  const ConstTensorView from = frame.pixels.Slice(0, begin, end);
-  const TensorView to = rows.Slice(1, left, left + from.dim(1));
-  if (!frame.gain.empty()) {
-    return cpu::ScaleShiftChannels(context, from.SplitAxis(0, 1, end - begin), frame.gain,
-                                   frame.offset, frame.silu, to.SplitAxis(0, 1, end - begin));
-  }
-  ParallelForRanges(context, end - begin, 1, [&](int64_t first, int64_t last, int) {
-    for (int64_t r = first; r < last; ++r) {
-      std::copy_n(from.data<float>() + r * from.stride(0), from.stride(0),
-                  to.data<float>() + r * to.stride(0));
-    }
-  });
-}
-
-// Repeats the outermost pixels of the frame's columns and rows [begin, end) to the strip's edges.
-void ReplicateEdges(const TensorView& strip, int64_t begin, int64_t end, int64_t left,
-                    int64_t right) {
-  const int64_t width = strip.dim(1), channels = strip.dim(2), row_size = width * channels;
-  float* values = strip.data<float>();
-  for (int64_t r = begin; r < end; ++r) {
-    float* row = values + r * row_size;
-    for (int64_t x = 0; x < left; ++x) {
-      std::copy_n(row + left * channels, channels, row + x * channels);
-    }
-    for (int64_t x = width - right; x < width; ++x) {
-      std::copy_n(row + (width - right - 1) * channels, channels, row + x * channels);
-    }
-  }
-  for (int64_t r = 0; r < begin; ++r) {
-    std::copy_n(values + begin * row_size, row_size, values + r * row_size);
-  }
-  for (int64_t r = end; r < strip.dim(0); ++r) {
-    std::copy_n(values + (end - 1) * row_size, row_size, values + r * row_size);
-  }
-}
-
-// Fills `strip` [rows, width, C] with the frame's rows from `first` on, padding included.
-void FillStrip(Context& context, const Frame& frame, int64_t first, const Padding3d& padding,
-               const TensorView& strip) {
-  const int64_t rows = strip.dim(0), row_size = strip.dim(1) * strip.dim(2);
-  const int64_t begin = std::clamp<int64_t>(-first, 0, rows);
-  const int64_t end = std::clamp<int64_t>(frame.pixels.dim(0) - first, begin, rows);
-  const bool replicates = padding.mode == PaddingMode::kReplicate;
-  if (begin < end) {
-    ReadRows(context, frame, first + begin, first + end, replicates ? padding.left : 0,
-             strip.Slice(0, begin, end));
-  }
-  if (replicates) return ReplicateEdges(strip, begin, end, padding.left, padding.right);
-  float* values = strip.data<float>();
-  std::fill(values, values + begin * row_size, 0.0f);
-  std::fill(values + end * row_size, values + rows * row_size, 0.0f);
 }
 
 // The operands of a convolution with its weights in fp32.
@@ -207,7 +144,10 @@ void ConvolveStrip(Context& context, const Operands& a, const FrameKernels& kern
   for (int64_t f = 0; f < padded_frames; ++f) {
     const int64_t source = f - padding.front, nearest = std::clamp<int64_t>(source, 0, frames - 1);
     if (source == nearest || padding.mode == PaddingMode::kReplicate) {
-      FillStrip(context, FrameOf(a.input, a.options, b, nearest), y - padding.top, padding, strip);
+      const bool replicates = padding.mode == PaddingMode::kReplicate;
+      cpu::FillStrip(context, FrameOf(a.input, a.options, b, nearest), y - padding.top,
+                     replicates ? padding.left : 0, replicates ? padding.right : 0, padding.mode,
+                     strip);
     } else {
       std::fill_n(strip.data<float>(), strip.NumElements(), 0.0f);
     }

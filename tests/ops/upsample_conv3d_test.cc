@@ -1,0 +1,65 @@
+#include "ops/upsample_conv3d.h"
+
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+using testing::ErrorOf;
+using testing::LargestError;
+using testing::Random;
+using testing::RandomWeightType;
+
+// Films whose frames lie apart in memory.
+TensorView Apart(Tensor& storage, const Shape& shape) {
+  storage = Tensor::Zeros({shape[0] + 1, shape[1], shape[2] + 2, shape[3], shape[4]});
+  return storage.view().Slice(0, 0, shape[0]).Slice(2, 1, 1 + shape[2]);
+}
+
+TEST(UpsampleConv3d, MatchesReference) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const Shape shape = {random.Integer(1, 2), random.Integer(1, 5), random.Integer(1, 7),
+                         random.Integer(1, 7), random.Integer(1, 30)};
+    const Shape kernel = {random.Integer(1, 30), shape[4], random.Integer(1, 3), 3, 3};
+    const UpsampleConv3dOptions options = {
+        random.Coin(), random.Coin() ? PaddingMode::kReplicate : PaddingMode::kZeros};
+    const float scale = 1 / std::sqrt(static_cast<float>(9 * kernel[1] * kernel[2]));
+    const Tensor input = random.Normal(shape);
+    const Tensor weight = random.Normal(kernel, scale, RandomWeightType(random));
+    const Tensor biases = random.Normal({kernel[0]}, 1, RandomWeightType(random));
+    const ConstTensorView bias = random.Coin() ? biases.view() : ConstTensorView();
+    const Shape result = {shape[0], UpsampledFrames(shape[1], options.doubles_frames), 2 * shape[2],
+                          2 * shape[3], kernel[0]};
+    Tensor actual_storage, expected_storage;
+    const TensorView actual = Apart(actual_storage, result);
+    const TensorView expected = Apart(expected_storage, result);
+    UpsampleConv3d(context, input, weight, bias, options, actual);
+    reference::UpsampleConv3d(context, input, weight, bias, options, expected);
+    EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
+    EXPECT_LE(context.workspace().peak_bytes(),
+              UpsampleConv3dWorkspaceBytes(context, shape, weight.view(), options));
+  }
+}
+
+TEST(UpsampleConv3d, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor x({1, 2, 4, 5, 3}, DType::kF32), weight({2, 3, 3, 3, 3}, DType::kF32);
+  Tensor y({1, 3, 8, 10, 2}, DType::kF32), bias({2}, DType::kF32);
+  Tensor small({2, 3, 3, 2, 2}, DType::kF32);
+  const UpsampleConv3dOptions doubled = {.doubles_frames = true};
+  EXPECT_EQ(ErrorOf([&] { UpsampleConv3d(context, x, weight, bias, doubled, y); }), "");
+  EXPECT_EQ(ErrorOf([&] { UpsampleConv3d(context, x, small, bias, doubled, y); }),
+            "upsample conv3d: weight: expected shape [any, 3, any, 3, 3], found [2, 3, 3, 2, 2]");
+  EXPECT_EQ(
+      ErrorOf([&] { UpsampleConv3d(context, x.view().Slice(1, 0, 0), weight, bias, doubled, y); }),
+      "upsample conv3d: input: expected a frame and a kernel of one, found 0 and 3");
+  EXPECT_NE(ErrorOf([&] { UpsampleConv3d(context, bias, weight, bias, doubled, y); }), "");
+  EXPECT_NE(ErrorOf([&] { UpsampleConv3d(context, x, weight, x, doubled, y); }), "");
+  EXPECT_NE(ErrorOf([&] { UpsampleConv3d(context, x, weight, bias, {}, y); }), "");
+}
+
+}  // namespace
+}  // namespace tamias
