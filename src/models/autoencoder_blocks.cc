@@ -1,4 +1,4 @@
-// The parts of the autoencoder's decoder: see the header.
+// The parts of the autoencoders' decoder: see the header.
 #include "models/autoencoder_blocks.h"
 
 #include <algorithm>
@@ -6,28 +6,43 @@
 
 #include "ops/biased_attention.h"
 #include "ops/norm.h"
-#include "ops/upsample_conv2d.h"
+#include "ops/upsample_conv3d.h"
 
 namespace tamias {
 namespace {
 
 constexpr float kNormEpsilon = 1e-6f;
 
-size_t BytesOf(const Picture& picture) {
-  return static_cast<size_t>(picture.shape().NumElements()) * sizeof(float);
+size_t BytesOf(const Film& film) {
+  return static_cast<size_t>(film.shape.NumElements()) * sizeof(float);
 }
 
 // Of a group norm, each in whole cache lines.
-size_t GainAndOffsetBytes(const Picture& picture) {
-  return 2 * static_cast<size_t>(picture.channels) * sizeof(float) + 2 * 64;
+size_t GainAndOffsetBytes(const Film& film) {
+  return 2 * static_cast<size_t>(film.channels()) * sizeof(float) + 2 * 64;
+}
+
+// [frames, height, width, channels] as a batch of one.
+template <typename View>
+View AsBatch(const View& film) {
+  return film.SplitAxis(0, 1, film.dim(0));
+}
+
+// All frames below each other: group norm's statistics are the whole film's.
+TensorView AsOnePicture(const TensorView& film) {
+  return film.Reshape({1, film.dim(0) * film.dim(1), film.dim(2), film.dim(3)});
 }
 
 }  // namespace
 
 ConvLayer ConvLayer::Load(const Weights& weights, const std::string& name, int64_t in, int64_t out,
-                          int64_t kernel) {
-  return {weights.Get(name + ".weight", {out, in, kernel, kernel}),
-          weights.Get(name + ".bias", {out})};
+                          int64_t kernel, ConvKind kind) {
+  if (kind == ConvKind::kCausalFilm) {
+    return {weights.Get(name + ".conv.weight", {out, in, kernel, kernel, kernel}),
+            weights.Get(name + ".conv.bias", {out}), PaddingMode::kReplicate};
+  }
+  return {weights.Get(name + ".weight", {out, in, kernel, kernel}).SplitAxis(2, 1, kernel),
+          weights.Get(name + ".bias", {out}), PaddingMode::kZeros};
 }
 
 DecoderPass::DecoderPass(Context& context, int64_t norm_num_groups, const DecoderMemory& memory)
@@ -40,9 +55,9 @@ DecoderPass::DecoderPass(Context& context, int64_t norm_num_groups, const Decode
 
 // Best fit: the smallest free buffer that is large enough by now, else the largest. A real pass
 // repeats the choices of the dry one.
-Picture DecoderPass::Allocate(int64_t height, int64_t width, int64_t channels) {
-  Picture picture{0, height, width, channels};
-  const size_t bytes = BytesOf(picture);
+Film DecoderPass::Allocate(const Shape& shape) {
+  Film film{0, shape};
+  const size_t bytes = BytesOf(film);
   std::optional<size_t> best;
   for (size_t i = 0; i < buffers_.size(); ++i) {
     if (in_use_[i]) continue;
@@ -55,78 +70,82 @@ Picture DecoderPass::Allocate(int64_t height, int64_t width, int64_t channels) {
     }
   }
   TAMIAS_CHECK(best.has_value());
-  picture.buffer = *best;
+  film.buffer = *best;
   in_use_[*best] = true;
   memory_.buffers[*best] = std::max(memory_.buffers[*best], bytes);
-  return picture;
+  return film;
 }
 
-TensorView DecoderPass::View(const Picture& picture) const {
-  return TensorView(buffers_[picture.buffer].raw(), DType::kF32, picture.shape());
+TensorView DecoderPass::View(const Film& film) const {
+  return TensorView(buffers_[film.buffer].raw(), DType::kF32, film.shape);
 }
 
 void DecoderPass::Convolve(const ConvLayer& layer, const Shape& shape, ConstTensorView input,
                            TensorView output) {
   if (is_dry()) {
     return NeedScratch([&] {
-      return Conv2dWorkspaceBytes(context_, shape, layer.weight, layer.padding(), false);
+      return Conv3dWorkspaceBytes(context_, {1, shape[0], shape[1], shape[2], shape[3]},
+                                  layer.weight, layer.padding(), false);
     });
   }
-  Conv2d(context_, input, layer.weight, layer.bias, {.padding = layer.padding()}, output);
+  Conv3d(context_, AsBatch(input), layer.weight, layer.bias, {.padding = layer.padding()},
+         AsBatch(output));
 }
 
-void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, const Picture& input,
+void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, const Film& input,
                                bool accumulate, TensorView output) {
   if (is_dry()) {
+    const Shape& shape = input.shape;
     return NeedScratch([&] {
       return GainAndOffsetBytes(input) +
-             std::max(GroupNormStatisticsWorkspaceBytes(context_, input.channels),
-                      Conv2dWorkspaceBytes(context_, input.shape(), layer.weight, layer.padding(),
-                                           true));
+             std::max(GroupNormStatisticsWorkspaceBytes(context_, input.channels()),
+                      Conv3dWorkspaceBytes(context_, {1, shape[0], shape[1], shape[2], shape[3]},
+                                           layer.weight, layer.padding(), true));
     });
   }
   Workspace::Scope scope(context_.workspace());
-  const TensorView gain = context_.workspace().Allocate({1, input.channels});
-  const TensorView offset = context_.workspace().Allocate({1, input.channels});
-  GroupNormStatistics(context_, View(input), groups_, norm.weight, norm.bias, kNormEpsilon, gain,
-                      offset);
-  Conv2d(context_, View(input), layer.weight, layer.bias,
+  const TensorView gain = context_.workspace().Allocate({1, input.channels()});
+  const TensorView offset = context_.workspace().Allocate({1, input.channels()});
+  GroupNormStatistics(context_, AsOnePicture(View(input)), groups_, norm.weight, norm.bias,
+                      kNormEpsilon, gain, offset);
+  Conv3d(context_, AsBatch(View(input)), layer.weight, layer.bias,
          {.padding = layer.padding(),
           .accumulate = accumulate,
-          .input_gain = gain,
-          .input_offset = offset,
+          .input_gain = AsBatch(gain),
+          .input_offset = AsBatch(offset),
           .input_silu = true},
-         output);
+         AsBatch(output));
 }
 
-void DecoderPass::Norm(const NormLayer& norm, const Picture& input, const Picture& output) {
+void DecoderPass::Norm(const NormLayer& norm, const Film& input, const Film& output) {
   if (is_dry()) {
     // Also the patterns of ScaleShiftChannels, which are no longer than those of the statistics.
     return NeedScratch([&] {
       return GainAndOffsetBytes(input) +
-             GroupNormStatisticsWorkspaceBytes(context_, input.channels);
+             GroupNormStatisticsWorkspaceBytes(context_, input.channels());
     });
   }
-  GroupNorm(context_, View(input), groups_, norm.weight, norm.bias, kNormEpsilon, /*silu=*/false,
-            View(output));
+  GroupNorm(context_, AsOnePicture(View(input)), groups_, norm.weight, norm.bias, kNormEpsilon,
+            /*silu=*/false, AsOnePicture(View(output)));
 }
 
-ResidualBlock::ResidualBlock(const Weights& weights, int64_t in, int64_t out)
+ResidualBlock::ResidualBlock(const Weights& weights, int64_t in, int64_t out, ConvKind kind)
     : norm1_(NormLayer::Load(weights, "norm1", in)),
       norm2_(NormLayer::Load(weights, "norm2", out)),
-      conv1_(ConvLayer::Load(weights, "conv1", in, out, 3)),
-      conv2_(ConvLayer::Load(weights, "conv2", out, out, 3)) {
-  if (in != out) shortcut_ = ConvLayer::Load(weights, "conv_shortcut", in, out, 1);
+      conv1_(ConvLayer::Load(weights, "conv1", in, out, 3, kind)),
+      conv2_(ConvLayer::Load(weights, "conv2", out, out, 3, kind)) {
+  if (in != out) shortcut_ = ConvLayer::Load(weights, "conv_shortcut", in, out, 1, kind);
 }
 
-Picture ResidualBlock::Forward(DecoderPass& pass, const Picture& input) const {
-  const int64_t out = conv1_.weight.dim(0);
-  const Picture hidden = pass.Allocate(input.height, input.width, out);
+Film ResidualBlock::Forward(DecoderPass& pass, const Film& input) const {
+  Shape shape = input.shape;
+  shape[3] = conv1_.weight.dim(0);
+  const Film hidden = pass.Allocate(shape);
   pass.NormConvolve(norm1_, conv1_, input, /*accumulate=*/false, pass.View(hidden));
-  Picture output = input;
+  Film output = input;
   if (shortcut_) {
-    output = pass.Allocate(input.height, input.width, out);
-    pass.Convolve(*shortcut_, input.shape(), pass.View(input), pass.View(output));
+    output = pass.Allocate(shape);
+    pass.Convolve(*shortcut_, input.shape, pass.View(input), pass.View(output));
     pass.Free(input);
   }
   pass.NormConvolve(norm2_, conv2_, hidden, /*accumulate=*/true, pass.View(output));
@@ -141,27 +160,28 @@ PixelAttention::PixelAttention(const Weights& weights, int64_t channels)
       value_(LinearLayer::Load(weights, "to_v", channels, channels)),
       out_(LinearLayer::Load(weights, "to_out.0", channels, channels)) {}
 
-void PixelAttention::Forward(DecoderPass& pass, const Picture& picture) const {
-  const int64_t channels = picture.channels;
-  const Picture normed = pass.Allocate(picture.height, picture.width, channels);
-  const Picture projected = pass.Allocate(picture.height, picture.width, 3 * channels);
-  pass.Norm(norm_, picture, normed);
+void PixelAttention::Forward(DecoderPass& pass, const Film& film) const {
+  const int64_t channels = film.channels();
+  const Film normed = pass.Allocate(film.shape);
+  const Film projected = pass.Allocate({film.frames(), film.height(), film.width(), 3 * channels});
+  pass.Norm(norm_, film, normed);
   if (pass.is_dry()) {
-    const int64_t pixels = picture.height * picture.width;
+    const int64_t pixels = film.pixels();
     pass.NeedScratch([&] {
-      return std::max(LinearWorkspaceBytes(pixels, channels, channels, query_.weight.dtype()),
-                      BiasedAttentionWorkspaceBytes(pass.context(), pixels, pixels, channels));
+      return std::max(
+          LinearWorkspaceBytes(pixels, channels, channels, query_.weight.dtype()),
+          BiasedAttentionWorkspaceBytes(pass.context(), pixels / film.frames(), pixels, channels));
     });
   } else {
-    ForwardPixels(pass, picture, normed, projected);
+    ForwardPixels(pass, film, normed, projected);
   }
   pass.Free(normed);
   pass.Free(projected);
 }
 
-void PixelAttention::ForwardPixels(DecoderPass& pass, const Picture& picture, const Picture& normed,
-                                   const Picture& projected) const {
-  const int64_t pixels = picture.height * picture.width, channels = picture.channels;
+void PixelAttention::ForwardPixels(DecoderPass& pass, const Film& film, const Film& normed,
+                                   const Film& projected) const {
+  const int64_t pixels = film.pixels(), channels = film.channels();
   Context& context = pass.context();
   const TensorView rows = pass.View(normed).Reshape({1, 1, pixels, channels});
   const TensorView triple = pass.View(projected).Reshape({1, 1, pixels, 3 * channels});
@@ -171,36 +191,51 @@ void PixelAttention::ForwardPixels(DecoderPass& pass, const Picture& picture, co
   query_(context, rows, query);
   key_(context, rows, key);
   value_(context, rows, value);
-  BiasedAttention(context,
-                  {.query = query,
-                   .key = key,
-                   .value = value,
-                   .scale = 1 / std::sqrt(static_cast<float>(channels))},
-                  rows);
-  out_(context, rows, pass.View(picture).Reshape({1, 1, pixels, channels}), {.accumulate = true});
+  for (int64_t end = pixels / film.frames(), begin = 0; begin < pixels;
+       begin = end, end += pixels / film.frames()) {
+    BiasedAttention(context,
+                    {.query = query.Slice(2, begin, end),
+                     .key = key.Slice(2, 0, end),
+                     .value = value.Slice(2, 0, end),
+                     .scale = 1 / std::sqrt(static_cast<float>(channels))},
+                    rows.Slice(2, begin, end));
+  }
+  out_(context, rows, pass.View(film).Reshape({1, 1, pixels, channels}), {.accumulate = true});
 }
 
 DecoderLevel::DecoderLevel(const Weights& weights, int64_t in, int64_t out, int64_t num_blocks,
-                           bool has_upsampler) {
+                           ConvKind kind, Enlargement enlargement)
+    : enlargement_(enlargement) {
   for (int64_t i = 0; i < num_blocks; ++i) {
-    blocks_.emplace_back(weights.Sub("resnets", i), i == 0 ? in : out, out);
+    blocks_.emplace_back(weights.Sub("resnets", i), i == 0 ? in : out, out, kind);
   }
-  if (has_upsampler) upsampler_ = ConvLayer::Load(weights, "upsamplers.0.conv", out, out, 3);
+  if (enlargement != Enlargement::kNone) {
+    upsampler_ = ConvLayer::Load(weights, "upsamplers.0.conv", out, out, 3, kind);
+  }
 }
 
-Picture DecoderLevel::Forward(DecoderPass& pass, Picture picture) const {
-  for (const ResidualBlock& block : blocks_) picture = block.Forward(pass, picture);
-  if (!upsampler_) return picture;
-  const Picture enlarged = pass.Allocate(2 * picture.height, 2 * picture.width, picture.channels);
+Film DecoderLevel::Forward(DecoderPass& pass, Film film) const {
+  for (const ResidualBlock& block : blocks_) film = block.Forward(pass, film);
+  return enlargement_ == Enlargement::kNone ? film : Enlarge(pass, film);
+}
+
+Film DecoderLevel::Enlarge(DecoderPass& pass, const Film& film) const {
+  const UpsampleConv3dOptions options = {
+      .doubles_frames = enlargement_ == Enlargement::kSpaceAndTime,
+      .padding = upsampler_.padding_mode};
+  const Film enlarged = pass.Allocate({UpsampledFrames(film.frames(), options.doubles_frames),
+                                       2 * film.height(), 2 * film.width(), film.channels()});
   if (pass.is_dry()) {
+    const Shape& shape = film.shape;
     pass.NeedScratch([&] {
-      return UpsampleConv2dWorkspaceBytes(pass.context(), picture.shape(), upsampler_->weight);
+      return UpsampleConv3dWorkspaceBytes(
+          pass.context(), {1, shape[0], shape[1], shape[2], shape[3]}, upsampler_.weight, options);
     });
   } else {
-    UpsampleConv2d(pass.context(), pass.View(picture), upsampler_->weight, upsampler_->bias,
-                   pass.View(enlarged));
+    UpsampleConv3d(pass.context(), AsBatch(pass.View(film)), upsampler_.weight, upsampler_.bias,
+                   options, AsBatch(pass.View(enlarged)));
   }
-  pass.Free(picture);
+  pass.Free(film);
   return enlarged;
 }
 

@@ -5,7 +5,6 @@
 
 #include "base/check.h"
 #include "io/json.h"
-#include "models/tile_blending.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
@@ -17,6 +16,21 @@ void RequireValue(const JsonObject& json, std::string_view field, std::string_vi
     Fail(ErrorCode::kUnsupported, "{}: field '{}': expected {}, found {}", json.source(), field,
          expected, found);
   }
+}
+
+KlDecoderConfig DecoderOf(const AutoencoderKlConfig& config) {
+  KlDecoderConfig decoder{.kind = ConvKind::kPicture,
+                          .latent_channels = config.latent_channels,
+                          .out_channels = config.out_channels,
+                          .block_out_channels = config.block_out_channels,
+                          .enlargements = {},
+                          .layers_per_block = config.layers_per_block,
+                          .norm_num_groups = config.norm_num_groups,
+                          .mid_block_add_attention = config.mid_block_add_attention,
+                          .use_post_quant_conv = config.use_post_quant_conv};
+  decoder.enlargements.assign(config.block_out_channels.size(), Enlargement::kSpace);
+  decoder.enlargements.back() = Enlargement::kNone;
+  return decoder;
 }
 
 // Every channel count must be a multiple of the number of groups.
@@ -60,54 +74,8 @@ AutoencoderKlConfig AutoencoderKlConfig::FromJson(const JsonObject& json) {
 
 AutoencoderKl::AutoencoderKl(const AutoencoderKlConfig& config, const Weights& weights,
                              const AutoencoderKlTiling& tiling)
-    : config_(config), tiling_(tiling), weights_(weights) {
+    : config_(config), tiling_(tiling), weights_(weights), decoder_(DecoderOf(config), weights) {
   TAMIAS_CHECK(0 <= tiling.overlap && tiling.overlap < tiling.tile_size);
-  const int64_t latent = config.latent_channels;
-  if (config.use_post_quant_conv) {
-    post_quant_conv_ = ConvLayer::Load(weights, "post_quant_conv", latent, latent, 1);
-  }
-  const Weights decoder = weights.Sub("decoder"), mid = decoder.Sub("mid_block");
-  int64_t channels = config.block_out_channels.back();
-  conv_in_ = ConvLayer::Load(decoder, "conv_in", latent, channels, 3);
-  mid_block1_.emplace(mid.Sub("resnets", 0), channels, channels);
-  if (config.mid_block_add_attention) mid_attention_.emplace(mid.Sub("attentions", 0), channels);
-  mid_block2_.emplace(mid.Sub("resnets", 1), channels, channels);
-  const auto levels = static_cast<int64_t>(config.block_out_channels.size());
-  for (int64_t i = 0; i < levels; ++i) {
-    const int64_t out = config.block_out_channels[static_cast<size_t>(levels - 1 - i)];
-    levels_.emplace_back(decoder.Sub("up_blocks", i), channels, out, config.layers_per_block + 1,
-                         i + 1 < levels);
-    channels = out;
-  }
-  norm_out_ = NormLayer::Load(decoder, "conv_norm_out", channels);
-  conv_out_ = ConvLayer::Load(decoder, "conv_out", channels, config.out_channels, 3);
-}
-
-void AutoencoderKl::Forward(DecoderPass& pass, const Shape& shape, ConstTensorView latents,
-                            TensorView pixels) const {
-  const int64_t height = shape[1], width = shape[2];
-  std::optional<Picture> quantised;
-  if (post_quant_conv_) {
-    quantised = pass.Allocate(height, width, config_.latent_channels);
-    pass.Convolve(*post_quant_conv_, shape, latents, pass.View(*quantised));
-    latents = pass.View(*quantised);
-  }
-  Picture picture = pass.Allocate(height, width, conv_in_.weight.dim(0));
-  pass.Convolve(conv_in_, shape, latents, pass.View(picture));
-  if (quantised) pass.Free(*quantised);
-  picture = mid_block1_->Forward(pass, picture);
-  if (mid_attention_) mid_attention_->Forward(pass, picture);
-  picture = mid_block2_->Forward(pass, picture);
-  for (const DecoderLevel& level : levels_) picture = level.Forward(pass, picture);
-  pass.NormConvolve(norm_out_, conv_out_, picture, /*accumulate=*/false, pixels);
-  pass.Free(picture);
-}
-
-DecoderMemory AutoencoderKl::PlanWhole(int64_t height, int64_t width, bool plans_scratch) const {
-  Context context;
-  DecoderPass pass(context, config_.norm_num_groups, plans_scratch);
-  Forward(pass, {1, height, width, config_.latent_channels}, {}, {});
-  return pass.memory();
 }
 
 bool AutoencoderKl::IsTiled(int64_t height, int64_t width) const {
@@ -115,7 +83,7 @@ bool AutoencoderKl::IsTiled(int64_t height, int64_t width) const {
   const int64_t side = std::max(height, width);
   if (side <= tiling_.tile_size) return false;
   return side > kLongestInTiles * tiling_.tile_size ||
-         PlanWhole(height, width, /*plans_scratch=*/false).total() > tiling_.untiled_bytes;
+         decoder_.Plan(1, height, width, /*plans_scratch=*/false).total() > tiling_.untiled_bytes;
 }
 
 int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
@@ -124,29 +92,25 @@ int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
   return grid.rows() * grid.columns();
 }
 
-size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width) const {
-  if (!IsTiled(height, width)) return PlanWhole(height, width, true).total();
-  const TileGrid grid(height, width, tiling_.tile_size, tiling_.overlap);
-  // A tile at the lower or right edge may be narrower; the first is the largest.
-  return TileBlender::WorkspaceBytes(grid, config_.scale_factor(), config_.out_channels) +
-         static_cast<size_t>(grid.TileHeight(0) * grid.TileWidth(0) * config_.latent_channels) *
-             sizeof(float) +
-         PlanWhole(grid.TileHeight(0), grid.TileWidth(0), true).total();
+TileFormat AutoencoderKl::Format() const {
+  return {.frames = 1, .scale = config_.scale_factor(), .channels = config_.out_channels};
 }
 
-void AutoencoderKl::DecodeWhole(Context& context, ConstTensorView latents,
-                                TensorView pixels) const {
-  Workspace::Scope scope(context.workspace());
-  const DecoderMemory memory = PlanWhole(latents.dim(1), latents.dim(2), /*plans_scratch=*/false);
-  DecoderPass pass(context, config_.norm_num_groups, memory);
-  Forward(pass, latents.shape(), latents, pixels);
+size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width) const {
+  if (!IsTiled(height, width)) return decoder_.Plan(1, height, width, true).total();
+  const TileGrid grid(height, width, tiling_.tile_size, tiling_.overlap);
+  // A tile at the lower or right edge may be narrower; the first is the largest.
+  return TileBlender::WorkspaceBytes(grid, Format()) +
+         static_cast<size_t>(grid.TileHeight(0) * grid.TileWidth(0) * config_.latent_channels) *
+             sizeof(float) +
+         decoder_.Plan(1, grid.TileHeight(0), grid.TileWidth(0), true).total();
 }
 
 void AutoencoderKl::DecodeTiled(Context& context, ConstTensorView latents, TensorView pixels,
                                 const std::function<void()>& after_tile) const {
   Workspace::Scope scope(context.workspace());
   const TileGrid grid(latents.dim(1), latents.dim(2), tiling_.tile_size, tiling_.overlap);
-  TileBlender blender(context, grid, config_.scale_factor(), config_.out_channels);
+  TileBlender blender(context, grid, Format());
   for (int64_t row = 0; row < grid.rows(); ++row) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
       Workspace::Scope tile_scope(context.workspace());
@@ -155,7 +119,7 @@ void AutoencoderKl::DecodeTiled(Context& context, ConstTensorView latents, Tenso
                                          .Slice(2, left, left + grid.TileWidth(column));
       const TensorView tile = context.workspace().Allocate(window.shape());
       CopyTensor(window, tile);
-      DecodeWhole(context, tile, blender.Tile(row, column));
+      decoder_.Decode(context, tile, blender.Tile(row, column));
       blender.Blend(row, column, pixels);
       if (after_tile) after_tile();
     }
@@ -180,7 +144,7 @@ void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView
     if (is_tiled) {
       DecodeTiled(context, picture, target, after_tile);
     } else {
-      DecodeWhole(context, picture, target);
+      decoder_.Decode(context, picture, target);
       if (after_tile) after_tile();
     }
   }

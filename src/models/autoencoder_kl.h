@@ -6,13 +6,13 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <vector>
 
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
-#include "models/autoencoder_blocks.h"
+#include "models/kl_decoder.h"
+#include "models/tile_blending.h"
 
 namespace tamias {
 
@@ -71,26 +71,14 @@ class AutoencoderKl {
 
  private:
   bool IsTiled(int64_t height, int64_t width) const;
-  // What one pass over a picture or a tile needs.
-  DecoderMemory PlanWhole(int64_t height, int64_t width, bool plans_scratch) const;
-  // The decoder: latents [1, h, w, C] -> pixels [1, H, W, out_channels]. In a dry pass both are
-  // empty and only the size counts.
-  void Forward(DecoderPass& pass, const Shape& shape, ConstTensorView latents,
-               TensorView pixels) const;
-  void DecodeWhole(Context& context, ConstTensorView latents, TensorView pixels) const;
+  TileFormat Format() const;
   void DecodeTiled(Context& context, ConstTensorView latents, TensorView pixels,
                    const std::function<void()>& after_tile) const;
 
   AutoencoderKlConfig config_;
   AutoencoderKlTiling tiling_;
   Weights weights_;  // keeps the files mapped
-  std::optional<ConvLayer> post_quant_conv_;
-  ConvLayer conv_in_;
-  std::optional<ResidualBlock> mid_block1_, mid_block2_;
-  std::optional<PixelAttention> mid_attention_;
-  std::vector<DecoderLevel> levels_;  // coarsest first
-  NormLayer norm_out_;
-  ConvLayer conv_out_;
+  KlDecoder decoder_;
 };
 
 }  // namespace tamias

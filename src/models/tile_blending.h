@@ -1,8 +1,8 @@
-// Overlapping tiles of a picture and their linear blending, as diffusers'
-// AutoencoderKL.tiled_decode does it. Tiles begin every tile_size - overlap latent pixels and are
-// cut off at the picture's edge; each is blended over the overlap with the tile above and then with
-// the one to its left (both already blended), and fills the picture up to where the next tile
-// begins.
+// Overlapping tiles of a picture or of a film's frames and their linear blending, as diffusers'
+// AutoencoderKL.tiled_decode and its video relatives do it. Tiles begin every tile_size - overlap
+// latent pixels and are cut off at the picture's edge; each is blended over the overlap with the
+// tile above and then with the one to its left (both already blended), and fills the picture up to
+// where the next tile begins.
 #pragma once
 
 #include <algorithm>
@@ -33,22 +33,33 @@ class TileGrid {
   int64_t height_, width_, tile_size_, overlap_;
 };
 
+// after[i] = before[size - extent + i] (1 - i / extent) + after[i] i / extent along an axis of
+// tiles [frames, h, w, channels], i < extent = the least of the overlap and the tiles' sizes: the
+// last lines of one tile fade into the first of the next.
+void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView after);
+
+// What a tile holds.
+struct TileFormat {
+  int64_t frames = 1;
+  int64_t scale = 1;  // pixels per latent pixel
+  int64_t channels = 3;
+};
+
 // Holds two rows of decoded tiles; tiles come row by row, from left to right.
 class TileBlender {
  public:
-  // scale: picture pixels per latent pixel.
-  TileBlender(Context& context, const TileGrid& grid, int64_t scale, int64_t channels);
-  static size_t WorkspaceBytes(const TileGrid& grid, int64_t scale, int64_t channels);
+  TileBlender(Context& context, const TileGrid& grid, const TileFormat& format);
+  static size_t WorkspaceBytes(const TileGrid& grid, const TileFormat& format);
 
-  // [1, h, w, channels], contiguous: where to decode a tile to.
+  // [frames, h, w, channels], contiguous: where to decode a tile to.
   TensorView Tile(int64_t row, int64_t column) const;
-  // Blends a decoded tile with its neighbours and copies its part into pixels [1, H, W, channels].
+  // Blends a decoded tile with its neighbours and copies its part into pixels [frames, H, W,
+  // channels].
   void Blend(int64_t row, int64_t column, TensorView pixels) const;
 
  private:
   TileGrid grid_;
-  int64_t scale_;
-  int64_t channels_;
+  TileFormat format_;
   std::array<std::vector<TensorView>, 2> storage_;  // by parity of the row, then by column
 };
 
