@@ -1,10 +1,12 @@
-// PSNR and SSIM between two pictures (Wang, Bovik, Sheikh, Simoncelli 2004, equations 12 and 13).
+// PSNR and SSIM between two pictures (Wang, Bovik, Sheikh, Simoncelli 2004, equations 12 and 13),
+// and between the frames of two films.
 #include <array>
 #include <cmath>
 #include <limits>
 
 #include "base/check.h"
 #include "tamias/image.h"
+#include "tamias/video.h"
 
 namespace tamias {
 namespace {
@@ -122,6 +124,18 @@ double Ssim(const Image& a, const Image& b) {
            ((mx * mx + my * my + kC1) * (variance_x + variance_y + kC2));
   }
   return sum / static_cast<double>(mean_x.values.size());
+}
+
+std::vector<FrameLikeness> CompareVideos(const Video& a, const Video& b) {
+  if (a.frames.size() != b.frames.size()) {
+    Fail(ErrorCode::kInvalidArgument, "films of {} and {} frames cannot be compared",
+         a.frames.size(), b.frames.size());
+  }
+  std::vector<FrameLikeness> likeness;
+  for (size_t i = 0; i < a.frames.size(); ++i) {
+    likeness.push_back({Psnr(a.frames[i], b.frames[i]), Ssim(a.frames[i], b.frames[i])});
+  }
+  return likeness;
 }
 
 }  // namespace tamias

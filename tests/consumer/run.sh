@@ -10,6 +10,7 @@ trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 cmake -S "$here" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
 cmake --build "$work/build" >/dev/null
-"$work/build/consumer" "$model"
+"$work/build/consumer" "$model" "$work/film.mp4"
+[[ -s $work/film.mp4 ]]
 # The installed command line finds the installed profiles by itself.
 (cd "$work" && env -u TAMIAS_CONFIGS "$work/prefix/bin/tamias" inspect --model "$model" >/dev/null)

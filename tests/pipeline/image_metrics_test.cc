@@ -4,6 +4,7 @@
 
 #include "tamias/error.h"
 #include "tamias/image.h"
+#include "tamias/video.h"
 
 namespace tamias {
 namespace {
@@ -43,6 +44,19 @@ TEST(ImageMetrics, SsimOfConstantPicturesIsTheLuminanceTerm) {
 TEST(ImageMetrics, RefusesDifferentOrTinySizes) {
   EXPECT_THROW(Psnr(Gradient(8, 9), Gradient(9, 8)), Error);
   EXPECT_THROW(Ssim(Gradient(10, 10), Gradient(10, 10)), Error);
+}
+
+TEST(ImageMetrics, FilmsAreComparedFrameByFrame) {
+  const Image image = Gradient(16, 16);
+  Image brighter = image;
+  for (uint8_t& value : brighter.rgb) value = static_cast<uint8_t>(value + 10);
+  const std::vector<FrameLikeness> likeness =
+      CompareVideos({8, {image, image}}, {8, {image, brighter}});
+  ASSERT_EQ(likeness.size(), 2u);
+  EXPECT_TRUE(std::isinf(likeness[0].psnr));
+  EXPECT_DOUBLE_EQ(likeness[1].psnr, Psnr(image, brighter));
+  EXPECT_DOUBLE_EQ(likeness[1].ssim, Ssim(image, brighter));
+  EXPECT_THROW(CompareVideos({8, {image}}, {8, {image, image}}), Error);
 }
 
 }  // namespace

@@ -1,0 +1,25 @@
+// Films in memory as the bytes of a file; WriteVideo, the atomic writer, is declared in
+// tamias/video.h.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+
+#include "tamias/video.h"
+
+namespace tamias {
+
+// Text by keyword, see WriteVideo.
+using VideoText = std::map<std::string, std::string>;
+
+// FFmpeg's encoders whose films browsers play from an MP4, best first.
+inline constexpr const char* kMp4Encoders[] = {"libx264", "libvpx-vp9", "libaom-av1"};
+
+// The bytes of an MP4 by the first of `encoders` that FFmpeg has, and of an animated WebP. Throw as
+// WriteVideo does.
+std::string EncodeMp4(const Video& video, const VideoText& text,
+                      std::span<const char* const> encoders = kMp4Encoders);
+std::string EncodeWebp(const Video& video);
+
+}  // namespace tamias
