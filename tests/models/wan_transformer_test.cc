@@ -3,8 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <vector>
+
 #include "fixture.h"
 #include "models/rotary_positions.h"
+#include "ops/elementwise.h"
 #include "sparsity/sparse_session.h"
 
 namespace tamias {
@@ -100,6 +104,48 @@ TEST(WanTransformer, SparseStepsThatSelectEverythingEqualDense) {
     session.EndStep();
   }
   EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
+}
+
+TEST(WanTransformer, SwappingTheInvocationsSwapsThePredictions) {
+  const Fixture fixture("wan-tiny");
+  const WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
+  Context context;
+  const Case recorded(fixture, 1);
+  Tensor other_text = Tensor::CopyOf(recorded.Get("encoder_hidden_states"));
+  ScaleShift(context, other_text, -0.5f, 0.1f, other_text);
+  SparsityConfig config;
+  config.attn.top_keys = 0.2;
+  config.attn.random_keys = 0;
+  config.attn.mbm = 24;
+  config.attn.counts_multiple_of = 1;
+  config.attn.first_n_dense_layers = 0;
+  config.mlp.is_enabled = false;
+  const SparseGeometry geometry = model.Geometry(1, recorded.Grid());
+  // The prediction for the recorded text and the other one, in this or the opposite order of calls.
+  const auto predict = [&](int first) {
+    SparseSession session(config, std::vector<SparseGeometry>{geometry, geometry});
+    std::array<Tensor, 2> predictions;
+    for (Tensor& one : predictions) one = Tensor(recorded.Get("output").shape(), DType::kF32);
+    for (int step = 0; step < 4; ++step) {
+      session.BeginStep(step);
+      for (int call = 0; call < 2; ++call) {
+        const int text = first ^ call;
+        WanTransformerInputs inputs = recorded.Inputs();
+        if (text == 1) inputs.encoder_hidden_states = other_text;
+        inputs.timestep = static_cast<float>(900 - 100 * step);
+        model.Forward(context, inputs, session.invocation(call),
+                      predictions[static_cast<size_t>(text)]);
+      }
+      session.EndStep();
+    }
+    EXPECT_GT(session.report().AttentionSparsity(), 0.1);
+    return predictions;
+  };
+  const std::array<Tensor, 2> in_order = predict(0);
+  const std::array<Tensor, 2> swapped = predict(1);
+  EXPECT_EQ(RelativeL2(swapped[0], in_order[0]), 0);
+  EXPECT_EQ(RelativeL2(swapped[1], in_order[1]), 0);
+  EXPECT_GT(RelativeL2(in_order[1], in_order[0]), 1e-3);
 }
 
 TEST(WanTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
