@@ -11,8 +11,7 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
-#include "models/kl_decoder.h"
-#include "models/tile_blending.h"
+#include "models/tiled_kl_decoder.h"
 
 namespace tamias {
 
@@ -37,20 +36,11 @@ struct AutoencoderKlConfig {
   int64_t scale_factor() const { return int64_t{1} << (block_out_channels.size() - 1); }
 };
 
-// How large pictures are cut so that memory stays bounded.
-struct AutoencoderKlTiling {
-  int64_t tile_size = 128;  // latent pixels along a side of a tile
-  int64_t overlap = 32;     // latent pixels shared with the next tile, less than tile_size
-  // Pictures that need no more than this, without scratch, are decoded whole, unless a side is
-  // longer than 16 tiles.
-  size_t untiled_bytes = size_t{4} << 30;
-};
-
 class AutoencoderKl {
  public:
   // Throws when a tensor is missing or has another shape.
   AutoencoderKl(const AutoencoderKlConfig& config, const Weights& weights,
-                const AutoencoderKlTiling& tiling = {});
+                const KlTiling& tiling = {});
 
   // latents [B, h, w, C] f32 channels-last, contiguous -> pixels [B, H, W, out_channels] f32,
   // contiguous, about [-1, 1]. after_tile is called NumTiles(h, w) times per picture.
@@ -70,15 +60,9 @@ class AutoencoderKl {
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
-  bool IsTiled(int64_t height, int64_t width) const;
-  TileFormat Format() const;
-  void DecodeTiled(Context& context, ConstTensorView latents, TensorView pixels,
-                   const std::function<void()>& after_tile) const;
-
   AutoencoderKlConfig config_;
-  AutoencoderKlTiling tiling_;
   Weights weights_;  // keeps the files mapped
-  KlDecoder decoder_;
+  TiledKlDecoder decoder_;
 };
 
 }  // namespace tamias

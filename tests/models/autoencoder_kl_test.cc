@@ -15,11 +15,11 @@ class AutoencoderParity : public testing::TestWithParam<const char*> {
  protected:
   AutoencoderParity() : fixture_(GetParam()) {}
 
-  AutoencoderKl Load(const AutoencoderKlTiling& tiling = {}) const {
+  AutoencoderKl Load(const KlTiling& tiling = {}) const {
     return AutoencoderKl(AutoencoderKlConfig::FromJson(fixture_.config), fixture_.weights, tiling);
   }
   // Tiles of the fixture's sample_size, whatever the memory.
-  AutoencoderKlTiling SmallTiles() const {
+  KlTiling SmallTiles() const {
     const int64_t size = fixture_.config.Int("sample_size") / Load().config().scale_factor();
     return {.tile_size = size, .overlap = size / 4, .untiled_bytes = 0};
   }
@@ -57,7 +57,7 @@ TEST_P(AutoencoderParity, AgreesWithDiffusersTiling) {
 }
 
 TEST_P(AutoencoderParity, TakesTheWorkspaceItPlans) {
-  for (const AutoencoderKlTiling& tiling : {AutoencoderKlTiling(), SmallTiles()}) {
+  for (const KlTiling& tiling : {KlTiling(), SmallTiles()}) {
     const AutoencoderKl vae = Load(tiling);
     for (const int64_t height : {7, 32}) {
       SCOPED_TRACE(height);
