@@ -1,6 +1,7 @@
 #include "common_options.h"
 
 #include <cstdio>
+#include <string>
 
 namespace tamias::cli {
 
@@ -11,6 +12,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("DIR");
   command.add_option("--width", generate.width, "Width in pixels")->type_name("W");
   command.add_option("--height", generate.height, "Height in pixels")->type_name("H");
+  command
+      .add_option("--frames", generate.num_frames,
+                  "Frames of a film: one more than a multiple of 4 (Mochi: of 6)")
+      ->type_name("N");
+  command.add_option("--fps", generate.fps, "Frames per second of a film")->type_name("F");
   command.add_option("--steps", generate.steps, "Denoising steps")->type_name("N");
   command
       .add_option("--true-cfg-scale", generate.true_cfg_scale,
@@ -22,9 +28,9 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("G");
   command
       .add_option("--max-sequence-length", generate.max_sequence_length,
-                  "Text tokens the T5 encoder may use")
+                  "Text tokens that the sequence encoder may use")
       ->type_name("L");
-  command.add_option("--num-images", generate.num_images, "Pictures, one after another")
+  command.add_option("--num-images", generate.num_images, "Pictures or films, one after another")
       ->type_name("K");
   command
       .add_option(
@@ -46,7 +52,7 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
 
 void AddPromptOptions(CLI::App& command, CommonOptions& options) {
   GenerateOptions& generate = options.generate;
-  command.add_option("--prompt", generate.prompt, "What the picture shows")
+  command.add_option("--prompt", generate.prompt, "What the picture or film shows")
       ->required()
       ->type_name("TEXT");
   command
@@ -59,6 +65,11 @@ void AddPromptOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("S")
       ->capture_default_str();
   command.add_flag("--quiet", options.quiet, "No progress and no warnings");
+}
+
+int NumFrames(const Pipeline& pipeline, const GenerateOptions& options) {
+  if (!pipeline.info().makes_videos) return 1;
+  return options.num_frames.value_or(std::stoi(pipeline.info().defaults.at("num_frames")));
 }
 
 void PrintWarnings(const Pipeline& pipeline, const CommonOptions& options) {

@@ -15,10 +15,13 @@ struct CommonOptions {
   bool json = false;
 };
 
-// --model, size, steps, guidance, sparsity, --set, --threads: what decides plan and speed.
+// --model, size, frames, steps, guidance, sparsity, --set, --threads: what decides plan and speed.
 void AddModelOptions(CLI::App& command, CommonOptions& options);
-// --prompt and what else decides the picture, --quiet and --json.
+// --prompt and what else decides the result, --quiet and --json.
 void AddPromptOptions(CLI::App& command, CommonOptions& options);
+
+// Frames of one result: 1 for a picture.
+int NumFrames(const Pipeline& pipeline, const GenerateOptions& options);
 
 // Prints the settings that have no effect here, unless quiet.
 void PrintWarnings(const Pipeline& pipeline, const CommonOptions& options);

@@ -1,5 +1,5 @@
-// `tamias compare`: the same noise dense and accelerated, both pictures, what differs, and a
-// report.
+// `tamias compare`: the same noise dense and accelerated, both pictures or films, what differs, and
+// a report. A picture is a film of one frame here.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -8,12 +8,14 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/check.h"
 #include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
 #include "io/atomic_file.h"
+#include "output_files.h"
 #include "progress.h"
 
 namespace tamias::cli {
@@ -24,12 +26,15 @@ constexpr char kExamples[] = R"(Examples:
       --prompt "a large red star at the center on a wooden beige background"
   tamias compare --model FLUX.1-dev --prompt "a chipmunk in a library" --width 1280 --height 768 \
       --set attn.top_keys=0.1 --json
+  tamias compare --model HunyuanVideo --prompt "a chipmunk runs over moss" --frames 33 --fps 24 \
+      --output out/chipmunk
 
 Writes to the output folder: dense.png, accelerated.png, side-by-side.png (dense on the left),
-difference.png (absolute difference, four times amplified) and report.json.)";
+difference.png (absolute difference, four times amplified) and report.json; of films .mp4 instead of
+.png, and PSNR and SSIM of each frame in the report.)";
 
-constexpr int kGap = 8;            // pixels between the two pictures
-constexpr int kAmplification = 4;  // of the difference picture
+constexpr int kGap = 8;            // pixels between the two halves
+constexpr int kAmplification = 4;  // of the difference
 
 struct Options {
   CommonOptions common;
@@ -57,6 +62,22 @@ Image Difference(const Image& a, const Image& b) {
   return difference;
 }
 
+// `combine` of each pair of frames.
+template <typename Combine>
+Video Combined(const Video& a, const Video& b, const Combine& combine) {
+  Video combined{a.fps, {}};
+  for (size_t i = 0; i < a.frames.size(); ++i) {
+    combined.frames.push_back(combine(a.frames[i], b.frames[i]));
+  }
+  return combined;
+}
+
+std::vector<Video> TakeFilms(GenerateResult& result) {
+  std::vector<Video> films = std::move(result.videos);
+  for (Image& image : result.images) films.push_back({0, {std::move(image)}});
+  return films;
+}
+
 double RelativeL2(const Latents& found, const Latents& expected) {
   double error = 0;
   double norm = 0;
@@ -68,23 +89,36 @@ double RelativeL2(const Latents& found, const Latents& expected) {
   return std::sqrt(error / norm);
 }
 
-// Means over the pictures; PSNR is the mean of the decibels, 99 standing for equal pictures.
+// Means over all frames of all films; the PSNR of equal frames counts as 99 dB.
 struct Likeness {
+  std::vector<std::vector<FrameLikeness>> films;
   double psnr = 0;
   double ssim = 0;
   double latent_relative_l2 = 0;
 };
 
-Likeness Compare(const GenerateResult& dense, const GenerateResult& accelerated) {
+Likeness Compare(const std::vector<Video>& dense, const std::vector<Video>& accelerated) {
   constexpr double kEqual = 99;
   Likeness likeness;
-  const auto count = static_cast<double>(dense.images.size());
-  for (size_t i = 0; i < dense.images.size(); ++i) {
-    likeness.psnr += std::min(kEqual, Psnr(dense.images[i], accelerated.images[i])) / count;
-    likeness.ssim += Ssim(dense.images[i], accelerated.images[i]) / count;
-    likeness.latent_relative_l2 += RelativeL2(accelerated.latents[i], dense.latents[i]) / count;
+  size_t count = 0;
+  for (size_t i = 0; i < dense.size(); ++i) {
+    likeness.films.push_back(CompareVideos(dense[i], accelerated[i]));
+    for (FrameLikeness& frame : likeness.films.back()) {
+      frame.psnr = std::min(kEqual, frame.psnr);
+      likeness.psnr += frame.psnr;
+      likeness.ssim += frame.ssim;
+      ++count;
+    }
   }
+  likeness.psnr /= static_cast<double>(count);
+  likeness.ssim /= static_cast<double>(count);
   return likeness;
+}
+
+double MeanRelativeL2(const std::vector<Latents>& found, const std::vector<Latents>& expected) {
+  double sum = 0;
+  for (size_t i = 0; i < found.size(); ++i) sum += RelativeL2(found[i], expected[i]);
+  return sum / static_cast<double>(found.size());
 }
 
 nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateResult& accelerated,
@@ -97,6 +131,13 @@ nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateRes
   report["psnr"] = likeness.psnr;
   report["ssim"] = likeness.ssim;
   report["latent_relative_l2"] = likeness.latent_relative_l2;
+  for (size_t film = 0; film < likeness.films.size(); ++film) {
+    for (size_t i = 0; i < likeness.films[film].size(); ++i) {
+      const FrameLikeness& frame = likeness.films[film][i];
+      report["frames"].push_back(
+          {{"image", film}, {"frame", i}, {"psnr", frame.psnr}, {"ssim", frame.ssim}});
+    }
+  }
   report["attention_sparsity"] = accelerated.attention_sparsity;
   report["mlp_sparsity"] = accelerated.mlp_sparsity;
   report["peak_memory_bytes"] = PeakResidentBytes();
@@ -122,25 +163,29 @@ void PrintTable(const GenerateResult& dense, const GenerateResult& accelerated,
              likeness.psnr, likeness.ssim, likeness.latent_relative_l2);
 }
 
-void WritePictures(const std::filesystem::path& folder, const Pipeline& pipeline,
-                   const GenerateOptions& dense_options, const GenerateOptions& options,
-                   const GenerateResult& dense, const GenerateResult& accelerated) {
-  for (size_t i = 0; i < dense.images.size(); ++i) {
-    const std::string suffix = dense.images.size() == 1 ? ".png" : fmt::format("-{}.png", i + 1);
-    const Image& a = dense.images[i];
-    const Image& b = accelerated.images[i];
-    const auto index = static_cast<int>(i);
-    WritePng(folder / ("dense" + suffix), a, pipeline.PngText(dense_options, index));
-    WritePng(folder / ("accelerated" + suffix), b, pipeline.PngText(options, index));
-    WritePng(folder / ("side-by-side" + suffix), SideBySide(a, b));
-    WritePng(folder / ("difference" + suffix), Difference(a, b));
+// One of the four results of a film: PNG when it is a picture.
+void Write(const std::filesystem::path& folder, const std::string& name, const Video& film,
+           const std::map<std::string, std::string>& text = {}) {
+  if (film.frames.size() == 1) {
+    WritePng(folder / (name + ".png"), film.frames.front(), text);
+  } else {
+    WriteVideo(folder / (name + ".mp4"), film, text);
   }
 }
 
-void CreateFolder(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) Fail(ErrorCode::kIo, "{}: cannot create: {}", folder.string(), error.message());
+void WriteFilms(const std::filesystem::path& folder, const Pipeline& pipeline,
+                const GenerateOptions& dense_options, const GenerateOptions& options,
+                const std::vector<Video>& dense, const std::vector<Video>& accelerated) {
+  for (size_t i = 0; i < dense.size(); ++i) {
+    const std::string suffix = dense.size() == 1 ? "" : fmt::format("-{}", i + 1);
+    const Video& a = dense[i];
+    const Video& b = accelerated[i];
+    const auto index = static_cast<int>(i);
+    Write(folder, "dense" + suffix, a, pipeline.PngText(dense_options, index));
+    Write(folder, "accelerated" + suffix, b, pipeline.PngText(options, index));
+    Write(folder, "side-by-side" + suffix, Combined(a, b, SideBySide));
+    Write(folder, "difference" + suffix, Combined(a, b, Difference));
+  }
 }
 
 void Run(const Options& options) {
@@ -161,11 +206,14 @@ void Run(const Options& options) {
     ProgressPrinter progress(label, options.common.quiet);
     return pipeline.Generate(generate_options, std::ref(progress));
   };
-  const GenerateResult dense = generate("dense", dense_options);
-  const GenerateResult accelerated = generate("accelerated", accelerated_options);
+  GenerateResult dense = generate("dense", dense_options);
+  GenerateResult accelerated = generate("accelerated", accelerated_options);
 
-  const Likeness likeness = Compare(dense, accelerated);
-  WritePictures(folder, pipeline, dense_options, accelerated_options, dense, accelerated);
+  const std::vector<Video> dense_films = TakeFilms(dense);
+  const std::vector<Video> accelerated_films = TakeFilms(accelerated);
+  Likeness likeness = Compare(dense_films, accelerated_films);
+  likeness.latent_relative_l2 = MeanRelativeL2(accelerated.latents, dense.latents);
+  WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
   const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness);
   WriteFileAtomically(folder / "report.json", report.dump(2) + "\n");
   if (options.common.json) {
@@ -173,8 +221,8 @@ void Run(const Options& options) {
     return;
   }
   PrintTable(dense, accelerated, likeness);
-  fmt::print("wrote {}/: dense, accelerated, side-by-side and difference PNG, report.json\n",
-             folder.string());
+  fmt::print("wrote {}/: dense, accelerated, side-by-side and difference {}, report.json\n",
+             folder.string(), dense_films.front().frames.size() == 1 ? "PNG" : "MP4");
 }
 
 }  // namespace
@@ -185,7 +233,8 @@ void AddCompareCommand(CLI::App& app) {
   auto options = std::make_shared<Options>();
   AddModelOptions(*command, options->common);
   AddPromptOptions(*command, options->common);
-  command->add_option("--output", options->output, "Folder for the pictures and report.json")
+  command
+      ->add_option("--output", options->output, "Folder for the pictures or films and report.json")
       ->type_name("DIR")
       ->capture_default_str();
   command->footer(kExamples);

@@ -1,12 +1,15 @@
-// `tamias generate`: prompt to PNG.
+// `tamias generate`: prompt to PNG, MP4 or animated WebP.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
+#include "base/check.h"
 #include "commands.h"
 #include "common_options.h"
 #include "io/atomic_file.h"
+#include "output_files.h"
 #include "progress.h"
 
 namespace tamias::cli {
@@ -17,44 +20,82 @@ constexpr char kExamples[] = R"(Examples:
   tamias generate --model FLUX.1-dev --prompt "a chipmunk in a library" --width 1280 --height 768 \
       --steps 50 --seed 7 --output chipmunk.png --report chipmunk.json
   tamias generate --model models/demo-flux --prompt "a small blue heart at the top on a grey background" \
-      --sparsity demo --set attn.top_keys=0.2 --json)";
+      --sparsity demo --set attn.top_keys=0.2 --json
+  tamias generate --model Wan2.1-T2V-1.3B --prompt "a chipmunk runs over moss" --frames 81 --fps 16 \
+      --width 832 --height 480 --output chipmunk.mp4 --frames-dir chipmunk-frames)";
 
 struct Options {
   CommonOptions common;
-  std::string output = "tamias.png";
+  std::string output;  // empty: tamias.png, or tamias.mp4 for a film
+  std::string frames_folder;
   std::string save_latents;
   std::string report;
 };
 
-// picture.png for one picture; picture-1.png, picture-2.png, ... for several.
-std::filesystem::path NumberedPath(const std::filesystem::path& path, size_t index, size_t count) {
-  if (count == 1) return path;
-  std::filesystem::path numbered = path;
-  return numbered.replace_filename(
-      fmt::format("{}-{}{}", path.stem().string(), index + 1, path.extension().string()));
+// The file to write; throws when it cannot hold what the model makes.
+std::filesystem::path OutputPath(const Pipeline& pipeline, const Options& options) {
+  const int frames = NumFrames(pipeline, options.common.generate);
+  const std::string& output = options.output;
+  if (!pipeline.info().makes_videos) {
+    const auto refuse = [](const char* name, const std::string& value) {
+      Fail(ErrorCode::kInvalidArgument, "{}: '{}': this model makes pictures, not films", name,
+           value);
+    };
+    if (IsVideoPath(output)) refuse("output", output);
+    if (!options.frames_folder.empty()) refuse("frames-dir", options.frames_folder);
+  }
+  if (output.empty()) return frames > 1 ? "tamias.mp4" : "tamias.png";
+  if (frames > 1 && !IsVideoPath(output)) {
+    Fail(
+        ErrorCode::kInvalidArgument,
+        "output: '{}': a film of {} frames needs .mp4 or .webp (--frames-dir DIR writes its frames "
+        "as PNG, --frames 1 makes a picture)",
+        output, frames);
+  }
+  return output;
 }
 
-// An hour of work must not end at a path that cannot be written.
-void CheckWritable(const std::string& path) {
-  if (!path.empty()) AtomicFile file(path);  // creates and removes the temporary file
+// Writes every picture or film and says so.
+void WriteResult(const Options& options, const Pipeline& pipeline,
+                 const std::filesystem::path& output, const GenerateResult& result) {
+  const bool is_silent = options.common.quiet || options.common.json;
+  const size_t count = std::max(result.images.size(), result.videos.size());
+  for (size_t i = 0; i < count; ++i) {
+    const auto path = NumberedPath(output, i, count);
+    const auto text = pipeline.PngText(options.common.generate, static_cast<int>(i));
+    if (result.videos.empty()) {
+      WritePng(path, result.images[i], text);
+    } else if (!IsVideoPath(path)) {
+      WritePng(path, result.videos[i].frames.front(), text);
+    } else {
+      WriteVideo(path, result.videos[i], text);
+    }
+    if (!is_silent) fmt::print("wrote {}\n", path.string());
+    if (options.frames_folder.empty()) continue;
+    std::filesystem::path folder = options.frames_folder;
+    if (count > 1) folder /= fmt::format("film-{}", i + 1);
+    CreateFolder(folder);
+    WriteFrames(folder, result.videos[i], text);
+    if (!is_silent) fmt::print("wrote {}/: its frames\n", folder.string());
+  }
 }
 
 void Run(const Options& options) {
-  CheckWritable(options.output);
+  const Pipeline pipeline(options.common.model);
+  const std::filesystem::path output = OutputPath(pipeline, options);
+  CheckWritable(output);
+  if (!options.frames_folder.empty()) {
+    CreateFolder(options.frames_folder);
+    CheckWritable(std::filesystem::path(options.frames_folder) / "frame-0001.png");
+  }
   CheckWritable(options.save_latents);
   CheckWritable(options.report);
-  const Pipeline pipeline(options.common.model);
   PrintWarnings(pipeline, options.common);
 
   ProgressPrinter progress("", options.common.quiet);
   const GenerateResult result = pipeline.Generate(options.common.generate, std::ref(progress));
 
-  for (size_t i = 0; i < result.images.size(); ++i) {
-    const auto path = NumberedPath(options.output, i, result.images.size());
-    WritePng(path, result.images[i],
-             pipeline.PngText(options.common.generate, static_cast<int>(i)));
-    if (!options.common.quiet && !options.common.json) fmt::print("wrote {}\n", path.string());
-  }
+  WriteResult(options, pipeline, output, result);
   if (!options.save_latents.empty()) WriteLatents(options.save_latents, result.latents);
   if (!options.report.empty()) WriteFileAtomically(options.report, result.report_json + "\n");
   if (options.common.json) {
@@ -71,13 +112,20 @@ void Run(const Options& options) {
 }  // namespace
 
 void AddGenerateCommand(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("generate", "Generate pictures from a prompt");
+  CLI::App* command = app.add_subcommand("generate", "Generate pictures or films from a prompt");
   auto options = std::make_shared<Options>();
   AddModelOptions(*command, options->common);
   AddPromptOptions(*command, options->common);
-  command->add_option("--output", options->output, "PNG file; -1, -2, ... is added for several")
-      ->type_name("FILE.png")
-      ->capture_default_str();
+  command
+      ->add_option(
+          "--output", options->output,
+          "PNG file, or .mp4 or .webp for a film; -1, -2, ... is added for several; default "
+          "tamias.png or tamias.mp4")
+      ->type_name("FILE");
+  command
+      ->add_option("--frames-dir", options->frames_folder,
+                   "Also write a film's frames: frame-0001.png, ...")
+      ->type_name("DIR");
   command->add_option("--save-latents", options->save_latents, "Also write the final latents")
       ->type_name("FILE.safetensors");
   command->add_option("--report", options->report, "Also write what happened as JSON")

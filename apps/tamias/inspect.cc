@@ -14,6 +14,7 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   tamias inspect --model models/demo-flux
   tamias inspect --model FLUX.1-dev --width 2304 --height 1280 --sparsity flux-1-dev
+  tamias inspect --model HunyuanVideo --width 1280 --height 720 --frames 129
   tamias inspect --model models/demo-flux --json)";
 
 constexpr double kMiB = 1024.0 * 1024.0;
@@ -43,8 +44,9 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
                component.class_name, component.parameters,
                static_cast<double>(component.bytes) / kMiB, component.dtype);
   }
-  fmt::print("\nTokens: {} image + {} text\n", pipeline.NumImageTokens(options),
-             pipeline.NumTextTokens(options));
+  if (info.makes_videos) fmt::print("\nFilm of {} frames", NumFrames(pipeline, options));
+  fmt::print("\nTokens: {} {} + {} text\n", pipeline.NumImageTokens(options),
+             info.makes_videos ? "video" : "image", pipeline.NumTextTokens(options));
   fmt::print("Profile: {}\n", info.default_profile);
   for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
   PrintPlan("Memory, dense", dense);
@@ -73,6 +75,7 @@ void Run(const CommonOptions& options) {
                                   {"bytes", component.bytes},
                                   {"dtype", component.dtype}});
   }
+  json["num_frames"] = NumFrames(pipeline, options.generate);
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);
   json["default_profile"] = pipeline.info().default_profile;

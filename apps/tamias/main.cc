@@ -1,5 +1,6 @@
-// tamias: pictures from diffusion transformers, several times faster by dynamic column-sparse
-// deltas. Exit status: 0 done, 1 the run failed or was interrupted, 2 the input was at fault.
+// tamias: pictures and films from diffusion transformers, several times faster by dynamic
+// column-sparse deltas. Exit status: 0 done, 1 the run failed or was interrupted, 2 the input was
+// at fault.
 #include <utf8proc.h>
 
 #include <cstdio>
@@ -55,8 +56,9 @@ int Fail(const char* message, int status) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Generates pictures with diffusion transformers, accelerated without training.",
-               "tamias"};
+  CLI::App app{
+      "Generates pictures and films with diffusion transformers, accelerated without training.",
+      "tamias"};
   app.set_version_flag("--version", "tamias " + tamias::Version());
   app.require_subcommand(1);
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);

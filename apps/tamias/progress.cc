@@ -28,7 +28,7 @@ const char* Describe(Stage stage) {
 std::string Prefix(const std::string& label, const Progress& progress) {
   std::string prefix = label.empty() ? "" : label + " ";
   if (progress.num_images > 1) {
-    prefix += fmt::format("picture {}/{} ", progress.image + 1, progress.num_images);
+    prefix += fmt::format("result {}/{} ", progress.image + 1, progress.num_images);
   }
   return prefix + Describe(progress.stage);
 }

@@ -1,4 +1,5 @@
-/* The C interface: load a checkpoint, generate pictures, read pixels. No C++ type crosses it.
+/* The C interface: load a checkpoint, generate pictures or films, read pixels. No C++ type crosses
+ * it.
  *
  * Functions that can fail return a tamias_status; the message of the last failure on this thread is
  * tamias_last_error(). Handles are opaque; each is destroyed by its own function, which takes NULL.
@@ -55,9 +56,10 @@ tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipelin
 void tamias_pipeline_destroy(tamias_pipeline* pipeline);
 
 /* Options hold the model's defaults until set. Names are those of the command line without dashes:
- * prompt, negative_prompt, true_cfg_scale, guidance_scale, width, height, steps, seed, num_images,
- * max_sequence_length, sparsity, threads; and "set" with a value like "attn.top_keys=0.1", which
- * may be given more than once. Unknown names and ill-typed values are TAMIAS_INVALID_ARGUMENT. */
+ * prompt, negative_prompt, true_cfg_scale, guidance_scale, width, height, frames, fps, steps, seed,
+ * num_images, max_sequence_length, sparsity, threads; and "set" with a value like
+ * "attn.top_keys=0.1", which may be given more than once. Unknown names and ill-typed values are
+ * TAMIAS_INVALID_ARGUMENT. */
 tamias_status tamias_options_create(tamias_options** options);
 tamias_status tamias_options_set(tamias_options* options, const char* name, const char* value);
 void tamias_options_destroy(tamias_options* options);
@@ -75,6 +77,16 @@ tamias_status tamias_result_pixels(const tamias_result* result, int image, const
 /* The report as JSON; owned by the result. */
 const char* tamias_result_report(const tamias_result* result);
 tamias_status tamias_result_write_png(const tamias_result* result, int image, const char* path);
+
+/* Models that make films give videos instead of images. fps is 0 for a video that is not there. */
+int tamias_result_num_videos(const tamias_result* result);
+int tamias_result_num_frames(const tamias_result* result, int video);
+double tamias_result_fps(const tamias_result* result, int video);
+/* Pixels of one frame, as tamias_result_pixels. */
+tamias_status tamias_result_frame(const tamias_result* result, int video, int frame,
+                                  const uint8_t** rgb, int* width, int* height);
+/* The format by the path's extension: .mp4 or .webp. */
+tamias_status tamias_result_write_video(const tamias_result* result, int video, const char* path);
 
 #ifdef __cplusplus
 }

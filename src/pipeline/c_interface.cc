@@ -100,6 +100,8 @@ const std::map<std::string_view, Setter>& Setters() {
       {"guidance_scale", Number(&Options::guidance_scale)},
       {"width", Number(&Options::width)},
       {"height", Number(&Options::height)},
+      {"frames", Number(&Options::num_frames)},
+      {"fps", Number(&Options::fps)},
       {"steps", Number(&Options::steps)},
       {"max_sequence_length", Number(&Options::max_sequence_length)},
       {"seed", Number(&Options::seed)},
@@ -126,14 +128,40 @@ tamias::ProgressCallback Wrap(tamias_progress_callback callback, void* user_data
   };
 }
 
+// The item at an index that C gave us.
+template <typename T>
+const T& At(const std::vector<T>& items, const char* name, int index) {
+  const auto count = static_cast<int>(items.size());
+  if (index < 0 || index >= count) {
+    tamias::Fail(tamias::ErrorCode::kInvalidArgument,
+                 "{}: found {}, but the result has {} (the first is 0)", name, index, count);
+  }
+  return items[static_cast<size_t>(index)];
+}
+
 const tamias::Image& ImageAt(const tamias_result* result, int image) {
   RequireNotNull(result, "result");
-  const auto count = static_cast<int>(result->result.images.size());
-  if (image < 0 || image >= count) {
-    tamias::Fail(tamias::ErrorCode::kInvalidArgument, "image: expected 0 to {}, found {}",
-                 count - 1, image);
-  }
-  return result->result.images[static_cast<size_t>(image)];
+  return At(result->result.images, "image", image);
+}
+
+const tamias::Video& VideoAt(const tamias_result* result, int video) {
+  RequireNotNull(result, "result");
+  return At(result->result.videos, "video", video);
+}
+
+void GivePixels(const tamias::Image& image, const uint8_t** rgb, int* width, int* height) {
+  RequireNotNull(rgb, "rgb");
+  RequireNotNull(width, "width");
+  RequireNotNull(height, "height");
+  *rgb = image.rgb.data();
+  *width = image.width;
+  *height = image.height;
+}
+
+// Null when there is no such video.
+const tamias::Video* FindVideo(const tamias_result* result, int video) {
+  if (result == nullptr || video < 0 || video >= tamias_result_num_videos(result)) return nullptr;
+  return &result->result.videos[static_cast<size_t>(video)];
 }
 
 }  // namespace
@@ -199,15 +227,7 @@ int tamias_result_num_images(const tamias_result* result) {
 
 tamias_status tamias_result_pixels(const tamias_result* result, int image, const uint8_t** rgb,
                                    int* width, int* height) {
-  return Guard([&] {
-    RequireNotNull(rgb, "rgb");
-    RequireNotNull(width, "width");
-    RequireNotNull(height, "height");
-    const tamias::Image& pixels = ImageAt(result, image);
-    *rgb = pixels.rgb.data();
-    *width = pixels.width;
-    *height = pixels.height;
-  });
+  return Guard([&] { GivePixels(ImageAt(result, image), rgb, width, height); });
 }
 
 const char* tamias_result_report(const tamias_result* result) {
@@ -218,5 +238,32 @@ tamias_status tamias_result_write_png(const tamias_result* result, int image, co
   return Guard([&] {
     RequireNotNull(path, "path");
     tamias::WritePng(path, ImageAt(result, image));
+  });
+}
+
+int tamias_result_num_videos(const tamias_result* result) {
+  return result == nullptr ? 0 : static_cast<int>(result->result.videos.size());
+}
+
+int tamias_result_num_frames(const tamias_result* result, int video) {
+  const tamias::Video* found = FindVideo(result, video);
+  return found == nullptr ? 0 : static_cast<int>(found->frames.size());
+}
+
+double tamias_result_fps(const tamias_result* result, int video) {
+  const tamias::Video* found = FindVideo(result, video);
+  return found == nullptr ? 0 : found->fps;
+}
+
+tamias_status tamias_result_frame(const tamias_result* result, int video, int frame,
+                                  const uint8_t** rgb, int* width, int* height) {
+  return Guard(
+      [&] { GivePixels(At(VideoAt(result, video).frames, "frame", frame), rgb, width, height); });
+}
+
+tamias_status tamias_result_write_video(const tamias_result* result, int video, const char* path) {
+  return Guard([&] {
+    RequireNotNull(path, "path");
+    tamias::WriteVideo(path, VideoAt(result, video));
   });
 }

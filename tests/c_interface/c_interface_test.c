@@ -71,6 +71,11 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   CHECK(tamias_result_pixels(result, 1, &rgb, &width, &height) == TAMIAS_INVALID_ARGUMENT);
   CHECK(strstr(tamias_result_report(result), "\"steps\"") != NULL);
   CHECK(tamias_result_write_png(result, 0, "/nowhere/picture.png") == TAMIAS_IO);
+  CHECK(tamias_result_num_videos(result) == 0);
+  CHECK(tamias_result_num_frames(result, 0) == 0 && tamias_result_fps(result, 0) == 0);
+  CHECK(tamias_result_frame(result, 0, 0, &rgb, &width, &height) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "video") != NULL);
+  CHECK(tamias_result_write_video(result, 0, "film.mp4") == TAMIAS_INVALID_ARGUMENT);
   tamias_result_destroy(result);
 
   CHECK(tamias_generate(pipeline, options, StopAtSecondStep, NULL, &result) == TAMIAS_CANCELLED);
@@ -78,6 +83,11 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   CHECK(tamias_options_set(options, "width", "63") == TAMIAS_OK);
   CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
   CHECK(strstr(tamias_last_error(), "width") != NULL);
+  CHECK(tamias_options_set(options, "width", "64") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "frames", "5") == TAMIAS_OK);
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "makes pictures, not films") != NULL);
+  CHECK(tamias_options_set(options, "fps", "fast") == TAMIAS_INVALID_ARGUMENT);
   tamias_options_destroy(options);
 }
 

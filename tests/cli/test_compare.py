@@ -40,6 +40,8 @@ def test_report_agrees_with_the_pictures(comparison):
     assert error > 0
     assert report["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-6)
     assert 0 < report["ssim"] < 1
+    assert report["frames"] == [
+        {"image": 0, "frame": 0, "psnr": report["psnr"], "ssim": report["ssim"]}]
     assert report["latent_relative_l2"] > 0
     assert report["speedup"] == pytest.approx(
         report["seconds_dense"] / report["seconds_accelerated"])

@@ -1,4 +1,4 @@
-"""tamias generate: pictures, reports, reproducibility and the options."""
+"""tamias generate: pictures, reports, reproducibility and the options. Films: test_films.py."""
 
 import json
 import signal
@@ -88,6 +88,9 @@ def test_progress_is_plain_lines_without_a_terminal(tmp_path):
         (["--width", "4096", "--height", "8192"], ["4096x8192", "GiB"]),
         (["--width", "60"], ["width", "multiple of", "60"]),
         (["--width", "-64"], ["width"]),
+        (["--frames", "5"], ["num_frames", "makes pictures, not films"]),
+        (["--fps", "8"], ["fps", "makes pictures, not films"]),
+        (["--frames-dir", "frames"], ["frames-dir", "makes pictures, not films"]),
         (["--steps", "0"], ["steps", "1 to 1000"]),
         (["--steps", "many"], ["steps"]),
         (["--num-images", "0"], ["num_images"]),
@@ -104,6 +107,13 @@ def test_progress_is_plain_lines_without_a_terminal(tmp_path):
 def test_bad_options_are_refused(arguments, fragments, tmp_path):
     result = generate(*arguments, "--output", tmp_path / "p.png")
     expect_error(result, 2, *fragments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("extension", ["mp4", "webp", "MP4"])
+def test_a_picture_is_not_written_as_a_film(extension, tmp_path):
+    result = generate("--output", tmp_path / f"p.{extension}")
+    expect_error(result, 2, "output", f"p.{extension}", "makes pictures, not films")
     assert not list(tmp_path.iterdir())
 
 
