@@ -1,9 +1,11 @@
 // Rotary position tables: see the header.
 #include "models/rotary_positions.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "io/json.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
@@ -37,6 +39,21 @@ RotaryTable RotaryPositions(ConstTensorView ids, std::span<const int64_t> axes_d
     }
   }
   return table;
+}
+
+std::array<int64_t, 3> RotaryAxes(const JsonObject& json, const char* field, int64_t head_dim) {
+  const std::vector<int64_t> found = json.IntArrayOr(field, {16, 56, 56}, {2, 4096});
+  std::array<int64_t, 3> axes = {};
+  if (found.size() != axes.size()) {
+    json.FailField(field, fmt::format("expected 3 numbers, found {}", found.size()));
+  }
+  std::ranges::copy(found, axes.begin());
+  const bool is_even = std::ranges::all_of(axes, [](int64_t width) { return width % 2 == 0; });
+  if (!is_even || std::accumulate(axes.begin(), axes.end(), int64_t{0}) != head_dim) {
+    json.FailField(
+        field, fmt::format("expected even widths whose sum is attention_head_dim = {}", head_dim));
+  }
+  return axes;
 }
 
 }  // namespace tamias

@@ -4,11 +4,15 @@
 // 2104.09864).
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <span>
 
 #include "base/tensor.h"
 
 namespace tamias {
+
+class JsonObject;
 
 struct RotaryTable {
   Tensor cos;  // [S, D] f32
@@ -19,5 +23,9 @@ struct RotaryTable {
 // angles are computed in double precision and rounded once. Throws kInvalidArgument on a mismatch.
 RotaryTable RotaryPositions(ConstTensorView ids, std::span<const int64_t> axes_dims,
                             double theta = 10000.0);
+
+// The widths of a head's rotary axes time, height and width from a model's config: three even
+// numbers whose sum is head_dim. Throws kInvalidFile naming the field.
+std::array<int64_t, 3> RotaryAxes(const JsonObject& json, const char* field, int64_t head_dim);
 
 }  // namespace tamias

@@ -8,23 +8,16 @@ namespace {
 
 constexpr int64_t kPatch = 2;  // a token is 2 x 2 latent pixels
 
-// The rows of the image tokens of a table [L + N, C], as [1, N, C].
-template <typename View>
-View ImageRows(const View& table, int64_t text_tokens) {
-  const int64_t rows = table.dim(0);
-  return table.Slice(0, text_tokens, rows).SplitAxis(0, 1, rows - text_tokens);
-}
-
 class FluxDenoiser final : public Denoiser {
  public:
   FluxDenoiser(Context& context, const FluxTransformer& transformer,
                const GenerationSettings& settings, const LatentShape& latents,
                const TokenOrder& order)
       : transformer_(transformer), guidance_(static_cast<float>(settings.guidance_scale)) {
-    const int64_t text = settings.max_sequence_length;
-    const Tensor row_positions = TokenPositions(latents, text);
-    Tensor positions = Tensor::CopyOf(row_positions);
-    order.Apply(context, ImageRows(row_positions.view(), text), ImageRows(positions.view(), text));
+    const Tensor row_positions = TokenPositions(latents, /*text_tokens=*/0);
+    Tensor positions(row_positions.shape(), DType::kF32);
+    order.Apply(context, row_positions.view().SplitAxis(0, 1, latents.tokens()),
+                positions.view().SplitAxis(0, 1, latents.tokens()));
     rotary_ = RotaryPositions(positions, transformer.config().axes_dims_rope);
   }
 
@@ -117,7 +110,7 @@ StageBytes FluxPipeline::PlanDenoiser(const GenerationSettings& settings,
                                       const LatentShape& latents) const {
   const FluxTransformerConfig& config = transformer_.config();
   const int64_t text = settings.max_sequence_length;
-  const int64_t rotary = 2 * (text + latents.tokens()) * config.attention_head_dim;
+  const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
   const int64_t embeddings = 2 * text * config.joint_attention_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
           .workspace = transformer_.PlanBytes(1, text, latents.tokens())};

@@ -1,6 +1,7 @@
-// Blocks of FLUX.1: see the header.
-#include "models/flux_blocks.h"
+// Blocks of FLUX.1 and HunyuanVideo: see the header.
+#include "models/joint_blocks.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "models/attention_heads.h"
@@ -12,7 +13,7 @@
 namespace tamias {
 namespace {
 
-constexpr float kEpsilon = 1e-6f;  // of every norm in FLUX
+constexpr float kEpsilon = 1e-6f;  // of every norm
 
 // The modulation of a double-stream block, along axis 1 of [B, 6, d]; a single-stream block has the
 // first three.
@@ -50,27 +51,42 @@ struct Heads {
 };
 
 Heads AllocateHeads(Workspace& workspace, int64_t batch, int64_t tokens,
-                    const FluxBlockShape& shape) {
+                    const JointBlockShape& shape) {
   const Shape heads = {batch, shape.num_heads, tokens, shape.head_dim};
   return {workspace.Allocate(heads), workspace.Allocate(heads), workspace.Allocate(heads)};
 }
 
+// The query or key of tokens [begin, begin + n) of S from their projection [B, n, d] into its place
+// in heads [B, H, S, D]: normed, and where they are of the image turned by their position.
+void PlaceHeads(Context& context, const JointBlockInputs& inputs, ConstTensorView norm,
+                TensorView projection, int64_t begin, TensorView heads) {
+  const int64_t end = begin + projection.dim(1);
+  const int64_t text_end = std::clamp(inputs.text_tokens, begin, end);
+  const TensorView projected = SplitHeads(projection, heads.dim(1));
+  if (begin < text_end) {
+    RmsNormRotary(context, projected.Slice(2, 0, text_end - begin), norm, kEpsilon, {}, {},
+                  heads.Slice(2, begin, text_end));
+  }
+  if (text_end < end) {
+    const int64_t first = text_end - inputs.text_tokens;  // of these among the image tokens
+    const int64_t last = end - inputs.text_tokens;
+    RmsNormRotary(context, projected.Slice(2, text_end - begin, end - begin), norm, kEpsilon,
+                  inputs.rotary_cos.Slice(0, first, last), inputs.rotary_sin.Slice(0, first, last),
+                  heads.Slice(2, text_end, end));
+  }
+}
+
 // Projects input [B, n, d], the tokens [begin, begin + n) of S, into their place in `heads`.
 // projection [B, n, d] is scratch.
-void ProjectHeads(Context& context, const FluxQkv& qkv, const FluxBlockInputs& inputs,
+void ProjectHeads(Context& context, const JointQkv& qkv, const JointBlockInputs& inputs,
                   ConstTensorView input, int64_t begin, TensorView projection, const Heads& heads) {
-  const int64_t end = begin + input.dim(1);
-  const ConstTensorView cos = inputs.rotary_cos.Slice(0, begin, end);
-  const ConstTensorView sin = inputs.rotary_sin.Slice(0, begin, end);
-  const TensorView projected = SplitHeads(projection, heads.query.dim(1));
   qkv.query(context, input, projection);
-  RmsNormRotary(context, projected, qkv.query_norm, kEpsilon, cos, sin,
-                heads.query.Slice(2, begin, end));
+  PlaceHeads(context, inputs, qkv.query_norm, projection, begin, heads.query);
   qkv.key(context, input, projection);
-  RmsNormRotary(context, projected, qkv.key_norm, kEpsilon, cos, sin,
-                heads.key.Slice(2, begin, end));
+  PlaceHeads(context, inputs, qkv.key_norm, projection, begin, heads.key);
   qkv.value(context, input, projection);
-  RmsNormRotary(context, projected, {}, kEpsilon, {}, {}, heads.value.Slice(2, begin, end));
+  RmsNormRotary(context, SplitHeads(projection, heads.value.dim(1)), {}, kEpsilon, {}, {},
+                heads.value.Slice(2, begin, begin + input.dim(1)));
 }
 
 // Joint attention into output [B, S, d].
@@ -90,7 +106,7 @@ constexpr QkvNames kImageNames = {"to_q", "to_k", "to_v", "norm_q", "norm_k"};
 constexpr QkvNames kTextNames = {"add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q",
                                  "norm_added_k"};
 
-FluxQkv LoadQkv(const FluxBlockShape& shape, const Weights& attention, const QkvNames& names) {
+JointQkv LoadQkv(const JointBlockShape& shape, const Weights& attention, const QkvNames& names) {
   const int64_t d = shape.model_dim();
   return {.query = LinearLayer::Load(attention, names.query, d, d),
           .key = LinearLayer::Load(attention, names.key, d, d),
@@ -101,10 +117,10 @@ FluxQkv LoadQkv(const FluxBlockShape& shape, const Weights& attention, const Qkv
 
 }  // namespace
 
-FluxDoubleBlock::FluxDoubleBlock(const FluxBlockShape& shape, const Weights& weights)
+JointDoubleBlock::JointDoubleBlock(const JointBlockShape& shape, const Weights& weights)
     : shape_(shape) {
   const int64_t d = shape.model_dim();
-  const int64_t f = shape.mlp_dim();
+  const int64_t f = shape.mlp_dim;
   const Weights attention = weights.Sub("attn");
   image_ = {.modulation = LinearLayer::Load(weights, "norm1.linear", d, 6 * d),
             .qkv = LoadQkv(shape, attention, kImageNames),
@@ -123,20 +139,20 @@ FluxDoubleBlock::FluxDoubleBlock(const FluxBlockShape& shape, const Weights& wei
   image_mlp_.activation = Activation::kGeluTanh;
 }
 
-void FluxDoubleBlock::PrepareForSparsity(const Context& context) {
+void JointDoubleBlock::PrepareForSparsity(const Context& context) {
   fc2_transposed_ = TransposedWeight(context, image_mlp_.fc2_weight);
   image_mlp_.fc2_weight_transposed = fc2_transposed_.view();
 }
 
-void FluxDoubleBlock::ModulateImage(Context& context, const FluxBlockInputs& inputs,
-                                    ConstTensorView image, TensorView modulated) const {
+void JointDoubleBlock::ModulateImage(Context& context, const JointBlockInputs& inputs,
+                                     ConstTensorView image, TensorView modulated) const {
   Workspace::Scope scope(context.workspace());
   const TensorView vectors = Modulation(context, image_.modulation, inputs.silu_conditioning, 6);
   Modulate(context, image, vectors, kShift, kScale, modulated);
 }
 
-void FluxDoubleBlock::Forward(Context& context, const FluxBlockInputs& inputs, int layer,
-                              SparseInvocation& invocation, TensorView hidden) const {
+void JointDoubleBlock::Forward(Context& context, const JointBlockInputs& inputs, int layer,
+                               SparseInvocation& invocation, TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const TensorView text_vectors =
@@ -165,9 +181,9 @@ void FluxDoubleBlock::Forward(Context& context, const FluxBlockInputs& inputs, i
   GatedResidual(context, image, image_vectors.Select(1, kMlpGate), image_branch);
 }
 
-void FluxDoubleBlock::ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
-                                       SparseInvocation& invocation, TensorView modulated,
-                                       TensorView attended) const {
+void JointDoubleBlock::ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
+                                        SparseInvocation& invocation, TensorView modulated,
+                                        TensorView attended) const {
   Workspace::Scope scope(context.workspace());
   const Heads heads =
       AllocateHeads(context.workspace(), modulated.dim(0), modulated.dim(1), shape_);
@@ -178,18 +194,18 @@ void FluxDoubleBlock::ProjectAndAttend(Context& context, const FluxBlockInputs& 
   Attend(context, heads, layer, invocation, attended);
 }
 
-void FluxDoubleBlock::TextMlp(Context& context, TensorView input, TensorView output) const {
+void JointDoubleBlock::TextMlp(Context& context, TensorView input, TensorView output) const {
   Workspace::Scope scope(context.workspace());
   const TensorView inner =
-      context.workspace().Allocate({input.dim(0), input.dim(1), shape_.mlp_dim()});
+      context.workspace().Allocate({input.dim(0), input.dim(1), shape_.mlp_dim});
   text_.fc1(context, input, inner, {.activation = Activation::kGeluTanh});
   text_.fc2(context, inner, output);
 }
 
-FluxSingleBlock::FluxSingleBlock(const FluxBlockShape& shape, const Weights& weights)
+JointSingleBlock::JointSingleBlock(const JointBlockShape& shape, const Weights& weights)
     : shape_(shape) {
   const int64_t d = shape.model_dim();
-  const int64_t f = shape.mlp_dim();
+  const int64_t f = shape.mlp_dim;
   modulation_ = LinearLayer::Load(weights, "norm.linear", d, 3 * d);
   qkv_ = LoadQkv(shape, weights.Sub("attn"), kImageNames);
   const LinearLayer proj_mlp = LinearLayer::Load(weights, "proj_mlp", d, f);
@@ -202,20 +218,20 @@ FluxSingleBlock::FluxSingleBlock(const FluxBlockShape& shape, const Weights& wei
   mlp_.activation = Activation::kGeluTanh;
 }
 
-void FluxSingleBlock::PrepareForSparsity(const Context& context) {
+void JointSingleBlock::PrepareForSparsity(const Context& context) {
   fc2_transposed_ = TransposedWeight(context, mlp_.fc2_weight);
   mlp_.fc2_weight_transposed = fc2_transposed_.view();
 }
 
-void FluxSingleBlock::ModulateImage(Context& context, const FluxBlockInputs& inputs,
-                                    ConstTensorView image, TensorView modulated) const {
+void JointSingleBlock::ModulateImage(Context& context, const JointBlockInputs& inputs,
+                                     ConstTensorView image, TensorView modulated) const {
   Workspace::Scope scope(context.workspace());
   const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3);
   Modulate(context, image, vectors, kShift, kScale, modulated);
 }
 
-void FluxSingleBlock::Forward(Context& context, const FluxBlockInputs& inputs, int layer,
-                              SparseInvocation& invocation, TensorView hidden) const {
+void JointSingleBlock::Forward(Context& context, const JointBlockInputs& inputs, int layer,
+                               SparseInvocation& invocation, TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3);
@@ -230,9 +246,9 @@ void FluxSingleBlock::Forward(Context& context, const FluxBlockInputs& inputs, i
   GatedResidual(context, hidden, vectors.Select(1, kGate), branch);
 }
 
-void FluxSingleBlock::ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
-                                       SparseInvocation& invocation, TensorView modulated,
-                                       TensorView attended) const {
+void JointSingleBlock::ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
+                                        SparseInvocation& invocation, TensorView modulated,
+                                        TensorView attended) const {
   Workspace::Scope scope(context.workspace());
   const Heads heads =
       AllocateHeads(context.workspace(), modulated.dim(0), modulated.dim(1), shape_);

@@ -1,6 +1,8 @@
-// The two kinds of block of FLUX.1. Both work in place on the joint residual stream
-// hidden [B, S, d], text tokens first (S = L + N), so that neither joining nor splitting the
-// streams copies anything. Symbols as in flux_transformer.h.
+// The two kinds of block of FLUX.1 and HunyuanVideo, which name and compute them alike (diffusers'
+// FluxTransformerBlock and HunyuanVideoTransformerBlock, and their single-stream kin). Both work in
+// place on the joint residual stream hidden [B, S, d], text tokens first (S = L + N), so that
+// neither joining nor splitting the streams copies anything. Symbols as in joint_transformer.h; an
+// image is a picture or a film.
 #pragma once
 
 #include <cstdint>
@@ -14,38 +16,38 @@
 
 namespace tamias {
 
-struct FluxBlockShape {
+struct JointBlockShape {
   int64_t num_heads = 0;
   int64_t head_dim = 0;
+  int64_t mlp_dim = 0;  // F
   int64_t model_dim() const { return num_heads * head_dim; }
-  int64_t mlp_dim() const { return 4 * model_dim(); }
 };
 
 // What all blocks of one forward pass share.
-struct FluxBlockInputs {
+struct JointBlockInputs {
   ConstTensorView silu_conditioning;  // [B, d]: silu of the time, guidance and text embedding
-  ConstTensorView rotary_cos;         // [S, D]
-  ConstTensorView rotary_sin;         // [S, D]
+  ConstTensorView rotary_cos;         // [N, D]: text has no place and is not turned
+  ConstTensorView rotary_sin;         // [N, D]
   int64_t text_tokens = 0;            // L
 };
 
 // Query, key and value projections, [d, d] each, and the RMS norms of query and key heads, [D].
-struct FluxQkv {
+struct JointQkv {
   LinearLayer query, key, value;
   ConstTensorView query_norm, key_norm;
 };
 
 // Text and image each have their own modulation, projections and MLP; attention is joint.
-class FluxDoubleBlock {
+class JointDoubleBlock {
  public:
-  FluxDoubleBlock(const FluxBlockShape& shape, const Weights& weights);
+  JointDoubleBlock(const JointBlockShape& shape, const Weights& weights);
 
   // `layer` is the block's number in the model, as `invocation` counts.
-  void Forward(Context& context, const FluxBlockInputs& inputs, int layer,
+  void Forward(Context& context, const JointBlockInputs& inputs, int layer,
                SparseInvocation& invocation, TensorView hidden) const;
   // What step caching compares from step to step: the layer-normed, shifted and scaled input of the
   // image stream. image, modulated [B, N, d].
-  void ModulateImage(Context& context, const FluxBlockInputs& inputs, ConstTensorView image,
+  void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
   void PrepareForSparsity(const Context& context);
@@ -53,17 +55,17 @@ class FluxDoubleBlock {
  private:
   struct Stream {
     LinearLayer modulation;  // [6 d, d]
-    FluxQkv qkv;
+    JointQkv qkv;
     LinearLayer out;       // [d, d]
     LinearLayer fc1, fc2;  // [F, d], [d, F]
   };
   // Joint attention over modulated [B, S, d] into attended [B, S, d].
-  void ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
+  void ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
                         SparseInvocation& invocation, TensorView modulated,
                         TensorView attended) const;
   void TextMlp(Context& context, TensorView input, TensorView output) const;
 
-  FluxBlockShape shape_;
+  JointBlockShape shape_;
   Stream text_;
   Stream image_;
   MlpWeights image_mlp_;
@@ -71,25 +73,25 @@ class FluxDoubleBlock {
 };
 
 // Attention and MLP run side by side on one modulated input of all tokens.
-class FluxSingleBlock {
+class JointSingleBlock {
  public:
-  FluxSingleBlock(const FluxBlockShape& shape, const Weights& weights);
+  JointSingleBlock(const JointBlockShape& shape, const Weights& weights);
 
-  void Forward(Context& context, const FluxBlockInputs& inputs, int layer,
+  void Forward(Context& context, const JointBlockInputs& inputs, int layer,
                SparseInvocation& invocation, TensorView hidden) const;
-  void ModulateImage(Context& context, const FluxBlockInputs& inputs, ConstTensorView image,
+  void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
   void PrepareForSparsity(const Context& context);
 
  private:
-  void ProjectAndAttend(Context& context, const FluxBlockInputs& inputs, int layer,
+  void ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
                         SparseInvocation& invocation, TensorView modulated,
                         TensorView attended) const;
 
-  FluxBlockShape shape_;
+  JointBlockShape shape_;
   LinearLayer modulation_;  // [3 d, d]
-  FluxQkv qkv_;
+  JointQkv qkv_;
   LinearLayer attention_out_;  // [d, d]: the columns of proj_out [d, d + F] that take the attention
   MlpWeights mlp_;             // its fc2 is the other columns, with the bias of both
   Tensor fc2_transposed_;      // [F, d] f32 once prepared for sparsity
