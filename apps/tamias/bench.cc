@@ -14,6 +14,7 @@
 #include "base/context.h"
 #include "base/machine.h"
 #include "base/random.h"
+#include "bench_film.h"
 #include "commands.h"
 #include "ops/cpu/fma_peak.h"
 
@@ -25,9 +26,14 @@ constexpr char kExamples[] = R"(Examples:
   tamias bench attention --shape flux-1280x768
   tamias bench attention --tokens 7680 --heads 1 --head-dim 128 --sparsity 0.93
   tamias bench mlp --tokens 4096 --model-dim 768 --mlp-dim 3072 --sparsity 0.7 --json
+  tamias bench hunyuan-720p
+  tamias bench wan-720p --heads 2 --frames 41
 
 Shapes by name: demo-512, flux-1280x768, flux-2304x1280 and hunyuan-720p. The large ones run on the
-subset of heads (and, for hunyuan-720p, of query groups) that the shape column states.)";
+subset of heads (and, for hunyuan-720p, of query groups) that the shape column states.
+
+hunyuan-720p, wan-720p and mochi-480p run one layer's attention at full size, dense and with the
+published settings, on a subset of its heads (minutes of work), and project that to the model.)";
 
 nlohmann::ordered_json ToJson(const Measurement& measurement) {
   const auto number = [](const std::optional<double>& value) {
@@ -42,26 +48,65 @@ nlohmann::ordered_json ToJson(const Measurement& measurement) {
           {"arithmetic_fraction", number(measurement.arithmetic_fraction)}};
 }
 
+// "12.34 ms", "56.78 s", "9.0 h"
+std::string Duration(double seconds) {
+  if (seconds < 10) return fmt::format("{:.2f} ms", 1e3 * seconds);
+  if (seconds < 7200) return fmt::format("{:.2f} s", seconds);
+  return fmt::format("{:.1f} h", seconds / 3600);
+}
+
 void PrintTable(const std::vector<Measurement>& measurements, double peak_gflops) {
+  size_t name_width = 0;
+  size_t shape_width = 0;
+  for (const Measurement& m : measurements) {
+    name_width = std::max(name_width, m.name.size() + 2);
+    shape_width = std::max(shape_width, m.shape.size());
+  }
   fmt::print("{}, {}; FMA peak measured now: {:.0f} GFLOP/s\n\n", MachineName(),
              cpu::SimdTargetName(), peak_gflops);
-  fmt::print("{:<36}{:<34}{:>10}{:>9}{:>8}{:>10}{:>12}\n", "", "shape", "ms", "GFLOP/s", "peak",
-             "vs dense", "arithmetic");
+  fmt::print("{:<{}}{:<{}}{:>13}{:>9}{:>8}{:>10}{:>12}\n", "", name_width, "shape", shape_width,
+             "time", "GFLOP/s", "peak", "vs dense", "arithmetic");
   const auto percent = [](const std::optional<double>& value) {
     return value ? fmt::format("{:.0f} %", 100 * *value) : std::string("-");
   };
   for (const Measurement& m : measurements) {
-    fmt::print("{:<36}{:<34}{:>10.2f}{:>9.0f}{:>8}{:>10}{:>12}\n", m.name, m.shape, 1e3 * m.seconds,
-               m.gflops, percent(m.peak_fraction),
+    fmt::print("{:<{}}{:<{}}{:>13}{:>9}{:>8}{:>10}{:>12}\n", m.name, name_width, m.shape,
+               shape_width, Duration(m.seconds),
+               m.gflops > 0 ? fmt::format("{:.0f}", m.gflops) : "-", percent(m.peak_fraction),
                m.speedup_over_dense ? fmt::format("{:.2f}x", *m.speedup_over_dense) : "-",
                percent(m.arithmetic_fraction));
   }
 }
 
-void Run(const std::string& what, const BenchOptions& options) {
+void PrintJson(const std::vector<Measurement>& measurements) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const Measurement& measurement : measurements) json.push_back(ToJson(measurement));
+  fmt::print("{}\n", json.dump(2));
+}
+
+void CheckRepeats(const BenchOptions& options) {
   if (options.repeats < 1 || options.repeats > 1000) {
     Fail(ErrorCode::kInvalidArgument, "repeats: expected 1 to 1000, found {}", options.repeats);
   }
+}
+
+void RunFilm(const FilmModel& model, const BenchOptions& options) {
+  CheckRepeats(options);
+  const double peak = cpu::FmaPeakGflops(Context(options.threads).threads());
+  const std::vector<Measurement> measurements = BenchFilm(model, options, peak);
+  if (options.json) {
+    PrintJson(measurements);
+    return;
+  }
+  fmt::print("{}: one layer, random activations, profile {}\n", model.title, model.profile);
+  PrintTable(measurements, peak);
+  fmt::print(
+      "\nProjections: these times over all steps, calls, layers and heads; without norms, text "
+      "encoders and decoder.\n");
+}
+
+void Run(const std::string& what, const BenchOptions& options) {
+  CheckRepeats(options);
   for (const double sparsity : options.sparsities) {
     if (!(sparsity >= 0 && sparsity < 1)) {
       Fail(ErrorCode::kInvalidArgument, "sparsity: expected a share from 0 to below 1, found {}",
@@ -84,9 +129,29 @@ void Run(const std::string& what, const BenchOptions& options) {
     PrintTable(measurements, peak);
     return;
   }
-  nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const Measurement& measurement : measurements) json.push_back(ToJson(measurement));
-  fmt::print("{}\n", json.dump(2));
+  PrintJson(measurements);
+}
+
+void AddCommonOptions(CLI::App& command, BenchOptions& options) {
+  command.add_option("--threads", options.threads, "Threads; 0: one per core")->type_name("T");
+  command.add_option("--repeats", options.repeats, "Rounds; medians are reported")
+      ->type_name("R")
+      ->capture_default_str();
+  command.add_flag("--json", options.json, "Print a JSON list on standard output");
+}
+
+void AddFilmCommand(CLI::App& bench, const FilmModel& model) {
+  CLI::App* command = bench.add_subcommand(
+      model.name, fmt::format("One attention layer of {} at full size", model.title));
+  auto options = std::make_shared<BenchOptions>();
+  options->repeats = 1;
+  command->add_option("--heads", options->heads, "Heads to run; the others are projected")
+      ->type_name("H")
+      ->capture_default_str();
+  command->add_option("--frames", options->frames, "Frames, for a shorter film")->type_name("N");
+  AddCommonOptions(*command, *options);
+  command->footer(kExamples);
+  command->callback([&model, options] { RunFilm(model, *options); });
 }
 
 void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& options) {
@@ -119,11 +184,7 @@ void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& o
         ->type_name("PROFILE")
         ->capture_default_str();
   }
-  command.add_option("--threads", options.threads, "Threads; 0: one per core")->type_name("T");
-  command.add_option("--repeats", options.repeats, "Rounds; medians are reported")
-      ->type_name("R")
-      ->capture_default_str();
-  command.add_flag("--json", options.json, "Print a JSON list on standard output");
+  AddCommonOptions(command, options);
 }
 
 }  // namespace
@@ -170,6 +231,7 @@ void AddBenchCommand(CLI::App& app) {
     command->footer(kExamples);
     command->callback([what, options] { Run(what, *options); });
   }
+  for (const FilmModel& model : FilmModels()) AddFilmCommand(*bench, model);
 }
 
 }  // namespace tamias::cli

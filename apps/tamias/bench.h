@@ -11,6 +11,8 @@
 
 namespace tamias::cli {
 
+struct FilmModel;
+
 struct BenchOptions {
   std::string shape;  // by name; empty: by the flags
   int64_t tokens = 0;
@@ -21,6 +23,7 @@ struct BenchOptions {
   std::vector<double> sparsities;
   std::string model;  // checkpoint folder, for `bench model`
   std::string sparsity_profile = "auto";
+  int64_t frames = 0;  // of a film, for the film models; 0: the published number
   int threads = 0;
   int repeats = 5;
   bool json = false;
@@ -47,5 +50,7 @@ std::vector<double> MedianSeconds(int repeats,
 std::vector<Measurement> BenchAttention(const BenchOptions& options, double peak_gflops);
 std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflops);
 std::vector<Measurement> BenchModel(const BenchOptions& options);
+std::vector<Measurement> BenchFilm(const FilmModel& published, const BenchOptions& options,
+                                   double peak_gflops);
 
 }  // namespace tamias::cli

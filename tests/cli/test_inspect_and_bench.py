@@ -52,9 +52,36 @@ def test_bench_json(arguments, count):
         assert measurement["seconds"] > 0
 
 
+def test_bench_of_a_film_model_measures_a_layer_and_projects_the_model():
+    result = run("bench", "mochi-480p", "--frames", "1", "--json")
+    assert result.returncode == 0, result.stderr
+    measurements = {one["name"]: one for one in json.loads(result.stdout)}
+    assert len(measurements) == 8
+    dense, full, sparse = list(measurements.values())[:3]
+    assert dense["shape"] == "1 of 24 heads, N 1590 + 256, D 128"
+    assert full["name"] == "full step, columns chosen" and "left out" in sparse["name"]
+    # 64 steps, 2 calls, 48 layers, 24 heads; the first 2 layers and step 0 are dense, of the other
+    # steps 5 are full.
+    times = [one["seconds"] for one in (dense, full, sparse)]
+    attention = measurements["projection: attention, sparse"]
+    assert attention["shape"] == "6 full + 58 sparse steps"
+    expected = 24 * 2 * (64 * 2 * times[0] + 46 * (times[0] + 5 * times[1] + 58 * times[2]))
+    assert attention["seconds"] == pytest.approx(expected)
+    assert measurements["projection: attention, dense"]["seconds"] == pytest.approx(
+        24 * 2 * 64 * 48 * times[0])
+    tokens = 1590 + 256
+    linear = measurements["linear layers"]["seconds"] * tokens / 512
+    assert measurements["projection: model, sparse"]["seconds"] == pytest.approx(
+        expected + 2 * 64 * 48 * linear)
+
+
 @pytest.mark.parametrize(
     "arguments, fragments",
     [
+        (["wan-720p", "--heads", "41"], ["heads", "1 to 40", "41"]),
+        (["hunyuan-720p", "--frames", "6"], ["frames", "multiple of 4", "6"]),
+        (["mochi-480p", "--frames", "169"], ["frames", "1 to 163", "169"]),
+        (["mochi-480p", "--repeats", "0"], ["repeats"]),
         (["attention", "--shape", "nonesuch"], ["nonesuch", "flux-1280x768"]),
         (["attention", "--tokens", "-5"], ["tokens"]),
         (["mlp", "--sparsity", "1.5"], ["sparsity", "1.5"]),
