@@ -14,11 +14,8 @@ class FluxDenoiser final : public Denoiser {
                const GenerationSettings& settings, const LatentShape& latents,
                const TokenOrder& order)
       : transformer_(transformer), guidance_(static_cast<float>(settings.guidance_scale)) {
-    const Tensor row_positions = TokenPositions(latents, /*text_tokens=*/0);
-    Tensor positions(row_positions.shape(), DType::kF32);
-    order.Apply(context, row_positions.view().SplitAxis(0, 1, latents.tokens()),
-                positions.view().SplitAxis(0, 1, latents.tokens()));
-    rotary_ = RotaryPositions(positions, transformer.config().axes_dims_rope);
+    rotary_ = RotaryPositions(OrderedPositions(context, latents, order),
+                              transformer.config().axes_dims_rope);
   }
 
   void Predict(Context& context, float timestep, const PromptEmbedding& prompt,

@@ -5,26 +5,19 @@
 namespace tamias {
 
 FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
-    : clip_tokenizer_(ClipTokenizer::Load(folder.Component("tokenizer"))),
+    : clip_(folder, "tokenizer", "text_encoder"),
       t5_tokenizer_(UnigramTokenizer::Load(folder.Component("tokenizer_2"))),
-      clip_weights_(Weights::Open(folder.Component("text_encoder"))),
       t5_weights_(Weights::Open(folder.Component("text_encoder_2"))),
-      clip_(ClipTextConfig::FromJson(folder.Config("text_encoder")), clip_weights_),
       t5_(T5Config::FromJson(folder.Config("text_encoder_2")), t5_weights_) {
-  CheckVocabulary(folder, "tokenizer", clip_tokenizer_.vocab_size(), "text_encoder",
-                  clip_.config().vocab_size);
   CheckVocabulary(folder, "tokenizer_2", t5_tokenizer_.vocab_size(), "text_encoder_2",
                   t5_.config().vocab_size);
 }
 
 PromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& prompt,
                                          int max_sequence_length) const {
-  const Tensor clip_tokens =
-      TokenTensor(clip_tokenizer_.Encode(prompt, clip_.config().max_position_embeddings));
   const Tensor t5_tokens = TokenTensor(t5_tokenizer_.Encode(prompt, max_sequence_length));
   PromptEmbedding embedding{Tensor({1, max_sequence_length, sequence_dim()}, DType::kF32),
-                            Tensor({1, pooled_dim()}, DType::kF32)};
-  clip_.Encode(context, clip_tokens, {}, embedding.pooled);
+                            clip_.Encode(context, prompt)};
   t5_.Encode(context, t5_tokens, embedding.sequence);
   return embedding;
 }

@@ -7,8 +7,8 @@
 #include "base/context.h"
 #include "io/checkpoint.h"
 #include "io/tokenizer.h"
-#include "models/clip_text_encoder.h"
 #include "models/t5_encoder.h"
+#include "pipeline/clip_prompt_encoder.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/prompt_embedding.h"
 
@@ -24,17 +24,15 @@ class FluxTextEncoders {
   // True when T5 cuts the prompt at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;
 
-  int64_t pooled_dim() const { return clip_.config().hidden_size; }
+  int64_t pooled_dim() const { return clip_.pooled_dim(); }
   int64_t sequence_dim() const { return t5_.config().d_model; }
-  const Weights& clip_weights() const { return clip_weights_; }
+  const Weights& clip_weights() const { return clip_.weights(); }
   const Weights& t5_weights() const { return t5_weights_; }
 
  private:
-  ClipTokenizer clip_tokenizer_;
+  ClipPromptEncoder clip_;
   UnigramTokenizer t5_tokenizer_;
-  Weights clip_weights_;
   Weights t5_weights_;
-  ClipTextEncoder clip_;
   T5Encoder t5_;
 };
 

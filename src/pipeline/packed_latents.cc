@@ -81,4 +81,12 @@ Tensor TokenPositions(const LatentShape& shape, int64_t text_tokens) {
   return positions;
 }
 
+Tensor OrderedPositions(Context& context, const LatentShape& shape, const TokenOrder& order) {
+  const Tensor row_order = TokenPositions(shape, 0);
+  Tensor positions(row_order.shape(), DType::kF32);
+  const Shape batched = {1, shape.tokens(), 3};
+  order.Apply(context, row_order.view().Reshape(batched), positions.view().Reshape(batched));
+  return positions;
+}
+
 }  // namespace tamias

@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/context.h"
 #include "base/tensor.h"
 #include "sparsity/geometry.h"
+#include "sparsity/token_order.h"
 
 namespace tamias {
 
@@ -46,5 +48,8 @@ void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const Laten
 // Rotary coordinates [text_tokens + N, 3]: zeros for text, (time, row, column) in tokens for
 // latents.
 Tensor TokenPositions(const LatentShape& shape, int64_t text_tokens);
+
+// The same [N, 3] of the latents alone, in token order.
+Tensor OrderedPositions(Context& context, const LatentShape& shape, const TokenOrder& order);
 
 }  // namespace tamias

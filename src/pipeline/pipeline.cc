@@ -14,6 +14,7 @@ struct Family {
 };
 constexpr Family kFamilies[] = {
     {"FluxPipeline", LoadFluxPipeline},
+    {"HunyuanVideoPipeline", LoadHunyuanVideoPipeline},
 };
 
 std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path) {

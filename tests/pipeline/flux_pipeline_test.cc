@@ -2,11 +2,9 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include <cmath>
 #include <filesystem>
 
-#include "io/safetensors.h"
-#include "tamias/pipeline.h"
+#include "golden.h"
 
 namespace tamias {
 namespace {
@@ -15,31 +13,6 @@ namespace fs = std::filesystem;
 
 const fs::path kDemo = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
 const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline";
-
-// fp32 on both sides, sums in another order: 50 operations deep, a few steps long.
-constexpr double kLatentTolerance = 1e-3;
-
-double RelativeL2(const std::vector<float>& found, ConstTensorView expected) {
-  const float* values = expected.data<float>();
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < found.size(); ++i) {
-    error += (double{found[i]} - values[i]) * (double{found[i]} - values[i]);
-    norm += double{values[i]} * values[i];
-  }
-  return std::sqrt(error / norm);
-}
-
-void ExpectLatents(const GenerateResult& result, const fs::path& golden) {
-  const SafetensorsFile file(golden);
-  const ConstTensorView expected = file.Get("latents");
-  ASSERT_EQ(static_cast<int64_t>(result.latents.size()), expected.dim(0));
-  for (size_t i = 0; i < result.latents.size(); ++i) {
-    const ConstTensorView one = expected.Select(0, static_cast<int64_t>(i));
-    ASSERT_EQ(static_cast<int64_t>(result.latents[i].values.size()), one.NumElements());
-    EXPECT_LT(RelativeL2(result.latents[i].values, one), kLatentTolerance) << "picture " << i;
-  }
-}
 
 GenerateOptions GoldenOptions(const fs::path& golden) {
   const SafetensorsFile file(golden);
@@ -58,7 +31,7 @@ TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
   options.true_cfg_scale = 3;
   options.seed = 11;
   const GenerateResult result = Pipeline(kDemo).Generate(options);
-  ExpectLatents(result, kData / "demo.safetensors");
+  ExpectLatents(result, SafetensorsFile(kData / "demo.safetensors").Get("latents"));
   ASSERT_EQ(result.images.size(), 1u);
   EXPECT_EQ(result.images[0].width, 96);
   EXPECT_EQ(result.images[0].height, 64);
@@ -93,7 +66,7 @@ TEST_F(TinyDev, GuidanceEmbeddingStaticShiftAndTwoPicturesMatchDiffusers) {
   options.seed = 3;
   options.decode = false;
   const GenerateResult result = Pipeline(folder_).Generate(options);
-  ExpectLatents(result, golden);
+  ExpectLatents(result, SafetensorsFile(golden).Get("latents"));
   EXPECT_TRUE(result.images.empty());
 }
 

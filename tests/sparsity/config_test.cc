@@ -228,6 +228,20 @@ TEST(Profiles, MochiHasThePublishedSettings) {
   EXPECT_FALSE(c.step_caching.is_enabled);
 }
 
+TEST(Profiles, HunyuanVideoHasThePublishedSettings) {
+  const SparsityConfig c = LoadSparsityConfig(FindProfile("hunyuan-video"));
+  EXPECT_EQ(c.attn.top_keys, 0.05);
+  EXPECT_EQ(c.attn.random_keys, 0.01);
+  EXPECT_EQ(c.attn.local_voxels, 0);
+  EXPECT_EQ(c.attn.full_step_schedule, (std::set<int64_t>{0, 1, 10, 40}));
+  EXPECT_TRUE(c.attn.recompute_mask);
+  EXPECT_EQ(c.attn.counts_multiple_of, 128);
+  EXPECT_TRUE(c.patchify.is_enabled);
+  EXPECT_FALSE(c.mlp.is_enabled);
+  EXPECT_TRUE(c.step_caching.is_enabled);
+  EXPECT_EQ(c.step_caching.skip_step_schedule, SparsityConfig().step_caching.skip_step_schedule);
+}
+
 TEST(Profiles, UnknownOnesAreRefusedWithTheListOfThoseThereAre) {
   const std::string message = MessageOf([] { FindProfile("flux-1-devv"); }, ErrorCode::kNotFound);
   EXPECT_THAT(message, HasSubstr("did you mean 'flux-1-dev'?"));

@@ -1,0 +1,24 @@
+#include "pipeline/clip_prompt_encoder.h"
+
+#include "pipeline/prompt_tokens.h"
+
+namespace tamias {
+
+ClipPromptEncoder::ClipPromptEncoder(const ModelFolder& folder, const std::string& tokenizer,
+                                     const std::string& encoder)
+    : tokenizer_(ClipTokenizer::Load(folder.Component(tokenizer))),
+      weights_(Weights::Open(folder.Component(encoder))),
+      encoder_(ClipTextConfig::FromJson(folder.Config(encoder)), weights_) {
+  CheckVocabulary(folder, tokenizer, tokenizer_.vocab_size(), encoder,
+                  encoder_.config().vocab_size);
+}
+
+Tensor ClipPromptEncoder::Encode(Context& context, const std::string& prompt) const {
+  const Tensor tokens =
+      TokenTensor(tokenizer_.Encode(prompt, encoder_.config().max_position_embeddings));
+  Tensor pooled({1, pooled_dim()}, DType::kF32);
+  encoder_.Encode(context, tokens, {}, pooled);
+  return pooled;
+}
+
+}  // namespace tamias

@@ -1,0 +1,32 @@
+// Prompt to the pooled embedding of CLIP, which FLUX.1 and HunyuanVideo condition on.
+#pragma once
+
+#include <string>
+
+#include "base/context.h"
+#include "io/checkpoint.h"
+#include "io/tokenizer.h"
+#include "models/clip_text_encoder.h"
+#include "pipeline/model_folder.h"
+
+namespace tamias {
+
+class ClipPromptEncoder {
+ public:
+  // Reads the components `tokenizer` and `encoder`.
+  ClipPromptEncoder(const ModelFolder& folder, const std::string& tokenizer,
+                    const std::string& encoder);
+
+  // [1, P]. What does not fit the encoder's positions is cut.
+  Tensor Encode(Context& context, const std::string& prompt) const;
+
+  int64_t pooled_dim() const { return encoder_.config().hidden_size; }  // P
+  const Weights& weights() const { return weights_; }
+
+ private:
+  ClipTokenizer tokenizer_;
+  Weights weights_;
+  ClipTextEncoder encoder_;
+};
+
+}  // namespace tamias

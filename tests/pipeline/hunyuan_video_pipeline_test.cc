@@ -1,0 +1,168 @@
+// The whole HunyuanVideo pipeline against diffusers: same folder, prompt, seed, size and steps.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "golden.h"
+
+namespace tamias {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kDemo = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
+const fs::path kTiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-hunyuan-video";
+
+// tiny-hunyuan-video with the CLIP of the demo model.
+class HunyuanVideo : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("tamias-tiny-hunyuan-" + std::to_string(getpid()));
+    fs::create_directories(folder_);
+    for (const char* name :
+         {"model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"}) {
+      fs::create_symlink(kTiny / name, folder_ / name);
+    }
+    fs::create_symlink(kDemo / "text_encoder", folder_ / "text_encoder_2");
+    fs::create_symlink(kDemo / "tokenizer", folder_ / "tokenizer_2");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  GenerateOptions Options() const {
+    GenerateOptions options;
+    options.prompt = golden_.metadata().at("prompt");
+    options.width = 48;
+    options.height = 64;
+    options.num_frames = 17;
+    options.steps = 6;
+    options.guidance_scale = 4.5;
+    options.max_sequence_length = 40;
+    options.seed = 11;
+    options.sparsity = "off";
+    return options;
+  }
+  GenerateOptions GuidedOptions() const {
+    GenerateOptions options = Options();
+    options.negative_prompt = golden_.metadata().at("negative_prompt");
+    options.true_cfg_scale = 3;
+    return options;
+  }
+
+  std::string ErrorOf(const GenerateOptions& options) const {
+    try {
+      Pipeline(folder_).Generate(options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+  // Puts a component of another kind in the place of one.
+  void Replace(const char* name, const fs::path& target) const {
+    fs::remove_all(folder_ / name);
+    fs::create_symlink(target, folder_ / name);
+  }
+  // A copy of a component, its file of the given name with one piece of text replaced.
+  void Edit(const char* component, const char* file, const std::string& from,
+            const std::string& to) const {
+    fs::remove_all(folder_ / component);
+    fs::copy(kTiny / component, folder_ / component);
+    std::ifstream in(kTiny / component / file);
+    std::string text((std::istreambuf_iterator<char>(in)), {});
+    const size_t at = text.find(from);
+    ASSERT_NE(at, std::string::npos);
+    std::ofstream(folder_ / component / file) << text.replace(at, from.size(), to);
+  }
+
+  SafetensorsFile golden_{kTiny / "golden.safetensors"};
+  fs::path folder_;
+};
+
+TEST_F(HunyuanVideo, AFilmOfACutPromptMatchesDiffusers) {
+  const Pipeline pipeline(folder_);
+  EXPECT_THAT(pipeline.Warnings(Options()), testing::ElementsAre(testing::HasSubstr("40 tokens")));
+  const GenerateResult result = pipeline.Generate(Options());
+  ExpectLatents(result, golden_.Get("latents"));
+  ASSERT_EQ(result.videos.size(), 1u);
+  EXPECT_EQ(result.videos[0].fps, 24);
+  ExpectFrames(result.videos[0].frames, golden_.Get("frames"));
+}
+
+TEST_F(HunyuanVideo, TrueGuidanceWithPromptsOfTwoLengthsMatchesDiffusers) {
+  GenerateOptions options = GuidedOptions();
+  options.decode = false;
+  const GenerateResult result = Pipeline(folder_).Generate(options);
+  ExpectLatents(result, golden_.Get("guided_latents"));
+  EXPECT_TRUE(result.videos.empty());
+}
+
+// Every column and neuron selected, in voxel order with tails: nothing may change.
+TEST_F(HunyuanVideo, SparseStepsThatSelectEverythingMatchDiffusers) {
+  GenerateOptions options = GuidedOptions();
+  options.decode = false;
+  options.sparsity = "hunyuan-video";
+  options.overrides = {"attn.top_keys=1",
+                       "attn.first_n_dense_layers=0",
+                       "attn.counts_multiple_of=1",
+                       "mlp.is_enabled=true",
+                       "mlp.top_keys=1",
+                       "mlp.first_n_dense_layers=0",
+                       "mlp.counts_multiple_of=1",
+                       "step_caching.is_enabled=false"};
+  const GenerateResult result = Pipeline(folder_).Generate(options);
+  EXPECT_THAT(result.report_json, testing::HasSubstr("sparse"));
+  ExpectLatents(result, golden_.Get("guided_latents"));
+}
+
+TEST_F(HunyuanVideo, SaysWhichSizesItMakes) {
+  GenerateOptions options = Options();
+  options.num_frames = 16;
+  EXPECT_EQ(ErrorOf(options),
+            "num_frames: expected one more than a multiple of 4, found 16 (nearest: 17)");
+  options.num_frames = 0;
+  EXPECT_THAT(ErrorOf(options), testing::HasSubstr("num_frames"));
+  options = Options();
+  options.height = 72;
+  EXPECT_EQ(ErrorOf(options), "height: expected a multiple of 16, found 72 (nearest: 80)");
+  options.width = options.height = 1 << 20;
+  EXPECT_THAT(ErrorOf(options), testing::HasSubstr("no machine has the memory"));
+}
+
+TEST_F(HunyuanVideo, NamesComponentsThatDoNotFitEachOther) {
+  Replace("text_encoder_2", kDemo / "text_encoder_2");  // T5
+  EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("text_encoder_2"));
+  Replace("text_encoder_2", kDemo / "text_encoder");
+  Edit("transformer", "config.json", "\"text_embed_dim\": 32", "\"text_embed_dim\": 33");
+  EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("context_embedder"));
+  Edit("transformer", "config.json", "\"image_condition_type\": null",
+       "\"image_condition_type\": \"token_replace\"");
+  EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("field 'image_condition_type'"));
+}
+
+// diffusers would average no tokens at all and make a film of NaN.
+TEST_F(HunyuanVideo, RefusesATokenizerThatLeavesNothingOfThePrompt) {
+  Edit("tokenizer", "tokenizer.json", "\"content\": \"<|pad|>\"",
+       "\"content\": \"Describe the video by detailing the following\"");
+  fs::remove(folder_ / "tokenizer/tokenizer_config.json");  // names a padding token
+  EXPECT_THAT(ErrorOf(Options()),
+              testing::HasSubstr("tokenizer: HunyuanVideo's instructions take 90 tokens, expected "
+                                 "more than the 95 that are dropped"));
+}
+
+TEST_F(HunyuanVideo, TakesTheFamilysDefaults) {
+  const Pipeline pipeline(folder_);
+  EXPECT_TRUE(pipeline.info().makes_videos);
+  EXPECT_EQ(pipeline.info().default_profile, "hunyuan-video");
+  EXPECT_EQ(pipeline.info().defaults.at("width"), "1280");
+  EXPECT_EQ(pipeline.info().defaults.at("height"), "720");
+  EXPECT_EQ(pipeline.info().defaults.at("fps"), "24");
+  EXPECT_EQ(pipeline.info().defaults.at("guidance_scale"), "6");
+  EXPECT_EQ(pipeline.size_multiple(), 16);
+  EXPECT_EQ(pipeline.NumImageTokens({}), 118'800);
+  EXPECT_EQ(pipeline.NumTextTokens({}), 256);
+}
+
+}  // namespace
+}  // namespace tamias
