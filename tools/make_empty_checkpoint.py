@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""A checkpoint folder of a published model's size without its weights, to plan with: `tamias inspect`.
+r"""A checkpoint folder of a published model's size without its weights, to plan with: `tamias inspect`.
 
-    python tools/make_empty_checkpoint.py hunyuan-video /tmp/HunyuanVideo --tokenizers tests/data/...
+    python tools/make_empty_checkpoint.py hunyuan-video /tmp/HunyuanVideo \
+        --tokenizers models/demo-flux tests/data/pipeline/tiny-hunyuan-video
     tamias inspect --model /tmp/HunyuanVideo --width 1280 --height 720 --frames 129
 
 Configurations are those of diffusers' classes, which are the published models'. Each safetensors file has its header
-and a hole where the numbers would be: it takes no disk space and reads as zeros. Tokenizers are copied from a small
-model's folder, since their size does not matter here. Nothing can be generated with such a folder.
+and a hole where the numbers would be: it takes no disk space and reads as zeros. Tokenizers are copied from small
+models' folders, since their size does not matter here. Nothing can be generated with such a folder.
 
 Needs torch, diffusers 0.42, transformers.
 """
@@ -122,13 +123,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokenizers", type=Path, required=True,
-                        help="checkpoint folder of the same family whose tokenizer folders are copied")
+    parser.add_argument("--tokenizers", type=Path, nargs="+", required=True,
+                        help="checkpoint folders whose tokenizer folders are copied, later ones over earlier ones")
     options = parser.parse_args()
     family, components = MODELS[options.model]
     make(family, components, options.folder)
-    for source in sorted(options.tokenizers.glob("tokenizer*")):
-        shutil.copytree(source, options.folder / source.name, dirs_exist_ok=True)
+    for small in options.tokenizers:
+        for source in sorted(small.glob("tokenizer*")):
+            shutil.copytree(source, options.folder / source.name, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   const ModelInfo& info = pipeline.info();
   fmt::print("{}\n", info.family);
   for (const ComponentInfo& component : info.components) {
-    fmt::print("  {:<16} {:<26} {:>13} parameters {:>10.1f} MiB {}\n", component.name,
+    fmt::print("  {:<16} {:<30} {:>13} parameters {:>10.1f} MiB {}\n", component.name,
                component.class_name, component.parameters,
                static_cast<double>(component.bytes) / kMiB, component.dtype);
   }

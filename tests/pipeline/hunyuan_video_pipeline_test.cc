@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "golden.h"
+#include "tamias/tamias.h"
 
 namespace tamias {
 namespace {
@@ -162,6 +165,47 @@ TEST_F(HunyuanVideo, TakesTheFamilysDefaults) {
   EXPECT_EQ(pipeline.size_multiple(), 16);
   EXPECT_EQ(pipeline.NumImageTokens({}), 118'800);
   EXPECT_EQ(pipeline.NumTextTokens({}), 256);
+}
+
+TEST_F(HunyuanVideo, TheCInterfaceGivesFilms) {
+  tamias_pipeline* pipeline = nullptr;
+  ASSERT_EQ(tamias_pipeline_load(folder_.c_str(), &pipeline), TAMIAS_OK) << tamias_last_error();
+  tamias_options* options = nullptr;
+  ASSERT_EQ(tamias_options_create(&options), TAMIAS_OK);
+  for (const auto& [name, value] : std::map<const char*, const char*>{{"prompt", "a star"},
+                                                                      {"width", "32"},
+                                                                      {"height", "16"},
+                                                                      {"frames", "5"},
+                                                                      {"fps", "8"},
+                                                                      {"steps", "2"}}) {
+    ASSERT_EQ(tamias_options_set(options, name, value), TAMIAS_OK) << tamias_last_error();
+  }
+  tamias_result* result = nullptr;
+  ASSERT_EQ(tamias_generate(pipeline, options, nullptr, nullptr, &result), TAMIAS_OK)
+      << tamias_last_error();
+  EXPECT_EQ(tamias_result_num_images(result), 0);
+  EXPECT_EQ(tamias_result_num_videos(result), 1);
+  EXPECT_EQ(tamias_result_num_frames(result, 0), 5);
+  EXPECT_EQ(tamias_result_num_frames(result, 1), 0);
+  EXPECT_EQ(tamias_result_fps(result, 0), 8);
+  const uint8_t* first = nullptr;
+  const uint8_t* last = nullptr;
+  int width = 0;
+  int height = 0;
+  EXPECT_EQ(tamias_result_frame(result, 0, 0, &first, &width, &height), TAMIAS_OK);
+  EXPECT_EQ(tamias_result_frame(result, 0, 4, &last, &width, &height), TAMIAS_OK);
+  EXPECT_EQ(width, 32);
+  EXPECT_EQ(height, 16);
+  EXPECT_FALSE(std::equal(first, first + 32 * 16 * 3, last));
+  EXPECT_EQ(tamias_result_frame(result, 0, 5, &last, &width, &height), TAMIAS_INVALID_ARGUMENT);
+  EXPECT_EQ(tamias_result_frame(result, 0, -1, &last, &width, &height), TAMIAS_INVALID_ARGUMENT);
+  const fs::path film = folder_ / "film.mp4";
+  EXPECT_EQ(tamias_result_write_video(result, 0, film.c_str()), TAMIAS_OK) << tamias_last_error();
+  EXPECT_GT(fs::file_size(film), 500u);
+  EXPECT_EQ(tamias_result_write_video(result, 0, "film.avi"), TAMIAS_INVALID_ARGUMENT);
+  tamias_result_destroy(result);
+  tamias_options_destroy(options);
+  tamias_pipeline_destroy(pipeline);
 }
 
 }  // namespace
