@@ -31,6 +31,7 @@ from scenes import (  # noqa: E402
     SceneObject,
     parse_caption,
     signed_distance,
+    turned,
 )
 
 GRID = 128
@@ -234,15 +235,17 @@ def _unit_shape(shape: str) -> tuple[float, float, float]:
     return inside.sum() / 100**2, float(x[inside].mean()), float(y[inside].mean())
 
 
-def fit_shape(part: np.ndarray, shape: str) -> ShapeFit:
-    """Overlap of a part with a shape of the same area, laid on its centroid."""
-    area, shape_x, shape_y = _unit_shape(shape)
+def fit_shape(part: np.ndarray, shape: str, angle: float = 0.0) -> ShapeFit:
+    """Overlap of a part with a shape, turned by `angle`, of the same area and centroid."""
+    area, *centroid = _unit_shape(shape)
+    shape_x, shape_y = turned(*centroid, angle)
     rows, columns = np.nonzero(part)
     radius = float(np.sqrt(len(rows) / GRID**2 / area))
     center_x = float(columns.mean() + 0.5) / GRID - radius * shape_x
     center_y = float(rows.mean() + 0.5) / GRID - radius * shape_y
     axis = (np.arange(GRID) + 0.5) / GRID
-    inside = signed_distance(shape, axis[None] - center_x, axis[:, None] - center_y, radius) < 0
+    x, y = turned(axis[None] - center_x, axis[:, None] - center_y, -angle)
+    inside = signed_distance(shape, x, y, radius) < 0
     inside = np.broadcast_to(inside, part.shape)
     overlap = (inside & part).sum() / (inside | part).sum()
     return ShapeFit(float(overlap), radius, (center_x, center_y))

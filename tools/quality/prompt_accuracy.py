@@ -19,7 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Painter:
     steps: int
     guidance: float
     threads: int | None
+    max_sequence_length: int | None = 36
 
     def command(self, prompt: str, seed: int, output: Path) -> list[str]:
         """The command that paints one prompt."""
@@ -51,10 +52,11 @@ class Painter:
             "--height": self.side,
             "--steps": self.steps,
             "--seed": seed,
-            "--max-sequence-length": 36,
             "--sparsity": self.sparsity,
             "--output": output,
         }
+        if self.max_sequence_length is not None:
+            arguments["--max-sequence-length"] = self.max_sequence_length
         if self.threads is not None:
             arguments["--threads"] = self.threads
         pairs = [str(part) for pair in arguments.items() for part in pair]
@@ -83,13 +85,30 @@ def summarise(verdicts: Sequence[PictureVerdict]) -> dict[str, float]:
     return shares
 
 
-def print_table(summaries: dict[str, dict[str, float]]) -> None:
+def print_table(what: str, summaries: dict[str, dict[str, float]]) -> None:
     """One row per folder or profile, in per cent."""
-    columns = [*ATTRIBUTES, "no_extra_object", "prompt_right"]
-    print("| pictures | " + " | ".join(c.replace("_", " ") for c in columns) + " |")
+    columns = list(next(iter(summaries.values())))
+    print(f"| {what} | " + " | ".join(c.replace("_", " ") for c in columns) + " |")
     print("| --- |" + " ---: |" * len(columns))
     for name, shares in summaries.items():
         print(f"| {name} | " + " | ".join(f"{100 * shares[c]:.1f} %" for c in columns) + " |")
+
+
+def write_report(
+    path: Path,
+    prompts: Sequence[str],
+    verdicts: Mapping[str, Sequence],
+    summaries: Mapping[str, dict[str, float]],
+) -> None:
+    """The shares and every verdict as JSON."""
+    details = {
+        name: {
+            "shares": summaries[name],
+            "prompts": [{"prompt": p, **v.as_json()} for p, v in zip(prompts, list_, strict=True)],
+        }
+        for name, list_ in verdicts.items()
+    }
+    path.write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")
 
 
 def name_and_folder(text: str) -> tuple[str, Path]:
@@ -145,18 +164,9 @@ def main() -> None:
         painter.paint(prompts, folders[Path(profile).stem])
     verdicts = {name: judge_folder(folder, prompts) for name, folder in folders.items()}
     summaries = {name: summarise(list_) for name, list_ in verdicts.items()}
-    print_table(summaries)
+    print_table("pictures", summaries)
     if args.json:
-        details = {
-            name: {
-                "shares": summaries[name],
-                "prompts": [
-                    {"prompt": p, **v.as_json()} for p, v in zip(prompts, list_, strict=True)
-                ],
-            }
-            for name, list_ in verdicts.items()
-        }
-        args.json.write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")
+        write_report(args.json, prompts, verdicts, summaries)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from diffusers import FluxPipeline
+from diffusers import DiffusionPipeline, FluxPipeline
 
 COMPONENTS = {"transformer": "transformer", "t5": "text_encoder_2", "clip": "text_encoder"}
 
 
-def load_average(pipe: FluxPipeline, state: Path) -> None:
+def load_average(
+    pipe: DiffusionPipeline, state: Path, components: Mapping[str, str] = COMPONENTS
+) -> None:
     """Puts the averaged weights of a training state into a pipeline's transformer and encoders."""
     average = torch.load(state, map_location="cpu")["average"]
-    for prefix, component in COMPONENTS.items():
+    for prefix, component in components.items():
         module = getattr(pipe, component)
         parameters = dict(module.named_parameters())
         for name, value in average.items():
@@ -38,6 +41,11 @@ def remove_local_paths(folder: Path) -> None:
             path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def folder_megabytes(folder: Path) -> float:
+    """The size of all files below a folder."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder that training began from")
@@ -52,8 +60,7 @@ def main() -> None:
         load_average(pipe, args.state)
     pipe.to(torch.float16).save_pretrained(args.output)
     remove_local_paths(args.output)
-    size = sum(f.stat().st_size for f in args.output.rglob("*") if f.is_file())
-    print(f"{args.output}: {size / 1e6:.1f} MB")
+    print(f"{args.output}: {folder_megabytes(args.output):.1f} MB")
 
 
 if __name__ == "__main__":

@@ -208,19 +208,25 @@ class _GivenGeometry(torch.nn.Module):
         return self.geometry
 
 
-def _rotate(x: torch.Tensor, geometry: Geometry) -> torch.Tensor:
-    cosine, sine = geometry.cosine, geometry.sine
+def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
+    """Turns neighbouring channels of x [batch, tokens, heads, channels] as pairs."""
     even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
     turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], dim=-1)
     return turned.flatten(-2).to(x.dtype)
 
 
-def _attend(
+def attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_bias: torch.Tensor | None
 ) -> torch.Tensor:
-    """Attention; written out for short sequences on a CPU, where the fused backward is slower."""
+    """Attention with a bias [keys] or [batch, 1, 1, keys] on the scores of each key.
+
+    Written out for short sequences on a CPU, where the fused backward is slower.
+    """
     if query.is_cuda or query.shape[2] > MAX_TOKENS_WRITTEN_OUT:
-        mask = None if key_bias is None else key_bias.to(query.dtype).expand(query.shape[2], -1)
+        mask = None
+        if key_bias is not None:
+            shape = (query.shape[0], 1, query.shape[2], key.shape[2])
+            mask = key_bias.to(query.dtype).broadcast_to(shape)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
     if key_bias is not None:
@@ -255,10 +261,11 @@ class WindowAttention:
             query = torch.cat([text_query, query], dim=1)
             key = torch.cat([text_key, key], dim=1)
             value = torch.cat([text_value, value], dim=1)
-        query, key = _rotate(query, image_rotary_emb), _rotate(key, image_rotary_emb)
+        cosine, sine = image_rotary_emb.cosine, image_rotary_emb.sine
+        query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
         query, key = query.to(value.dtype), key.to(value.dtype)
         query, key, value = (x.transpose(1, 2) for x in (query, key, value))
-        mixed = _attend(query, key, value, image_rotary_emb.key_bias)
+        mixed = attend(query, key, value, image_rotary_emb.key_bias)
         mixed = mixed.transpose(1, 2).flatten(2)
         if encoder_hidden_states is None:
             return mixed

@@ -14,6 +14,7 @@ import torch
 from diffusers import AutoencoderKL
 from flux_model import pack
 from scenes import PLACES, Scene, caption, render, sample_scene
+from token_windows import WindowShape, choose_positions
 
 PIXELS_PER_TOKEN = 8
 
@@ -25,18 +26,6 @@ class EncodedScene:
     scene: Scene
     text: str
     tokens: torch.Tensor
-
-
-@dataclass(frozen=True)
-class WindowShape:
-    """What a training sample shows: a square of tokens, and single tokens from anywhere else.
-
-    The scattered tokens tell the model how large the whole picture is and what its background looks
-    like. A window as large as the picture is the whole picture, without scattered tokens.
-    """
-
-    side: int
-    scattered: int
 
 
 class LatentBank:
@@ -88,28 +77,8 @@ class LatentBank:
         return torch.stack(tokens), torch.stack(positions), texts
 
     def _choose_positions(self, scene: Scene, shape: WindowShape) -> torch.Tensor:
-        """Rows and columns of the tokens of one sample: [tokens, 2]."""
-        free = self.token_side - shape.side
-        top, left = 0, 0
-        if free > 0:
-            top, left = self._window_corner(scene, shape.side, free)
-        rows = np.arange(top, top + shape.side)
-        columns = np.arange(left, left + shape.side)
-        window = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1).reshape(-1, 2)
-        if free == 0:
-            return torch.from_numpy(window)
-        outside = np.ones((self.token_side, self.token_side), bool)
-        outside[top : top + shape.side, left : left + shape.side] = False
-        rest = np.argwhere(outside)
-        scattered = rest[self._rng.choice(len(rest), shape.scattered, replace=False)]
-        return torch.from_numpy(np.concatenate([window, scattered]))
-
-    def _window_corner(self, scene: Scene, side: int, free: int) -> tuple[int, int]:
-        """Mostly near an object, where there is something to learn; now and then anywhere."""
-        if not scene.objects or self._rng.random() < 0.15:
-            return int(self._rng.integers(free + 1)), int(self._rng.integers(free + 1))
-        x, y = PLACES[scene.objects[self._rng.integers(len(scene.objects))].place]
-        shift = self._rng.integers(-side // 3, side // 3 + 1, size=2)
-        corner = np.array([y, x]) * self.token_side - side / 2 + shift
-        top, left = np.clip(np.round(corner).astype(int), 0, free)
-        return int(top), int(left)
+        """Rows and columns of the tokens of one sample, mostly near an object: [tokens, 2]."""
+        place = scene.objects[self._rng.integers(len(scene.objects))].place
+        grid = (1, self.token_side, self.token_side)
+        where = choose_positions(self._rng, grid, shape, 0, PLACES[place])
+        return torch.from_numpy(where[:, 1:])

@@ -286,6 +286,12 @@ def signed_distance(shape: str, x: np.ndarray, y: np.ndarray, r: float) -> np.nd
     raise ValueError(f"unknown shape {shape!r}")
 
 
+def turned(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """The coordinates turned by an angle; clockwise as seen when y points down."""
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    return cosine * x - sine * y, sine * x + cosine * y
+
+
 def _star_distance(x: np.ndarray, y: np.ndarray, r: float) -> np.ndarray:
     """A five-pointed star, inner radius 0.45 r: the distance to one edge, folded five times."""
     angle, rho = np.arctan2(x, -y), np.hypot(x, y)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from flux_model import build_vae
 from scenes import PLACES, Window, render, sample_scene
 
@@ -40,21 +42,33 @@ def sample_batch(rng: np.random.Generator, batch: int, side: int) -> torch.Tenso
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def train(vae: AutoencoderKL, args: argparse.Namespace, rng: np.random.Generator) -> None:
-    """AdamW with warm-up and cosine decay; prints PSNR."""
-    if args.decoder_only:
-        vae.encoder.requires_grad_(False)
+def reconstruct(
+    vae: AutoencoderKL, image: torch.Tensor, decoder_only: bool
+) -> tuple[torch.Tensor, DiagonalGaussianDistribution]:
+    """The error of every pixel, and the latents' distribution."""
+    posterior = vae.encode(image).latent_dist
+    # The transformer learns latents without the encoder's noise: the mode.
+    latents = posterior.mode() if decoder_only else posterior.sample()
+    return vae.decode(latents).sample - image, posterior
+
+
+def train(
+    vae: torch.nn.Module,
+    args: argparse.Namespace,
+    draw: Callable[[], torch.Tensor],
+    reconstruct: Callable[..., tuple[torch.Tensor, DiagonalGaussianDistribution]],
+) -> None:
+    """AdamW with warm-up and cosine decay on what `draw` brings; prints PSNR."""
     weights = [p for p in vae.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, args.rate, betas=(0.9, 0.99), weight_decay=0.0)
     errors = []
     for step in range(args.steps):
-        image = sample_batch(rng, args.batch, args.crop).to(vae.device)
-        posterior = vae.encode(image).latent_dist
-        # The transformer learns latents without the encoder's noise: the mode.
-        latents = posterior.mode() if args.decoder_only else posterior.sample()
-        error = vae.decode(latents).sample - image
+        pixels = draw().to(vae.device)
+        with torch.autocast(vae.device.type, torch.bfloat16, enabled=args.bf16):
+            error, posterior = reconstruct(vae, pixels, args.decoder_only)
+        error = error.float()
         loss = error.abs().mean() + 2 * error.square().mean()
-        loss = loss + KL_WEIGHT * posterior.kl().mean() / posterior.mean[0].numel()
+        loss = loss + KL_WEIGHT * posterior.kl().float().mean() / posterior.mean[0].numel()
         decay = 0.02 + 0.49 * (1 + math.cos(math.pi * step / args.steps))
         for group in optimizer.param_groups:
             group["lr"] = args.rate * min(1, (step + 1) / 50) * decay
@@ -66,6 +80,8 @@ def train(vae: AutoencoderKL, args: argparse.Namespace, rng: np.random.Generator
         if (step + 1) % 50 == 0:
             decibels = 10 * math.log10(4 / np.mean(errors[-50:]))
             print(f"step {step + 1}/{args.steps} PSNR {decibels:.2f} dB", flush=True)
+        if (step + 1) % 200 == 0:
+            vae.save_pretrained(args.output)
 
 
 @torch.no_grad()
@@ -75,9 +91,10 @@ def measure_latents(vae: AutoencoderKL, rng: np.random.Generator) -> tuple[float
     return latents.mean().item(), latents.std().item()
 
 
-def main() -> None:
+def parse_arguments(description: str, crop: int, rate: float, bf16: bool) -> argparse.Namespace:
+    """The options of VAE training, with the defaults of one kind of VAE."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
     add("--output", type=Path, required=True, help="VAE folder to write")
@@ -85,18 +102,26 @@ def main() -> None:
     add("--decoder-only", action="store_true", help="keep the latent space (needs --start)")
     add("--steps", type=int, default=4000)
     add("--batch", type=int, default=16)
-    add("--crop", type=int, default=64, help="side of the crops in pixels")
-    add("--rate", type=float, default=1e-3)
+    add("--crop", type=int, default=crop, help="side of the crops in pixels")
+    add("--rate", type=float, default=rate)
     add("--seed", type=int, default=0)
+    add("--bf16", action=argparse.BooleanOptionalAction, default=bf16, help="autocast")
     args = parser.parse_args()
     if args.decoder_only and not args.start:
         parser.error("--decoder-only needs --start")
+    return args
+
+
+def main() -> None:
+    args = parse_arguments(__doc__, crop=64, rate=1e-3, bf16=False)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     vae = AutoencoderKL.from_pretrained(args.start) if args.start else build_vae()
     vae = vae.float().to(device, memory_format=torch.channels_last)
-    train(vae, args, rng)
+    if args.decoder_only:
+        vae.encoder.requires_grad_(False)
+    train(vae, args, lambda: sample_batch(rng, args.batch, args.crop), reconstruct)
     if not args.decoder_only:
         mean, deviation = measure_latents(vae, rng)
         vae.register_to_config(shift_factor=mean, scaling_factor=1 / deviation)

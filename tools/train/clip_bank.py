@@ -1,0 +1,107 @@
+"""Encoded clips on disk: writes them, and draws windows of tokens from them for training.
+
+Drawing and encoding a clip costs more than a training step on a window of it, so clips are encoded
+once, by any number of processes beside the training, which takes up new files as they come.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from clips import Course, caption, frame_times, parse_caption, render, sample_clip
+from diffusers import AutoencoderKLHunyuanVideo
+from token_windows import WindowShape, choose_positions
+
+
+class ClipBank:
+    """The encoded clips of a folder, without those whose captions are held out for judging."""
+
+    def __init__(self, folder: Path, seed: int, held_out: frozenset[str] = frozenset()) -> None:
+        self._folder = folder
+        self._held_out = held_out
+        self._rng = np.random.default_rng(seed)
+        self._read: set[Path] = set()
+        self._texts: list[str] = []
+        self._tokens: list[torch.Tensor] = []
+        self.take_up_new_files()
+        if not self._texts:
+            raise FileNotFoundError(f"no encoded clips in {folder}: run clip_bank.py first")
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Frames, rows and columns of tokens of a clip."""
+        return tuple(self._tokens[0].shape[:3])
+
+    def take_up_new_files(self) -> None:
+        """Reads the files that were written since the last call."""
+        for path in sorted(set(self._folder.glob("*.pt")) - self._read):
+            shard = torch.load(path)
+            for text, tokens in zip(shard["captions"], shard["tokens"], strict=True):
+                if text not in self._held_out:
+                    self._texts.append(text)
+                    self._tokens.append(tokens)
+            self._read.add(path)
+
+    def draw(
+        self, batch: int, shape: WindowShape
+    ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Tokens [batch, tokens, 16] fp32, their positions [batch, tokens, 3], and captions."""
+        tokens, positions, texts = [], [], []
+        frames = self.grid[0]
+        for index in self._rng.integers(len(self), size=batch):
+            first = int(self._rng.integers(frames - shape.frames + 1))
+            time = (first + shape.frames / 2) / frames
+            x, y, _, _ = Course.of(parse_caption(self._texts[index])).at(time)
+            where = choose_positions(self._rng, self.grid, shape, first, (x, y))
+            tokens.append(self._tokens[index][where[:, 0], where[:, 1], where[:, 2]].float())
+            positions.append(torch.from_numpy(where))
+            texts.append(self._texts[index])
+        return torch.stack(tokens), torch.stack(positions), texts
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKLHunyuanVideo, frames: np.ndarray) -> torch.Tensor:
+    """Scaled latents [frames, rows, columns, channels] of pixels [frames, height, width, 3]."""
+    clip = torch.from_numpy(frames * 2 - 1).permute(3, 0, 1, 2)[None].contiguous()
+    with torch.autocast(clip.device.type, torch.bfloat16):
+        latents = vae.encode(clip).latent_dist.mode()
+    return (latents[0].permute(1, 2, 3, 0).float() * vae.config.scaling_factor).bfloat16()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--vae", type=Path, required=True, help="folder written by train_vae.py")
+    add("--output", type=Path, required=True, help="folder for the files")
+    add("--files", type=int, default=48, help="files that are there already count")
+    add("--clips", type=int, default=16, help="clips in a file")
+    add("--side", type=int, default=128)
+    add("--frames", type=int, default=33)
+    add("--seed", type=int, default=0, help="the same seed draws the same clips")
+    args = parser.parse_args()
+    vae = AutoencoderKLHunyuanVideo.from_pretrained(args.vae).eval()
+    args.output.mkdir(parents=True, exist_ok=True)
+    for file in range(args.files):
+        path = args.output / f"{args.seed:03d}-{file:04d}.pt"
+        if path.exists():
+            continue
+        rng = np.random.default_rng((args.seed, file))
+        clips = [sample_clip(rng) for _ in range(args.clips)]
+        times = frame_times(args.frames)
+        tokens = [encode(vae, render(clip, args.side, times, rng)) for clip in clips]
+        partial = path.with_suffix(".partial")
+        torch.save({"captions": [caption(c) for c in clips], "tokens": torch.stack(tokens)}, partial)
+        partial.replace(path)
+        print(f"{path.name}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The video demo's networks, and what training needs around diffusers' own classes.
+
+The counterpart of flux_model.py: the same training on windows of tokens, for HunyuanVideo. Its
+transformer takes the text after the video and masks padding; while training, both come out of
+`VideoGeometry`, which gives every token of every sample its own place and time.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoTransformer3DModel
+from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
+from flux_model import CLIP_TOKENS, attend, build_clip, rotate
+from transformers import CLIPTextModel, LlamaConfig, LlamaModel, PreTrainedTokenizerBase
+
+TEXT_TOKENS = 15  # the longest caption has 14 tokens and the end of turn
+TEMPLATE_TOKENS = DEFAULT_PROMPT_TEMPLATE["crop_start"]
+LAYERS_SKIPPED = 2  # HunyuanVideoPipeline takes the states before the last two layers
+LATENT_CHANNELS = 16
+ROPE_AXES = (16, 24, 24)  # frames, rows, columns
+ROPE_THETA = 256.0
+MASKED = -1e4
+
+
+def build_video_vae() -> AutoencoderKLHunyuanVideo:
+    """8 x 8 pixels of 4 frames to 16 latent channels, 2 M parameters."""
+    return AutoencoderKLHunyuanVideo(
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(16, 16, 32, 64),
+        layers_per_block=1,
+        norm_num_groups=2,
+        mid_block_add_attention=False,
+    )
+
+
+def build_transformer() -> HunyuanVideoTransformer3DModel:
+    """2 double and 4 single blocks of width 192, a token for each latent."""
+    return HunyuanVideoTransformer3DModel(
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_attention_heads=3,
+        attention_head_dim=64,
+        num_layers=2,
+        num_single_layers=4,
+        num_refiner_layers=1,
+        patch_size=1,
+        patch_size_t=1,
+        guidance_embeds=False,
+        text_embed_dim=128,
+        pooled_projection_dim=128,
+        rope_theta=ROPE_THETA,
+        rope_axes_dim=ROPE_AXES,
+    )
+
+
+def build_llama(tokenizer: PreTrainedTokenizerBase) -> LlamaModel:
+    """Four layers, of which the pipeline uses two."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2 + LAYERS_SKIPPED,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaModel(config)
+
+
+class VideoGeometry(NamedTuple):
+    """Where the tokens of a batch stand: rotary cosine and sine [batch, tokens, 1, 32], and biases.
+
+    key_bias [batch, 1, 1, tokens + text] is added to the scores of each key: the logarithm of how
+    many tokens the key stands for, and MASKED for padding. text_mask [batch, text] is 1 for words.
+    """
+
+    cosine: torch.Tensor
+    sine: torch.Tensor
+    key_bias: torch.Tensor
+    text_mask: torch.Tensor
+
+
+def rotary_angles(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine [batch, tokens, 1, 32] for positions [batch, tokens, 3]."""
+    angles = []
+    for axis, dim in enumerate(ROPE_AXES):
+        exponents = torch.arange(0, dim, 2, device=positions.device).double() / dim
+        angles.append(positions[..., axis, None] * ROPE_THETA**-exponents)
+    angle = torch.cat(angles, dim=-1)[:, :, None, :]
+    return angle.cos().float(), angle.sin().float()
+
+
+class DemoHunyuan(torch.nn.Module):
+    """Transformer and both text encoders, trained together: captions and noise to velocity."""
+
+    def __init__(
+        self, transformer: HunyuanVideoTransformer3DModel, llama: LlamaModel, clip: CLIPTextModel
+    ) -> None:
+        super().__init__()
+        self.transformer = transformer
+        self.llama = llama
+        self.clip = clip
+
+    @staticmethod
+    def from_nothing(
+        llama_tokenizer: PreTrainedTokenizerBase, clip_tokenizer: PreTrainedTokenizerBase
+    ) -> DemoHunyuan:
+        """Fresh weights from torch's seed."""
+        llama, clip = build_llama(llama_tokenizer), build_clip(len(clip_tokenizer))
+        return DemoHunyuan(build_transformer(), llama, clip)
+
+    def encode(self, llama_ids: torch.Tensor, clip_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Text states [batch, text, 128] and pooled state [batch, 128], as the pipeline has them."""
+        states = self.llama(input_ids=llama_ids, output_hidden_states=True, use_cache=False)
+        text = states.hidden_states[-(LAYERS_SKIPPED + 1)][:, TEMPLATE_TOKENS:]
+        return text, self.clip(input_ids=clip_ids).pooler_output
+
+    def denoise(
+        self,
+        noisy: torch.Tensor,
+        timestep: torch.Tensor,
+        geometry: VideoGeometry,
+        text: torch.Tensor,
+        pooled: torch.Tensor,
+    ) -> torch.Tensor:
+        """Velocity [batch, tokens, 16] of noisy tokens at `timestep` in 0..1."""
+        self.transformer.rope.geometry = geometry
+        velocity = self.transformer(
+            hidden_states=noisy.transpose(1, 2)[..., None, None],
+            timestep=timestep * 1000,
+            encoder_hidden_states=text,
+            encoder_attention_mask=geometry.text_mask,
+            pooled_projections=pooled,
+        ).sample
+        return velocity[..., 0, 0].transpose(1, 2)
+
+
+class VideoTokenizers:
+    """Both tokenizers, with the template and the padding of HunyuanVideoPipeline."""
+
+    def __init__(self, llama: PreTrainedTokenizerBase, clip: PreTrainedTokenizerBase) -> None:
+        self.llama = llama
+        self.clip = clip
+
+    def __call__(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Llama ids [batch, 95 + text], their mask [batch, text], and CLIP ids [batch, 77]."""
+        options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
+        texts = [DEFAULT_PROMPT_TEMPLATE["template"].format(c) for c in captions]
+        llama = self.llama(texts, max_length=TEMPLATE_TOKENS + TEXT_TOKENS, **options)
+        clip = self.clip(captions, max_length=CLIP_TOKENS, **options).input_ids
+        return llama.input_ids, llama.attention_mask[:, TEMPLATE_TOKENS:], clip
+
+
+class _GivenGeometry(torch.nn.Module):
+    """Stands in for the rotary embedding: hands on the geometry that it was given."""
+
+    geometry: VideoGeometry | None = None
+
+    def forward(self, _latents: torch.Tensor) -> VideoGeometry | None:
+        return self.geometry
+
+
+class WindowAttention:
+    """HunyuanVideo's joint attention with a place and time for every token of every sample."""
+
+    _attention_backend = None
+    _parallel_config = None
+
+    def __call__(
+        self,
+        attn: torch.nn.Module,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        image_rotary_emb: VideoGeometry | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        geometry, tokens = image_rotary_emb, hidden_states.shape[1]
+
+        def heads(x: torch.Tensor) -> torch.Tensor:
+            return x.unflatten(-1, (attn.heads, -1))
+
+        def joint(video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+            return torch.cat([video, text], dim=1).transpose(1, 2)
+
+        def place(x: torch.Tensor) -> torch.Tensor:
+            return rotate(x, geometry.cosine, geometry.sine)
+
+        single = attn.add_q_proj is None
+        text_query = (attn.to_q if single else attn.add_q_proj)(encoder_hidden_states)
+        text_key = (attn.to_k if single else attn.add_k_proj)(encoder_hidden_states)
+        text_value = (attn.to_v if single else attn.add_v_proj)(encoder_hidden_states)
+        text_query = (attn.norm_q if single else attn.norm_added_q)(heads(text_query))
+        text_key = (attn.norm_k if single else attn.norm_added_k)(heads(text_key))
+        query = joint(place(attn.norm_q(heads(attn.to_q(hidden_states)))), text_query)
+        key = joint(place(attn.norm_k(heads(attn.to_k(hidden_states)))), text_key)
+        value = joint(heads(attn.to_v(hidden_states)), heads(text_value))
+        query, key = query.to(value.dtype), key.to(value.dtype)
+        mixed = attend(query, key, value, geometry.key_bias)
+        video, text = mixed.transpose(1, 2).flatten(2).split([tokens, mixed.shape[2] - tokens], 1)
+        if single:
+            return video, text
+        return attn.to_out[1](attn.to_out[0](video)), attn.to_add_out(text)
+
+
+def use_window_positions(transformer: HunyuanVideoTransformer3DModel) -> None:
+    """Makes a transformer take a place and time for every token (for training only)."""
+    transformer.rope = _GivenGeometry()
+    for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
+        block.attn.set_processor(WindowAttention())

@@ -1,0 +1,118 @@
+"""Trains the video demo's HunyuanVideo transformer with its Llama and CLIP encoders.
+
+Reads a folder of encoded clips (clip_bank.py) and a model folder's tokenizers, trains one stage by
+rectified flow, and keeps everything that is needed to go on in --state. Stages are runs of this
+script with the same --state, see README.md. `export_video.py` writes the moving average of the
+weights into a model folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from clip_bank import ClipBank
+from hunyuan_model import MASKED, DemoHunyuan, VideoGeometry, VideoTokenizers
+from hunyuan_model import rotary_angles, use_window_positions
+from token_windows import WindowShape
+from trainer import Trainer, add_stage_arguments, drop_captions, sample_timesteps
+from transformers import AutoTokenizer
+
+HELD_OUT = Path(__file__).parents[1] / "quality" / "motion_prompts.txt"
+FLOW_SHIFT = 5.0  # as in the scheduler's configuration
+
+
+@dataclass
+class ClipRecipe:
+    """One kind of training sample, written FRAMES:WINDOW:SCATTERED:BATCH[:WEIGHT].
+
+    Frames and side of the window in tokens, scattered tokens, batch, and how often the recipe is
+    chosen against the others of the stage.
+    """
+
+    window: WindowShape
+    batch: int
+    weight: float = 1.0
+
+    @staticmethod
+    def parse(text: str) -> ClipRecipe:
+        fields = text.split(":")
+        if len(fields) not in (4, 5):
+            expected = "FRAMES:WINDOW:SCATTERED:BATCH[:WEIGHT]"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+        frames, side, scattered, batch = (int(f) for f in fields[:4])
+        weight = float(fields[4]) if len(fields) == 5 else 1.0
+        return ClipRecipe(WindowShape(side, scattered, frames), batch, weight)
+
+
+def key_bias(shape: WindowShape, tokens: int, text_mask: torch.Tensor) -> torch.Tensor:
+    """VideoGeometry.key_bias: a scattered token stands for all that the window leaves out."""
+    video = torch.zeros(len(text_mask), shape.tokens, device=text_mask.device)
+    if shape.scattered:
+        video[:, shape.window_tokens :] = math.log((tokens - shape.window_tokens) / shape.scattered)
+    return torch.cat([video, MASKED * (1.0 - text_mask.float())], dim=1)[:, None, None, :]
+
+
+class VideoTrainer(Trainer):
+    """One step on windows of clips."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        torch.manual_seed(args.seed)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizers = VideoTokenizers(
+            AutoTokenizer.from_pretrained(args.model / "tokenizer"),
+            AutoTokenizer.from_pretrained(args.model / "tokenizer_2"),
+        )
+        model = DemoHunyuan.from_nothing(self.tokenizers.llama, self.tokenizers.clip)
+        use_window_positions(model.transformer)
+        super().__init__(model.to(self.device), args)
+        torch.manual_seed(args.seed + self.step)  # a resumed stage draws other noise
+        held_out = frozenset(args.held_out.read_text(encoding="utf-8").splitlines())
+        self.bank = ClipBank(args.bank, args.seed + self.step, held_out)
+        self.denoise = torch.compile(model.denoise, dynamic=False) if args.compile else model.denoise
+
+    def train_step(self, choice: int, done: int, rate: float) -> float:
+        """One step of AdamW on one batch; returns the loss."""
+        if done % self.args.read_every == 0:
+            self.bank.take_up_new_files()
+        recipe = self.args.recipe[choice]
+        clean, positions, captions = self.bank.draw(recipe.batch, recipe.window)
+        captions = drop_captions(captions, self.args.caption_dropout)
+        llama_ids, text_mask, clip_ids = (i.to(self.device) for i in self.tokenizers(captions))
+        clean, positions = clean.to(self.device), positions.to(self.device)
+        noise = torch.randn_like(clean)
+        timestep = sample_timesteps(recipe.batch, FLOW_SHIFT).to(self.device)
+        noisy = torch.lerp(clean, noise, timestep[:, None, None])
+        bias = key_bias(recipe.window, math.prod(self.bank.grid), text_mask)
+        geometry = VideoGeometry(*rotary_angles(positions), bias, text_mask)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            text, pooled = self.model.encode(llama_ids, clip_ids)
+            velocity = self.denoise(noisy, timestep, geometry, text, pooled)
+        return self.update(torch.nn.functional.mse_loss(velocity.float(), noise - clean), rate)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="folder with the tokenizers")
+    add("--bank", type=Path, required=True, help="folder of clip_bank.py")
+    add("--recipe", type=ClipRecipe.parse, nargs="+", required=True, help=ClipRecipe.__doc__)
+    add("--held-out", type=Path, default=HELD_OUT, help="captions that are not trained on")
+    add("--read-every", type=int, default=100, help="steps between looks for new clips")
+    add_stage_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_arguments()
+    trainer = VideoTrainer(args)
+    trainer.run_stage([r.weight for r in args.recipe], trainer.train_step)
+
+
+if __name__ == "__main__":
+    main()
