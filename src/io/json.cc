@@ -93,6 +93,11 @@ double ToFloat(const JsonObject& object, std::string_view key, const json& value
   return value.get<double>();
 }
 
+bool ToBool(const JsonObject& object, std::string_view key, const json& value) {
+  if (!value.is_boolean()) FailType(object, key, "true or false", value);
+  return value.get<bool>();
+}
+
 std::string ToString(const JsonObject& object, std::string_view key, const json& value) {
   if (!value.is_string()) FailType(object, key, "a string", value);
   return value.get<std::string>();
@@ -158,11 +163,7 @@ double JsonObject::Float(std::string_view key, FloatRange range) const {
   return ToFloat(*this, key, Field(key), range);
 }
 
-bool JsonObject::Bool(std::string_view key) const {
-  const json& value = Field(key);
-  if (!value.is_boolean()) FailType(*this, key, "true or false", value);
-  return value.get<bool>();
-}
+bool JsonObject::Bool(std::string_view key) const { return ToBool(*this, key, Field(key)); }
 
 std::string JsonObject::String(std::string_view key) const {
   return ToString(*this, key, Field(key));
@@ -182,6 +183,15 @@ std::vector<double> JsonObject::FloatArray(std::string_view key, FloatRange rang
   std::vector<double> values;
   for (size_t i = 0; i < array.size(); ++i) {
     values.push_back(ToFloat(*this, ElementKey(key, i), array[i], range));
+  }
+  return values;
+}
+
+std::vector<bool> JsonObject::BoolArray(std::string_view key) const {
+  const json& array = ToArray(*this, key, Field(key), "booleans");
+  std::vector<bool> values;
+  for (size_t i = 0; i < array.size(); ++i) {
+    values.push_back(ToBool(*this, ElementKey(key, i), array[i]));
   }
   return values;
 }

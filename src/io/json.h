@@ -36,6 +36,7 @@ class JsonObject {
   std::string String(std::string_view key) const;
   std::vector<int64_t> IntArray(std::string_view key, IntRange range = {}) const;
   std::vector<double> FloatArray(std::string_view key, FloatRange range = {}) const;
+  std::vector<bool> BoolArray(std::string_view key) const;
   std::vector<std::string> StringArray(std::string_view key) const;
   JsonObject Object(std::string_view key) const;
   std::vector<JsonObject> ObjectArray(std::string_view key) const;

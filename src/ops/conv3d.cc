@@ -52,7 +52,7 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
             const Conv3dOptions& options, TensorView output) {
   CheckFilms("input", input, {-1, -1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(4), -1, -1, -1});
-  CheckContiguous(kName, "weight", weight);
+  CheckUnitStride(kName, "weight", weight);
   if (!bias.empty()) {
     CheckWeight(kName, "bias", bias, {weight.dim(0)});
     CheckUnitStride(kName, "bias", bias);

@@ -42,8 +42,9 @@ struct Conv3dOptions {
 // output[b, t, y, x, o] = bias[o] + sum_{k,i,j,c} weight[o, c, k, i, j]
 //                                   input[b, t + k - front, y + i - top, x + j - left, c].
 // input [B, T, H, W, C] f32, output [B, T + front + back - kt + 1, ..., ..., O] f32: the frames of
-// a film may lie apart, each frame is contiguous. weight [O, C, kt, kh, kw] f32, f16 or bf16,
-// contiguous; bias [O] f32, f16 or bf16, stride 1, or empty. Output must not overlap the input.
+// a film may lie apart, each frame is contiguous. weight [O, C, kt, kh, kw] f32, f16 or bf16, any
+// strides with last stride 1 (a slice in time of a longer kernel is one); bias [O] f32, f16 or
+// bf16, stride 1, or empty. Output must not overlap the input.
 void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView output);
 

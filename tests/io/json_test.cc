@@ -16,7 +16,7 @@ using testing::TemporaryFolder;
 JsonObject Example() {
   return JsonObject::Parse(R"({
     "layers": 19, "ratio": 4.5, "whole": 2, "gated": true, "name": "flux", "none": null,
-    "axes": [16, 56, 56], "scales": [1, 0.5], "words": ["a", "b"], "mixed": [1, "b"],
+    "axes": [16, 56, 56], "scales": [1, 0.5], "words": ["a", "b"], "mixed": [1, "b"], "flags": [true, false],
     "vae": {"channels": 16, "blocks": [{"size": 1}, {"size": -2}]}
   })",
                            "config.json");
@@ -31,6 +31,7 @@ TEST(JsonObject, ReadsEachType) {
   EXPECT_EQ(config.String("name"), "flux");
   EXPECT_THAT(config.IntArray("axes"), ElementsAre(16, 56, 56));
   EXPECT_THAT(config.FloatArray("scales"), ElementsAre(1, 0.5));
+  EXPECT_THAT(config.BoolArray("flags"), ElementsAre(true, false));
   EXPECT_THAT(config.StringArray("words"), ElementsAre("a", "b"));
   EXPECT_EQ(config.Object("vae").Int("channels"), 16);
   EXPECT_EQ(config.Object("vae").ObjectArray("blocks")[1].Int("size"), -2);
@@ -85,6 +86,7 @@ TEST(JsonObject, NamesFieldExpectedAndFound) {
   fails("field 'layers': expected an array of integers", [&] { config.IntArray("layers"); });
   fails("field 'mixed[1]': expected an integer, found \"b\"", [&] { config.IntArray("mixed"); });
   fails("field 'mixed[1]': expected a number", [&] { config.FloatArray("mixed"); });
+  fails("field 'mixed[0]': expected true or false", [&] { config.BoolArray("mixed"); });
   fails("field 'mixed[0]': expected a string", [&] { config.StringArray("mixed"); });
   fails("field 'axes': expected an object, found an array of 3", [&] { config.Object("axes"); });
   fails("field 'axes[0]': expected an object", [&] { config.ObjectArray("axes"); });

@@ -121,6 +121,26 @@ TEST(Conv3d, ContinuesACausalFilm) {
   EXPECT_LT(LargestError(pieces.view(), whole.view()), 1e-6f);
 }
 
+// A kernel of three frames is the sum of its slices, which are read in place.
+TEST(Conv3d, TakesSlicesOfALongerKernel) {
+  for (uint64_t seed = 200; seed < 206; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Context context(2);
+    const Tensor input = random.Normal({1, 3, 6, 7, 16}),
+                 weight = RandomWeight(random, {8, 16, 3, 3, 3}), bias = random.Normal({8});
+    const Padding3d space = {0, 0, 1, 1, 1, 1, PaddingMode::kReplicate};
+    Tensor whole({1, 1, 6, 7, 8}, DType::kF32), slices({1, 1, 6, 7, 8}, DType::kF32);
+    Conv3d(context, input, weight, bias, {.padding = space}, whole);
+    for (int64_t k = 0; k < 3; ++k) {
+      Conv3d(context, input.view().Slice(1, k, k + 1), weight.view().Slice(2, k, k + 1),
+             k == 0 ? bias.view() : ConstTensorView(), {.padding = space, .accumulate = k > 0},
+             slices);
+    }
+    EXPECT_LT(LargestError(slices.view(), whole.view()), 1e-6f);
+  }
+}
+
 TEST(Conv3d, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({1, 3, 4, 5, 3}, DType::kF32), weight({2, 3, 3, 3, 3}, DType::kF32);

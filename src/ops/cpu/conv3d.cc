@@ -195,7 +195,9 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
             const Conv3dOptions& options, TensorView output) {
   Workspace::Scope scope(context.workspace());
   const OnednnThreads threads(context);
-  const ConstTensorView weights(WidenedData(context, weight), DType::kF32, weight.shape());
+  const ConstTensorView weights(
+      WidenedData(context, weight), DType::kF32, weight.shape(),
+      weight.dtype() == DType::kF32 ? weight.strides() : weight.shape().ContiguousStrides());
   const Operands operands{input, weights, WidenedData(context, bias), options, output};
   WithOnednnErrors("convolution", [&] {
     const bool needs_strips = NeedsStrips(options.padding, !options.input_gain.empty());

@@ -1,0 +1,249 @@
+// The decoder of Mochi's autoencoder: see the header.
+#include "models/autoencoder_kl_mochi.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+
+#include "io/json.h"
+#include "ops/activation.h"
+#include "ops/check_tensor.h"
+
+namespace tamias {
+namespace {
+
+constexpr int64_t kColours = 3;
+constexpr int64_t kKernel = 3;
+constexpr int64_t kNormGroups = 32;  // not in the configuration, nor is the epsilon
+constexpr float kNormEpsilon = 1e-5f;
+// From the third latent frame on every convolution holds all the frames that it ever will.
+constexpr int64_t kFramesToSteadyState = kKernel;
+
+int64_t Product(const std::vector<int64_t>& factors) {
+  return std::accumulate(factors.begin(), factors.end(), int64_t{1}, std::multiplies<>());
+}
+
+FrameNorm LoadNorm(const Weights& weights, const std::string& name, int64_t channels) {
+  return {.layer = NormLayer::Load(weights, name + ".norm_layer", channels),
+          .groups = kNormGroups,
+          .epsilon = kNormEpsilon};
+}
+
+std::vector<FrameResidualBlock> LoadBlocks(const Weights& weights, int64_t channels,
+                                           int64_t count) {
+  std::vector<FrameResidualBlock> blocks;
+  for (int64_t i = 0; i < count; ++i) {
+    const Weights block = weights.Sub("resnets", i);
+    const auto conv = [&](const std::string& name) {
+      return CausalConv::Load(block, name + ".conv", channels, channels, kKernel, kKernel);
+    };
+    blocks.push_back({.norm1 = LoadNorm(block, "norm1", channels),
+                      .conv1 = conv("conv1"),
+                      .norm2 = LoadNorm(block, "norm2", channels),
+                      .conv2 = conv("conv2")});
+  }
+  return blocks;
+}
+
+void CheckSize(const JsonObject& json, std::string_view field, size_t found, size_t expected) {
+  if (found == expected) return;
+  json.FailField(field, fmt::format("expected {} values, found {}", expected, found));
+}
+
+// Absent or null: none.
+std::vector<double> ReadStatistics(const JsonObject& json, std::string_view field, int64_t channels,
+                                   FloatRange range) {
+  if (!json.Has(field)) return {};
+  const std::vector<double> values = json.FloatArray(field, range);
+  CheckSize(json, field, values.size(), static_cast<size_t>(channels));
+  return values;
+}
+
+void RefuseVariants(const JsonObject& json) {
+  const std::string activation = json.StringOr("act_fn", "silu");
+  if (activation != "silu" && activation != "swish") {
+    Fail(ErrorCode::kUnsupported, "{}: field 'act_fn': only \"silu\" is supported, found \"{}\"",
+         json.source(), activation);
+  }
+  const int64_t colours = json.IntOr("out_channels", kColours, {1, 1 << 10});
+  if (colours != kColours) {
+    Fail(ErrorCode::kUnsupported, "{}: field 'out_channels': only {} are supported, found {}",
+         json.source(), kColours, colours);
+  }
+}
+
+}  // namespace
+
+int64_t AutoencoderKlMochiConfig::temporal_scale() const { return Product(temporal_expansions); }
+
+int64_t AutoencoderKlMochiConfig::spatial_scale() const { return Product(spatial_expansions); }
+
+// Absent fields have the values that diffusers gives them, but for the latents' statistics.
+AutoencoderKlMochiConfig AutoencoderKlMochiConfig::FromJson(const JsonObject& json) {
+  constexpr int64_t kMostChannels = 1 << 16, kMostLevels = 8, kMostExpansion = 8;
+  RefuseVariants(json);
+  AutoencoderKlMochiConfig config;
+  config.latent_channels =
+      json.IntOr("latent_channels", config.latent_channels, {1, kMostChannels});
+  config.block_out_channels =
+      json.IntArrayOr("decoder_block_out_channels", config.block_out_channels, {1, kMostChannels});
+  const size_t levels = config.block_out_channels.size();
+  if (levels < 1 || levels > kMostLevels) {
+    json.FailField("decoder_block_out_channels",
+                   fmt::format("expected 1 to {} levels, found {}", kMostLevels, levels));
+  }
+  for (const int64_t channels : config.block_out_channels) {
+    if (channels % kNormGroups != 0) {
+      json.FailField("decoder_block_out_channels",
+                     fmt::format("expected multiples of {}, found {}", kNormGroups, channels));
+    }
+  }
+  config.layers_per_block = json.IntArrayOr("layers_per_block", config.layers_per_block, {0, 64});
+  config.temporal_expansions =
+      json.IntArrayOr("temporal_expansions", config.temporal_expansions, {1, kMostExpansion});
+  config.spatial_expansions =
+      json.IntArrayOr("spatial_expansions", config.spatial_expansions, {1, kMostExpansion});
+  CheckSize(json, "layers_per_block", config.layers_per_block.size(), levels + 1);
+  CheckSize(json, "temporal_expansions", config.temporal_expansions.size(), levels - 1);
+  CheckSize(json, "spatial_expansions", config.spatial_expansions.size(), levels - 1);
+  config.latents_mean = ReadStatistics(json, "latents_mean", config.latent_channels, {-1e6, 1e6});
+  config.latents_std = ReadStatistics(json, "latents_std", config.latent_channels, {1e-6, 1e6});
+  config.scaling_factor = json.FloatOr("scaling_factor", 1, {1e-6, 1e6});
+  return config;
+}
+
+AutoencoderKlMochi::AutoencoderKlMochi(const AutoencoderKlMochiConfig& config,
+                                       const Weights& weights)
+    : config_(config), weights_(weights) {
+  const Weights decoder = weights.Sub("decoder");
+  const size_t finest = config.block_out_channels.size() - 1;
+  const int64_t coarsest_channels = config.block_out_channels[finest];
+  const Shape conv_in = {coarsest_channels, config.latent_channels, 1, 1, 1};
+  conv_in_ = {decoder.Get("conv_in.weight", conv_in).Reshape({conv_in[0], conv_in[1]}),
+              decoder.Get("conv_in.bias", {coarsest_channels})};
+  blocks_in_ =
+      LoadBlocks(decoder.Sub("block_in"), coarsest_channels, config.layers_per_block[finest + 1]);
+  for (size_t i = 0; i <= finest; ++i) {
+    const size_t from_finest = finest - i;
+    const Weights part =
+        i < finest ? decoder.Sub("up_blocks", static_cast<int64_t>(i)) : decoder.Sub("block_out");
+    Level& level = levels_.emplace_back();
+    level.blocks = LoadBlocks(part, config.block_out_channels[from_finest],
+                              config.layers_per_block[from_finest]);
+    if (i < finest) level.expansion = LoadExpansion(part, from_finest);
+  }
+  proj_out_ = LinearLayer::Load(decoder, "proj_out", config.block_out_channels[0], kColours);
+}
+
+// index: of the level it starts from, counted from the finest.
+AutoencoderKlMochi::Expansion AutoencoderKlMochi::LoadExpansion(const Weights& weights,
+                                                                size_t index) const {
+  const int64_t in = config_.block_out_channels[index], out = config_.block_out_channels[index - 1];
+  const int64_t time = config_.temporal_expansions[index - 1];
+  const int64_t space = config_.spatial_expansions[index - 1];
+  const LinearLayer layer = LinearLayer::Load(weights, "proj", in, out * time * space * space);
+  Expansion expansion = {.time = time,
+                         .space = space,
+                         .weight = layer.weight.Reshape({out, time, space, space, in}),
+                         .bias = Tensor({time, space, space, out}, layer.bias.dtype())};
+  CopyTensor(layer.bias.Reshape({out, time, space, space}).Permute({1, 2, 3, 0}), expansion.bias);
+  return expansion;
+}
+
+// Place by place in the block: its pixels lie apart in the enlarged picture.
+void AutoencoderKlMochi::Expansion::Forward(FramePass& pass, int64_t t, const TensorView& frame,
+                                            const TensorView& enlarged) const {
+  const FramePass::Scope scope(pass);
+  const int64_t height = frame.dim(1), width = frame.dim(2), channels = weight.dim(0);
+  const TensorView part = pass.Allocate({1, height, width, channels});
+  for (int64_t y = 0; y < space; ++y) {
+    for (int64_t x = 0; x < space; ++x) {
+      const LinearLayer layer = {weight.Select(1, t).Select(1, y).Select(1, x),
+                                 bias.view().Select(0, t).Select(0, y).Select(0, x)};
+      ApplyToPixels(pass, layer, frame, /*accumulate=*/false, part);
+      pass.Run([] { return size_t{0}; },
+               [&] {
+                 CopyTensor(part.Select(0, 0),
+                            enlarged.Reshape({height, space, width, space, channels})
+                                .Select(1, y)
+                                .Select(2, x));
+               });
+    }
+  }
+}
+
+void AutoencoderKlMochi::DecodeLatentFrame(Turn& turn, ConstTensorView latents) const {
+  FramePass& pass = turn.pass;
+  const FramePass::Scope scope(pass);
+  const TensorView frame =
+      pass.Allocate({1, latents.dim(1), latents.dim(2), conv_in_.weight.dim(0)});
+  ApplyToPixels(pass, conv_in_, latents, /*accumulate=*/false, frame);
+  for (const FrameResidualBlock& block : blocks_in_) block.Forward(pass, frame);
+  DecodeFrom(turn, 0, frame);
+}
+
+void AutoencoderKlMochi::DecodeFrom(Turn& turn, size_t level, TensorView frame) const {
+  FramePass& pass = turn.pass;
+  for (const FrameResidualBlock& block : levels_[level].blocks) frame = block.Forward(pass, frame);
+  if (level + 1 == levels_.size()) return Finish(turn, frame);
+  const Expansion& expansion = levels_[level].expansion;
+  const int64_t height = frame.dim(1), width = frame.dim(2), space = expansion.space;
+  const int64_t channels = expansion.weight.dim(0);
+  for (int64_t t = 0; t < expansion.time; ++t) {
+    const FramePass::Scope scope(pass);
+    const TensorView enlarged = pass.Allocate({1, space * height, space * width, channels});
+    expansion.Forward(pass, t, frame, enlarged);
+    DecodeFrom(turn, level + 1, enlarged);
+  }
+}
+
+void AutoencoderKlMochi::Finish(Turn& turn, const TensorView& frame) const {
+  FramePass& pass = turn.pass;
+  const FramePass::Scope scope(pass);
+  const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
+  pass.Run([] { return size_t{0}; }, [&] { Activate(pass.context(), Activation::kSilu, frame); });
+  ApplyToPixels(pass, proj_out_, frame, /*accumulate=*/false, pixels);
+  pass.Run([] { return size_t{0}; },
+           [&] {
+             if (turn.to_drop == 0) turn.sink(pixels);
+             turn.to_drop = std::max<int64_t>(0, turn.to_drop - 1);
+           });
+}
+
+FramePass AutoencoderKlMochi::PlanPass(Context& context, int64_t frames, int64_t height,
+                                       int64_t width) const {
+  FramePass pass(context, PaddingMode::kReplicate);
+  const FrameSink nowhere;
+  const ConstTensorView latents(nullptr, DType::kF32, {1, height, width, config_.latent_channels});
+  Turn turn = {.pass = pass, .sink = nowhere, .to_drop = 0};
+  for (int64_t t = 0; t < std::min(frames, kFramesToSteadyState); ++t) {
+    DecodeLatentFrame(turn, latents);
+  }
+  return pass;
+}
+
+int64_t AutoencoderKlMochi::NumPieces(int64_t frames, int64_t /*height*/, int64_t /*width*/) const {
+  return frames;
+}
+
+size_t AutoencoderKlMochi::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
+  Context context;
+  return PlanPass(context, frames, height, width).bytes();
+}
+
+void AutoencoderKlMochi::Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
+                                const std::function<void()>& after_piece) const {
+  CheckTensor("autoencoder", "latents", latents, DType::kF32,
+              {-1, -1, -1, config_.latent_channels});
+  CheckContiguous("autoencoder", "latents", latents);
+  if (latents.NumElements() == 0) return;
+  const Workspace::Scope scope(context.workspace());
+  FramePass pass(context, PlanPass(context, latents.dim(0), latents.dim(1), latents.dim(2)));
+  Turn turn = {.pass = pass, .sink = sink, .to_drop = config_.temporal_scale() - 1};
+  for (int64_t t = 0; t < latents.dim(0); ++t) {
+    DecodeLatentFrame(turn, latents.Slice(0, t, t + 1));
+    if (after_piece) after_piece();
+  }
+}
+
+}  // namespace tamias

@@ -1,0 +1,266 @@
+// The decoder of Wan 2.1's autoencoder: see the header.
+#include "models/autoencoder_kl_wan.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "io/json.h"
+#include "ops/biased_attention.h"
+#include "ops/check_tensor.h"
+#include "ops/upsample_conv2d.h"
+
+namespace tamias {
+namespace {
+
+constexpr int64_t kColours = 3;
+constexpr int64_t kKernel = 3;
+// From the fourth latent frame on every convolution holds all the frames that it ever will.
+constexpr int64_t kFramesToSteadyState = 4;
+
+// As x / max(|x|, 1e-12) sqrt(C): the mean square may be that of |x| = 1e-12, but not 0.
+float NormEpsilon(int64_t channels) { return 1e-24f / static_cast<float>(channels); }
+
+// The weight is [C] with as many axes of one as the data has axes beside.
+FrameNorm LoadNorm(const Weights& weights, const std::string& name, const Shape& shape) {
+  return {.layer = {.weight = weights.Get(name + ".gamma", shape).Reshape({shape[0]}), .bias = {}},
+          .groups = 0,
+          .epsilon = NormEpsilon(shape[0])};
+}
+
+FrameNorm LoadFilmNorm(const Weights& weights, const std::string& name, int64_t channels) {
+  return LoadNorm(weights, name, {channels, 1, 1, 1});
+}
+
+CausalConv LoadConv(const Weights& weights, const std::string& name, int64_t in, int64_t out) {
+  return CausalConv::Load(weights, name, in, out, kKernel, kKernel);
+}
+
+// A convolution whose kernel is one pixel: a linear layer. `shape`: of the weight.
+LinearLayer LoadPointwise(const Weights& weights, const std::string& name, const Shape& shape) {
+  return {weights.Get(name + ".weight", shape).Reshape({shape[0], shape[1]}),
+          weights.Get(name + ".bias", {shape[0]})};
+}
+
+FrameResidualBlock LoadBlock(const Weights& weights, int64_t in, int64_t out) {
+  FrameResidualBlock block = {.norm1 = LoadFilmNorm(weights, "norm1", in),
+                              .conv1 = LoadConv(weights, "conv1", in, out),
+                              .norm2 = LoadFilmNorm(weights, "norm2", out),
+                              .conv2 = LoadConv(weights, "conv2", out, out)};
+  if (in != out) block.shortcut = LoadPointwise(weights, "conv_shortcut", {out, in, 1, 1, 1});
+  return block;
+}
+
+void Refuse(const JsonObject& json, std::string_view field, std::string_view found) {
+  Fail(ErrorCode::kUnsupported,
+       "{}: field '{}': only the autoencoder of Wan 2.1 is supported, found {}", json.source(),
+       field, found);
+}
+
+// The autoencoder of Wan 2.2 has shortcuts around its levels and cuts pictures into patches.
+void RefuseLaterVersions(const JsonObject& json) {
+  if (json.BoolOr("is_residual", false)) Refuse(json, "is_residual", "true");
+  const int64_t patch = json.IntOr("patch_size", 1, {1, 1 << 10});
+  if (patch != 1) Refuse(json, "patch_size", fmt::format("{}", patch));
+  const int64_t colours = json.IntOr("out_channels", kColours, {1, 1 << 10});
+  if (colours != kColours) Refuse(json, "out_channels", fmt::format("{}", colours));
+}
+
+void CheckSize(const JsonObject& json, std::string_view field, size_t found, size_t expected) {
+  if (found == expected) return;
+  json.FailField(field, fmt::format("expected {} values, found {}", expected, found));
+}
+
+// A field that repeats what follows from the levels.
+void CheckScale(const JsonObject& json, std::string_view field, int64_t expected) {
+  const int64_t found = json.IntOr(field, expected, {1, 1 << 20});
+  if (found == expected) return;
+  json.FailField(field,
+                 fmt::format("expected {}, as the levels have it, found {}", expected, found));
+}
+
+}  // namespace
+
+int64_t AutoencoderKlWanConfig::temporal_scale() const {
+  return int64_t{1} << std::ranges::count(temporal_downsample, true);
+}
+
+int64_t AutoencoderKlWanConfig::Channels(size_t level) const {
+  return decoder_base_dim * dim_mult[dim_mult.size() - 1 - level];
+}
+
+// Absent fields have the values that diffusers gives them, but for the latents' statistics.
+AutoencoderKlWanConfig AutoencoderKlWanConfig::FromJson(const JsonObject& json) {
+  constexpr int64_t kMostChannels = 1 << 16, kMostLevels = 8;
+  RefuseLaterVersions(json);
+  AutoencoderKlWanConfig config;
+  config.z_dim = json.IntOr("z_dim", 16, {1, kMostChannels});
+  const int64_t base = json.IntOr("base_dim", 96, {1, kMostChannels});
+  config.decoder_base_dim = json.IntOr("decoder_base_dim", base, {1, kMostChannels});
+  config.dim_mult = json.IntArrayOr("dim_mult", {1, 2, 4, 4}, {1, kMostChannels});
+  const auto levels = static_cast<int64_t>(config.dim_mult.size());
+  if (levels < 1 || levels > kMostLevels) {
+    json.FailField("dim_mult",
+                   fmt::format("expected 1 to {} levels, found {}", kMostLevels, levels));
+  }
+  for (size_t level = 0; level < config.dim_mult.size(); ++level) {
+    // A level that enlarges halves its channels.
+    const int64_t channels = config.Channels(level);
+    if (channels < 2 || channels > kMostChannels) {
+      json.FailField("dim_mult", fmt::format("expected levels of 2 to {} channels, found {}",
+                                             kMostChannels, channels));
+    }
+  }
+  config.num_res_blocks = json.IntOr("num_res_blocks", 2, {0, 64});
+  if (json.Has("temperal_downsample")) {
+    config.temporal_downsample = json.BoolArray("temperal_downsample");
+  }
+  CheckSize(json, "temperal_downsample", config.temporal_downsample.size(),
+            config.dim_mult.size() - 1);
+  config.latents_mean = json.FloatArray("latents_mean", {-1e6, 1e6});
+  config.latents_std = json.FloatArray("latents_std", {1e-6, 1e6});
+  CheckSize(json, "latents_mean", config.latents_mean.size(), static_cast<size_t>(config.z_dim));
+  CheckSize(json, "latents_std", config.latents_std.size(), static_cast<size_t>(config.z_dim));
+  CheckScale(json, "scale_factor_spatial", config.spatial_scale());
+  CheckScale(json, "scale_factor_temporal", config.temporal_scale());
+  return config;
+}
+
+AutoencoderKlWan::AutoencoderKlWan(const AutoencoderKlWanConfig& config, const Weights& weights)
+    : config_(config), weights_(weights) {
+  const int64_t latent = config.z_dim, coarsest = config.Channels(0);
+  post_quant_conv_ = LoadPointwise(weights, "post_quant_conv", {latent, latent, 1, 1, 1});
+  const Weights decoder = weights.Sub("decoder"), mid = decoder.Sub("mid_block");
+  conv_in_ = LoadConv(decoder, "conv_in", latent, coarsest);
+  mid_block1_ = LoadBlock(mid.Sub("resnets", 0), coarsest, coarsest);
+  const Weights attention = mid.Sub("attentions", 0);
+  mid_attention_ = {LoadNorm(attention, "norm", {coarsest, 1, 1}),
+                    LoadPointwise(attention, "to_qkv", {3 * coarsest, coarsest, 1, 1}),
+                    LoadPointwise(attention, "proj", {coarsest, coarsest, 1, 1})};
+  mid_block2_ = LoadBlock(mid.Sub("resnets", 1), coarsest, coarsest);
+  for (size_t i = 0; i < config.dim_mult.size(); ++i) {
+    levels_.push_back(LoadLevel(decoder.Sub("up_blocks", static_cast<int64_t>(i)), i));
+  }
+  const int64_t finest = config.Channels(levels_.size() - 1);
+  norm_out_ = LoadFilmNorm(decoder, "norm_out", finest);
+  conv_out_ = LoadConv(decoder, "conv_out", finest, kColours);
+}
+
+AutoencoderKlWan::Level AutoencoderKlWan::LoadLevel(const Weights& weights, size_t index) const {
+  const int64_t out = config_.Channels(index);
+  int64_t in = index == 0 ? out : config_.Channels(index - 1) / 2;
+  Level level;
+  for (int64_t i = 0; i <= config_.num_res_blocks; ++i) {
+    level.blocks.push_back(LoadBlock(weights.Sub("resnets", i), in, out));
+    in = out;
+  }
+  if (index + 1 == config_.dim_mult.size()) return level;
+  const Weights resample = weights.Sub("upsamplers", 0);
+  Upsampler& upsampler = level.upsampler.emplace();
+  if (config_.temporal_downsample[config_.temporal_downsample.size() - 1 - index]) {
+    upsampler.time_conv = CausalConv::Load(resample, "time_conv", out, 2 * out, kKernel, 1);
+  }
+  upsampler.weight = resample.Get("resample.1.weight", {out / 2, out, 3, 3});
+  upsampler.bias = resample.Get("resample.1.bias", {out / 2});
+  return level;
+}
+
+void AutoencoderKlWan::Attention::Forward(FramePass& pass, const TensorView& frame) const {
+  const FramePass::Scope scope(pass);
+  Context& context = pass.context();
+  const int64_t pixels = frame.dim(1) * frame.dim(2), channels = frame.dim(3);
+  const TensorView normed = pass.Allocate(frame.shape());
+  const TensorView projected = pass.Allocate({1, frame.dim(1), frame.dim(2), 3 * channels});
+  norm(pass, frame, /*silu=*/false, normed);
+  ApplyToPixels(pass, qkv, normed, /*accumulate=*/false, projected);
+  pass.Run([&] { return BiasedAttentionWorkspaceBytes(context, pixels, pixels, channels); },
+           [&] {
+             const TensorView triple = projected.Reshape({1, 1, pixels, 3 * channels});
+             BiasedAttention(context,
+                             {.query = triple.Slice(3, 0, channels),
+                              .key = triple.Slice(3, channels, 2 * channels),
+                              .value = triple.Slice(3, 2 * channels, 3 * channels),
+                              .scale = 1 / std::sqrt(static_cast<float>(channels))},
+                             normed.Reshape({1, 1, pixels, channels}));
+           });
+  ApplyToPixels(pass, proj, normed, /*accumulate=*/true, frame);
+}
+
+void AutoencoderKlWan::DecodeLatentFrame(const Turn& turn, ConstTensorView latents) const {
+  FramePass& pass = turn.pass;
+  const FramePass::Scope scope(pass);
+  const TensorView quantised = pass.TakeFrame(latents.shape());
+  ApplyToPixels(pass, post_quant_conv_, latents, /*accumulate=*/false, quantised);
+  TensorView frame = pass.Allocate({1, latents.dim(1), latents.dim(2), config_.Channels(0)});
+  pass.Convolve(conv_in_, quantised, /*accumulate=*/false, {frame});
+  frame = mid_block1_.Forward(pass, frame);
+  mid_attention_.Forward(pass, frame);
+  DecodeFrom(turn, 0, mid_block2_.Forward(pass, frame));
+}
+
+void AutoencoderKlWan::DecodeFrom(const Turn& turn, size_t level, TensorView frame) const {
+  FramePass& pass = turn.pass;
+  for (const FrameResidualBlock& block : levels_[level].blocks) frame = block.Forward(pass, frame);
+  const std::optional<Upsampler>& upsampler = levels_[level].upsampler;
+  if (!upsampler) return Finish(turn, frame);
+  // The first latent frame is not doubled, nor does the convolution remember it.
+  if (!upsampler->time_conv || turn.is_first) return Enlarge(turn, level, frame);
+  const TensorView input = pass.TakeFrame(frame.shape());
+  pass.Run([] { return size_t{0}; }, [&] { CopyTensor(frame, input); });
+  const TensorView first = pass.Allocate(frame.shape()), second = frame;
+  pass.Convolve(*upsampler->time_conv, input, /*accumulate=*/false, {first, second});
+  Enlarge(turn, level, first);
+  Enlarge(turn, level, second);
+}
+
+void AutoencoderKlWan::Enlarge(const Turn& turn, size_t level, const TensorView& frame) const {
+  FramePass& pass = turn.pass;
+  const FramePass::Scope scope(pass);
+  Context& context = pass.context();
+  const auto& [time_conv, weight, bias] = *levels_[level].upsampler;
+  const TensorView enlarged = pass.Allocate({1, 2 * frame.dim(1), 2 * frame.dim(2), weight.dim(0)});
+  pass.Run([&] { return UpsampleConv2dWorkspaceBytes(context, frame.shape(), weight); },
+           [&] { UpsampleConv2d(context, frame, weight, bias, enlarged); });
+  DecodeFrom(turn, level + 1, enlarged);
+}
+
+void AutoencoderKlWan::Finish(const Turn& turn, const TensorView& frame) const {
+  FramePass& pass = turn.pass;
+  const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
+  NormConvolve(pass, norm_out_, conv_out_, frame, /*accumulate=*/false, pixels);
+  pass.Run([] { return size_t{0}; }, [&] { turn.sink(pixels); });
+}
+
+FramePass AutoencoderKlWan::PlanPass(Context& context, int64_t frames, int64_t height,
+                                     int64_t width) const {
+  FramePass pass(context, PaddingMode::kZeros);
+  const FrameSink nowhere;
+  const ConstTensorView latents(nullptr, DType::kF32, {1, height, width, config_.z_dim});
+  for (int64_t t = 0; t < std::min(frames, kFramesToSteadyState); ++t) {
+    DecodeLatentFrame({.pass = pass, .is_first = t == 0, .sink = nowhere}, latents);
+  }
+  return pass;
+}
+
+int64_t AutoencoderKlWan::NumPieces(int64_t frames, int64_t /*height*/, int64_t /*width*/) const {
+  return frames;
+}
+
+size_t AutoencoderKlWan::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
+  Context context;
+  return PlanPass(context, frames, height, width).bytes();
+}
+
+void AutoencoderKlWan::Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
+                              const std::function<void()>& after_piece) const {
+  CheckTensor("autoencoder", "latents", latents, DType::kF32, {-1, -1, -1, config_.z_dim});
+  CheckContiguous("autoencoder", "latents", latents);
+  if (latents.NumElements() == 0) return;
+  const Workspace::Scope scope(context.workspace());
+  FramePass pass(context, PlanPass(context, latents.dim(0), latents.dim(1), latents.dim(2)));
+  for (int64_t t = 0; t < latents.dim(0); ++t) {
+    DecodeLatentFrame({.pass = pass, .is_first = t == 0, .sink = sink}, latents.Slice(0, t, t + 1));
+    if (after_piece) after_piece();
+  }
+}
+
+}  // namespace tamias

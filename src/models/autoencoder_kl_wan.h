@@ -1,0 +1,105 @@
+// The decoder of Wan 2.1's video autoencoder (Wan team, arXiv 2503.20314; diffusers'
+// AutoencoderKLWan): latents -> film, causal in time and decoded one latent frame after the other.
+// Residual blocks from the coarsest level to the finest; each level but the last enlarges twofold
+// in space, and some before that in time: the first latent frame stays one frame, every other
+// becomes temporal_scale() frames.
+// Symbols: T latent frames of h x w, C = z_dim channels; F = 1 + (T - 1) temporal_scale() frames of
+// H x W = spatial_scale() (h x w) pixels.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/frame_blocks.h"
+#include "models/frame_pass.h"
+#include "models/frame_sink.h"
+#include "models/linear_layer.h"
+
+namespace tamias {
+
+class JsonObject;
+
+struct AutoencoderKlWanConfig {
+  int64_t z_dim = 16;
+  int64_t decoder_base_dim = 96;
+  std::vector<int64_t> dim_mult = {1, 2, 4, 4};  // channels by level / base, finest first
+  int64_t num_res_blocks = 2;                    // the decoder has one more per level
+  std::vector<bool> temporal_downsample = {false, true, true};  // by level, finest first
+  // Latents of the diffusion model z become z * latents_std + latents_mean before Decode.
+  std::vector<double> latents_mean, latents_std;  // [z_dim]
+
+  // Throws kInvalidFile or, for the variant of Wan 2.2, kUnsupported.
+  static AutoencoderKlWanConfig FromJson(const JsonObject& json);
+
+  // Pixels per latent pixel along one side, and frames per latent frame after the first.
+  int64_t spatial_scale() const { return int64_t{1} << (dim_mult.size() - 1); }
+  int64_t temporal_scale() const;
+  // By level, coarsest first.
+  int64_t Channels(size_t level) const;
+};
+
+class AutoencoderKlWan {
+ public:
+  // Throws when a tensor is missing or has another shape.
+  AutoencoderKlWan(const AutoencoderKlWanConfig& config, const Weights& weights);
+
+  // latents [T, h, w, C] f32, contiguous -> F frames, one by one; values beyond [-1, 1] are left to
+  // whoever makes pixels of them. after_piece is called NumPieces times.
+  void Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
+              const std::function<void()>& after_piece = {}) const;
+
+  int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
+  // Peak workspace of Decode, the same for any number of latent frames from four on.
+  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+
+  const AutoencoderKlWanConfig& config() const { return config_; }
+  int64_t num_parameters() const { return weights_.TotalParameters(); }
+
+ private:
+  // x += proj(attention(q, k, v of norm(x))) over the pixels of a frame, one head.
+  struct Attention {
+    FrameNorm norm;
+    LinearLayer qkv, proj;
+    void Forward(FramePass& pass, const TensorView& frame) const;
+  };
+  struct Upsampler {
+    std::optional<CausalConv> time_conv;  // one frame -> 2 C channels: those of two frames
+    ConstTensorView weight, bias;         // [C / 2, C, 3, 3], [C / 2]
+  };
+  struct Level {
+    std::vector<FrameResidualBlock> blocks;
+    std::optional<Upsampler> upsampler;  // but at the finest
+  };
+  // One latent frame's way through the decoder.
+  struct Turn {
+    FramePass& pass;
+    bool is_first;
+    const FrameSink& sink;
+  };
+
+  Level LoadLevel(const Weights& weights, size_t index) const;
+  FramePass PlanPass(Context& context, int64_t frames, int64_t height, int64_t width) const;
+  void DecodeLatentFrame(const Turn& turn, ConstTensorView latents) const;
+  // From the input of a level on; each frame that the level makes goes all the way to the sink
+  // before the next.
+  void DecodeFrom(const Turn& turn, size_t level, TensorView frame) const;
+  void Enlarge(const Turn& turn, size_t level, const TensorView& frame) const;
+  void Finish(const Turn& turn, const TensorView& frame) const;
+
+  AutoencoderKlWanConfig config_;
+  Weights weights_;  // keeps the files mapped
+  LinearLayer post_quant_conv_;
+  CausalConv conv_in_;
+  FrameResidualBlock mid_block1_, mid_block2_;
+  Attention mid_attention_;
+  std::vector<Level> levels_;  // coarsest first
+  FrameNorm norm_out_;
+  CausalConv conv_out_;
+};
+
+}  // namespace tamias
