@@ -48,4 +48,11 @@ void ConvertToFloat(Context& context, ConstTensorView input, TensorView output) 
   cpu::ConvertToFloat(context, input, output);
 }
 
+void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output) {
+  CheckFloats("convert to bf16", "input", input, input.shape());
+  CheckTensor("convert to bf16", "output", output, DType::kBF16, input.shape());
+  CheckUnitStride("convert to bf16", "output", output);
+  cpu::ConvertToBFloat16(context, input, output);
+}
+
 }  // namespace tamias

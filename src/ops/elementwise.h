@@ -23,6 +23,9 @@ void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView
 // output = input widened to f32; input f32, f16 or bf16.
 void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
 
+// output [...] bf16 = input [...] f32 rounded to nearest, ties to even; NaN stays NaN.
+void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
+
 namespace reference {
 void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
 void Axpy(Context& context, float factor, ConstTensorView x, TensorView y);
@@ -30,6 +33,7 @@ void ScaleShift(Context& context, ConstTensorView input, float factor, float off
                 TensorView output);
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
 void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
+void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
 }  // namespace reference
 namespace cpu {
 void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
@@ -38,6 +42,7 @@ void ScaleShift(Context& context, ConstTensorView input, float factor, float off
                 TensorView output);
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
 void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
+void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
 }  // namespace cpu
 
 }  // namespace tamias

@@ -65,6 +65,14 @@ void ReadMerge(const YamlNode& node, SparsityConfig& config) {
   }
 }
 
+void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
+  const std::string value = node.String();
+  if (value != Name(DType::kF32) && value != Name(DType::kBF16)) {
+    node.Fail(fmt::format("expected f32 or bf16, found '{}'", value));
+  }
+  config.attn.cache_dtype = value == Name(DType::kF32) ? DType::kF32 : DType::kBF16;
+}
+
 #define MEMBER(path) \
   [](auto& c) -> auto& { return c.path; }
 
@@ -132,6 +140,9 @@ void AppendAttentionKeys(std::vector<Key>& keys) {
   keys.push_back(IntKey("attn.mbm", MEMBER(attn.mbm), {1, 4096}));
   keys.push_back({"attn.merge", ReadMerge, [](const SparsityConfig& c) {
                     return c.attn.merge == AttentionMerge::kLse ? "lse" : "additive";
+                  }});
+  keys.push_back({"attn.cache_dtype", ReadCacheDType, [](const SparsityConfig& c) {
+                    return std::string(Name(c.attn.cache_dtype));
                   }});
 }
 

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/dtype.h"
+
 namespace tamias {
 
 enum class AttentionMerge : uint8_t {
@@ -62,6 +64,7 @@ struct SparsityConfig {
     bool pad_qkv_before_kernel = true;    // GPU only; no effect on a CPU
     int64_t mbm = 192;                    // query rows of a group
     AttentionMerge merge = AttentionMerge::kAdditive;  // ours
+    DType cache_dtype = DType::kF32;  // ours: how the output cache is stored, f32 or bf16
   } attn;
 
   // Where the reference keeps state between steps (GPU or host memory); no effect on a CPU.

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/parallel.h"
 #include "ops/attention.h"
+#include "ops/elementwise.h"
 #include "ops/mask.h"
 #include "sparsity/stopwatch.h"
 
@@ -54,7 +55,8 @@ DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometr
   const int64_t heads = geometry.num_heads;
   const int64_t tokens = geometry.image_tokens();
   log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
-  cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim});
+  cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
+                      config.attn.cache_dtype);
   if (config.attn.merge == AttentionMerge::kLse) {
     rest_log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   }
@@ -76,8 +78,13 @@ size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const Sparse
                        ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
   // While drift is measured: one head's output. While folding: one part's log-sum-exp.
   const int64_t head = geometry.image_tokens() * (geometry.head_dim + geometry.num_heads) * 4;
-  constexpr int64_t kAlignment = 8 * 64;
-  return static_cast<size_t>(part + head + kAlignment);
+  // One part's cache in fp32.
+  const int64_t widened = config.attn.cache_dtype == DType::kF32
+                              ? 0
+                              : HeadsPerPart(geometry, groups, capacity) *
+                                    geometry.image_tokens() * geometry.head_dim * 4;
+  constexpr int64_t kAlignment = 9 * 64;
+  return static_cast<size_t>(part + head + widened + kAlignment);
 }
 
 template <typename Body>
@@ -172,7 +179,8 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
       selection = Unpack(context, part);
     }
     Stopwatch watch(report.seconds.attention);
-    ColumnSparseAttention(context, part.Of(image), selection, Cached(part), part.Of(output));
+    const SparseAttentionEpilogue cached = Cached(context, part, 0, geometry_.image_tokens());
+    ColumnSparseAttention(context, part.Of(image), selection, cached, part.Of(output));
   });
 }
 
@@ -222,11 +230,17 @@ ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
           counts.Reshape({1, part.heads(), num_groups_}), config_.attn.mbm};
 }
 
-SparseAttentionEpilogue DeltaAttention::Cached(const Part& part) const {
+SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& part, int64_t begin,
+                                               int64_t end) const {
   SparseAttentionEpilogue epilogue;
-  epilogue.base = part.Of(cache_.view());
+  epilogue.base = part.Of(cache_.view()).Slice(2, begin, end);
+  if (cache_.dtype() == DType::kBF16) {
+    const TensorView widened = context.workspace().Allocate(epilogue.base.shape());
+    ConvertToFloat(context, epilogue.base, widened);
+    epilogue.base = widened;
+  }
   if (config_.attn.merge == AttentionMerge::kLse) {
-    epilogue.base_log_sum_exp = part.Of(rest_log_sum_exp_.view());
+    epilogue.base_log_sum_exp = part.Of(rest_log_sum_exp_.view()).Slice(2, begin, end);
   }
   return epilogue;
 }
@@ -235,25 +249,26 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
                           ConstTensorView output) {
   Workspace::Scope scope(context.workspace());
   const ColumnSelection selection = Unpack(context, part);
-  const TensorView cache = part.Of(cache_.view());
+  const TensorView stored = part.Of(cache_.view());
+  const bool is_narrow = cache_.dtype() == DType::kBF16;
+  const TensorView cache = is_narrow ? context.workspace().Allocate(stored.shape()) : stored;
   if (config_.attn.merge == AttentionMerge::kAdditive) {  // o_full - A_S
     SparseAttentionEpilogue epilogue;
     epilogue.base = part.Of(output);
     epilogue.scale = -1;
     ColumnSparseAttention(context, part.Of(image), selection, epilogue, cache);
-    return;
+  } else {
+    TensorView selected = context.workspace().Allocate({1, part.heads(), geometry_.image_tokens()});
+    ColumnSparseAttention(context, part.Of(image), selection, {}, cache, selected);
+    SeparateRest(context, part, part.Of(output), selected, cache);
   }
-  TensorView selected = context.workspace().Allocate({1, part.heads(), geometry_.image_tokens()});
-  ColumnSparseAttention(context, part.Of(image), selection, {}, cache, selected);
-  SeparateRest(context, part, part.Of(output), selected);
+  if (is_narrow) ConvertToBFloat16(context, cache, stored);
 }
 
-// cache holds o_S on entry and o_rest on return.
 void DeltaAttention::SeparateRest(Context& context, const Part& part, ConstTensorView output,
-                                  ConstTensorView selected_log_sum_exp) {
+                                  ConstTensorView selected_log_sum_exp, TensorView cache) {
   const int64_t tokens = geometry_.image_tokens();
   const int64_t head_dim = geometry_.head_dim;
-  const TensorView cache = part.Of(cache_.view());
   const TensorView rest = part.Of(rest_log_sum_exp_.view());
   const TensorView lse = part.Of(log_sum_exp_.view());
   constexpr int64_t kGrain = 256;  // rows
@@ -307,11 +322,7 @@ void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_
   selection.counts = selection.counts.Slice(2, first_group, last_group);
   AttentionInputs inputs = head.Of(image);
   inputs.query = inputs.query.Slice(2, begin, end);
-  SparseAttentionEpilogue cached = Cached(head);
-  cached.base = cached.base.Slice(2, begin, end);
-  if (!cached.base_log_sum_exp.empty()) {
-    cached.base_log_sum_exp = cached.base_log_sum_exp.Slice(2, begin, end);
-  }
+  const SparseAttentionEpilogue cached = Cached(context, head, begin, end);
   TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim});
   ColumnSparseAttention(context, inputs, selection, cached, sparse);
   const ConstTensorView expected = head.Of(full).Slice(2, begin, end);

@@ -68,10 +68,13 @@ class DeltaAttention {
   // Leaves in the cache what the selected columns do not give.
   void Fold(Context& context, const Part& part, const AttentionInputs& image,
             ConstTensorView output);
+  // cache holds o_S on entry and o_rest on return.
   void SeparateRest(Context& context, const Part& part, ConstTensorView output,
-                    ConstTensorView selected_log_sum_exp);
-  // What a sparse step combines A_S with.
-  SparseAttentionEpilogue Cached(const Part& part) const;
+                    ConstTensorView selected_log_sum_exp, TensorView cache);
+  // What a sparse step combines the A_S of query rows [begin, end) with; a bf16 cache is widened
+  // into the workspace, valid until the caller's scope ends.
+  SparseAttentionEpilogue Cached(Context& context, const Part& part, int64_t begin,
+                                 int64_t end) const;
   ColumnSelection Unpack(Context& context, const Part& part);
   // Adds what is to be measured of the part: everything with should_profile, else a few groups of
   // one head, others each time.
@@ -93,7 +96,7 @@ class DeltaAttention {
   double selected_pairs_ = 0;  // query-key pairs of the selection, over batch, heads and rows
 
   Tensor log_sum_exp_;       // [B, H, N] of the last full step
-  Tensor cache_;             // [B, H, N, D]: o_cache, or o_rest
+  Tensor cache_;             // [B, H, N, D] f32 or bf16: o_cache, or o_rest
   Tensor rest_log_sum_exp_;  // [B, H, N]: lse_rest; merge lse only
   Tensor mask_;              // [B, H, G, ceil(Nk / 8)] u8; with should_compress_indices
   Tensor indices_;           // [B, H, G, capacity] i32; without

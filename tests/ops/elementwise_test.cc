@@ -1,5 +1,9 @@
 #include "ops/elementwise.h"
 
+#include <bit>
+#include <cmath>
+#include <vector>
+
 #include "tests/ops/operands.h"
 #include "tests/ops/simd_targets.h"
 
@@ -75,6 +79,26 @@ TEST(ConvertToFloat, MatchesReferenceOnStridedViews) {
   }
 }
 
+TEST(ConvertToBFloat16, MatchesReferenceToTheBit) {
+  ForEachSimdTarget([] {
+    Context context(2);
+    std::vector<float> values = {0.0f, -0.0f, 1e-40f, INFINITY, -INFINITY, NAN, 3.4e38f};
+    for (uint32_t low = 0; low < 0x20000; low += 0x1001) {  // around ties of both parities
+      values.push_back(std::bit_cast<float>(0x3F800000u + low));
+      values.push_back(std::bit_cast<float>(0xC1238000u + (low & 0x1FFFFu)));
+    }
+    const auto count = static_cast<int64_t>(values.size());
+    const ConstTensorView input(values.data(), DType::kF32, {count});
+    Tensor actual({count}, DType::kBF16), expected({count}, DType::kBF16);
+    ConvertToBFloat16(context, input, actual);
+    reference::ConvertToBFloat16(context, input, expected);
+    for (int64_t i = 0; i < count; ++i) {
+      EXPECT_EQ(actual.data<BFloat16>()[i].bits, expected.data<BFloat16>()[i].bits)
+          << values[static_cast<size_t>(i)];
+    }
+  });
+}
+
 TEST(Elementwise, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor a({2, 3}, DType::kF32), b({3, 2}, DType::kF32), c({2, 3}, DType::kI32);
@@ -88,6 +112,7 @@ TEST(Elementwise, NamesTheArgumentThatDoesNotFit) {
   EXPECT_NE(ErrorOf([&] { ScaleShift(context, a, 1, 0, b); }), "");
   EXPECT_NE(ErrorOf([&] { ConvertToFloat(context, c, a); }), "");
   EXPECT_NE(ErrorOf([&] { ConvertToFloat(context, a, b); }), "");
+  EXPECT_NE(ErrorOf([&] { ConvertToBFloat16(context, a, b); }), "");
   EXPECT_NE(ErrorOf([&] { Add(context, a.view().Permute({1, 0}), b, b); }), "");
 }
 

@@ -43,10 +43,10 @@ std::string ApplyError(std::string_view assignment) {
 TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
   const SparsityConfig c = LoadSparsityConfig(TestFile("reference.yml"));
   const SparsityConfig defaults;
-  // The file sets each key away from its default; ours (merge, threshold, order) are not in it.
+  // The file sets each key away from its default; ours are not in it.
   for (const std::string& key : SparsityConfigKeys()) {
     const bool is_ours =
-        key == "attn.merge" || key == "step_caching.threshold" || key == "step_caching.order";
+        key == "attn.merge" || key == "attn.cache_dtype" || key == "step_caching.threshold" || key == "step_caching.order";
     EXPECT_EQ(c.keys_set.contains(key), !is_ours) << key;
   }
   EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);
@@ -112,6 +112,7 @@ TEST(SparsityConfig, RefusesOtherTypesAndRanges) {
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: 3\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: [-1]\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  merge: other\n"), HasSubstr("expected additive or lse"));
+  EXPECT_THAT(ParseError("attn:\n  cache_dtype: f16\n"), HasSubstr("expected f32 or bf16"));
   EXPECT_THAT(ParseError("attn: 1\n"), HasSubstr("my.yml:1"));
   EXPECT_THAT(ParseError("[1, 2]\n"), HasSubstr("my.yml:1"));
   EXPECT_THAT(ParseError("attn: {\n"), HasSubstr("my.yml"));

@@ -300,9 +300,37 @@ TEST(DeltaAttention, ReportsTheShareOfPairsItSkips) {
   EXPECT_EQ(layer.report.attention.dense, static_cast<double>(geometry.batch * 3) * keys * keys);
 }
 
+TEST_P(DeltaAttentionForms, ABFloat16CacheHalvesTheStateAndRoundsIt) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(seed);
+    SparsityConfig config = Config(0.2, GetParam());
+    Layer wide(config, Geometry(seed));
+    config.attn.cache_dtype = DType::kBF16;
+    Layer narrow(config, Geometry(seed));
+    const Input input = RandomInput(wide.geometry, seed);
+    const Input moved = MovedInput(input, 7, 0.1f);
+    Tensor results[2];
+    for (Layer* layer : {&wide, &narrow}) {
+      layer->Run(true, input);
+      layer->Run(true, input);
+      results[layer == &narrow] = layer->Run(false, moved);
+    }
+    const double difference = RelativeL2(results[1], results[0]);
+    EXPECT_GT(difference, 0);
+    EXPECT_LT(difference, 4e-3);  // bf16 keeps 8 bits
+    const auto bytes = [](const Layer& layer) { return layer.state.entries().at(1); };
+    EXPECT_EQ(bytes(wide).first, "attention output cache");
+    EXPECT_EQ(bytes(narrow).second * 2, bytes(wide).second);
+  }
+}
+
 TEST(DeltaAttention, TakesNoMoreWorkspaceThanPlannedBesideTheOperations) {
-  for (const AttentionMerge merge : {AttentionMerge::kAdditive, AttentionMerge::kLse}) {
-    Layer layer(Config(0.2, merge), Geometry(6));
+  for (const auto& [merge, dtype] : {std::pair{AttentionMerge::kAdditive, DType::kF32},
+                                     std::pair{AttentionMerge::kLse, DType::kF32},
+                                     std::pair{AttentionMerge::kLse, DType::kBF16}}) {
+    SparsityConfig config = Config(0.2, merge);
+    config.attn.cache_dtype = dtype;
+    Layer layer(config, Geometry(6));
     const Input input = RandomInput(layer.geometry, 1);
     for (const bool is_full : {true, true, true, false}) layer.Run(is_full, input);
     const SparseGeometry& g = layer.geometry;

@@ -397,6 +397,7 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
       "attn.counts_multiple_of=64",
       "attn.mbm=64",
       "attn.merge=additive",
+      "attn.cache_dtype=bf16",
       "step_caching.is_enabled=false",
       "step_caching.skip_step_schedule=[4]",
       "step_caching.threshold=1000",

@@ -57,6 +57,23 @@ void BFloat16Run(const BFloat16* input, float* output, size_t count) {
   WidenRun(reinterpret_cast<const hwy::bfloat16_t*>(input), output, count);
 }
 
+void ToBFloat16Run(const float* input, BFloat16* output, size_t count) {
+  auto* bits = reinterpret_cast<uint16_t*>(output);
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    const hn::RebindToUnsigned<decltype(d)> du;
+    const hn::RebindToSigned<decltype(d)> di;
+    const auto value = hn::LoadU(d, input + i);
+    const auto raw = hn::BitCast(du, value);
+    const auto odd = hn::And(hn::ShiftRight<16>(raw), hn::Set(du, 1));
+    const auto rounded = hn::Add(raw, hn::Add(odd, hn::Set(du, 0x7FFF)));
+    const auto quiet = hn::Or(raw, hn::Set(du, 0x400000));
+    const auto nan = hn::RebindMask(du, hn::IsNaN(value));
+    const auto high = hn::ShiftRight<16>(hn::IfThenElse(nan, quiet, rounded));
+    const hn::Rebind<uint16_t, decltype(d)> d16;
+    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, high)), d16, bits + i);
+  });
+}
+
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace tamias
@@ -70,6 +87,7 @@ HWY_EXPORT(AxpyRun);
 HWY_EXPORT(ScaleShiftRun);
 HWY_EXPORT(Float16Run);
 HWY_EXPORT(BFloat16Run);
+HWY_EXPORT(ToBFloat16Run);
 
 namespace cpu {
 
@@ -111,6 +129,13 @@ void ConvertToFloat(Context& context, ConstTensorView input, TensorView output) 
     } else {
       HWY_DYNAMIC_DISPATCH(BFloat16Run)(input.data<BFloat16>() + at[0], to, count);
     }
+  });
+}
+
+void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output) {
+  ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
+    HWY_DYNAMIC_DISPATCH(ToBFloat16Run)
+    (input.data<float>() + at[0], output.data<BFloat16>() + at[1], count);
   });
 }
 

@@ -26,4 +26,10 @@ void ConvertToFloat(Context&, ConstTensorView input, TensorView output) {
   ForEachIndex(input.shape(), [&](const Shape& i) { Set(output, i, Get(input, i)); });
 }
 
+void ConvertToBFloat16(Context&, ConstTensorView input, TensorView output) {
+  ForEachIndex(input.shape(), [&](const Shape& i) {
+    output.data<BFloat16>()[Offset(output, i)] = ToBFloat16(static_cast<float>(Get(input, i)));
+  });
+}
+
 }  // namespace tamias::reference
