@@ -44,6 +44,21 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->take_all();
+  command
+      .add_option_function<std::string>(
+          "--state-dtype",
+          [&generate](const std::string& dtype) {
+            generate.overrides.push_back("attn.cache_dtype=" + dtype);
+          },
+          "How attention output caches are stored; short for --set attn.cache_dtype=...")
+      ->type_name("f32|bf16");
+  command
+      .add_option(
+          "--max-memory", generate.max_memory_bytes,
+          "Where the plan needs more than this, the sparsity state goes to a temporary file "
+          "in $TMPDIR")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->type_name("BYTES|8GiB");
   command.add_option("--threads", generate.threads, "Threads; 0: one per core")
       ->type_name("T")
       ->capture_default_str();

@@ -24,7 +24,7 @@ nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
   for (const MemoryEntry& entry : plan.entries) {
     entries.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
   }
-  return {{"peak_bytes", plan.peak_bytes}, {"entries", entries}};
+  return {{"peak_bytes", plan.peak_bytes}, {"spill_bytes", plan.spill_bytes}, {"entries", entries}};
 }
 
 void PrintPlan(const char* title, const MemoryPlan& plan) {
@@ -33,6 +33,10 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
     fmt::print("  {:<44} {:>10.1f} MiB\n", entry.name, static_cast<double>(entry.bytes) / kMiB);
   }
   fmt::print("  {:<44} {:>10.1f} MiB\n", "peak", static_cast<double>(plan.peak_bytes) / kMiB);
+  if (plan.spill_bytes > 0) {
+    fmt::print("  {:<44} {:>10.1f} MiB\n", "on disk: the sparsity state",
+               static_cast<double>(plan.spill_bytes) / kMiB);
+  }
 }
 
 void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const MemoryPlan& dense,

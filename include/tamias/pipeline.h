@@ -45,7 +45,10 @@ struct GenerateOptions {
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per core
-  bool decode = true;                  // false: stop at the latents
+  // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
+  // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
+  size_t max_memory_bytes = 0;
+  bool decode = true;  // false: stop at the latents
 };
 
 enum class Stage { kEncodePrompt, kDenoise, kDecode };
@@ -97,6 +100,7 @@ struct MemoryEntry {
 struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
+  size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
 };
 
 struct ComponentInfo {

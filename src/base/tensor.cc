@@ -108,8 +108,6 @@ ConstTensorView ConstTensorView::SplitAxis(int axis, int64_t a, int64_t b) const
   return result;
 }
 
-void Tensor::Free::operator()(std::byte* memory) const { std::free(memory); }
-
 Tensor::Tensor(Shape shape, DType dtype) {
   const auto count = static_cast<size_t>(shape.NumElements());
   size_t bytes = 0;
@@ -117,13 +115,16 @@ Tensor::Tensor(Shape shape, DType dtype) {
     Fail(ErrorCode::kOutOfMemory, "a tensor of shape {} is too large", shape.ToString());
   }
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
-  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)));
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)), &std::free);
   if (memory_ == nullptr) {
     Fail(ErrorCode::kOutOfMemory, "cannot allocate {} bytes for a tensor of shape {}", bytes,
          shape.ToString());
   }
   view_ = TensorView(memory_.get(), dtype, shape);
 }
+
+Tensor::Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype)
+    : memory_(std::move(memory)), view_(memory_.get(), dtype, shape) {}
 
 Tensor Tensor::Zeros(Shape shape, DType dtype) {
   Tensor tensor(shape, dtype);

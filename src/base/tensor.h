@@ -93,6 +93,10 @@ class Tensor {
  public:
   Tensor() = default;
   Tensor(Shape shape, DType dtype);  // uninitialised
+  // In memory that was made elsewhere, 64-byte aligned and large enough.
+  Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype);
+  Tensor(Tensor&&) noexcept = default;
+  Tensor& operator=(Tensor&&) noexcept = default;
   static Tensor Zeros(Shape shape, DType dtype = DType::kF32);
   static Tensor CopyOf(ConstTensorView source);  // contiguous copy, same dtype
 
@@ -117,10 +121,7 @@ class Tensor {
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-  std::unique_ptr<std::byte, Free> memory_;
+  std::shared_ptr<std::byte> memory_;  // shared with its maker at most
   TensorView view_;
 };
 

@@ -107,6 +107,7 @@ const std::map<std::string_view, Setter>& Setters() {
       {"seed", Number(&Options::seed)},
       {"num_images", Number(&Options::num_images)},
       {"threads", Number(&Options::threads)},
+      {"max_memory", Number(&Options::max_memory_bytes)},
       {"set", [](Options& options, std::string_view,
                  std::string_view text) { options.overrides.emplace_back(text); }},
   };

@@ -129,10 +129,15 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
                                     geometry.model_dim, DType::kF16),
                AttentionWorkspaceBytes(Context(options.threads).threads(), geometry.head_dim,
                                        geometry.num_heads * (tokens / plan.sparsity.attn.mbm + 1)));
-  plan.denoiser_workspace = denoiser.workspace + op_scratch +
-                            SparseSession::Plan(plan.sparsity, plan.geometries).workspace_bytes;
+  plan.state = SparseSession::Plan(plan.sparsity, plan.geometries);
+  plan.denoiser_workspace = denoiser.workspace + op_scratch + plan.state.workspace_bytes;
   plan.decoder_workspace = decoder.workspace;
   plan.memory = MakeMemoryPlan(plan, denoiser, decoder);
+  if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
+      plan.state.TotalBytes() > 0) {
+    plan.state_place = StatePlace::kFile;
+    plan.memory = MakeMemoryPlan(plan, denoiser, decoder);
+  }
   return plan;
 }
 
@@ -156,9 +161,13 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   always += add("latents", 5 * sizeof(float) * static_cast<size_t>(plan.latents.size()) +
                                scheduler->HistoryBytes(plan.latents.size()));
   size_t denoising = add("rotary tables and text embeddings", denoiser.held);
-  for (const StatePlan::Entry& entry :
-       SparseSession::Plan(plan.sparsity, plan.geometries).entries) {
-    denoising += add("state: " + entry.name, entry.bytes);
+  if (plan.state_place == StatePlace::kFile) {
+    denoising += add("state in memory at one time", plan.state.spill_resident_bytes);
+    memory.spill_bytes = plan.state.spill_bytes;
+  } else {
+    for (const StatePlan::Entry& entry : plan.state.entries) {
+      denoising += add("state: " + entry.name, entry.bytes);
+    }
   }
   denoising += add("workspace of the transformer", plan.denoiser_workspace);
   const size_t pixels = static_cast<size_t>(plan.settings.width) * plan.settings.height;
@@ -169,22 +178,22 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   return memory;
 }
 
-void DenoisingPipeline::CheckMemory(const Plan& plan) const {
+void DenoisingPipeline::CheckMemory(const Plan& plan, const GenerateOptions& options) const {
   constexpr double kGiB = 1024.0 * 1024 * 1024;
-  const size_t available = PhysicalMemoryBytes();
+  const bool is_limited = options.max_memory_bytes > 0;
+  const size_t available = is_limited ? options.max_memory_bytes : PhysicalMemoryBytes();
   if (plan.memory.peak_bytes > available) {
     Fail(ErrorCode::kOutOfMemory,
-         "{} need {:.1f} GiB of memory, this machine has {:.1f} GiB (`tamias inspect` "
-         "shows the plan)",
+         "{} need {:.1f} GiB of memory, {} {:.1f} GiB (`tamias inspect` shows the plan)",
          plan.settings.SizeText(), static_cast<double>(plan.memory.peak_bytes) / kGiB,
-         static_cast<double>(available) / kGiB);
+         is_limited ? "max_memory is" : "this machine has", static_cast<double>(available) / kGiB);
   }
 }
 
 GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
                                            const ProgressCallback& progress) const {
   const Plan plan = MakePlan(options);
-  CheckMemory(plan);
+  CheckMemory(plan, options);
   GenerationClock clock(progress, options.num_images);
   GenerateResult result;
   result.planned_memory_bytes = plan.memory.peak_bytes;
@@ -203,7 +212,7 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
   result.seconds_encode = clock.Seconds();
   GenerationReport report(PngText(options, 0).at("tamias"));
   for (int image = 0; image < options.num_images; ++image) {
-    auto session = std::make_unique<SparseSession>(plan.sparsity, geometries);
+    auto session = std::make_unique<SparseSession>(plan.sparsity, geometries, plan.state_place);
     if (image == 0) result.seconds_to_first_step = clock.Seconds();
     const Tensor latents = Denoise(plan, prompts, options, image, *session, clock);
     result.seconds_denoise += clock.StageSeconds();

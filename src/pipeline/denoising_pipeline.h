@@ -106,6 +106,8 @@ class DenoisingPipeline : public PipelineFamily {
     SparsityConfig sparsity;
     LatentShape latents;
     std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
+    StatePlan state;
+    StatePlace state_place = StatePlace::kMemory;
     size_t denoiser_workspace = 0;
     size_t decoder_workspace = 0;
     MemoryPlan memory;
@@ -116,7 +118,7 @@ class DenoisingPipeline : public PipelineFamily {
   Plan MakePlan(const GenerateOptions& options) const;
   MemoryPlan MakeMemoryPlan(const Plan& plan, const StageBytes& denoiser,
                             const StageBytes& decoder) const;
-  void CheckMemory(const Plan& plan) const;
+  void CheckMemory(const Plan& plan, const GenerateOptions& options) const;
 
   // The prompt, and with true guidance the negative prompt: one for each invocation.
   std::vector<PromptEmbedding> EncodePrompts(Context& context, const GenerateOptions& options,

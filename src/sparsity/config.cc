@@ -141,9 +141,8 @@ void AppendAttentionKeys(std::vector<Key>& keys) {
   keys.push_back({"attn.merge", ReadMerge, [](const SparsityConfig& c) {
                     return c.attn.merge == AttentionMerge::kLse ? "lse" : "additive";
                   }});
-  keys.push_back({"attn.cache_dtype", ReadCacheDType, [](const SparsityConfig& c) {
-                    return std::string(Name(c.attn.cache_dtype));
-                  }});
+  keys.push_back({"attn.cache_dtype", ReadCacheDType,
+                  [](const SparsityConfig& c) { return std::string(Name(c.attn.cache_dtype)); }});
 }
 
 void AppendOffloadingKeys(std::vector<Key>& keys) {

@@ -81,8 +81,8 @@ size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const Sparse
   // One part's cache in fp32.
   const int64_t widened = config.attn.cache_dtype == DType::kF32
                               ? 0
-                              : HeadsPerPart(geometry, groups, capacity) *
-                                    geometry.image_tokens() * geometry.head_dim * 4;
+                              : HeadsPerPart(geometry, groups, capacity) * geometry.image_tokens() *
+                                    geometry.head_dim * 4;
   constexpr int64_t kAlignment = 9 * 64;
   return static_cast<size_t>(part + head + widened + kAlignment);
 }

@@ -36,6 +36,9 @@ class InvocationState {
   // Null: computed densely.
   DeltaAttention* attention(int layer);
   DeltaMlp* mlp(int layer);
+  // Called when a layer's attention or MLP is done for this step: spilled state leaves memory.
+  void ReleaseAttention(int layer) { attention_range_[static_cast<size_t>(layer)].Release(); }
+  void ReleaseMlp(int layer) { mlp_range_[static_cast<size_t>(layer)].Release(); }
   StepCache& step_cache() { return step_cache_; }
   // A full step that the deltas wait for: it runs however little the input has changed.
   bool MustRun() const {
@@ -54,6 +57,8 @@ class InvocationState {
   bool has_mlp_;
   std::vector<std::unique_ptr<DeltaAttention>> attention_;
   std::vector<std::unique_ptr<DeltaMlp>> mlp_;
+  std::vector<SpilledRange> attention_range_;
+  std::vector<SpilledRange> mlp_range_;
   StepCache step_cache_;
   StepPlan plan_{.attention_is_full = true, .mlp_is_full = true};
   StepReport* report_ = nullptr;

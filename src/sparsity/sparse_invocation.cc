@@ -33,17 +33,23 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
       has_mlp_(config.mlp.is_enabled),
       attention_(static_cast<size_t>(geometry.num_layers)),
       mlp_(static_cast<size_t>(geometry.num_layers)),
+      attention_range_(static_cast<size_t>(geometry.num_layers)),
+      mlp_range_(static_cast<size_t>(geometry.num_layers)),
       step_cache_(config, geometry, builder) {
   for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
+      builder.BeginPart();
       attention_[i] =
           std::make_unique<DeltaAttention>(config, geometry, *selector, SeedOf(layer, 1), builder);
+      attention_range_[i] = builder.EndPart();
     }
     if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&
         geometry.mlp_tokens[i] > 0) {
+      builder.BeginPart();
       mlp_[i] = std::make_unique<DeltaMlp>(config, geometry, geometry.mlp_tokens[i],
                                            SeedOf(layer, 2), builder);
+      mlp_range_[i] = builder.EndPart();
     }
   }
 }
@@ -101,6 +107,7 @@ void SparseInvocation::Attention(Context& context, int layer, const AttentionInp
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaAttention* attention = state_->attention(layer); attention != nullptr) {
     attention->Run(context, state_->plan().attention_is_full, inputs, output, report);
+    state_->ReleaseAttention(layer);
     return;
   }
   Stopwatch watch(report.seconds.attention);
@@ -116,6 +123,7 @@ void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weight
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaMlp* mlp = state_->mlp(layer); mlp != nullptr) {
     mlp->Run(context, state_->step(), state_->plan().mlp_is_full, weights, input, output, report);
+    state_->ReleaseMlp(layer);
     return;
   }
   Stopwatch watch(report.seconds.mlp);

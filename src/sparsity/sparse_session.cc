@@ -137,6 +137,8 @@ StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometr
   MakeInvocations(config, geometries, selectors, builder);
   StatePlan plan;
   for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
+  plan.spill_bytes = builder.spill_bytes();
+  plan.spill_resident_bytes = builder.spill_resident_bytes();
   for (size_t i = 0; i < geometries.size(); ++i) {
     plan.workspace_bytes =
         std::max(plan.workspace_bytes, WorkspaceBytes(config, geometries[i], selectors[i].get()));
@@ -178,15 +180,18 @@ struct SparseSession::Implementation {
   Implementation(const SparsityConfig& config_in, std::vector<SparseGeometry> geometries_in)
       : config(config_in), geometries(std::move(geometries_in)), schedule(config_in) {}
 
-  void Allocate() {
+  void Allocate(StatePlace place) {
     // Less than the whole plan, but known before anything of the picture's size is built.
     const auto no_columns = [](const SparseGeometry&) { return std::make_shared<TopColumns>(0); };
-    CheckFits(PlanWith(config, geometries, MakeSelectors(geometries, no_columns)));
+    const bool is_spilled = place == StatePlace::kFile;
+    if (!is_spilled) CheckFits(PlanWith(config, geometries, MakeSelectors(geometries, no_columns)));
     order = MakeTokenOrder(config, geometries.front().grid);
     selectors = MakeSelectors(config, geometries, order);
     const StatePlan plan = PlanWith(config, geometries, selectors);
-    CheckFits(plan);
-    StateBuilder builder(/*only_plans=*/false);
+    if (!is_spilled) CheckFits(plan);
+    StateBuilder builder(
+        /*only_plans=*/false,
+        is_spilled ? std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes) : nullptr);
     try {
       for (auto& state : MakeInvocations(config, geometries, selectors, builder)) {
         invocations.push_back(std::make_unique<SparseInvocation>(std::move(state)));
@@ -209,10 +214,11 @@ struct SparseSession::Implementation {
   std::optional<Clock::time_point> step_start;  // of the step under way
 };
 
-SparseSession::SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations)
+SparseSession::SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
+                             StatePlace place)
     : implementation_(std::make_unique<Implementation>(config, std::move(invocations))) {
   CheckInvocations(config, implementation_->geometries);
-  implementation_->Allocate();
+  implementation_->Allocate(place);
 }
 
 SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)

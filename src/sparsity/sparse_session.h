@@ -28,9 +28,17 @@ struct StatePlan {
   // Of these, on top: what the layer takes from the workspace at its peak during a step, without
   // the operations' own scratch.
   size_t workspace_bytes = 0;
+  // Spilled: the file's size, and what of it is in memory at one time.
+  size_t spill_bytes = 0;
+  size_t spill_resident_bytes = 0;
 
   size_t TotalBytes() const;     // of the entries
   std::string ToString() const;  // "attention output cache 12.0 MiB, ..."
+};
+
+enum class StatePlace : uint8_t {
+  kMemory,
+  kFile,  // a temporary file in SpillFolder(), of which one layer at a time is in memory
 };
 
 class SparseSession {
@@ -38,7 +46,8 @@ class SparseSession {
   // One geometry for each model call of a step, of one grid and as many layers. Allocates the
   // state; throws kOutOfMemory with the plan in the message, kInvalidArgument for geometries that
   // contradict themselves or each other.
-  SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations);
+  SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
+                StatePlace place = StatePlace::kMemory);
   // As many model calls of one geometry as the configuration says.
   SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
   // Plain dense computation, no state: for models outside a denoising loop.

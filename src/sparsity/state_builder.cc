@@ -5,8 +5,22 @@
 #include "base/check.h"
 
 namespace tamias {
+namespace {
+
+constexpr size_t kTensorAlignment = 64;
+
+size_t RoundUp(size_t value, size_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+}  // namespace
 
 void StateBuilder::Count(std::string_view name, size_t bytes) {
+  AddEntry(name, bytes);
+  counted_ += bytes;
+}
+
+void StateBuilder::AddEntry(std::string_view name, size_t bytes) {
   auto entry = std::ranges::find_if(entries_, [&](const auto& e) { return e.first == name; });
   if (entry == entries_.end()) entry = entries_.insert(entry, {std::string(name), 0});
   if (__builtin_add_overflow(entry->second, bytes, &entry->second)) {
@@ -19,8 +33,28 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
   if (__builtin_mul_overflow(static_cast<size_t>(shape.NumElements()), SizeOf(dtype), &bytes)) {
     Fail(ErrorCode::kOutOfMemory, "{}: a tensor of shape {} is too large", name, shape.ToString());
   }
-  Count(name, bytes);
-  return only_plans_ ? Tensor() : Tensor::Zeros(shape, dtype);
+  AddEntry(name, bytes);
+  const size_t begin = RoundUp(position_, kTensorAlignment);
+  position_ = begin + bytes;
+  if (only_plans_) return Tensor();
+  if (file_ == nullptr) return Tensor::Zeros(shape, dtype);
+  TAMIAS_CHECK(position_ <= file_->size());
+  // Shares the ownership of the whole file.
+  return Tensor(std::shared_ptr<std::byte>(file_, file_->data() + begin), shape, dtype);
+}
+
+void StateBuilder::BeginPart() {
+  position_ = RoundUp(position_, PageBytes());
+  part_begin_ = position_;
+}
+
+SpilledRange StateBuilder::EndPart() {
+  position_ = RoundUp(position_, PageBytes());
+  const size_t bytes = position_ - part_begin_;
+  parts_ += bytes;
+  largest_part_ = std::max(largest_part_, bytes);
+  if (only_plans_ || file_ == nullptr) return {};
+  return {file_->data() + part_begin_, std::min(bytes, file_->size() - part_begin_)};
 }
 
 }  // namespace tamias

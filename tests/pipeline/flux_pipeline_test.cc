@@ -110,5 +110,25 @@ TEST(FluxPipeline, PlanGrowsWithTheSizeAndWithSparsity) {
   EXPECT_LT(pipeline.PlanMemory(large).peak_bytes, pipeline.PlanMemory(sparse).peak_bytes);
 }
 
+TEST(FluxPipeline, StateBeyondMaxMemoryGoesToAFileAndChangesNothing) {
+  const Pipeline pipeline(kDemo);
+  GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
+  options.sparsity = "demo";
+  options.width = 256;
+  options.height = 256;
+  options.steps = 4;
+  options.decode = false;
+  const MemoryPlan in_memory = pipeline.PlanMemory(options);
+  const GenerateResult expected = pipeline.Generate(options);
+  options.max_memory_bytes = in_memory.peak_bytes - 1;
+  const MemoryPlan spilled = pipeline.PlanMemory(options);
+  EXPECT_EQ(in_memory.spill_bytes, 0u);
+  EXPECT_GT(spilled.spill_bytes, 0u);
+  EXPECT_LT(spilled.peak_bytes, in_memory.peak_bytes);
+  EXPECT_EQ(pipeline.Generate(options).latents.front().values, expected.latents.front().values);
+  options.max_memory_bytes = spilled.peak_bytes - 1;
+  EXPECT_THROW(pipeline.Generate(options), Error);
+}
+
 }  // namespace
 }  // namespace tamias

@@ -45,8 +45,8 @@ TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
   const SparsityConfig defaults;
   // The file sets each key away from its default; ours are not in it.
   for (const std::string& key : SparsityConfigKeys()) {
-    const bool is_ours =
-        key == "attn.merge" || key == "attn.cache_dtype" || key == "step_caching.threshold" || key == "step_caching.order";
+    const bool is_ours = key == "attn.merge" || key == "attn.cache_dtype" ||
+                         key == "step_caching.threshold" || key == "step_caching.order";
     EXPECT_EQ(c.keys_set.contains(key), !is_ours) << key;
   }
   EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);

@@ -292,6 +292,16 @@ TEST(SparseSession, InvocationsOfDifferentGridsAreRefused) {
   EXPECT_THROW(SparseSession(Config(), std::vector<SparseGeometry>{}), Error);
 }
 
+TEST(SparseSession, SpilledStateGivesTheSameBytes) {
+  const StatePlan plan = SparseSession::Plan(Config(), ToyModel::TwoInvocations());
+  EXPECT_GE(plan.spill_bytes, plan.TotalBytes() / 2);
+  EXPECT_LT(plan.spill_resident_bytes, plan.spill_bytes);
+  SparseSession in_memory(Config(), ToyModel::TwoInvocations());
+  SparseSession spilled(Config(), ToyModel::TwoInvocations(), StatePlace::kFile);
+  ExpectEqual(Generate(in_memory, 6, 7), Generate(spilled, 6, 7));
+  EXPECT_EQ(in_memory.allocated_bytes(), spilled.allocated_bytes());
+}
+
 TEST(SparseSession, SelectionsDoNotDependOnTheNumberOfThreads) {
   SparseSession a(Config(), ToyModel::TwoInvocations());
   SparseSession b(Config(), ToyModel::TwoInvocations());
