@@ -15,6 +15,7 @@ struct Family {
 constexpr Family kFamilies[] = {
     {"FluxPipeline", LoadFluxPipeline},
     {"HunyuanVideoPipeline", LoadHunyuanVideoPipeline},
+    {"WanPipeline", LoadWanPipeline},
 };
 
 std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path) {

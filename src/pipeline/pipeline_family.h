@@ -30,5 +30,6 @@ class PipelineFamily {
 
 std::unique_ptr<PipelineFamily> LoadFluxPipeline(const ModelFolder& folder);
 std::unique_ptr<PipelineFamily> LoadHunyuanVideoPipeline(const ModelFolder& folder);
+std::unique_ptr<PipelineFamily> LoadWanPipeline(const ModelFolder& folder);
 
 }  // namespace tamias

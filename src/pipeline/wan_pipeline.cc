@@ -1,0 +1,180 @@
+#include "pipeline/wan_pipeline.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "models/flow_match_euler.h"
+#include "models/rotary_positions.h"
+#include "models/unipc_multistep.h"
+
+namespace tamias {
+namespace {
+
+using SchedulerFactory = std::function<std::unique_ptr<FlowScheduler>(int num_steps)>;
+
+SchedulerFactory ReadScheduler(const JsonObject& json) {
+  const std::string name = json.String("_class_name");
+  if (name == "UniPCMultistepScheduler") {
+    return [config = UniPcMultistepConfig::FromJson(json)](int num_steps) {
+      return std::make_unique<UniPcMultistep>(config, num_steps);
+    };
+  }
+  if (name == "FlowMatchEulerDiscreteScheduler") {
+    return [config = FlowMatchEulerConfig::FromJson(json)](int num_steps) {
+      return std::make_unique<FlowMatchEuler>(config, TrainingRangeSigmas(config, num_steps));
+    };
+  }
+  Fail(ErrorCode::kUnsupported,
+       "{}: field '_class_name': expected UniPCMultistepScheduler or "
+       "FlowMatchEulerDiscreteScheduler, found {}",
+       json.source(), name);
+}
+
+// Wan 2.2 has a second transformer, or a timestep for each token.
+void RefuseLaterVersions(const ModelFolder& folder) {
+  const JsonObject index = JsonObject::Load(folder.path() / "model_index.json");
+  const bool expands = index.BoolOr("expand_timesteps", false);
+  if (expands || index.Has("boundary_ratio")) {
+    Fail(ErrorCode::kUnsupported, "{}: field '{}': Wan 2.2 is not supported", index.source(),
+         expands ? "expand_timesteps" : "boundary_ratio");
+  }
+}
+
+class WanDenoiser final : public Denoiser {
+ public:
+  WanDenoiser(Context& context, const WanTransformer& transformer, const LatentShape& latents,
+              const TokenOrder& order)
+      : transformer_(transformer) {
+    rotary_ = RotaryPositions(OrderedPositions(context, latents, order),
+                              transformer.config().RotaryAxes());
+  }
+
+  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
+               ConstTensorView latents, SparseInvocation& invocation,
+               TensorView prediction) const override {
+    transformer_.Forward(context,
+                         {.hidden_states = latents,
+                          .encoder_hidden_states = prompt.sequence,
+                          .timestep = timestep,
+                          .rotary_cos = rotary_.cos,
+                          .rotary_sin = rotary_.sin},
+                         invocation, prediction);
+  }
+
+ private:
+  const WanTransformer& transformer_;
+  RotaryTable rotary_;
+};
+
+}  // namespace
+
+WanPipeline::WanPipeline(const ModelFolder& folder)
+    : DenoisingPipeline(folder),
+      text_(folder),
+      transformer_weights_(Weights::Open(folder.Component("transformer"))),
+      vae_weights_(Weights::Open(folder.Component("vae"))),
+      transformer_(WanTransformerConfig::FromJson(folder.Config("transformer")),
+                   transformer_weights_),
+      vae_(AutoencoderKlWanConfig::FromJson(folder.Config("vae")), vae_weights_),
+      make_scheduler_(ReadScheduler(folder.Config("scheduler"))) {
+  RefuseLaterVersions(folder);
+  const WanTransformerConfig& config = transformer_.config();
+  CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_.config().z_dim);
+  CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
+  CheckTransformerField("text_dim", config.text_dim, "text_encoder", text_.sequence_dim());
+  CheckTransformerField("patch_size[0]", config.patch_size[0], "Wan", 1);
+  CheckTransformerField("patch_size[2]", config.patch_size[2], "patch_size[1]",
+                        config.patch_size[1]);
+  AddComponent("text_encoder", text_.weights());
+  AddComponent("transformer", transformer_weights_);
+  AddComponent("vae", vae_weights_);
+  FamilyDefaults defaults;
+  defaults.width = 832;
+  defaults.height = 480;
+  defaults.num_frames = 81;
+  defaults.fps = 16;
+  defaults.steps = 50;
+  defaults.true_cfg_scale = 5;
+  defaults.frame_multiple = static_cast<int>(vae_.config().temporal_scale());
+  defaults.size_multiple = static_cast<int>(vae_.config().spatial_scale() * config.patch_size[1]);
+  SetDefaults(defaults, "wan-2.1");
+}
+
+std::unique_ptr<PipelineFamily> LoadWanPipeline(const ModelFolder& folder) {
+  return std::make_unique<WanPipeline>(folder);
+}
+
+LatentShape WanPipeline::LatentsOf(const GenerationSettings& settings) const {
+  const AutoencoderKlWanConfig& config = vae_.config();
+  return {.channels = config.z_dim,
+          .frames = (settings.num_frames - 1) / config.temporal_scale() + 1,
+          .height = settings.height / config.spatial_scale(),
+          .width = settings.width / config.spatial_scale(),
+          .patch = transformer_.config().patch_size[1]};
+}
+
+SparseGeometry WanPipeline::Geometry(int64_t /*text_tokens*/, const TokenGrid& grid) const {
+  return transformer_.Geometry(1, grid);
+}
+
+// The transformer attends to all max_sequence_length tokens: behind the prompt they are zeros.
+PromptEmbedding WanPipeline::EncodePrompt(Context& context, const std::string& prompt,
+                                          const GenerationSettings& settings) const {
+  const Tensor valid = text_.Encode(context, prompt, settings.max_sequence_length);
+  PromptEmbedding embedding;
+  embedding.sequence = Tensor::Zeros({1, settings.max_sequence_length, text_.sequence_dim()});
+  CopyTensor(valid, embedding.sequence.view().Slice(1, 0, valid.dim(1)));
+  return embedding;
+}
+
+bool WanPipeline::IsCut(const std::string& prompt, const GenerationSettings& settings) const {
+  return text_.IsCut(prompt, settings.max_sequence_length);
+}
+
+std::unique_ptr<FlowScheduler> WanPipeline::MakeScheduler(const GenerationSettings& settings,
+                                                          int64_t /*image_tokens*/) const {
+  return make_scheduler_(settings.steps);
+}
+
+std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
+                                                    const GenerationSettings& /*settings*/,
+                                                    const LatentShape& latents,
+                                                    const TokenOrder& order) const {
+  return std::make_unique<WanDenoiser>(context, transformer_, latents, order);
+}
+
+StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings,
+                                     const LatentShape& latents) const {
+  const WanTransformerConfig& config = transformer_.config();
+  const int64_t text = settings.max_sequence_length;
+  const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
+  const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_dim;
+  return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
+          .workspace = transformer_.PlanBytes(1, text, latents.tokens())};
+}
+
+void WanPipeline::PrepareForSparsity(const Context& context) const {
+  transformer_.PrepareForSparsity(context);
+}
+
+size_t WanPipeline::SparsityWeightBytes() const { return transformer_.SparsityWeightBytes(); }
+
+void WanPipeline::Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
+                         const FrameSink& sink, const std::function<void()>& after_piece) const {
+  const AutoencoderKlWanConfig& config = vae_.config();
+  Tensor unpacked({shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
+  UnpackLatents(shape, latents, {.scale = config.latents_std, .offset = config.latents_mean},
+                unpacked);
+  vae_.Decode(context, unpacked, sink, after_piece);
+}
+
+int WanPipeline::NumDecodePieces(const LatentShape& latents) const {
+  return static_cast<int>(vae_.NumPieces(latents.frames, latents.height, latents.width));
+}
+
+StageBytes WanPipeline::PlanDecoder(const LatentShape& latents) const {
+  return {.held = sizeof(float) * static_cast<size_t>(latents.size()),
+          .workspace = vae_.PlanBytes(latents.frames, latents.height, latents.width)};
+}
+
+}  // namespace tamias

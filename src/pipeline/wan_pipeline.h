@@ -1,0 +1,49 @@
+// Wan 2.1 text-to-video (diffusers' WanPipeline), with classifier-free guidance. Prompts are taken
+// as typed: diffusers also resolves HTML entities ("&amp;") and, where ftfy is installed, repairs
+// broken Unicode.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "models/autoencoder_kl_wan.h"
+#include "models/wan_transformer.h"
+#include "pipeline/denoising_pipeline.h"
+#include "pipeline/t5_prompt_encoder.h"
+
+namespace tamias {
+
+class WanPipeline final : public DenoisingPipeline {
+ public:
+  explicit WanPipeline(const ModelFolder& folder);
+
+ private:
+  LatentShape LatentsOf(const GenerationSettings& settings) const override;
+  SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
+  PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
+                               const GenerationSettings& settings) const override;
+  bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
+  bool HasGuidanceEmbedding() const override { return false; }
+  std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
+                                               int64_t image_tokens) const override;
+  std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
+                                         const LatentShape& latents,
+                                         const TokenOrder& order) const override;
+  StageBytes PlanDenoiser(const GenerationSettings& settings,
+                          const LatentShape& latents) const override;
+  void PrepareForSparsity(const Context& context) const override;
+  size_t SparsityWeightBytes() const override;
+  void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
+              const FrameSink& sink, const std::function<void()>& after_piece) const override;
+  int NumDecodePieces(const LatentShape& latents) const override;
+  StageBytes PlanDecoder(const LatentShape& latents) const override;
+
+  T5PromptEncoder text_;
+  Weights transformer_weights_;
+  Weights vae_weights_;
+  mutable WanTransformer transformer_;  // mutable: prepared once for sparse MLPs, on first need
+  AutoencoderKlWan vae_;
+  std::function<std::unique_ptr<FlowScheduler>(int num_steps)> make_scheduler_;
+};
+
+}  // namespace tamias

@@ -1,0 +1,148 @@
+// The whole Wan pipeline against diffusers: same folder, prompt, seed, size and steps.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "golden.h"
+
+namespace tamias {
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan";
+const fs::path kTokenizer = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux/tokenizer_2";
+
+// A checkpoint folder of links to the fixture's components and the demo model's tokenizer.
+class WanPipelineTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("tamias-tiny-wan-" + std::to_string(getpid()));
+    fs::create_directories(folder_);
+    for (const char* name : {"model_index.json", "transformer", "text_encoder", "vae"}) {
+      fs::create_symlink(kData / name, folder_ / name);
+    }
+    fs::create_symlink(kTokenizer, folder_ / "tokenizer");
+    UseScheduler("scheduler");
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  void UseScheduler(const char* name) {
+    fs::remove(folder_ / "scheduler");
+    fs::create_symlink(kData / name, folder_ / "scheduler");
+  }
+
+  GenerateOptions GoldenOptions() const {
+    GenerateOptions options;
+    options.prompt = golden_.metadata().at("prompt");
+    options.negative_prompt = golden_.metadata().at("negative_prompt");
+    options.true_cfg_scale = 3;
+    options.width = 48;
+    options.height = 64;
+    options.num_frames = 9;
+    options.steps = 6;
+    options.max_sequence_length = 40;
+    options.seed = 11;
+    options.sparsity = "off";
+    return options;
+  }
+
+  fs::path folder_;
+  SafetensorsFile golden_{kData / "golden.safetensors"};
+};
+
+TEST_F(WanPipelineTest, UniPcLatentsAndFramesMatchDiffusers) {
+  const GenerateResult result = Pipeline(folder_).Generate(GoldenOptions());
+  ExpectLatents(result, golden_.Get("latents"));
+  ASSERT_EQ(result.videos.size(), 1u);
+  EXPECT_EQ(result.videos[0].fps, 16);
+  ExpectFrames(result.videos[0].frames, golden_.Get("frames"));
+}
+
+TEST_F(WanPipelineTest, EulerLatentsMatchDiffusers) {
+  UseScheduler("scheduler-euler");
+  GenerateOptions options = GoldenOptions();
+  options.decode = false;
+  const GenerateResult result = Pipeline(folder_).Generate(options);
+  ExpectLatents(result, golden_.Get("euler_latents"));
+  EXPECT_TRUE(result.videos.empty());
+}
+
+TEST_F(WanPipelineTest, SparseGenerationThatSelectsEverythingMatchesDiffusers) {
+  GenerateOptions options = GoldenOptions();
+  options.decode = false;
+  options.sparsity = "wan-2.1";
+  options.overrides = {"attn.top_keys=1", "attn.first_n_dense_layers=0",
+                       "step_caching.is_enabled=false"};
+  const GenerateResult result = Pipeline(folder_).Generate(options);
+  ExpectLatents(result, golden_.Get("latents"));
+  EXPECT_THAT(result.report_json, testing::ContainsRegex("\"kind\": ?\"sparse\""));
+}
+
+TEST_F(WanPipelineTest, InvocationsDoNotSeeEachOthersState) {
+  // Each call of guidance keeps its own sparsity state: for the same prompt twice both predict the
+  // same, and guidance changes nothing.
+  GenerateOptions options = GoldenOptions();
+  options.decode = false;
+  options.sparsity = "wan-2.1";
+  options.overrides = {"attn.top_keys=0.3",
+                       "attn.random_keys=0",
+                       "attn.local_voxels=0",
+                       "attn.first_n_dense_layers=0",
+                       "attn.counts_multiple_of=1",
+                       "attn.mbm=12",
+                       "step_caching.is_enabled=false"};
+  options.negative_prompt = options.prompt;
+  const GenerateResult guided = Pipeline(folder_).Generate(options);
+  options.true_cfg_scale = 1;
+  const GenerateResult plain = Pipeline(folder_).Generate(options);
+  EXPECT_GT(plain.attention_sparsity, 0.2);
+  const std::vector<float>& expected = plain.latents[0].values;
+  const Shape shape = {static_cast<int64_t>(expected.size())};
+  EXPECT_LT(RelativeL2(guided.latents[0].values, {expected.data(), DType::kF32, shape}), 1e-5);
+}
+
+TEST_F(WanPipelineTest, TakesTheFamilysDefaults) {
+  const Pipeline pipeline(folder_);
+  EXPECT_TRUE(pipeline.info().makes_videos);
+  EXPECT_EQ(pipeline.info().default_profile, "wan-2.1");
+  EXPECT_EQ(pipeline.info().defaults.at("num_frames"), "81");
+  EXPECT_EQ(pipeline.size_multiple(), 16);
+  EXPECT_EQ(pipeline.NumImageTokens({}), 21 * 30 * 52);
+  EXPECT_EQ(pipeline.NumTextTokens({}), 512);
+}
+
+TEST_F(WanPipelineTest, RefusesFramesThatDoNotFit) {
+  const Pipeline pipeline(folder_);
+  for (const int frames : {0, -3, 8, 10}) {
+    GenerateOptions options = GoldenOptions();
+    options.num_frames = frames;
+    try {
+      pipeline.Generate(options);
+      ADD_FAILURE() << frames << " frames were accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      EXPECT_THAT(error.what(), testing::HasSubstr("num_frames"));
+    }
+  }
+}
+
+TEST_F(WanPipelineTest, RefusesLaterVersionsByName) {
+  fs::remove(folder_ / "model_index.json");
+  std::ofstream(folder_ / "model_index.json")
+      << R"({"_class_name": "WanPipeline", "boundary_ratio": 0.875})";
+  try {
+    const Pipeline pipeline(folder_);
+    ADD_FAILURE() << "Wan 2.2 was accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.what(), testing::HasSubstr("boundary_ratio"));
+  }
+}
+
+}  // namespace
+}  // namespace tamias
