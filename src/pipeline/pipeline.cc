@@ -16,6 +16,7 @@ constexpr Family kFamilies[] = {
     {"FluxPipeline", LoadFluxPipeline},
     {"HunyuanVideoPipeline", LoadHunyuanVideoPipeline},
     {"WanPipeline", LoadWanPipeline},
+    {"MochiPipeline", LoadMochiPipeline},
 };
 
 std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path) {

@@ -31,5 +31,6 @@ class PipelineFamily {
 std::unique_ptr<PipelineFamily> LoadFluxPipeline(const ModelFolder& folder);
 std::unique_ptr<PipelineFamily> LoadHunyuanVideoPipeline(const ModelFolder& folder);
 std::unique_ptr<PipelineFamily> LoadWanPipeline(const ModelFolder& folder);
+std::unique_ptr<PipelineFamily> LoadMochiPipeline(const ModelFolder& folder);
 
 }  // namespace tamias

@@ -1,0 +1,47 @@
+// Mochi 1 text-to-video (diffusers' MochiPipeline): T5, the asymmetric transformer under
+// classifier-free guidance, linear-quadratic noise levels, the causal 3D VAE.
+#pragma once
+
+#include "models/autoencoder_kl_mochi.h"
+#include "models/flow_match_euler.h"
+#include "models/mochi_transformer.h"
+#include "pipeline/denoising_pipeline.h"
+#include "pipeline/t5_prompt_encoder.h"
+
+namespace tamias {
+
+class MochiPipeline final : public DenoisingPipeline {
+ public:
+  explicit MochiPipeline(const ModelFolder& folder);
+
+ private:
+  LatentShape LatentsOf(const GenerationSettings& settings) const override;
+  SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
+  PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
+                               const GenerationSettings& settings) const override;
+  bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
+  bool HasGuidanceEmbedding() const override { return false; }
+  std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
+                                               int64_t image_tokens) const override;
+  std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
+                                         const LatentShape& latents,
+                                         const TokenOrder& order) const override;
+  StageBytes PlanDenoiser(const GenerationSettings& settings,
+                          const LatentShape& latents) const override;
+  void PrepareForSparsity(const Context& context) const override;
+  size_t SparsityWeightBytes() const override;
+  void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
+              const FrameSink& sink, const std::function<void()>& after_piece) const override;
+  int NumDecodePieces(const LatentShape& latents) const override;
+  StageBytes PlanDecoder(const LatentShape& latents) const override;
+
+  T5PromptEncoder text_;
+  Weights transformer_weights_;
+  Weights vae_weights_;
+  mutable MochiTransformer transformer_;  // mutable: prepared once for sparse MLPs, on first need
+  AutoencoderKlMochi vae_;
+  FlowMatchEulerConfig scheduler_;
+  bool force_zeros_for_empty_prompt_;
+};
+
+}  // namespace tamias
