@@ -26,8 +26,8 @@ constexpr char kExamples[] = R"(Examples:
       --prompt "a large red star at the center on a wooden beige background"
   tamias compare --model FLUX.1-dev --prompt "a chipmunk in a library" --width 1280 --height 768 \
       --set attn.top_keys=0.1 --json
-  tamias compare --model HunyuanVideo --prompt "a chipmunk runs over moss" --frames 33 --fps 24 \
-      --output out/chipmunk
+  tamias compare --model models/demo-video --prompt "a red star moving left at the top on a grey background" \
+      --output out/moving-star
 
 Writes to the output folder: dense.png, accelerated.png, side-by-side.png (dense on the left),
 difference.png (absolute difference, four times amplified) and report.json; of films .mp4 instead of
@@ -213,8 +213,9 @@ void Run(const Options& options) {
   const std::vector<Video> accelerated_films = TakeFilms(accelerated);
   Likeness likeness = Compare(dense_films, accelerated_films);
   likeness.latent_relative_l2 = MeanRelativeL2(accelerated.latents, dense.latents);
-  WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
+  // Before the encoders take memory of their own.
   const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness);
+  WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
   WriteFileAtomically(folder / "report.json", report.dump(2) + "\n");
   if (options.common.json) {
     fmt::print("{}\n", report.dump(2));

@@ -21,8 +21,10 @@ constexpr char kExamples[] = R"(Examples:
       --steps 50 --seed 7 --output chipmunk.png --report chipmunk.json
   tamias generate --model models/demo-flux --prompt "a small blue heart at the top on a grey background" \
       --sparsity demo --set attn.top_keys=0.2 --json
+  tamias generate --model models/demo-video --prompt "a red star moving left at the top on a grey background" \
+      --output star.mp4
   tamias generate --model Wan2.1-T2V-1.3B --prompt "a chipmunk runs over moss" --frames 81 --fps 16 \
-      --width 832 --height 480 --output chipmunk.mp4 --frames-dir chipmunk-frames)";
+      --width 832 --height 480 --output chipmunk.webp --frames-dir chipmunk-frames)";
 
 struct Options {
   CommonOptions common;
