@@ -24,7 +24,7 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("S");
   command
       .add_option("--guidance-scale", generate.guidance_scale,
-                  "Embedded guidance of guidance-distilled models (FLUX.1-dev)")
+                  "Embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)")
       ->type_name("G");
   command
       .add_option("--max-sequence-length", generate.max_sequence_length,

@@ -32,8 +32,8 @@ struct GenerateOptions {
   std::string prompt;
   std::string negative_prompt;           // used when true_cfg_scale > 1
   std::optional<double> true_cfg_scale;  // classifier-free guidance, two model calls a step; 1: off
-  std::optional<double>
-      guidance_scale;             // the embedded guidance of guidance-distilled models (FLUX.1-dev)
+  // the embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)
+  std::optional<double> guidance_scale;
   std::optional<int> width;       // pixels, a multiple of Pipeline::size_multiple()
   std::optional<int> height;      // pixels, likewise
   std::optional<int> num_frames;  // of a film; one more than a multiple that the family sets

@@ -10,12 +10,10 @@ constexpr int64_t kPatch = 2;  // a token is 2 x 2 latent pixels
 
 class FluxDenoiser final : public Denoiser {
  public:
-  FluxDenoiser(Context& context, const FluxTransformer& transformer,
-               const GenerationSettings& settings, const LatentShape& latents,
-               const TokenOrder& order)
+  FluxDenoiser(const FluxTransformer& transformer, const GenerationSettings& settings,
+               const LatentShape& latents, const TokenOrder& order)
       : transformer_(transformer), guidance_(static_cast<float>(settings.guidance_scale)) {
-    rotary_ = RotaryPositions(OrderedPositions(context, latents, order),
-                              transformer.config().axes_dims_rope);
+    rotary_ = RotaryPositions(TokenPositions(latents, order), transformer.config().axes_dims_rope);
   }
 
   void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
@@ -96,11 +94,11 @@ std::unique_ptr<FlowScheduler> FluxPipeline::MakeScheduler(const GenerationSetti
   return std::make_unique<FlowMatchEuler>(scheduler_, settings.steps, image_tokens);
 }
 
-std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
+std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& /*context*/,
                                                      const GenerationSettings& settings,
                                                      const LatentShape& latents,
                                                      const TokenOrder& order) const {
-  return std::make_unique<FluxDenoiser>(context, transformer_, settings, latents, order);
+  return std::make_unique<FluxDenoiser>(transformer_, settings, latents, order);
 }
 
 StageBytes FluxPipeline::PlanDenoiser(const GenerationSettings& settings,

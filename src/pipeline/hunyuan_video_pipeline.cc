@@ -10,13 +10,13 @@ namespace {
 
 class HunyuanVideoDenoiser final : public Denoiser {
  public:
-  HunyuanVideoDenoiser(Context& context, const HunyuanVideoTransformer& transformer,
+  HunyuanVideoDenoiser(const HunyuanVideoTransformer& transformer,
                        const GenerationSettings& settings, const LatentShape& latents,
                        const TokenOrder& order)
       : transformer_(transformer), guidance_(static_cast<float>(settings.guidance_scale)) {
     const HunyuanVideoTransformerConfig& config = transformer.config();
-    rotary_ = RotaryPositions(OrderedPositions(context, latents, order), config.rope_axes_dim,
-                              config.rope_theta);
+    rotary_ =
+        RotaryPositions(TokenPositions(latents, order), config.rope_axes_dim, config.rope_theta);
   }
 
   void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
@@ -110,11 +110,11 @@ std::unique_ptr<FlowScheduler> HunyuanVideoPipeline::MakeScheduler(
   return std::make_unique<FlowMatchEuler>(scheduler_, EvenSigmas(settings.steps));
 }
 
-std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& context,
+std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& /*context*/,
                                                              const GenerationSettings& settings,
                                                              const LatentShape& latents,
                                                              const TokenOrder& order) const {
-  return std::make_unique<HunyuanVideoDenoiser>(context, transformer_, settings, latents, order);
+  return std::make_unique<HunyuanVideoDenoiser>(transformer_, settings, latents, order);
 }
 
 StageBytes HunyuanVideoPipeline::PlanDenoiser(const GenerationSettings& settings,

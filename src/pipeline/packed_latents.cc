@@ -65,27 +65,15 @@ void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const Laten
   });
 }
 
-Tensor TokenPositions(const LatentShape& shape, int64_t text_tokens) {
+Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order) {
   const TokenGrid grid = shape.grid();
-  Tensor positions = Tensor::Zeros({text_tokens + grid.size(), 3});
-  float* row = positions.data<float>() + 3 * text_tokens;
-  for (int64_t t = 0; t < grid.time; ++t) {
-    for (int64_t y = 0; y < grid.height; ++y) {
-      for (int64_t x = 0; x < grid.width; ++x, row += 3) {
-        row[0] = static_cast<float>(t);
-        row[1] = static_cast<float>(y);
-        row[2] = static_cast<float>(x);
-      }
-    }
+  Tensor positions({grid.size(), 3}, DType::kF32);
+  float* next = positions.data<float>();
+  for (const int32_t token : order.tokens()) {
+    *next++ = static_cast<float>(token / (grid.height * grid.width));
+    *next++ = static_cast<float>(token / grid.width % grid.height);
+    *next++ = static_cast<float>(token % grid.width);
   }
-  return positions;
-}
-
-Tensor OrderedPositions(Context& context, const LatentShape& shape, const TokenOrder& order) {
-  const Tensor row_order = TokenPositions(shape, 0);
-  Tensor positions(row_order.shape(), DType::kF32);
-  const Shape batched = {1, shape.tokens(), 3};
-  order.Apply(context, row_order.view().Reshape(batched), positions.view().Reshape(batched));
   return positions;
 }
 

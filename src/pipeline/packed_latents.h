@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/context.h"
 #include "base/tensor.h"
 #include "sparsity/geometry.h"
 #include "sparsity/token_order.h"
@@ -45,11 +44,7 @@ Tensor PackedNoise(const LatentShape& shape, uint64_t seed, int image, int num_i
 void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const LatentScaling& scaling,
                    TensorView unpacked);
 
-// Rotary coordinates [text_tokens + N, 3]: zeros for text, (time, row, column) in tokens for
-// latents.
-Tensor TokenPositions(const LatentShape& shape, int64_t text_tokens);
-
-// The same [N, 3] of the latents alone, in token order.
-Tensor OrderedPositions(Context& context, const LatentShape& shape, const TokenOrder& order);
+// Rotary coordinates [N, 3] of the tokens, (time, row, column), in token order.
+Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order);
 
 }  // namespace tamias

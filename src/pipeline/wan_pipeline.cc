@@ -42,11 +42,10 @@ void RefuseLaterVersions(const ModelFolder& folder) {
 
 class WanDenoiser final : public Denoiser {
  public:
-  WanDenoiser(Context& context, const WanTransformer& transformer, const LatentShape& latents,
+  WanDenoiser(const WanTransformer& transformer, const LatentShape& latents,
               const TokenOrder& order)
       : transformer_(transformer) {
-    rotary_ = RotaryPositions(OrderedPositions(context, latents, order),
-                              transformer.config().RotaryAxes());
+    rotary_ = RotaryPositions(TokenPositions(latents, order), transformer.config().RotaryAxes());
   }
 
   void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
@@ -136,11 +135,11 @@ std::unique_ptr<FlowScheduler> WanPipeline::MakeScheduler(const GenerationSettin
   return make_scheduler_(settings.steps);
 }
 
-std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
+std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& /*context*/,
                                                     const GenerationSettings& /*settings*/,
                                                     const LatentShape& latents,
                                                     const TokenOrder& order) const {
-  return std::make_unique<WanDenoiser>(context, transformer_, latents, order);
+  return std::make_unique<WanDenoiser>(transformer_, latents, order);
 }
 
 StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings,

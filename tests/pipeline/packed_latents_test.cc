@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <vector>
 
 #include "base/random.h"
@@ -54,14 +55,23 @@ TEST(PackedLatents, UnpackingInvertsPackingAndScalesEachChannel) {
   }
 }
 
-TEST(PackedLatents, PositionsAreTimeRowAndColumnAfterTheText) {
-  const Tensor positions = TokenPositions(kFilm, 2);
-  ASSERT_EQ(positions.shape(), (Shape{14, 3}));
-  const float* last = positions.data<float>() + 13 * 3;
+TEST(PackedLatents, PositionsAreTimeRowAndColumnInTokenOrder) {
+  const int64_t tokens = kFilm.tokens();
+  const Tensor positions = TokenPositions(kFilm, TokenOrder::RowOrder(tokens));
+  ASSERT_EQ(positions.shape(), (Shape{12, 3}));
+  const float* last = positions.data<float>() + 11 * 3;
   EXPECT_EQ(last[0], 1);
   EXPECT_EQ(last[1], 1);
   EXPECT_EQ(last[2], 2);
-  EXPECT_EQ(positions.data<float>()[1 * 3 + 2], 0);
+  std::vector<int32_t> reversed(static_cast<size_t>(tokens));
+  std::iota(reversed.rbegin(), reversed.rend(), 0);
+  const Tensor backwards = TokenPositions(kFilm, TokenOrder(reversed));
+  for (int64_t i = 0; i < tokens; ++i) {
+    for (int64_t axis = 0; axis < 3; ++axis) {
+      EXPECT_EQ(backwards.data<float>()[3 * i + axis],
+                positions.data<float>()[3 * (tokens - 1 - i) + axis]);
+    }
+  }
 }
 
 }  // namespace
