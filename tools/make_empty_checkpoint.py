@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 r"""A checkpoint folder of a published model's size without its weights, to plan with: `tamias inspect`.
 
-    python tools/make_empty_checkpoint.py hunyuan-video /tmp/HunyuanVideo \
-        --tokenizers models/demo-flux tests/data/pipeline/tiny-hunyuan-video
+    python tools/make_empty_checkpoint.py hunyuan-video /tmp/HunyuanVideo
     tamias inspect --model /tmp/HunyuanVideo --width 1280 --height 720 --frames 129
 
 Configurations are those of diffusers' classes, which are the published models'. Each safetensors file has its header
-and a hole where the numbers would be: it takes no disk space and reads as zeros. Tokenizers are copied from small
-models' folders, since their size does not matter here. Nothing can be generated with such a folder.
+and a hole where the numbers would be: it takes no disk space and reads as zeros. Tokenizers are those of the small
+models in this repository, since their size does not matter here. Nothing can be generated with such a folder.
 
 Needs torch, diffusers 0.42, transformers.
 """
@@ -20,6 +19,11 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
+
+ROOT = Path(__file__).parents[1]
+CLIP_TOKENIZER = ROOT / "models/demo-flux/tokenizer"
+T5_TOKENIZER = ROOT / "models/demo-flux/tokenizer_2"
+LLAMA_TOKENIZER = ROOT / "tests/data/pipeline/tiny-hunyuan-video/tokenizer"
 
 CLIP_L = dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
               projection_dim=768, max_position_embeddings=77, hidden_act="quick_gelu", eos_token_id=49407)
@@ -43,7 +47,7 @@ def euler(**options):
     return diffusers.FlowMatchEulerDiscreteScheduler(**options)
 
 
-# The components of each model: the folder's name and what makes it.
+# Of each model: its pipeline, the components (the folder's name and what makes it) and the tokenizers.
 MODELS = {
     "flux-1-dev": ("FluxPipeline", {
         "transformer": lambda: diffusers.FluxTransformer2DModel(guidance_embeds=True),
@@ -54,27 +58,27 @@ MODELS = {
         "text_encoder": clip,
         "text_encoder_2": t5,
         "scheduler": lambda: euler(shift=3.0, use_dynamic_shifting=True),
-    }),
+    }, {"tokenizer": CLIP_TOKENIZER, "tokenizer_2": T5_TOKENIZER}),
     "hunyuan-video": ("HunyuanVideoPipeline", {
         "transformer": lambda: diffusers.HunyuanVideoTransformer3DModel(),
         "vae": lambda: diffusers.AutoencoderKLHunyuanVideo(),
         "text_encoder": lambda: transformers.LlamaModel(transformers.LlamaConfig(**LLAMA_8B)),
         "text_encoder_2": clip,
         "scheduler": lambda: euler(shift=7.0),
-    }),
+    }, {"tokenizer": LLAMA_TOKENIZER, "tokenizer_2": CLIP_TOKENIZER}),
     "wan-2.1": ("WanPipeline", {
         "transformer": lambda: diffusers.WanTransformer3DModel(),
         "vae": lambda: diffusers.AutoencoderKLWan(),
         "text_encoder": lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**UMT5_XXL)),
         "scheduler": lambda: diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
-    }),
+    }, {"tokenizer": T5_TOKENIZER}),
     "mochi": ("MochiPipeline", {
         "transformer": lambda: diffusers.MochiTransformer3DModel(),
         "vae": lambda: diffusers.AutoencoderKLMochi(out_channels=3),
         "text_encoder": t5,
         "scheduler": lambda: euler(invert_sigmas=True),
-    }),
+    }, {"tokenizer": T5_TOKENIZER}),
 }
 
 
@@ -123,14 +127,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", choices=sorted(MODELS))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tokenizers", type=Path, nargs="+", required=True,
-                        help="checkpoint folders whose tokenizer folders are copied, later ones over earlier ones")
     options = parser.parse_args()
-    family, components = MODELS[options.model]
+    family, components, tokenizers = MODELS[options.model]
     make(family, components, options.folder)
-    for small in options.tokenizers:
-        for source in sorted(small.glob("tokenizer*")):
-            shutil.copytree(source, options.folder / source.name, dirs_exist_ok=True)
+    for name, source in tokenizers.items():
+        shutil.copytree(source, options.folder / name, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":
