@@ -13,6 +13,11 @@ void RequireValue(const JsonObject& json, std::string_view field, std::string_vi
   }
 }
 
+void CheckCount(const JsonObject& json, std::string_view field, size_t found, size_t expected) {
+  if (found == expected) return;
+  json.FailField(field, fmt::format("expected {} values, found {}", expected, found));
+}
+
 std::vector<int64_t> BlockOutChannels(const JsonObject& json, const std::vector<int64_t>& fallback,
                                       int64_t groups) {
   constexpr size_t kMostLevels = 8;

@@ -6,8 +6,8 @@
 #include <numeric>
 
 #include "io/json.h"
+#include "models/autoencoder_config.h"
 #include "ops/activation.h"
-#include "ops/check_tensor.h"
 
 namespace tamias {
 namespace {
@@ -16,8 +16,6 @@ constexpr int64_t kColours = 3;
 constexpr int64_t kKernel = 3;
 constexpr int64_t kNormGroups = 32;  // not in the configuration, nor is the epsilon
 constexpr float kNormEpsilon = 1e-5f;
-// From the third latent frame on every convolution holds all the frames that it ever will.
-constexpr int64_t kFramesToSteadyState = kKernel;
 
 int64_t Product(const std::vector<int64_t>& factors) {
   return std::accumulate(factors.begin(), factors.end(), int64_t{1}, std::multiplies<>());
@@ -45,31 +43,20 @@ std::vector<FrameResidualBlock> LoadBlocks(const Weights& weights, int64_t chann
   return blocks;
 }
 
-void CheckSize(const JsonObject& json, std::string_view field, size_t found, size_t expected) {
-  if (found == expected) return;
-  json.FailField(field, fmt::format("expected {} values, found {}", expected, found));
-}
-
 // Absent or null: none.
 std::vector<double> ReadStatistics(const JsonObject& json, std::string_view field, int64_t channels,
                                    FloatRange range) {
   if (!json.Has(field)) return {};
   const std::vector<double> values = json.FloatArray(field, range);
-  CheckSize(json, field, values.size(), static_cast<size_t>(channels));
+  CheckCount(json, field, values.size(), static_cast<size_t>(channels));
   return values;
 }
 
 void RefuseVariants(const JsonObject& json) {
   const std::string activation = json.StringOr("act_fn", "silu");
-  if (activation != "silu" && activation != "swish") {
-    Fail(ErrorCode::kUnsupported, "{}: field 'act_fn': only \"silu\" is supported, found \"{}\"",
-         json.source(), activation);
-  }
+  RequireValue(json, "act_fn", activation == "swish" ? "silu" : activation, "silu");
   const int64_t colours = json.IntOr("out_channels", kColours, {1, 1 << 10});
-  if (colours != kColours) {
-    Fail(ErrorCode::kUnsupported, "{}: field 'out_channels': only {} are supported, found {}",
-         json.source(), kColours, colours);
-  }
+  RequireValue(json, "out_channels", fmt::format("{}", colours), fmt::format("{}", kColours));
 }
 
 }  // namespace
@@ -80,7 +67,8 @@ int64_t AutoencoderKlMochiConfig::spatial_scale() const { return Product(spatial
 
 // Absent fields have the values that diffusers gives them, but for the latents' statistics.
 AutoencoderKlMochiConfig AutoencoderKlMochiConfig::FromJson(const JsonObject& json) {
-  constexpr int64_t kMostChannels = 1 << 16, kMostLevels = 8, kMostExpansion = 8;
+  constexpr int64_t kMostChannels = kMostAutoencoderChannels, kMostLevels = 8;
+  constexpr int64_t kMostExpansion = 8;
   RefuseVariants(json);
   AutoencoderKlMochiConfig config;
   config.latent_channels =
@@ -103,9 +91,9 @@ AutoencoderKlMochiConfig AutoencoderKlMochiConfig::FromJson(const JsonObject& js
       json.IntArrayOr("temporal_expansions", config.temporal_expansions, {1, kMostExpansion});
   config.spatial_expansions =
       json.IntArrayOr("spatial_expansions", config.spatial_expansions, {1, kMostExpansion});
-  CheckSize(json, "layers_per_block", config.layers_per_block.size(), levels + 1);
-  CheckSize(json, "temporal_expansions", config.temporal_expansions.size(), levels - 1);
-  CheckSize(json, "spatial_expansions", config.spatial_expansions.size(), levels - 1);
+  CheckCount(json, "layers_per_block", config.layers_per_block.size(), levels + 1);
+  CheckCount(json, "temporal_expansions", config.temporal_expansions.size(), levels - 1);
+  CheckCount(json, "spatial_expansions", config.spatial_expansions.size(), levels - 1);
   config.latents_mean = ReadStatistics(json, "latents_mean", config.latent_channels, {-1e6, 1e6});
   config.latents_std = ReadStatistics(json, "latents_std", config.latent_channels, {1e-6, 1e6});
   config.scaling_factor = json.FloatOr("scaling_factor", 1, {1e-6, 1e6});
@@ -113,8 +101,14 @@ AutoencoderKlMochiConfig AutoencoderKlMochiConfig::FromJson(const JsonObject& js
 }
 
 AutoencoderKlMochi::AutoencoderKlMochi(const AutoencoderKlMochiConfig& config,
-                                       const Weights& weights)
-    : config_(config), weights_(weights) {
+                                       const Weights& weights, const FrameTiling& tiling)
+    : FrameDecoder({.latent_channels = config.latent_channels,
+                    .temporal_scale = config.temporal_scale(),
+                    .spatial_scale = config.spatial_scale(),
+                    .padding = PaddingMode::kReplicate},
+                   tiling),
+      config_(config),
+      weights_(weights) {
   const Weights decoder = weights.Sub("decoder");
   const size_t finest = config.block_out_channels.size() - 1;
   const int64_t coarsest_channels = config.block_out_channels[finest];
@@ -172,13 +166,15 @@ void AutoencoderKlMochi::Expansion::Forward(FramePass& pass, int64_t t, const Te
   }
 }
 
-void AutoencoderKlMochi::DecodeLatentFrame(Turn& turn, ConstTensorView latents) const {
-  FramePass& pass = turn.pass;
+// Of the frames that the first latent frame becomes only the last belongs to the film.
+void AutoencoderKlMochi::DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
+                                           const FrameSink& sink) const {
   const FramePass::Scope scope(pass);
   const TensorView frame =
       pass.Allocate({1, latents.dim(1), latents.dim(2), conv_in_.weight.dim(0)});
   ApplyToPixels(pass, conv_in_, latents, /*accumulate=*/false, frame);
   for (const FrameResidualBlock& block : blocks_in_) block.Forward(pass, frame);
+  Turn turn = {.pass = pass, .sink = sink, .to_drop = is_first ? config_.temporal_scale() - 1 : 0};
   DecodeFrom(turn, 0, frame);
 }
 
@@ -208,42 +204,6 @@ void AutoencoderKlMochi::Finish(Turn& turn, const TensorView& frame) const {
              if (turn.to_drop == 0) turn.sink(pixels);
              turn.to_drop = std::max<int64_t>(0, turn.to_drop - 1);
            });
-}
-
-FramePass AutoencoderKlMochi::PlanPass(Context& context, int64_t frames, int64_t height,
-                                       int64_t width) const {
-  FramePass pass(context, PaddingMode::kReplicate);
-  const FrameSink nowhere;
-  const ConstTensorView latents(nullptr, DType::kF32, {1, height, width, config_.latent_channels});
-  Turn turn = {.pass = pass, .sink = nowhere, .to_drop = 0};
-  for (int64_t t = 0; t < std::min(frames, kFramesToSteadyState); ++t) {
-    DecodeLatentFrame(turn, latents);
-  }
-  return pass;
-}
-
-int64_t AutoencoderKlMochi::NumPieces(int64_t frames, int64_t /*height*/, int64_t /*width*/) const {
-  return frames;
-}
-
-size_t AutoencoderKlMochi::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
-  Context context;
-  return PlanPass(context, frames, height, width).bytes();
-}
-
-void AutoencoderKlMochi::Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
-                                const std::function<void()>& after_piece) const {
-  CheckTensor("autoencoder", "latents", latents, DType::kF32,
-              {-1, -1, -1, config_.latent_channels});
-  CheckContiguous("autoencoder", "latents", latents);
-  if (latents.NumElements() == 0) return;
-  const Workspace::Scope scope(context.workspace());
-  FramePass pass(context, PlanPass(context, latents.dim(0), latents.dim(1), latents.dim(2)));
-  Turn turn = {.pass = pass, .sink = sink, .to_drop = config_.temporal_scale() - 1};
-  for (int64_t t = 0; t < latents.dim(0); ++t) {
-    DecodeLatentFrame(turn, latents.Slice(0, t, t + 1));
-    if (after_piece) after_piece();
-  }
 }
 
 }  // namespace tamias

@@ -8,13 +8,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
 #include "models/frame_blocks.h"
+#include "models/frame_decoder.h"
 #include "models/frame_pass.h"
 #include "models/frame_sink.h"
 #include "models/linear_layer.h"
@@ -43,19 +43,11 @@ struct AutoencoderKlMochiConfig {
   int64_t spatial_scale() const;
 };
 
-class AutoencoderKlMochi {
+class AutoencoderKlMochi : public FrameDecoder {
  public:
   // Throws when a tensor is missing or has another shape.
-  AutoencoderKlMochi(const AutoencoderKlMochiConfig& config, const Weights& weights);
-
-  // latents [T, h, w, C] f32, contiguous -> F frames, one by one. after_piece is called NumPieces
-  // times.
-  void Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
-              const std::function<void()>& after_piece = {}) const;
-
-  int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
-  // Peak workspace of Decode, the same for any number of latent frames from three on.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+  AutoencoderKlMochi(const AutoencoderKlMochiConfig& config, const Weights& weights,
+                     const FrameTiling& tiling = {});
 
   const AutoencoderKlMochiConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
@@ -83,8 +75,8 @@ class AutoencoderKlMochi {
   };
 
   Expansion LoadExpansion(const Weights& weights, size_t index) const;
-  FramePass PlanPass(Context& context, int64_t frames, int64_t height, int64_t width) const;
-  void DecodeLatentFrame(Turn& turn, ConstTensorView latents) const;
+  void DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
+                         const FrameSink& sink) const override;
   // From the input of a level on; each frame that the level makes goes all the way to the sink
   // before the next.
   void DecodeFrom(Turn& turn, size_t level, TensorView frame) const;

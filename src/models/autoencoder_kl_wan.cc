@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "io/json.h"
+#include "models/autoencoder_config.h"
 #include "ops/biased_attention.h"
-#include "ops/check_tensor.h"
 #include "ops/upsample_conv2d.h"
 
 namespace tamias {
@@ -14,8 +14,6 @@ namespace {
 
 constexpr int64_t kColours = 3;
 constexpr int64_t kKernel = 3;
-// From the fourth latent frame on every convolution holds all the frames that it ever will.
-constexpr int64_t kFramesToSteadyState = 4;
 
 // As x / max(|x|, 1e-12) sqrt(C): the mean square may be that of |x| = 1e-12, but not 0.
 float NormEpsilon(int64_t channels) { return 1e-24f / static_cast<float>(channels); }
@@ -65,11 +63,6 @@ void RefuseLaterVersions(const JsonObject& json) {
   if (colours != kColours) Refuse(json, "out_channels", fmt::format("{}", colours));
 }
 
-void CheckSize(const JsonObject& json, std::string_view field, size_t found, size_t expected) {
-  if (found == expected) return;
-  json.FailField(field, fmt::format("expected {} values, found {}", expected, found));
-}
-
 // A field that repeats what follows from the levels.
 void CheckScale(const JsonObject& json, std::string_view field, int64_t expected) {
   const int64_t found = json.IntOr(field, expected, {1, 1 << 20});
@@ -90,7 +83,7 @@ int64_t AutoencoderKlWanConfig::Channels(size_t level) const {
 
 // Absent fields have the values that diffusers gives them, but for the latents' statistics.
 AutoencoderKlWanConfig AutoencoderKlWanConfig::FromJson(const JsonObject& json) {
-  constexpr int64_t kMostChannels = 1 << 16, kMostLevels = 8;
+  constexpr int64_t kMostChannels = kMostAutoencoderChannels, kMostLevels = 8;
   RefuseLaterVersions(json);
   AutoencoderKlWanConfig config;
   config.z_dim = json.IntOr("z_dim", 16, {1, kMostChannels});
@@ -114,19 +107,26 @@ AutoencoderKlWanConfig AutoencoderKlWanConfig::FromJson(const JsonObject& json) 
   if (json.Has("temperal_downsample")) {
     config.temporal_downsample = json.BoolArray("temperal_downsample");
   }
-  CheckSize(json, "temperal_downsample", config.temporal_downsample.size(),
-            config.dim_mult.size() - 1);
+  CheckCount(json, "temperal_downsample", config.temporal_downsample.size(),
+             config.dim_mult.size() - 1);
   config.latents_mean = json.FloatArray("latents_mean", {-1e6, 1e6});
   config.latents_std = json.FloatArray("latents_std", {1e-6, 1e6});
-  CheckSize(json, "latents_mean", config.latents_mean.size(), static_cast<size_t>(config.z_dim));
-  CheckSize(json, "latents_std", config.latents_std.size(), static_cast<size_t>(config.z_dim));
+  CheckCount(json, "latents_mean", config.latents_mean.size(), static_cast<size_t>(config.z_dim));
+  CheckCount(json, "latents_std", config.latents_std.size(), static_cast<size_t>(config.z_dim));
   CheckScale(json, "scale_factor_spatial", config.spatial_scale());
   CheckScale(json, "scale_factor_temporal", config.temporal_scale());
   return config;
 }
 
-AutoencoderKlWan::AutoencoderKlWan(const AutoencoderKlWanConfig& config, const Weights& weights)
-    : config_(config), weights_(weights) {
+AutoencoderKlWan::AutoencoderKlWan(const AutoencoderKlWanConfig& config, const Weights& weights,
+                                   const FrameTiling& tiling)
+    : FrameDecoder({.latent_channels = config.z_dim,
+                    .temporal_scale = config.temporal_scale(),
+                    .spatial_scale = config.spatial_scale(),
+                    .padding = PaddingMode::kZeros},
+                   tiling),
+      config_(config),
+      weights_(weights) {
   const int64_t latent = config.z_dim, coarsest = config.Channels(0);
   post_quant_conv_ = LoadPointwise(weights, "post_quant_conv", {latent, latent, 1, 1, 1});
   const Weights decoder = weights.Sub("decoder"), mid = decoder.Sub("mid_block");
@@ -185,8 +185,8 @@ void AutoencoderKlWan::Attention::Forward(FramePass& pass, const TensorView& fra
   ApplyToPixels(pass, proj, normed, /*accumulate=*/true, frame);
 }
 
-void AutoencoderKlWan::DecodeLatentFrame(const Turn& turn, ConstTensorView latents) const {
-  FramePass& pass = turn.pass;
+void AutoencoderKlWan::DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
+                                         const FrameSink& sink) const {
   const FramePass::Scope scope(pass);
   const TensorView quantised = pass.TakeFrame(latents.shape());
   ApplyToPixels(pass, post_quant_conv_, latents, /*accumulate=*/false, quantised);
@@ -194,7 +194,8 @@ void AutoencoderKlWan::DecodeLatentFrame(const Turn& turn, ConstTensorView laten
   pass.Convolve(conv_in_, quantised, /*accumulate=*/false, {frame});
   frame = mid_block1_.Forward(pass, frame);
   mid_attention_.Forward(pass, frame);
-  DecodeFrom(turn, 0, mid_block2_.Forward(pass, frame));
+  DecodeFrom({.pass = pass, .is_first = is_first, .sink = sink}, 0,
+             mid_block2_.Forward(pass, frame));
 }
 
 void AutoencoderKlWan::DecodeFrom(const Turn& turn, size_t level, TensorView frame) const {
@@ -228,39 +229,6 @@ void AutoencoderKlWan::Finish(const Turn& turn, const TensorView& frame) const {
   const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
   NormConvolve(pass, norm_out_, conv_out_, frame, /*accumulate=*/false, pixels);
   pass.Run([] { return size_t{0}; }, [&] { turn.sink(pixels); });
-}
-
-FramePass AutoencoderKlWan::PlanPass(Context& context, int64_t frames, int64_t height,
-                                     int64_t width) const {
-  FramePass pass(context, PaddingMode::kZeros);
-  const FrameSink nowhere;
-  const ConstTensorView latents(nullptr, DType::kF32, {1, height, width, config_.z_dim});
-  for (int64_t t = 0; t < std::min(frames, kFramesToSteadyState); ++t) {
-    DecodeLatentFrame({.pass = pass, .is_first = t == 0, .sink = nowhere}, latents);
-  }
-  return pass;
-}
-
-int64_t AutoencoderKlWan::NumPieces(int64_t frames, int64_t /*height*/, int64_t /*width*/) const {
-  return frames;
-}
-
-size_t AutoencoderKlWan::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
-  Context context;
-  return PlanPass(context, frames, height, width).bytes();
-}
-
-void AutoencoderKlWan::Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
-                              const std::function<void()>& after_piece) const {
-  CheckTensor("autoencoder", "latents", latents, DType::kF32, {-1, -1, -1, config_.z_dim});
-  CheckContiguous("autoencoder", "latents", latents);
-  if (latents.NumElements() == 0) return;
-  const Workspace::Scope scope(context.workspace());
-  FramePass pass(context, PlanPass(context, latents.dim(0), latents.dim(1), latents.dim(2)));
-  for (int64_t t = 0; t < latents.dim(0); ++t) {
-    DecodeLatentFrame({.pass = pass, .is_first = t == 0, .sink = sink}, latents.Slice(0, t, t + 1));
-    if (after_piece) after_piece();
-  }
 }
 
 }  // namespace tamias

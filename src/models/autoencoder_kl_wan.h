@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <vector>
 
@@ -16,6 +15,7 @@
 #include "base/tensor.h"
 #include "io/checkpoint.h"
 #include "models/frame_blocks.h"
+#include "models/frame_decoder.h"
 #include "models/frame_pass.h"
 #include "models/frame_sink.h"
 #include "models/linear_layer.h"
@@ -43,19 +43,12 @@ struct AutoencoderKlWanConfig {
   int64_t Channels(size_t level) const;
 };
 
-class AutoencoderKlWan {
+class AutoencoderKlWan : public FrameDecoder {
  public:
-  // Throws when a tensor is missing or has another shape.
-  AutoencoderKlWan(const AutoencoderKlWanConfig& config, const Weights& weights);
-
-  // latents [T, h, w, C] f32, contiguous -> F frames, one by one; values beyond [-1, 1] are left to
-  // whoever makes pixels of them. after_piece is called NumPieces times.
-  void Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
-              const std::function<void()>& after_piece = {}) const;
-
-  int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
-  // Peak workspace of Decode, the same for any number of latent frames from four on.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+  // Throws when a tensor is missing or has another shape. Values beyond [-1, 1] are left to whoever
+  // makes pixels of the frames.
+  AutoencoderKlWan(const AutoencoderKlWanConfig& config, const Weights& weights,
+                   const FrameTiling& tiling = {});
 
   const AutoencoderKlWanConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
@@ -83,8 +76,8 @@ class AutoencoderKlWan {
   };
 
   Level LoadLevel(const Weights& weights, size_t index) const;
-  FramePass PlanPass(Context& context, int64_t frames, int64_t height, int64_t width) const;
-  void DecodeLatentFrame(const Turn& turn, ConstTensorView latents) const;
+  void DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
+                         const FrameSink& sink) const override;
   // From the input of a level on; each frame that the level makes goes all the way to the sink
   // before the next.
   void DecodeFrom(const Turn& turn, size_t level, TensorView frame) const;

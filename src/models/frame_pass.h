@@ -34,8 +34,10 @@ struct CausalConv {
 class FramePass {
  public:
   // A dry pass: nothing is computed, bytes() is what a real one needs. `padding`: what lies beyond
-  // the picture's edge and before the first frame.
-  FramePass(Context& context, PaddingMode padding) : context_(context), padding_(padding) {}
+  // the picture's edge and before the first frame. Operations' scratch is left out on request:
+  // asking the kernels takes memory and time in proportion to the picture's width.
+  FramePass(Context& context, PaddingMode padding, bool plans_scratch)
+      : context_(context), padding_(padding), plans_scratch_(plans_scratch) {}
   // The real pass of a dry one; its frames live until the caller's workspace scope ends.
   FramePass(Context& context, const FramePass& dry);
 
@@ -62,10 +64,10 @@ class FramePass {
   // Runs the operation, which takes bytes() of workspace; a dry pass only counts them.
   template <typename Bytes, typename Operation>
   void Run(const Bytes& bytes, const Operation& operation) {
-    if (is_dry_) {
-      peak_ = std::max(peak_, live_ + bytes());
-    } else {
+    if (!is_dry_) {
       operation();
+    } else if (plans_scratch_) {
+      peak_ = std::max(peak_, live_ + bytes());
     }
   }
 
@@ -89,6 +91,7 @@ class FramePass {
   Context& context_;
   PaddingMode padding_;
   bool is_dry_ = true;
+  bool plans_scratch_ = false;
   std::vector<Pool> pools_;
   std::unordered_map<const CausalConv*, std::vector<TensorView>> history_;  // oldest first
   size_t live_ = 0;  // of a dry pass: bytes on the stack, and the most that were

@@ -15,17 +15,25 @@ class WanAutoencoder : public testing::TestWithParam<const char*> {
  protected:
   WanAutoencoder()
       : fixture_(GetParam()),
-        vae_(AutoencoderKlWanConfig::FromJson(fixture_.config), fixture_.weights) {}
+        vae_(AutoencoderKlWanConfig::FromJson(fixture_.config), fixture_.weights),
+        tiled_vae_(vae_.config(), fixture_.weights, kSmallTiles) {}
 
   Fixture fixture_;
-  AutoencoderKlWan vae_;
+  AutoencoderKlWan vae_, tiled_vae_;
 };
 
 TEST_P(WanAutoencoder, AgreesWithDiffusers) { ExpectParity(vae_, fixture_, kTolerance); }
 
 TEST_P(WanAutoencoder, TakesTheWorkspaceItPlansWhateverTheLength) {
   ExpectPlannedMemory(vae_, vae_.config().z_dim);
+  ExpectPlannedTiledMemory(tiled_vae_, vae_.config().z_dim);
 }
+
+TEST_P(WanAutoencoder, AgreesWithDiffusersTiling) {
+  ExpectTiledParity(tiled_vae_, fixture_, kTolerance);
+}
+
+TEST_P(WanAutoencoder, PlansAbsurdSizesWithoutTakingTheirMemory) { ExpectAbsurdPlans(vae_); }
 
 TEST_P(WanAutoencoder, IsCausalAndKeepsNothing) { ExpectCausal(vae_, fixture_); }
 
@@ -63,7 +71,7 @@ TEST(AutoencoderKlWan, NamesTheTensorOrArgumentThatDoesNotFit) {
   const FrameSink sink = [](ConstTensorView) {};
   EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4, 5}), sink), Error);
   EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4}), sink), Error);
-  vae.Decode(context, Tensor::Zeros({0, 3, 4, 4}), [](ConstTensorView) { FAIL(); });
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({0, 3, 4, 4}), sink), Error);
 }
 
 constexpr const char* kStatistics = R"("z_dim": 1, "latents_mean": [0.5], "latents_std": [2])";

@@ -3,13 +3,18 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
 
 #include "fixture.h"
+#include "models/frame_decoder.h"
 
 namespace tamias {
+
+// The tiles of the fixtures: see tools/fixtures/make_video_vae_fixtures.py.
+constexpr FrameTiling kSmallTiles = {.tile_size = 4, .overlap = 1, .untiled_bytes = 0};
 
 // The frames of a film, [F, H, W, 3], as the decoder delivers them, one by one.
 template <typename Vae>
@@ -21,9 +26,10 @@ Tensor DecodeFilm(const Vae& vae, Context& context, ConstTensorView latents) {
   vae.Decode(
       context, latents,
       [&](ConstTensorView pixels) {
-        ASSERT_LT(frame, frames);
-        CopyTensor(pixels, film.view().Slice(0, frame, frame + 1));
-        ++frame;
+        ASSERT_LE(frame + pixels.dim(0), frames);
+        EXPECT_TRUE(pixels.IsContiguous());
+        CopyTensor(pixels, film.view().Slice(0, frame, frame + pixels.dim(0)));
+        frame += pixels.dim(0);
       },
       [&] { ++pieces; });
   EXPECT_EQ(frame, frames);
@@ -40,6 +46,15 @@ void ExpectParity(const Vae& vae, const Fixture& fixture, double tolerance) {
     const Tensor film = DecodeFilm(vae, context, fixture.cases.Get(index + "latents"));
     EXPECT_LT(RelativeL2(film, fixture.cases.Get(index + "film")), tolerance);
   }
+}
+
+template <typename Vae>
+void ExpectTiledParity(const Vae& vae, const Fixture& fixture, double tolerance) {
+  Context context(2);
+  const ConstTensorView latents = fixture.cases.Get("tiled.latents");
+  const Tensor film = DecodeFilm(vae, context, latents);
+  EXPECT_LT(RelativeL2(film, fixture.cases.Get("tiled.film")), tolerance);
+  EXPECT_GT(vae.NumPieces(latents.dim(0), latents.dim(1), latents.dim(2)), 2 * latents.dim(0));
 }
 
 // The plan holds for any number of frames, and long films need no more than short ones.
@@ -59,6 +74,27 @@ void ExpectPlannedMemory(const Vae& vae, int64_t channels) {
   }
   EXPECT_LE(peaks[0], peaks[3]);
   EXPECT_EQ(peaks[3], peaks[5]);
+}
+
+template <typename Vae>
+void ExpectPlannedTiledMemory(const Vae& vae, int64_t channels) {
+  for (const int64_t frames : {1, 2, 5}) {
+    SCOPED_TRACE(frames);
+    Context context;
+    DecodeFilm(vae, context, Tensor::Zeros({frames, 7, 12, channels}));
+    const auto peak = static_cast<double>(context.workspace().peak_bytes());
+    const auto plan = static_cast<double>(vae.PlanBytes(frames, 7, 12));
+    EXPECT_LE(peak, plan);
+    EXPECT_GE(peak, 0.9 * plan);
+  }
+}
+
+template <typename Vae>
+void ExpectAbsurdPlans(const Vae& vae) {
+  EXPECT_EQ(vae.NumPieces(2, 25'000, 25'000), 2 * 1042 * 1042);
+  EXPECT_GT(vae.PlanBytes(2, 25'000, 25'000), size_t{1} << 30);
+  EXPECT_GT(vae.PlanBytes(2, 1, 25'000), size_t{1} << 20);
+  EXPECT_EQ(vae.PlanBytes(1'000'000, 9, 9), vae.PlanBytes(4, 9, 9));
 }
 
 // The first frames of a film do not depend on those that follow, and every decode begins anew.
