@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Likeness over time: many ways to generate faster, against our own dense picture of the same noise.
+"""Likeness over time: many ways to generate faster, against our own dense result of the same noise.
 
 For each prompt every candidate runs in turn (dense first and last, so that a drift of the machine's
 speed shows), through the command line. A candidate's speed-up is dense time / its time, both of
-denoising, on the same prompt; the table gives medians over the prompts, and means of PSNR and SSIM.
+denoising, on the same prompt; the table gives medians over the prompts, and means of PSNR and SSIM
+(of films: means over their frames, too).
 
     python bench/frontier.py --prompts 4 --output out/frontier.json
     python bench/frontier.py --candidates bench/frontier_candidates.json --only "columns|25 steps"
+    python bench/frontier.py --model models/demo-video --prompt-file tools/quality/motion_prompts.txt \\
+        --candidates bench/frontier_video_candidates.json
 
 A candidates file maps names to command-line options: {"10 % of columns": ["--set", "attn.top_keys=0.1"]}.
 Needs numpy and pillow (.venv has them).
@@ -15,6 +18,7 @@ Needs numpy and pillow (.venv has them).
 import argparse
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,13 +43,29 @@ def default_candidates() -> dict[str, list[str]]:
     }
 
 
+def makes_films(program: Path, model: Path) -> bool:
+    """Whether the model's results are films."""
+    command = [str(program), "inspect", "--model", str(model), "--json"]
+    info = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return "num_frames" in info["defaults"]
+
+
 def generate(arguments, options, folder: Path):
-    """One run of the command line: (report, picture)."""
-    png, report = folder / "picture.png", folder / "report.json"
+    """One run of the command line: (report, frames); a picture is one frame."""
+    report, frames = folder / "report.json", folder / "frames"
+    shutil.rmtree(frames, ignore_errors=True)
+    frames.mkdir()
     command = [str(arguments.program), "generate", "--model", str(arguments.model), "--quiet"]
-    command += ["--output", str(png), "--report", str(report), *map(str, options)]
-    subprocess.run(command, check=True)
-    return json.loads(report.read_text()), load(png)
+    if arguments.makes_films:
+        command += ["--output", str(folder / "film.mp4"), "--frames-dir", str(frames)]
+    else:
+        command += ["--output", str(frames / "picture.png")]
+    subprocess.run([*command, "--report", str(report), *map(str, options)], check=True)
+    return json.loads(report.read_text()), [load(path) for path in sorted(frames.glob("*.png"))]
+
+
+def mean_over_frames(measure, reference, frames) -> float:
+    return statistics.mean(measure(a, b) for a, b in zip(reference, frames, strict=True))
 
 
 def run_prompt(arguments, prompt: str, seed: int, candidates, folder: Path):
@@ -56,7 +76,7 @@ def run_prompt(arguments, prompt: str, seed: int, candidates, folder: Path):
     first, reference = generate(arguments, [*DENSE, *common], folder)
     rows = []
     for name, options in candidates.items():
-        report, picture = generate(arguments, [*options, *common], folder)
+        report, frames = generate(arguments, [*options, *common], folder)
         kinds = [step["kind"] for step in report["steps"]]
         rows.append(
             {
@@ -64,8 +84,8 @@ def run_prompt(arguments, prompt: str, seed: int, candidates, folder: Path):
                 "prompt": prompt,
                 "seed": seed,
                 "seconds": report["seconds"]["denoise"],
-                "psnr": min(99.0, psnr(reference, picture)),
-                "ssim": ssim(reference, picture),
+                "psnr": mean_over_frames(lambda a, b: min(99.0, psnr(a, b)), reference, frames),
+                "ssim": mean_over_frames(ssim, reference, frames),
                 "attention_sparsity": report["attention_sparsity"],
                 "mlp_sparsity": report["mlp_sparsity"],
                 "steps": {kind: kinds.count(kind) for kind in ("full", "sparse", "skip")},
@@ -135,6 +155,7 @@ def main():
     candidates = {k: v for k, v in candidates.items() if re.search(arguments.only, k)}
     lines = arguments.prompt_file.read_text().splitlines()
     prompts = [line for line in lines if line and not line.startswith("#")][: arguments.prompts]
+    arguments.makes_films = makes_films(arguments.program, arguments.model)
     rows, machine = [], ""
     with tempfile.TemporaryDirectory() as folder:
         for seed, prompt in enumerate(prompts):
