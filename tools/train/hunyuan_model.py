@@ -7,6 +7,7 @@ transformer takes the text after the video and masks padding; while training, bo
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -113,6 +114,16 @@ class DemoHunyuan(torch.nn.Module):
         """Fresh weights from torch's seed."""
         llama, clip = build_llama(llama_tokenizer), build_clip(len(clip_tokenizer))
         return DemoHunyuan(build_transformer(), llama, clip)
+
+    @staticmethod
+    def from_folder(folder: Path) -> DemoHunyuan:
+        """The weights of a diffusers folder, in fp32."""
+        options = {"torch_dtype": torch.float32}
+        return DemoHunyuan(
+            HunyuanVideoTransformer3DModel.from_pretrained(folder / "transformer", **options),
+            LlamaModel.from_pretrained(folder / "text_encoder", **options),
+            CLIPTextModel.from_pretrained(folder / "text_encoder_2", **options),
+        )
 
     def encode(self, llama_ids: torch.Tensor, clip_ids: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Text states [batch, text, 128] and pooled state [batch, 128], as the pipeline has them."""

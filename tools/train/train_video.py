@@ -1,7 +1,8 @@
 """Trains the video demo's HunyuanVideo transformer with its Llama and CLIP encoders.
 
-Reads a folder of encoded clips (clip_bank.py) and a model folder's tokenizers, trains one stage by
-rectified flow, and keeps everything that is needed to go on in --state. Stages are runs of this
+Reads a folder of encoded clips (clip_bank.py) and a model folder (tokenizers and, unless
+--from-nothing, weights to start from), trains one stage by rectified flow, and keeps everything that
+is needed to go on in --state. Stages are runs of this
 script with the same --state, see README.md. `export_video.py` writes the moving average of the
 weights into a model folder.
 """
@@ -66,7 +67,10 @@ class VideoTrainer(Trainer):
             AutoTokenizer.from_pretrained(args.model / "tokenizer"),
             AutoTokenizer.from_pretrained(args.model / "tokenizer_2"),
         )
-        model = DemoHunyuan.from_nothing(self.tokenizers.llama, self.tokenizers.clip)
+        if args.from_nothing:
+            model = DemoHunyuan.from_nothing(self.tokenizers.llama, self.tokenizers.clip)
+        else:
+            model = DemoHunyuan.from_folder(args.model)
         use_window_positions(model.transformer)
         super().__init__(model.to(self.device), args)
         torch.manual_seed(args.seed + self.step)  # a resumed stage draws other noise
@@ -99,7 +103,8 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="folder with the tokenizers")
+    add("--model", type=Path, required=True, help="folder with tokenizers and weights")
+    add("--from-nothing", action="store_true", help="random weights instead of the folder's")
     add("--bank", type=Path, required=True, help="folder of clip_bank.py")
     add("--recipe", type=ClipRecipe.parse, nargs="+", required=True, help=ClipRecipe.__doc__)
     add("--held-out", type=Path, default=HELD_OUT, help="captions that are not trained on")
