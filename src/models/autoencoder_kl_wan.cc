@@ -217,10 +217,11 @@ void AutoencoderKlWan::Enlarge(const Turn& turn, size_t level, const TensorView&
   FramePass& pass = turn.pass;
   const FramePass::Scope scope(pass);
   Context& context = pass.context();
-  const auto& [time_conv, weight, bias] = *levels_[level].upsampler;
-  const TensorView enlarged = pass.Allocate({1, 2 * frame.dim(1), 2 * frame.dim(2), weight.dim(0)});
-  pass.Run([&] { return UpsampleConv2dWorkspaceBytes(context, frame.shape(), weight); },
-           [&] { UpsampleConv2d(context, frame, weight, bias, enlarged); });
+  const auto& upsampler = *levels_[level].upsampler;
+  const int64_t channels = upsampler.weight.dim(0);
+  const TensorView enlarged = pass.Allocate({1, 2 * frame.dim(1), 2 * frame.dim(2), channels});
+  pass.Run([&] { return UpsampleConv2dWorkspaceBytes(context, frame.shape(), upsampler.weight); },
+           [&] { UpsampleConv2d(context, frame, upsampler.weight, upsampler.bias, enlarged); });
   DecodeFrom(turn, level + 1, enlarged);
 }
 
