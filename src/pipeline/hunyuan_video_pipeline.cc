@@ -42,17 +42,11 @@ class HunyuanVideoDenoiser final : public Denoiser {
 }  // namespace
 
 HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
-    : DenoisingPipeline(folder),
+    : FilmPipeline(folder),
       text_(folder),
-      transformer_weights_(Weights::Open(folder.Component("transformer"))),
-      vae_weights_(Weights::Open(folder.Component("vae"))),
-      transformer_(HunyuanVideoTransformerConfig::FromJson(folder.Config("transformer")),
-                   transformer_weights_),
-      vae_(AutoencoderKlHunyuanVideoConfig::FromJson(folder.Config("vae")), vae_weights_),
       scheduler_(FlowMatchEulerConfig::FromJson(folder.Config("scheduler"))) {
-  const HunyuanVideoTransformerConfig& config = transformer_.config();
-  CheckTransformerField("in_channels", config.in_channels, "the VAE",
-                        vae_.config().latent_channels);
+  const HunyuanVideoTransformerConfig& config = transformer().config();
+  CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().latent_channels);
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
   CheckTransformerField("patch_size_t", config.patch_size_t, "HunyuanVideo", 1);
   CheckTransformerField("text_embed_dim", config.text_embed_dim, "text_encoder",
@@ -61,8 +55,8 @@ HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
                         text_.pooled_dim());
   AddComponent("text_encoder", text_.llama_weights());
   AddComponent("text_encoder_2", text_.clip_weights());
-  AddComponent("transformer", transformer_weights_);
-  AddComponent("vae", vae_weights_);
+  SetFilm(config.patch_size,
+          LatentScaling::Uniform(config.in_channels, 1 / vae_config().scaling_factor));
   FamilyDefaults defaults;
   defaults.width = 1280;
   defaults.height = 720;
@@ -71,10 +65,10 @@ HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
   defaults.steps = 50;
   defaults.max_sequence_length = 256;
   defaults.guidance_scale = 6;
-  defaults.frame_multiple = static_cast<int>(vae_.config().temporal_scale());
+  defaults.frame_multiple = static_cast<int>(vae_config().temporal_scale());
   // diffusers asks for 16 even where the patches would allow less.
   defaults.size_multiple =
-      static_cast<int>(std::lcm(int64_t{16}, vae_.config().spatial_scale() * config.patch_size));
+      static_cast<int>(std::lcm(int64_t{16}, vae_config().spatial_scale() * config.patch_size));
   SetDefaults(defaults, "hunyuan-video");
 }
 
@@ -82,17 +76,8 @@ std::unique_ptr<PipelineFamily> LoadHunyuanVideoPipeline(const ModelFolder& fold
   return std::make_unique<HunyuanVideoPipeline>(folder);
 }
 
-LatentShape HunyuanVideoPipeline::LatentsOf(const GenerationSettings& settings) const {
-  const AutoencoderKlHunyuanVideoConfig& config = vae_.config();
-  return {.channels = config.latent_channels,
-          .frames = (settings.num_frames - 1) / config.temporal_scale() + 1,
-          .height = settings.height / config.spatial_scale(),
-          .width = settings.width / config.spatial_scale(),
-          .patch = transformer_.config().patch_size};
-}
-
 SparseGeometry HunyuanVideoPipeline::Geometry(int64_t text_tokens, const TokenGrid& grid) const {
-  return transformer_.Geometry(1, text_tokens, grid);
+  return transformer().Geometry(1, text_tokens, grid);
 }
 
 PromptEmbedding HunyuanVideoPipeline::EncodePrompt(Context& context, const std::string& prompt,
@@ -114,43 +99,17 @@ std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& /*context*
                                                              const GenerationSettings& settings,
                                                              const LatentShape& latents,
                                                              const TokenOrder& order) const {
-  return std::make_unique<HunyuanVideoDenoiser>(transformer_, settings, latents, order);
+  return std::make_unique<HunyuanVideoDenoiser>(transformer(), settings, latents, order);
 }
 
 StageBytes HunyuanVideoPipeline::PlanDenoiser(const GenerationSettings& settings,
                                               const LatentShape& latents) const {
-  const HunyuanVideoTransformerConfig& config = transformer_.config();
+  const HunyuanVideoTransformerConfig& config = transformer().config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
   const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_embed_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer_.PlanBytes(1, text, latents.tokens())};
-}
-
-void HunyuanVideoPipeline::PrepareForSparsity(const Context& context) const {
-  transformer_.PrepareForSparsity(context);
-}
-
-size_t HunyuanVideoPipeline::SparsityWeightBytes() const {
-  return transformer_.SparsityWeightBytes();
-}
-
-void HunyuanVideoPipeline::Decode(Context& context, const LatentShape& shape,
-                                  ConstTensorView latents, const FrameSink& sink,
-                                  const std::function<void()>& after_piece) const {
-  Tensor unpacked({shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
-  UnpackLatents(shape, latents,
-                LatentScaling::Uniform(shape.channels, 1 / vae_.config().scaling_factor), unpacked);
-  vae_.Decode(context, unpacked, sink, after_piece);
-}
-
-int HunyuanVideoPipeline::NumDecodePieces(const LatentShape& latents) const {
-  return static_cast<int>(vae_.NumPieces(latents.frames, latents.height, latents.width));
-}
-
-StageBytes HunyuanVideoPipeline::PlanDecoder(const LatentShape& latents) const {
-  return {.held = sizeof(float) * static_cast<size_t>(latents.size()),
-          .workspace = vae_.PlanBytes(latents.frames, latents.height, latents.width)};
+          .workspace = transformer().PlanBytes(1, text, latents.tokens())};
 }
 
 }  // namespace tamias

@@ -4,22 +4,22 @@
 #include "models/autoencoder_kl_hunyuan_video.h"
 #include "models/flow_match_euler.h"
 #include "models/hunyuan_video_transformer.h"
-#include "pipeline/denoising_pipeline.h"
+#include "pipeline/film_pipeline.h"
 #include "pipeline/hunyuan_video_text.h"
 
 namespace tamias {
 
-class HunyuanVideoPipeline final : public DenoisingPipeline {
+class HunyuanVideoPipeline final
+    : public FilmPipeline<HunyuanVideoTransformer, AutoencoderKlHunyuanVideo> {
  public:
   explicit HunyuanVideoPipeline(const ModelFolder& folder);
 
  private:
-  LatentShape LatentsOf(const GenerationSettings& settings) const override;
   SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
   PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
                                const GenerationSettings& settings) const override;
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
-  bool HasGuidanceEmbedding() const override { return transformer_.config().guidance_embeds; }
+  bool HasGuidanceEmbedding() const override { return transformer().config().guidance_embeds; }
   std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
                                                int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
@@ -27,19 +27,8 @@ class HunyuanVideoPipeline final : public DenoisingPipeline {
                                          const TokenOrder& order) const override;
   StageBytes PlanDenoiser(const GenerationSettings& settings,
                           const LatentShape& latents) const override;
-  void PrepareForSparsity(const Context& context) const override;
-  size_t SparsityWeightBytes() const override;
-  void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
-              const FrameSink& sink, const std::function<void()>& after_piece) const override;
-  int NumDecodePieces(const LatentShape& latents) const override;
-  StageBytes PlanDecoder(const LatentShape& latents) const override;
 
   HunyuanVideoTextEncoders text_;
-  Weights transformer_weights_;
-  Weights vae_weights_;
-  // mutable: prepared once for sparse MLPs, on first need
-  mutable HunyuanVideoTransformer transformer_;
-  AutoencoderKlHunyuanVideo vae_;
   FlowMatchEulerConfig scheduler_;
 };
 

@@ -5,17 +5,16 @@
 #include "models/autoencoder_kl_mochi.h"
 #include "models/flow_match_euler.h"
 #include "models/mochi_transformer.h"
-#include "pipeline/denoising_pipeline.h"
+#include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
 
 namespace tamias {
 
-class MochiPipeline final : public DenoisingPipeline {
+class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlMochi> {
  public:
   explicit MochiPipeline(const ModelFolder& folder);
 
  private:
-  LatentShape LatentsOf(const GenerationSettings& settings) const override;
   SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
   PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
                                const GenerationSettings& settings) const override;
@@ -28,18 +27,8 @@ class MochiPipeline final : public DenoisingPipeline {
                                          const TokenOrder& order) const override;
   StageBytes PlanDenoiser(const GenerationSettings& settings,
                           const LatentShape& latents) const override;
-  void PrepareForSparsity(const Context& context) const override;
-  size_t SparsityWeightBytes() const override;
-  void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
-              const FrameSink& sink, const std::function<void()>& after_piece) const override;
-  int NumDecodePieces(const LatentShape& latents) const override;
-  StageBytes PlanDecoder(const LatentShape& latents) const override;
 
   T5PromptEncoder text_;
-  Weights transformer_weights_;
-  Weights vae_weights_;
-  mutable MochiTransformer transformer_;  // mutable: prepared once for sparse MLPs, on first need
-  AutoencoderKlMochi vae_;
   FlowMatchEulerConfig scheduler_;
   bool force_zeros_for_empty_prompt_;
 };

@@ -68,25 +68,19 @@ class WanDenoiser final : public Denoiser {
 }  // namespace
 
 WanPipeline::WanPipeline(const ModelFolder& folder)
-    : DenoisingPipeline(folder),
+    : FilmPipeline(folder),
       text_(folder),
-      transformer_weights_(Weights::Open(folder.Component("transformer"))),
-      vae_weights_(Weights::Open(folder.Component("vae"))),
-      transformer_(WanTransformerConfig::FromJson(folder.Config("transformer")),
-                   transformer_weights_),
-      vae_(AutoencoderKlWanConfig::FromJson(folder.Config("vae")), vae_weights_),
       make_scheduler_(ReadScheduler(folder.Config("scheduler"))) {
   RefuseLaterVersions(folder);
-  const WanTransformerConfig& config = transformer_.config();
-  CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_.config().z_dim);
+  const WanTransformerConfig& config = transformer().config();
+  CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().z_dim);
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
   CheckTransformerField("text_dim", config.text_dim, "text_encoder", text_.sequence_dim());
   CheckTransformerField("patch_size[0]", config.patch_size[0], "Wan", 1);
   CheckTransformerField("patch_size[2]", config.patch_size[2], "patch_size[1]",
                         config.patch_size[1]);
   AddComponent("text_encoder", text_.weights());
-  AddComponent("transformer", transformer_weights_);
-  AddComponent("vae", vae_weights_);
+  SetFilm(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean});
   FamilyDefaults defaults;
   defaults.width = 832;
   defaults.height = 480;
@@ -94,8 +88,8 @@ WanPipeline::WanPipeline(const ModelFolder& folder)
   defaults.fps = 16;
   defaults.steps = 50;
   defaults.true_cfg_scale = 5;
-  defaults.frame_multiple = static_cast<int>(vae_.config().temporal_scale());
-  defaults.size_multiple = static_cast<int>(vae_.config().spatial_scale() * config.patch_size[1]);
+  defaults.frame_multiple = static_cast<int>(vae_config().temporal_scale());
+  defaults.size_multiple = static_cast<int>(vae_config().spatial_scale() * config.patch_size[1]);
   SetDefaults(defaults, "wan-2.1");
 }
 
@@ -103,17 +97,8 @@ std::unique_ptr<PipelineFamily> LoadWanPipeline(const ModelFolder& folder) {
   return std::make_unique<WanPipeline>(folder);
 }
 
-LatentShape WanPipeline::LatentsOf(const GenerationSettings& settings) const {
-  const AutoencoderKlWanConfig& config = vae_.config();
-  return {.channels = config.z_dim,
-          .frames = (settings.num_frames - 1) / config.temporal_scale() + 1,
-          .height = settings.height / config.spatial_scale(),
-          .width = settings.width / config.spatial_scale(),
-          .patch = transformer_.config().patch_size[1]};
-}
-
 SparseGeometry WanPipeline::Geometry(int64_t /*text_tokens*/, const TokenGrid& grid) const {
-  return transformer_.Geometry(1, grid);
+  return transformer().Geometry(1, grid);
 }
 
 // The transformer attends to all max_sequence_length tokens: behind the prompt they are zeros.
@@ -139,41 +124,17 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& /*context*/,
                                                     const GenerationSettings& /*settings*/,
                                                     const LatentShape& latents,
                                                     const TokenOrder& order) const {
-  return std::make_unique<WanDenoiser>(transformer_, latents, order);
+  return std::make_unique<WanDenoiser>(transformer(), latents, order);
 }
 
 StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings,
                                      const LatentShape& latents) const {
-  const WanTransformerConfig& config = transformer_.config();
+  const WanTransformerConfig& config = transformer().config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
   const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer_.PlanBytes(1, text, latents.tokens())};
-}
-
-void WanPipeline::PrepareForSparsity(const Context& context) const {
-  transformer_.PrepareForSparsity(context);
-}
-
-size_t WanPipeline::SparsityWeightBytes() const { return transformer_.SparsityWeightBytes(); }
-
-void WanPipeline::Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
-                         const FrameSink& sink, const std::function<void()>& after_piece) const {
-  const AutoencoderKlWanConfig& config = vae_.config();
-  Tensor unpacked({shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
-  UnpackLatents(shape, latents, {.scale = config.latents_std, .offset = config.latents_mean},
-                unpacked);
-  vae_.Decode(context, unpacked, sink, after_piece);
-}
-
-int WanPipeline::NumDecodePieces(const LatentShape& latents) const {
-  return static_cast<int>(vae_.NumPieces(latents.frames, latents.height, latents.width));
-}
-
-StageBytes WanPipeline::PlanDecoder(const LatentShape& latents) const {
-  return {.held = sizeof(float) * static_cast<size_t>(latents.size()),
-          .workspace = vae_.PlanBytes(latents.frames, latents.height, latents.width)};
+          .workspace = transformer().PlanBytes(1, text, latents.tokens())};
 }
 
 }  // namespace tamias

@@ -8,17 +8,16 @@
 
 #include "models/autoencoder_kl_wan.h"
 #include "models/wan_transformer.h"
-#include "pipeline/denoising_pipeline.h"
+#include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
 
 namespace tamias {
 
-class WanPipeline final : public DenoisingPipeline {
+class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> {
  public:
   explicit WanPipeline(const ModelFolder& folder);
 
  private:
-  LatentShape LatentsOf(const GenerationSettings& settings) const override;
   SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
   PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
                                const GenerationSettings& settings) const override;
@@ -31,18 +30,8 @@ class WanPipeline final : public DenoisingPipeline {
                                          const TokenOrder& order) const override;
   StageBytes PlanDenoiser(const GenerationSettings& settings,
                           const LatentShape& latents) const override;
-  void PrepareForSparsity(const Context& context) const override;
-  size_t SparsityWeightBytes() const override;
-  void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
-              const FrameSink& sink, const std::function<void()>& after_piece) const override;
-  int NumDecodePieces(const LatentShape& latents) const override;
-  StageBytes PlanDecoder(const LatentShape& latents) const override;
 
   T5PromptEncoder text_;
-  Weights transformer_weights_;
-  Weights vae_weights_;
-  mutable WanTransformer transformer_;  // mutable: prepared once for sparse MLPs, on first need
-  AutoencoderKlWan vae_;
   std::function<std::unique_ptr<FlowScheduler>(int num_steps)> make_scheduler_;
 };
 
