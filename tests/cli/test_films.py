@@ -4,7 +4,6 @@ with the demo model's CLIP."""
 import json
 import signal
 import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -160,10 +159,11 @@ def test_a_full_disk_is_reported(model, tmp_path):
 
 def test_interrupt_leaves_nothing_behind(model, tmp_path):
     process = subprocess.Popen(
-        [PROGRAM, "generate", "--model", model, "--prompt", PROMPT, *SMALL, "--steps", "1000", "--width", "192",
-         "--height", "192", "--output", tmp_path / "f.mp4"],
+        [PROGRAM, "generate", "--model", model, "--prompt", PROMPT, *SMALL, "--steps", "1000", "--width", "512",
+         "--height", "512", "--output", tmp_path / "f.mp4"],
         stderr=subprocess.PIPE, text=True)
-    time.sleep(2)
+    while "denois" not in process.stderr.readline():  # until it is under way
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
