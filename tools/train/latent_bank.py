@@ -17,6 +17,7 @@ from scenes import PLACES, Scene, caption, render, sample_scene
 from token_windows import WindowShape, choose_positions
 
 PIXELS_PER_TOKEN = 8
+GRID_SIDE = 64  # positions run over this many rows and columns, whatever the picture's size
 
 
 @dataclass
@@ -46,8 +47,9 @@ class LatentBank:
         self._rng = np.random.default_rng(seed)
         self._scenes: deque[EncodedScene] = deque(maxlen=capacity)
 
-    def add_new_scenes(self, count: int) -> None:
-        """Draws and encodes new scenes; the oldest leave when the bank is full."""
+    def add_new_scenes(self) -> None:
+        """Draws and encodes new scenes, as many as fit on 512 x 512; the oldest make room."""
+        count = (GRID_SIDE // self.token_side) ** 2
         scenes = [sample_scene(self._rng, self._count_probabilities) for _ in range(count)]
         pictures = np.stack([render(s, self._picture_side, self._rng) for s in scenes])
         for scene, tokens in zip(scenes, self._encode(pictures), strict=True):
@@ -66,13 +68,18 @@ class LatentBank:
     def draw(
         self, batch: int, shape: WindowShape
     ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Tokens [batch, tokens, 32] fp32, their positions [batch, tokens, 2], and captions."""
+        """Tokens [batch, tokens, 32] fp32, their positions [batch, tokens, 2], and captions.
+
+        Positions are where a token's centre lies on the grid of a 512 x 512 picture: in a smaller
+        picture the tokens stand further apart, and "top left" is at the same rows and columns.
+        """
+        stretch = GRID_SIDE / self.token_side
         tokens, positions, texts = [], [], []
         for index in self._rng.integers(len(self._scenes), size=batch):
             encoded = self._scenes[index]
             where = self._choose_positions(encoded.scene, shape)
             tokens.append(encoded.tokens[where[:, 0], where[:, 1]].float())
-            positions.append(where)
+            positions.append((where.double() + 0.5) * stretch - 0.5)
             texts.append(encoded.text)
         return torch.stack(tokens), torch.stack(positions), texts
 

@@ -88,14 +88,15 @@ class FluxTrainer(Trainer):
     def _make_banks(self) -> dict[int, LatentBank]:
         """One bank per picture side, with enough scenes to begin."""
         args = self.args
-        vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=torch.bfloat16)
+        dtype = torch.float32 if args.fp32 else torch.bfloat16
+        vae = AutoencoderKL.from_pretrained(args.model / "vae", torch_dtype=dtype)
         vae.eval().to(self.device, memory_format=torch.channels_last)
         banks = {}
         for side in {r.picture_side for r in args.recipe}:
             seed = args.seed * 1000 + side + self.step  # a resumed stage sees new scenes
             banks[side] = LatentBank(vae, side, args.bank, tuple(args.counts), seed)
-            for _ in range(8):
-                banks[side].add_new_scenes(4)
+            for _ in range(32):
+                banks[side].add_new_scenes()
         return banks
 
     def train_step(self, choice: int, done: int, rate: float) -> float:
@@ -103,7 +104,7 @@ class FluxTrainer(Trainer):
         recipe = self.args.recipe[choice]
         bank = self.banks[recipe.picture_side]
         if done % self.args.new_scene_every == 0:
-            bank.add_new_scenes(1)
+            bank.add_new_scenes()
         clean, positions, captions = bank.draw(recipe.batch, recipe.window)
         captions = drop_captions(captions, self.args.caption_dropout)
         clip_ids, t5_ids = (ids.to(self.device) for ids in self.tokenizers(captions))
@@ -112,7 +113,7 @@ class FluxTrainer(Trainer):
         timestep = sample_timesteps(recipe.batch, recipe.flow_shift).to(self.device)
         noisy = torch.lerp(clean, noise, timestep[:, None, None])
         geometry = Geometry(*rotary_angles(positions), recipe.key_bias(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32):
             velocity = self.forward(noisy, timestep, geometry, clip_ids, t5_ids)
         return self.update(torch.nn.functional.mse_loss(velocity.float(), noise - clean), rate)
 
@@ -128,7 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     counts = "shares of scenes with 1, 2, 3 objects"
     add("--counts", type=float, nargs="+", default=[0.5, 0.4, 0.1], help=counts)
     add("--bank", type=int, default=2048, help="encoded scenes kept per picture size")
-    add("--new-scene-every", type=int, default=2, help="steps between new scenes")
+    add("--new-scene-every", type=int, default=2, help="steps between new pictures")
     add_stage_arguments(parser)
     return parser.parse_args()
 

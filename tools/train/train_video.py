@@ -92,7 +92,7 @@ class VideoTrainer(Trainer):
         noisy = torch.lerp(clean, noise, timestep[:, None, None])
         bias = key_bias(recipe.window, math.prod(self.bank.grid), text_mask)
         geometry = VideoGeometry(*rotary_angles(positions), bias, text_mask)
-        with torch.autocast(self.device.type, torch.bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32):
             text, pooled = self.model.encode(llama_ids, clip_ids)
             velocity = self.denoise(noisy, timestep, geometry, text, pooled)
         return self.update(torch.nn.functional.mse_loss(velocity.float(), noise - clean), rate)

@@ -133,6 +133,7 @@ def add_stage_arguments(parser: argparse.ArgumentParser) -> None:
     add("--save-every", type=int, default=200)
     add("--seed", type=int, default=0)
     add("--compile", action="store_true", help="torch.compile the model")
+    add("--fp32", action="store_true", help="no bf16: faster on CPUs without AMX")
 
 
 def drop_captions(captions: list[str], share: float) -> list[str]:
