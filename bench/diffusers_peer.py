@@ -7,14 +7,15 @@ its two runs around the others), likeness to the 50-step dense picture of the sa
 is charged for the tiny difference between the two libraries, which is reported too.
 
     python bench/diffusers_peer.py --prompts 2 --output out/diffusers.json
+    python bench/diffusers_peer.py --model models/demo-video --prompt-file tools/quality/motion_prompts.txt
 
 Needs torch==2.13.0 (CPU), diffusers 0.42, transformers, numpy and pillow.
 """
 
 import argparse
 import json
+import logging
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,60 +23,63 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import FirstBlockCacheConfig, FluxPipeline, MagCacheConfig, TaylorSeerCacheConfig
+from diffusers import DiffusionPipeline, FirstBlockCacheConfig, MagCacheConfig, TaylorSeerCacheConfig
 from diffusers import __version__ as diffusers_version
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools/quality"))
-from likeness import load, psnr, ssim  # noqa: E402
+from generation import DENSE, ROOT, Generator, likeness, read_prompts
 
 
-def run_diffusers(pipeline, prompt, seed, steps, defaults):
-    """One picture: dict with the seconds of denoising and of the VAE, and the picture."""
-    start = time.perf_counter()
-    with torch.inference_mode():
-        latents = pipeline(
-            prompt=prompt,
-            negative_prompt="",
-            true_cfg_scale=defaults["true_cfg_scale"],
-            max_sequence_length=defaults["max_sequence_length"],
-            width=defaults["width"],
-            height=defaults["height"],
-            num_inference_steps=steps,
-            generator=torch.Generator("cpu").manual_seed(seed),
-            output_type="latent",
-        ).images
-        denoised = time.perf_counter()
-        unpacked = pipeline._unpack_latents(
-            latents, defaults["height"], defaults["width"], pipeline.vae_scale_factor
+class Diffusers:
+    """A diffusers pipeline that is called with the model's own defaults (tamias.json)."""
+
+    def __init__(self, model: Path) -> None:
+        self.pipeline = DiffusionPipeline.from_pretrained(
+            model, torch_dtype=torch.float32, local_files_only=True
         )
-        unpacked = unpacked / pipeline.vae.config.scaling_factor + pipeline.vae.config.shift_factor
-        decode_start = time.perf_counter()
-        pixels = pipeline.vae.decode(unpacked, return_dict=False)[0]
-        decoded = time.perf_counter()
-    picture = pipeline.image_processor.postprocess(pixels, output_type="np")[0]
-    return {
-        "seconds": denoised - start,
-        "seconds_vae": decoded - decode_start,
-        "picture": np.round(255 * picture) / 255,
-    }
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.defaults = json.loads((model / "tamias.json").read_text())
+        names = ("true_cfg_scale", "max_sequence_length", "width", "height", "num_frames")
+        self.options = {name: self.defaults[name] for name in names if name in self.defaults}
+        self.makes_films = "num_frames" in self.defaults
+
+    @property
+    def transformer(self):
+        return self.pipeline.transformer
+
+    def run(self, prompt: str, seed: int, steps: int):
+        """One generation: the seconds of denoising and of the VAE, and the frames in 0..1."""
+        start = time.perf_counter()
+        with torch.inference_mode():
+            result = self.pipeline(
+                prompt=prompt,
+                negative_prompt="",
+                num_inference_steps=steps,
+                generator=torch.Generator("cpu").manual_seed(seed),
+                output_type="latent",
+                **self.options,
+            )
+            decode_start = time.perf_counter()
+            frames = self._decode(result.frames if self.makes_films else result.images)
+        return {
+            "seconds": decode_start - start,
+            "seconds_vae": time.perf_counter() - decode_start,
+            "frames": list(np.round(255 * frames) / 255),
+        }
+
+    def _decode(self, latents):
+        """[frames, height, width, 3], as the pipeline itself does it."""
+        pipe, vae = self.pipeline, self.pipeline.vae
+        if self.makes_films:
+            film = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+            return pipe.video_processor.postprocess_video(film, output_type="np")[0]
+        height, width = self.options["height"], self.options["width"]
+        latents = pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
+        latents = latents / vae.config.scaling_factor + vae.config.shift_factor
+        pixels = vae.decode(latents, return_dict=False)[0]
+        return pipe.image_processor.postprocess(pixels, output_type="np")
 
 
-def run_tamias(arguments, prompt, seed, folder):
-    png, report = folder / "picture.png", folder / "report.json"
-    subprocess.run(
-        [arguments.program, "generate", "--model", arguments.model, "--prompt", prompt, "--seed", str(seed),
-         "--steps", str(arguments.steps), "--sparsity", "off", "--quiet", "--output", png, "--report", report,
-         "--threads", str(torch.get_num_threads())],
-        check=True,
-    )
-    return json.loads(report.read_text()), load(png)
-
-
-def calibrate_magcache(pipeline, prompt, steps, defaults):
+def calibrate_magcache(peer: Diffusers, prompt, steps):
     """MagCache's magnitude ratios for this checkpoint, from one calibration run."""
-    import logging
-
     ratios = []
 
     class Catch(logging.Handler):
@@ -90,9 +94,9 @@ def calibrate_magcache(pipeline, prompt, steps, defaults):
     handler = Catch()
     logger.addHandler(handler)
     level, logger.level = logger.level, logging.INFO
-    pipeline.transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=steps))
-    run_diffusers(pipeline, prompt, 1000, steps, defaults)
-    pipeline.transformer.disable_cache()
+    peer.transformer.enable_cache(MagCacheConfig(calibrate=True, num_inference_steps=steps))
+    peer.run(prompt, 1000, steps)
+    peer.transformer.disable_cache()
     logger.removeHandler(handler)
     logger.setLevel(level)
     return ratios or None
@@ -118,23 +122,26 @@ def cache_candidates(steps, mag_ratios):
     return candidates
 
 
-def measure_prompt(arguments, pipeline, prompt, seed, defaults, caches, folder):
+def measure_prompt(arguments, generator: Generator, peer: Diffusers, prompt, seed, caches):
+    """Rows of the table, the comparison of the libraries, caches that failed, and the machine."""
     steps = arguments.steps
-    first, tamias_picture = run_tamias(arguments, prompt, seed, folder)
-    reference = run_diffusers(pipeline, prompt, seed, steps, defaults)
+    dense_options = [*DENSE, "--prompt", prompt, "--seed", seed, "--steps", steps]
+    dense_options += ["--threads", torch.get_num_threads()]
+    first, tamias_frames = generator.run(dense_options)
+    reference = peer.run(prompt, seed, steps)
     runs = {f"diffusers dense, {steps} steps": reference}
     for fewer in arguments.fewer_steps:
-        runs[f"diffusers dense, {fewer} steps"] = run_diffusers(pipeline, prompt, seed, fewer, defaults)
+        runs[f"diffusers dense, {fewer} steps"] = peer.run(prompt, seed, fewer)
     failures = {}
     for name, config in caches.items():
-        pipeline.transformer.enable_cache(config)
         try:
-            runs[f"diffusers, {name}"] = run_diffusers(pipeline, prompt, seed, steps, defaults)
+            peer.transformer.enable_cache(config)
+            runs[f"diffusers, {name}"] = peer.run(prompt, seed, steps)
         except Exception as error:  # a cache that does not serve this model is a result, too
             failures[name] = f"{type(error).__name__}: {error}"
         finally:
-            pipeline.transformer.disable_cache()
-    last, _ = run_tamias(arguments, prompt, seed, folder)
+            peer.transformer.disable_cache()
+    last, _ = generator.run(dense_options)
     dense = (first["seconds"]["denoise"] + last["seconds"]["denoise"]) / 2
     rows = [
         {
@@ -142,21 +149,20 @@ def measure_prompt(arguments, pipeline, prompt, seed, defaults, caches, folder):
             "prompt": prompt,
             "seconds": run["seconds"],
             "speedup": dense / run["seconds"],
-            "psnr": min(99.0, psnr(reference["picture"], run["picture"])),
-            "ssim": ssim(reference["picture"], run["picture"]),
+            **likeness(reference["frames"], run["frames"]),
         }
         for name, run in runs.items()
     ]
-    peer = {
+    comparison = {
         "prompt": prompt,
         "tamias_dense_seconds": dense,
         "diffusers_dense_seconds": reference["seconds"],
         "dense_speedup_over_diffusers": reference["seconds"] / dense,
         "vae_speedup_over_diffusers": reference["seconds_vae"] / first["seconds"]["decode"],
-        "psnr_between_libraries": psnr(reference["picture"], tamias_picture),
+        "psnr_between_libraries": likeness(reference["frames"], tamias_frames)["psnr"],
     }
-    print(json.dumps(peer), file=sys.stderr)
-    return rows, peer, failures, first["machine"]
+    print(json.dumps(comparison), file=sys.stderr)
+    return rows, comparison, failures, first["machine"]
 
 
 def parse_arguments():
@@ -176,24 +182,21 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    defaults = json.loads((arguments.model / "tamias.json").read_text())
-    pipeline = FluxPipeline.from_pretrained(arguments.model, torch_dtype=torch.float32, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    lines = arguments.prompt_file.read_text().splitlines()
-    prompts = [line for line in lines if line and not line.startswith("#")][: arguments.prompts]
+    peer = Diffusers(arguments.model)
+    prompts = read_prompts(arguments.prompt_file, arguments.prompts)
     caches = {}
     if not arguments.no_caches:
-        caches = cache_candidates(
-            arguments.steps, calibrate_magcache(pipeline, prompts[0], arguments.steps, defaults)
-        )
+        mag_ratios = calibrate_magcache(peer, prompts[0], arguments.steps)
+        caches = cache_candidates(arguments.steps, mag_ratios)
     rows, peers, failures, machine = [], [], {}, ""
     with tempfile.TemporaryDirectory() as folder:
+        generator = Generator(arguments.program, arguments.model, Path(folder))
         for seed, prompt in enumerate(prompts):
-            more, peer, failed, machine = measure_prompt(
-                arguments, pipeline, prompt, seed, defaults, caches, Path(folder)
+            more, comparison, failed, machine = measure_prompt(
+                arguments, generator, peer, prompt, seed, caches
             )
             rows += more
-            peers.append(peer)
+            peers.append(comparison)
             failures |= failed
     table = [
         {
@@ -209,8 +212,8 @@ def main():
     print("| candidate | speed-up over Tamias dense | PSNR dB | SSIM |\n| --- | --- | --- | --- |")
     for row in table:
         print(f"| {row['candidate']} | {row['speedup']:.2f}x | {row['psnr']:.2f} | {row['ssim']:.4f} |")
-    ratio = statistics.median(peer["dense_speedup_over_diffusers"] for peer in peers)
-    vae = statistics.median(peer["vae_speedup_over_diffusers"] for peer in peers)
+    ratio = statistics.median(p["dense_speedup_over_diffusers"] for p in peers)
+    vae = statistics.median(p["vae_speedup_over_diffusers"] for p in peers)
     print(f"\nTamias dense over diffusers dense: {ratio:.2f}x denoising, {vae:.2f}x VAE")
     for name, reason in failures.items():
         print(f"did not run: {name}: {reason}")

@@ -18,18 +18,13 @@ Needs numpy and pillow (.venv has them).
 import argparse
 import json
 import re
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tools/quality"))
-from likeness import load, psnr, ssim  # noqa: E402
+from generation import DENSE, ROOT, Generator, likeness, read_prompts
 
-DENSE = ["--sparsity", "off"]
 FEWER_STEPS = {f"dense, {steps} steps": [*DENSE, "--steps", str(steps)] for steps in (25, 17, 12)}
 
 
@@ -43,40 +38,15 @@ def default_candidates() -> dict[str, list[str]]:
     }
 
 
-def makes_films(program: Path, model: Path) -> bool:
-    """Whether the model's results are films."""
-    command = [str(program), "inspect", "--model", str(model), "--json"]
-    info = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return "num_frames" in info["defaults"]
-
-
-def generate(arguments, options, folder: Path):
-    """One run of the command line: (report, frames); a picture is one frame."""
-    report, frames = folder / "report.json", folder / "frames"
-    shutil.rmtree(frames, ignore_errors=True)
-    frames.mkdir()
-    command = [str(arguments.program), "generate", "--model", str(arguments.model), "--quiet"]
-    if arguments.makes_films:
-        command += ["--output", str(folder / "film.mp4"), "--frames-dir", str(frames)]
-    else:
-        command += ["--output", str(frames / "picture.png")]
-    subprocess.run([*command, "--report", str(report), *map(str, options)], check=True)
-    return json.loads(report.read_text()), [load(path) for path in sorted(frames.glob("*.png"))]
-
-
-def mean_over_frames(measure, reference, frames) -> float:
-    return statistics.mean(measure(a, b) for a, b in zip(reference, frames, strict=True))
-
-
-def run_prompt(arguments, prompt: str, seed: int, candidates, folder: Path):
+def run_prompt(generator: Generator, size: int, prompt: str, seed: int, candidates):
     """All candidates on one prompt: a list of rows."""
     common = ["--prompt", prompt, "--seed", seed]
-    if arguments.size:
-        common += ["--width", arguments.size, "--height", arguments.size]
-    first, reference = generate(arguments, [*DENSE, *common], folder)
+    if size:
+        common += ["--width", size, "--height", size]
+    first, reference = generator.run([*DENSE, *common])
     rows = []
     for name, options in candidates.items():
-        report, frames = generate(arguments, [*options, *common], folder)
+        report, frames = generator.run([*options, *common])
         kinds = [step["kind"] for step in report["steps"]]
         rows.append(
             {
@@ -84,14 +54,13 @@ def run_prompt(arguments, prompt: str, seed: int, candidates, folder: Path):
                 "prompt": prompt,
                 "seed": seed,
                 "seconds": report["seconds"]["denoise"],
-                "psnr": mean_over_frames(lambda a, b: min(99.0, psnr(a, b)), reference, frames),
-                "ssim": mean_over_frames(ssim, reference, frames),
+                **likeness(reference, frames),
                 "attention_sparsity": report["attention_sparsity"],
                 "mlp_sparsity": report["mlp_sparsity"],
                 "steps": {kind: kinds.count(kind) for kind in ("full", "sparse", "skip")},
             }
         )
-    last, _ = generate(arguments, [*DENSE, *common], folder)
+    last, _ = generator.run([*DENSE, *common])
     dense = (first["seconds"]["denoise"] + last["seconds"]["denoise"]) / 2
     for row in rows:
         row["speedup"] = dense / row["seconds"]
@@ -153,13 +122,12 @@ def main():
     if arguments.candidates:
         candidates = json.loads(arguments.candidates.read_text())
     candidates = {k: v for k, v in candidates.items() if re.search(arguments.only, k)}
-    lines = arguments.prompt_file.read_text().splitlines()
-    prompts = [line for line in lines if line and not line.startswith("#")][: arguments.prompts]
-    arguments.makes_films = makes_films(arguments.program, arguments.model)
+    prompts = read_prompts(arguments.prompt_file, arguments.prompts)
     rows, machine = [], ""
     with tempfile.TemporaryDirectory() as folder:
+        generator = Generator(arguments.program, arguments.model, Path(folder))
         for seed, prompt in enumerate(prompts):
-            more, machine = run_prompt(arguments, prompt, seed, candidates, Path(folder))
+            more, machine = run_prompt(generator, arguments.size, prompt, seed, candidates)
             rows += more
     table = summarise(rows, candidates)
     print(f"{machine}; {len(prompts)} prompts; {arguments.model.name}\n")
