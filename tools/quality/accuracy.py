@@ -1,5 +1,5 @@
-"""What prompt_accuracy.py and motion_accuracy.py share: their options, and the way from prompts to a
-table: `tamias generate` for every prompt and profile, verdicts, shares, report.
+"""What prompt_accuracy.py and motion_accuracy.py share: their options, and the way from prompts to
+a table: `tamias generate` for every prompt and profile, verdicts, shares, report.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def measure(
     judge_folder: Callable[[Path, Sequence[str]], Sequence],
     summarise: Callable[[Sequence], Mapping[str, float]],
 ) -> None:
-    """Generates with every profile if asked to, judges all folders, prints and writes the shares."""
+    """Generates with every profile if asked to, judges all folders, prints and writes shares."""
     prompts = args.prompts.read_text(encoding="utf-8").splitlines()[: args.limit]
     folders = dict(args.folders)
     for profile in args.sparsity if args.tamias else ():

@@ -1,4 +1,4 @@
-"""What sample.py and sample_video.py share: options, the pipeline, and prompt after prompt through it."""
+"""What sample.py and sample_video.py share: options, pipeline, prompt after prompt through it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sample(
 def sample_prompts(
     pipe: DiffusionPipeline, args: argparse.Namespace, **options: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The number of each of --prompts and what came of it; prints the prompt when that is written."""
+    """The number of each prompt and what came of it; prints the prompt once that is written."""
     prompts = args.prompts.read_text(encoding="utf-8").splitlines()[: args.limit]
     for index, prompt in enumerate(prompts):
         yield index, sample(pipe, prompt, args.seed + index, args, **options)

@@ -40,7 +40,7 @@ class Trainer(ABC):
     def add_noise(
         self, clean: torch.Tensor, flow_shift: float
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Noise, a timestep for every sample, and what lies between clean and noise at that time."""
+        """Noise, a timestep for every sample, and what lies between clean and noise then."""
         noise = torch.randn_like(clean)
         timestep = sample_timesteps(len(clean), flow_shift).to(self.device)
         return noise, timestep, torch.lerp(clean, noise, timestep[:, None, None])
