@@ -189,6 +189,11 @@ void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& o
 
 }  // namespace
 
+std::vector<double> SparsitiesOf(const BenchOptions& options, std::span<const double> defaults) {
+  return options.sparsities.empty() ? std::vector<double>(defaults.begin(), defaults.end())
+                                    : options.sparsities;
+}
+
 Tensor RandomTensor(const Shape& shape, uint64_t seed, float scale) {
   Tensor tensor(shape, DType::kF32);
   const std::span values(tensor.data<float>(), static_cast<size_t>(tensor.NumElements()));

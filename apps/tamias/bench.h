@@ -1,12 +1,19 @@
 // Shared by the parts of `tamias bench`: what a measurement is and how several are interleaved.
 #pragma once
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
+#include <ranges>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "base/tensor.h"
 
 namespace tamias::cli {
@@ -38,6 +45,22 @@ struct Measurement {
   std::optional<double> speedup_over_dense;   // against our own dense in this run
   std::optional<double> arithmetic_fraction;  // that speed-up over dense flops / sparse flops
 };
+
+// options.shape, or the demo model's, among the named shapes of an operation. Throws
+// kInvalidArgument naming all of them.
+template <typename Shape>
+Shape FindShape(const BenchOptions& options, const std::map<std::string, Shape>& named) {
+  const std::string name = options.shape.empty() ? "demo-512" : options.shape;
+  const auto shape = named.find(name);
+  if (shape == named.end()) {
+    Fail(ErrorCode::kInvalidArgument, "shape: '{}' is unknown; known: {}", name,
+         fmt::join(std::views::keys(named), ", "));
+  }
+  return shape->second;
+}
+
+// options.sparsities; the defaults where none are given.
+std::vector<double> SparsitiesOf(const BenchOptions& options, std::span<const double> defaults);
 
 // Normal random numbers times scale, f32.
 Tensor RandomTensor(const Shape& shape, uint64_t seed, float scale = 1);

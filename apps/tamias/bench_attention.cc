@@ -52,14 +52,7 @@ AttentionShape MakeShape(const BenchOptions& options) {
     }
     return {options.heads, options.tokens, options.tokens, options.head_dim, ""};
   }
-  const std::string name = options.shape.empty() ? "demo-512" : options.shape;
-  const auto shape = named.find(name);
-  if (shape == named.end()) {
-    Fail(ErrorCode::kInvalidArgument,
-         "shape: '{}' is unknown; known: demo-512, flux-1280x768, flux-2304x1280, hunyuan-720p",
-         name);
-  }
-  return shape->second;
+  return FindShape(options, named);
 }
 
 // The same share of columns for every group, drawn at random.
@@ -98,9 +91,7 @@ struct RandomColumns {
 
 std::vector<Measurement> BenchAttention(const BenchOptions& options, double peak_gflops) {
   const AttentionShape shape = MakeShape(options);
-  std::vector<double> sparsities = options.sparsities;
-  if (sparsities.empty())
-    sparsities.assign(std::begin(kDefaultSparsities), std::end(kDefaultSparsities));
+  const std::vector<double> sparsities = SparsitiesOf(options, kDefaultSparsities);
 
   Context context(options.threads);
   const int64_t groups = (shape.queries + kGroupSize - 1) / kGroupSize;

@@ -48,14 +48,7 @@ MlpShape MakeShape(const BenchOptions& options) {
     }
     return {options.tokens, options.model_dim, mlp_dim};
   }
-  const std::string name = options.shape.empty() ? "demo-512" : options.shape;
-  const auto shape = named.find(name);
-  if (shape == named.end()) {
-    Fail(ErrorCode::kInvalidArgument,
-         "shape: '{}' is unknown; known: demo-512, flux-1280x768, flux-2304x1280, hunyuan-720p",
-         name);
-  }
-  return shape->second;
+  return FindShape(options, named);
 }
 
 // Every group takes the same number of neurons, spread evenly from a start of its own.
@@ -88,9 +81,7 @@ struct SpreadNeurons {
 
 std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflops) {
   const MlpShape shape = MakeShape(options);
-  std::vector<double> sparsities = options.sparsities;
-  if (sparsities.empty())
-    sparsities.assign(std::begin(kDefaultSparsities), std::end(kDefaultSparsities));
+  const std::vector<double> sparsities = SparsitiesOf(options, kDefaultSparsities);
 
   Context context(options.threads);
   const int64_t groups = (shape.tokens + kGroupSize - 1) / kGroupSize;

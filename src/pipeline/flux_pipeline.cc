@@ -1,40 +1,15 @@
 #include "pipeline/flux_pipeline.h"
 
 #include "base/check.h"
-#include "models/rotary_positions.h"
+#include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
 namespace {
 
-constexpr int64_t kPatch = 2;  // a token is 2 x 2 latent pixels
+constexpr int64_t kPatch = 2;               // a token is 2 x 2 latent pixels
+constexpr float kTrainingTimesteps = 1000;  // the transformer takes timesteps as a share of these
 
-class FluxDenoiser final : public Denoiser {
- public:
-  FluxDenoiser(const FluxTransformer& transformer, const GenerationSettings& settings,
-               const LatentShape& latents, const TokenOrder& order)
-      : transformer_(transformer), guidance_(static_cast<float>(settings.guidance_scale)) {
-    rotary_ = RotaryPositions(TokenPositions(latents, order), transformer.config().axes_dims_rope);
-  }
-
-  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
-               ConstTensorView latents, SparseInvocation& invocation,
-               TensorView prediction) const override {
-    transformer_.Forward(context,
-                         {.hidden_states = latents,
-                          .encoder_hidden_states = prompt.sequence,
-                          .pooled_projections = prompt.pooled,
-                          .timestep = timestep / 1000,
-                          .guidance = guidance_,
-                          .rotary_cos = rotary_.cos,
-                          .rotary_sin = rotary_.sin},
-                         invocation, prediction);
-  }
-
- private:
-  const FluxTransformer& transformer_;
-  float guidance_;
-  RotaryTable rotary_;
-};
+using FluxDenoiser = RotaryDenoiser<FluxTransformer, FluxTransformerInputs>;
 
 }  // namespace
 
@@ -98,7 +73,12 @@ std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& /*context*/,
                                                      const GenerationSettings& settings,
                                                      const LatentShape& latents,
                                                      const TokenOrder& order) const {
-  return std::make_unique<FluxDenoiser>(transformer_, settings, latents, order);
+  FluxTransformerInputs constants;
+  constants.guidance = static_cast<float>(settings.guidance_scale);
+  return std::make_unique<FluxDenoiser>(
+      transformer_,
+      RotaryPositions(TokenPositions(latents, order), transformer_.config().axes_dims_rope),
+      constants, kTrainingTimesteps);
 }
 
 StageBytes FluxPipeline::PlanDenoiser(const GenerationSettings& settings,

@@ -3,41 +3,12 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "models/rotary_positions.h"
+#include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
 namespace {
 
-class HunyuanVideoDenoiser final : public Denoiser {
- public:
-  HunyuanVideoDenoiser(const HunyuanVideoTransformer& transformer,
-                       const GenerationSettings& settings, const LatentShape& latents,
-                       const TokenOrder& order)
-      : transformer_(transformer), guidance_(static_cast<float>(settings.guidance_scale)) {
-    const HunyuanVideoTransformerConfig& config = transformer.config();
-    rotary_ =
-        RotaryPositions(TokenPositions(latents, order), config.rope_axes_dim, config.rope_theta);
-  }
-
-  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
-               ConstTensorView latents, SparseInvocation& invocation,
-               TensorView prediction) const override {
-    transformer_.Forward(context,
-                         {.hidden_states = latents,
-                          .encoder_hidden_states = prompt.sequence,
-                          .pooled_projections = prompt.pooled,
-                          .timestep = timestep,
-                          .guidance = guidance_,
-                          .rotary_cos = rotary_.cos,
-                          .rotary_sin = rotary_.sin},
-                         invocation, prediction);
-  }
-
- private:
-  const HunyuanVideoTransformer& transformer_;
-  float guidance_;
-  RotaryTable rotary_;
-};
+using HunyuanVideoDenoiser = RotaryDenoiser<HunyuanVideoTransformer, HunyuanVideoTransformerInputs>;
 
 }  // namespace
 
@@ -99,7 +70,13 @@ std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& /*context*
                                                              const GenerationSettings& settings,
                                                              const LatentShape& latents,
                                                              const TokenOrder& order) const {
-  return std::make_unique<HunyuanVideoDenoiser>(transformer(), settings, latents, order);
+  const HunyuanVideoTransformerConfig& config = transformer().config();
+  HunyuanVideoTransformerInputs constants;
+  constants.guidance = static_cast<float>(settings.guidance_scale);
+  return std::make_unique<HunyuanVideoDenoiser>(
+      transformer(),
+      RotaryPositions(TokenPositions(latents, order), config.rope_axes_dim, config.rope_theta),
+      constants);
 }
 
 StageBytes HunyuanVideoPipeline::PlanDenoiser(const GenerationSettings& settings,

@@ -2,33 +2,12 @@
 
 #include "base/check.h"
 #include "models/linear_quadratic_schedule.h"
+#include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
 namespace {
 
-class MochiDenoiser final : public Denoiser {
- public:
-  MochiDenoiser(Context& context, const MochiTransformer& transformer, const LatentShape& latents,
-                const TokenOrder& order)
-      : transformer_(transformer),
-        rotary_(transformer.RotaryPositions(context, latents.grid(), order.tokens())) {}
-
-  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
-               ConstTensorView latents, SparseInvocation& invocation,
-               TensorView prediction) const override {
-    transformer_.Forward(context,
-                         {.hidden_states = latents,
-                          .encoder_hidden_states = prompt.sequence,
-                          .timestep = timestep,
-                          .rotary_cos = rotary_.cos,
-                          .rotary_sin = rotary_.sin},
-                         invocation, prediction);
-  }
-
- private:
-  const MochiTransformer& transformer_;
-  RotaryTable rotary_;
-};
+using MochiDenoiser = RotaryDenoiser<MochiTransformer, MochiTransformerInputs>;
 
 LatentScaling Scaling(const AutoencoderKlMochiConfig& config) {
   if (config.latents_mean.empty() || config.latents_std.empty()) {
@@ -96,7 +75,8 @@ std::unique_ptr<FlowScheduler> MochiPipeline::MakeScheduler(const GenerationSett
 std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const GenerationSettings&,
                                                       const LatentShape& latents,
                                                       const TokenOrder& order) const {
-  return std::make_unique<MochiDenoiser>(context, transformer(), latents, order);
+  return std::make_unique<MochiDenoiser>(
+      transformer(), transformer().RotaryPositions(context, latents.grid(), order.tokens()));
 }
 
 StageBytes MochiPipeline::PlanDenoiser(const GenerationSettings& settings,

@@ -4,8 +4,8 @@
 
 #include "base/check.h"
 #include "models/flow_match_euler.h"
-#include "models/rotary_positions.h"
 #include "models/unipc_multistep.h"
+#include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
 namespace {
@@ -40,30 +40,7 @@ void RefuseLaterVersions(const ModelFolder& folder) {
   }
 }
 
-class WanDenoiser final : public Denoiser {
- public:
-  WanDenoiser(const WanTransformer& transformer, const LatentShape& latents,
-              const TokenOrder& order)
-      : transformer_(transformer) {
-    rotary_ = RotaryPositions(TokenPositions(latents, order), transformer.config().RotaryAxes());
-  }
-
-  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
-               ConstTensorView latents, SparseInvocation& invocation,
-               TensorView prediction) const override {
-    transformer_.Forward(context,
-                         {.hidden_states = latents,
-                          .encoder_hidden_states = prompt.sequence,
-                          .timestep = timestep,
-                          .rotary_cos = rotary_.cos,
-                          .rotary_sin = rotary_.sin},
-                         invocation, prediction);
-  }
-
- private:
-  const WanTransformer& transformer_;
-  RotaryTable rotary_;
-};
+using WanDenoiser = RotaryDenoiser<WanTransformer, WanTransformerInputs>;
 
 }  // namespace
 
@@ -124,7 +101,9 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& /*context*/,
                                                     const GenerationSettings& /*settings*/,
                                                     const LatentShape& latents,
                                                     const TokenOrder& order) const {
-  return std::make_unique<WanDenoiser>(transformer(), latents, order);
+  return std::make_unique<WanDenoiser>(
+      transformer(),
+      RotaryPositions(TokenPositions(latents, order), transformer().config().RotaryAxes()));
 }
 
 StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings,

@@ -3,10 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "fixture.h"
 #include "models/rotary_positions.h"
-#include "sparsity/sparse_session.h"
-#include "sparsity/token_order.h"
+#include "transformer_case.h"
 
 namespace tamias {
 namespace {
@@ -20,46 +18,27 @@ HunyuanVideoTransformer Load(const Fixture& fixture) {
 
 RotaryTable Rotary(const HunyuanVideoTransformer& model, const TokenGrid& grid,
                    const TokenOrder& order) {
-  Tensor ids({grid.size(), 3}, DType::kF32);
-  float* row = ids.data<float>();
-  for (const int32_t token : order.tokens()) {
-    *row++ = static_cast<float>(token / (grid.height * grid.width));
-    *row++ = static_cast<float>(token / grid.width % grid.height);
-    *row++ = static_cast<float>(token % grid.width);
-  }
-  return RotaryPositions(ids, model.config().rope_axes_dim, model.config().rope_theta);
+  return RotaryPositions(TokenCoordinates(grid, order), model.config().rope_axes_dim,
+                         model.config().rope_theta);
 }
 
 RotaryTable RowOrderRotary(const HunyuanVideoTransformer& model, const TokenGrid& grid) {
   return Rotary(model, grid, TokenOrder::RowOrder(grid.size()));
 }
 
-// One recorded case: what diffusers was given and what it computed.
-class Case {
+class Case : public TransformerCase {
  public:
-  Case(const Fixture& fixture, int index)
-      : fixture_(fixture), prefix_(std::to_string(index) + ".") {}
-  bool exists() const { return fixture_.cases.Has(prefix_ + "output"); }
-  ConstTensorView Get(const std::string& name) const { return fixture_.cases.Get(prefix_ + name); }
-  ConstTensorView output() const { return Get("output"); }
+  using TransformerCase::TransformerCase;
   int64_t text_tokens() const { return Get("encoder_hidden_states").dim(1); }
-  TokenGrid grid() const {
-    const int32_t* sizes = Get("grid").data<int32_t>();
-    return {.time = sizes[0], .height = sizes[1], .width = sizes[2]};
-  }
   HunyuanVideoTransformerInputs Inputs(const RotaryTable& rotary) const {
     return {.hidden_states = Get("hidden_states"),
             .encoder_hidden_states = Get("encoder_hidden_states"),
             .pooled_projections = Get("pooled_projections"),
-            .timestep = Get("timestep").data<float>()[0],
-            .guidance = Get("guidance").data<float>()[0],
+            .timestep = Scalar("timestep"),
+            .guidance = Scalar("guidance"),
             .rotary_cos = rotary.cos,
             .rotary_sin = rotary.sin};
   }
-
- private:
-  const Fixture& fixture_;
-  std::string prefix_;
 };
 
 class HunyuanVideoTransformerParity
@@ -68,18 +47,12 @@ class HunyuanVideoTransformerParity
 TEST_P(HunyuanVideoTransformerParity, AgreesWithDiffusers) {
   const Fixture fixture(GetParam().first);
   const HunyuanVideoTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
-  int index = 0;
-  for (; Case(fixture, index).exists(); ++index) {
-    SCOPED_TRACE(index);
-    const Case recorded(fixture, index);
+  DensePasses passes;
+  const auto predict = [&](const Case& recorded) {
     const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
-    Tensor prediction(recorded.output().shape(), DType::kF32);
-    model.Forward(context, recorded.Inputs(rotary), session->invocation(0), prediction);
-    EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
-  }
-  EXPECT_EQ(index, GetParam().second);
+    return passes.Predict(model, recorded.Inputs(rotary), recorded.output().shape());
+  };
+  EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), GetParam().second);
 }
 
 TEST_P(HunyuanVideoTransformerParity, RotaryPositionsAgreeWithDiffusers) {
@@ -97,14 +70,11 @@ INSTANTIATE_TEST_SUITE_P(, HunyuanVideoTransformerParity,
 TEST(HunyuanVideoTransformer, GuidanceIsAnInput) {
   const Fixture fixture("hunyuan-video-tiny");
   const HunyuanVideoTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
   const Case recorded(fixture, 0);
   const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
   HunyuanVideoTransformerInputs inputs = recorded.Inputs(rotary);
   inputs.guidance = 1.0f;
-  Tensor prediction(recorded.output().shape(), DType::kF32);
-  model.Forward(context, inputs, session->invocation(0), prediction);
+  const Tensor prediction = DensePasses().Predict(model, inputs, recorded.output().shape());
   EXPECT_GT(RelativeL2(prediction, recorded.output()), 1e-2);
 }
 
@@ -112,20 +82,12 @@ TEST(HunyuanVideoTransformer, GuidanceIsAnInput) {
 TEST(HunyuanVideoTransformer, AnyTokenOrderGivesTheSamePrediction) {
   const Fixture fixture("hunyuan-video-tiny");
   const HunyuanVideoTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
   const Case recorded(fixture, 2);
   const TokenOrder order = TokenOrder::Voxels(recorded.grid(), {2, 3, 4});
   const RotaryTable rotary = Rotary(model, recorded.grid(), order);
-  HunyuanVideoTransformerInputs inputs = recorded.Inputs(rotary);
-  Tensor ordered(inputs.hidden_states.shape(), DType::kF32);
-  order.Apply(context, inputs.hidden_states, ordered);
-  inputs.hidden_states = ordered;
-  Tensor prediction(recorded.output().shape(), DType::kF32);
-  Tensor in_row_order(recorded.output().shape(), DType::kF32);
-  model.Forward(context, inputs, session->invocation(0), prediction);
-  order.Invert(context, prediction, in_row_order);
-  EXPECT_LT(RelativeL2(in_row_order, recorded.output()), kTolerance);
+  const Tensor prediction = DensePasses().PredictInOrder(model, order, recorded.Inputs(rotary),
+                                                         recorded.output().shape());
+  EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
 
 class HunyuanVideoSparseSteps : public testing::TestWithParam<int /*case*/> {};
@@ -136,26 +98,13 @@ TEST_P(HunyuanVideoSparseSteps, ThatSelectEverythingEqualDense) {
   Context context;
   model.PrepareForSparsity(context);
   const Case recorded(fixture, GetParam());
-  SparsityConfig config;
-  config.attn.top_keys = config.mlp.top_keys = 1;
-  config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
-  config.attn.counts_multiple_of = config.mlp.counts_multiple_of = 1;
+  SparsityConfig config = SelectEverything();
+  config.attn.counts_multiple_of = 1;
   SparseSession session(
       config, model.Geometry(recorded.output().dim(0), recorded.text_tokens(), recorded.grid()));
-  // Another input on the full steps, so that whatever a sparse step keeps would show.
   const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
-  HunyuanVideoTransformerInputs inputs = recorded.Inputs(rotary);
-  inputs.timestep = 700;
-  Tensor prediction(recorded.output().shape(), DType::kF32);
-  for (int step = 0; step < 3; ++step) {
-    const StepKind kind = session.BeginStep(step);
-    if (step == 2) {
-      EXPECT_EQ(kind, StepKind::kSparse);
-      inputs = recorded.Inputs(rotary);
-    }
-    model.Forward(context, inputs, session.invocation(0), prediction);
-    session.EndStep();
-  }
+  const Tensor prediction = SparsePrediction(context, model, session, recorded.Inputs(rotary), 700,
+                                             recorded.output().shape());
   EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
 
@@ -220,27 +169,11 @@ TEST(HunyuanVideoTransformer, TheOrderOfItsInvocationsChangesNothing) {
 TEST(HunyuanVideoTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   const Fixture fixture("hunyuan-video-tiny");
   const HunyuanVideoTransformer model = Load(fixture);
-  Context context;
   const Case recorded(fixture, 0);
-  SparsityConfig config;
-  config.attn.is_enabled = config.mlp.is_enabled = false;
-  config.step_caching.is_enabled = true;
-  config.step_caching.skip_step_schedule = {};
-  config.step_caching.threshold = 0.5;
-  SparseSession session(config, model.Geometry(1, recorded.text_tokens(), recorded.grid()));
+  SparseSession session(StepCaching(), model.Geometry(1, recorded.text_tokens(), recorded.grid()));
   const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
-  HunyuanVideoTransformerInputs inputs = recorded.Inputs(rotary);
-  Tensor first(recorded.output().shape(), DType::kF32);
-  Tensor second(recorded.output().shape(), DType::kF32);
-  for (int step = 0; step < 2; ++step) {  // full steps always run
-    session.BeginStep(step);
-    model.Forward(context, inputs, session.invocation(0), first);
-  }
-  session.BeginStep(2);
-  inputs.timestep += 0.1f;
-  model.Forward(context, inputs, session.invocation(0), second);
-  session.EndStep();
-  EXPECT_EQ(RelativeL2(second, first), 0);
+  ExpectThirdStepIsSkipped(model, session, recorded.Inputs(rotary), 0.1f,
+                           recorded.output().shape());
 }
 
 struct PlanCase {
@@ -252,7 +185,6 @@ class HunyuanVideoTransformerPlan : public testing::TestWithParam<PlanCase> {};
 TEST_P(HunyuanVideoTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
   const Fixture fixture("hunyuan-video-tiny");
   const HunyuanVideoTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
   const auto [text_tokens, video_tokens] = GetParam();
   const HunyuanVideoTransformerConfig& config = model.config();
   const Tensor video =
@@ -260,51 +192,36 @@ TEST_P(HunyuanVideoTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
   const Tensor text = Tensor::Zeros({1, text_tokens, config.text_embed_dim});
   const Tensor pooled = Tensor::Zeros({1, config.pooled_projection_dim});
   const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim});
-  Tensor prediction(video.shape(), DType::kF32);
-  Context context(2);
-  model.Forward(context,
-                {.hidden_states = video,
-                 .encoder_hidden_states = text,
-                 .pooled_projections = pooled,
-                 .timestep = 500,
-                 .guidance = 6,
-                 .rotary_cos = rotary,
-                 .rotary_sin = rotary},
-                session->invocation(0), prediction);
+  DensePasses passes(2);
+  passes.Predict(model,
+                 HunyuanVideoTransformerInputs{.hidden_states = video,
+                                               .encoder_hidden_states = text,
+                                               .pooled_projections = pooled,
+                                               .timestep = 500,
+                                               .guidance = 6,
+                                               .rotary_cos = rotary,
+                                               .rotary_sin = rotary},
+                 video.shape());
   const int64_t groups = (text_tokens + video_tokens + 191) / 192;
-  const auto peak = static_cast<double>(context.workspace().peak_bytes());
-  const auto operations = static_cast<double>(
-      AttentionWorkspaceBytes(2, config.attention_head_dim, config.num_attention_heads * groups));
-  const auto plan = static_cast<double>(model.PlanBytes(1, text_tokens, video_tokens)) + operations;
-  EXPECT_LE(peak, plan * 1.001);
-  EXPECT_GE(peak, plan * 0.97);
+  ExpectPlanCovers(
+      passes.context(), model.PlanBytes(1, text_tokens, video_tokens),
+      AttentionWorkspaceBytes(2, config.attention_head_dim, config.num_attention_heads * groups),
+      0.97);
 }
 
 INSTANTIATE_TEST_SUITE_P(LongAndShortVideo, HunyuanVideoTransformerPlan,
                          testing::Values(PlanCase{50, 4000}, PlanCase{1000, 1000}));
 
-template <typename Action>
-std::string ErrorOf(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 TEST(HunyuanVideoTransformer, RefusesInputsThatDoNotFit) {
   const Fixture fixture("hunyuan-video-tiny");
   const HunyuanVideoTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
+  DensePasses passes;
   const Case recorded(fixture, 0);
   const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
-  Tensor prediction(recorded.output().shape(), DType::kF32);
   const auto forward = [&](auto change) {
     HunyuanVideoTransformerInputs inputs = recorded.Inputs(rotary);
     change(inputs);
-    return ErrorOf([&] { model.Forward(context, inputs, session->invocation(0), prediction); });
+    return ErrorOf([&] { passes.Predict(model, inputs, recorded.output().shape()); });
   };
   EXPECT_THAT(forward([](auto& inputs) {
                 inputs.encoder_hidden_states = inputs.encoder_hidden_states.Slice(2, 0, 8);

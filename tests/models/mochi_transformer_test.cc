@@ -6,9 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "fixture.h"
-#include "sparsity/sparse_session.h"
-#include "sparsity/token_order.h"
+#include "transformer_case.h"
 
 namespace tamias {
 namespace {
@@ -16,29 +14,16 @@ namespace {
 // Components are asked to agree within 1e-4; fp32 rounding over a few blocks leaves about 5e-7.
 constexpr double kTolerance = 1e-5;
 
-// One recorded case: what diffusers was given and what it computed, with the rotary tables of its
-// grid in a token order.
-class Case {
+class Case : public TransformerCase {
  public:
-  Case(const Fixture& fixture, int index)
-      : fixture_(fixture), prefix_(std::to_string(index) + ".") {}
-  bool exists() const { return fixture_.cases.Has(prefix_ + "output"); }
-  ConstTensorView Get(const std::string& name) const { return fixture_.cases.Get(prefix_ + name); }
-  TokenGrid grid() const {
-    const int32_t* sizes = Get("grid").data<int32_t>();
-    return {.time = sizes[0], .height = sizes[1], .width = sizes[2]};
-  }
+  using TransformerCase::TransformerCase;
   MochiTransformerInputs Inputs(const RotaryTable& rotary) const {
     return {.hidden_states = Get("hidden_states"),
             .encoder_hidden_states = Get("encoder_hidden_states"),
-            .timestep = Get("timestep").data<float>()[0],
+            .timestep = Scalar("timestep"),
             .rotary_cos = rotary.cos,
             .rotary_sin = rotary.sin};
   }
-
- private:
-  const Fixture& fixture_;
-  std::string prefix_;
 };
 
 MochiTransformer Load(const Fixture& fixture) {
@@ -55,18 +40,12 @@ class MochiTransformerParity
 TEST_P(MochiTransformerParity, AgreesWithDiffusers) {
   const Fixture fixture(GetParam().first);
   const MochiTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
-  int index = 0;
-  for (; Case(fixture, index).exists(); ++index) {
-    SCOPED_TRACE(index);
-    const Case recorded(fixture, index);
-    const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
-    Tensor prediction(recorded.Get("output").shape(), DType::kF32);
-    model.Forward(context, recorded.Inputs(rotary), session->invocation(0), prediction);
-    EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
-  }
-  EXPECT_EQ(index, GetParam().second);
+  DensePasses passes;
+  const auto predict = [&](const Case& recorded) {
+    const RotaryTable rotary = RowOrderRotary(passes.context(), model, recorded.grid());
+    return passes.Predict(model, recorded.Inputs(rotary), recorded.output().shape());
+  };
+  EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), GetParam().second);
 }
 
 TEST_P(MochiTransformerParity, RotaryPositionsAgreeWithDiffusers) {
@@ -86,20 +65,14 @@ INSTANTIATE_TEST_SUITE_P(, MochiTransformerParity,
 TEST(MochiTransformer, AnyTokenOrderGivesTheSamePrediction) {
   const Fixture fixture("mochi-one-block-tiny");
   const MochiTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
+  DensePasses passes;
   const Case recorded(fixture, 0);
   const TokenOrder order = TokenOrder::Voxels(recorded.grid(), {2, 3, 4});
-  const RotaryTable rotary = model.RotaryPositions(context, recorded.grid(), order.tokens());
-  MochiTransformerInputs inputs = recorded.Inputs(rotary);
-  Tensor ordered(inputs.hidden_states.shape(), DType::kF32);
-  order.Apply(context, inputs.hidden_states, ordered);
-  inputs.hidden_states = ordered;
-  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
-  Tensor in_row_order(recorded.Get("output").shape(), DType::kF32);
-  model.Forward(context, inputs, session->invocation(0), prediction);
-  order.Invert(context, prediction, in_row_order);
-  EXPECT_LT(RelativeL2(in_row_order, recorded.Get("output")), kTolerance);
+  const RotaryTable rotary =
+      model.RotaryPositions(passes.context(), recorded.grid(), order.tokens());
+  const Tensor prediction =
+      passes.PredictInOrder(model, order, recorded.Inputs(rotary), recorded.output().shape());
+  EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
 
 TEST(MochiTransformer, SparseStepsThatSelectEverythingEqualDense) {
@@ -108,26 +81,11 @@ TEST(MochiTransformer, SparseStepsThatSelectEverythingEqualDense) {
   Context context;
   model.PrepareForSparsity(context);
   const Case recorded(fixture, 0);
-  SparsityConfig config;
-  config.attn.top_keys = config.mlp.top_keys = 1;
-  config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
-  config.mlp.counts_multiple_of = 1;
-  SparseSession session(config, model.Geometry(2, 7, recorded.grid()));
+  SparseSession session(SelectEverything(), model.Geometry(2, 7, recorded.grid()));
   const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
-  // Another input on the full steps, so that whatever a sparse step keeps would show.
-  MochiTransformerInputs inputs = recorded.Inputs(rotary);
-  inputs.timestep = 900;
-  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
-  for (int step = 0; step < 3; ++step) {
-    const StepKind kind = session.BeginStep(step);
-    if (step == 2) {
-      EXPECT_EQ(kind, StepKind::kSparse);
-      inputs = recorded.Inputs(rotary);
-    }
-    model.Forward(context, inputs, session.invocation(0), prediction);
-    session.EndStep();
-  }
-  EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
+  const Tensor prediction = SparsePrediction(context, model, session, recorded.Inputs(rotary), 900,
+                                             recorded.output().shape());
+  EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
 
 TEST(MochiTransformer, SwappingTheInvocationsSwapsThePredictions) {
@@ -154,7 +112,7 @@ TEST(MochiTransformer, SwappingTheInvocationsSwapsThePredictions) {
     }
     SparseSession session(config, geometries);
     std::array<Tensor, 2> predictions;
-    for (Tensor& one : predictions) one = Tensor(recorded.Get("output").shape(), DType::kF32);
+    for (Tensor& one : predictions) one = Tensor(recorded.output().shape(), DType::kF32);
     for (int step = 0; step < 4; ++step) {
       session.BeginStep(step);
       for (size_t call = 0; call < 2; ++call) {
@@ -170,11 +128,7 @@ TEST(MochiTransformer, SwappingTheInvocationsSwapsThePredictions) {
     EXPECT_GT(session.report().MlpSparsity(), 0.1);
     return predictions;
   };
-  const std::array<Tensor, 2> in_order = predict(0);
-  const std::array<Tensor, 2> swapped = predict(1);
-  EXPECT_EQ(RelativeL2(swapped[0], in_order[0]), 0);
-  EXPECT_EQ(RelativeL2(swapped[1], in_order[1]), 0);
-  EXPECT_GT(RelativeL2(in_order[1], in_order[0]), 1e-3);
+  ExpectSwapped(predict(0), predict(1));
 }
 
 TEST(MochiTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
@@ -182,31 +136,15 @@ TEST(MochiTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   const MochiTransformer model = Load(fixture);
   Context context;
   const Case recorded(fixture, 1);
-  SparsityConfig config;
-  config.attn.is_enabled = config.mlp.is_enabled = false;
-  config.step_caching.is_enabled = true;
-  config.step_caching.skip_step_schedule = {};
-  config.step_caching.threshold = 0.5;
-  SparseSession session(config, model.Geometry(1, 1, recorded.grid()));
+  SparseSession session(StepCaching(), model.Geometry(1, 1, recorded.grid()));
   const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
-  MochiTransformerInputs inputs = recorded.Inputs(rotary);
-  Tensor first(recorded.Get("output").shape(), DType::kF32);
-  Tensor second(recorded.Get("output").shape(), DType::kF32);
-  for (int step = 0; step < 2; ++step) {  // full steps always run
-    session.BeginStep(step);
-    model.Forward(context, inputs, session.invocation(0), first);
-  }
-  session.BeginStep(2);
-  inputs.timestep += 0.1f;
-  model.Forward(context, inputs, session.invocation(0), second);
-  session.EndStep();
-  EXPECT_EQ(RelativeL2(second, first), 0);
+  ExpectThirdStepIsSkipped(model, session, recorded.Inputs(rotary), 0.1f,
+                           recorded.output().shape());
 }
 
 TEST(MochiTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
   const Fixture fixture("mochi-tiny");
   const MochiTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
   constexpr int64_t kBatch = 2;
   constexpr int64_t kText = 50;
   const TokenGrid grid = {.time = 5, .height = 20, .width = 20};
@@ -214,44 +152,29 @@ TEST(MochiTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
   const int64_t channels = config.in_channels * config.patch_area();
   const Tensor video = Tensor::Zeros({kBatch, grid.size(), channels});
   const Tensor text = Tensor::Zeros({kBatch, kText, config.text_embed_dim});
-  Context context(2);
-  const RotaryTable rotary = RowOrderRotary(context, model, grid);
-  Tensor prediction(video.shape(), DType::kF32);
-  model.Forward(context,
-                {.hidden_states = video,
-                 .encoder_hidden_states = text,
-                 .timestep = 500,
-                 .rotary_cos = rotary.cos,
-                 .rotary_sin = rotary.sin},
-                session->invocation(0), prediction);
-  const auto peak = static_cast<double>(context.workspace().peak_bytes());
-  const auto operations = static_cast<double>(AttentionWorkspaceBytes(
-      2, config.attention_head_dim, kBatch * config.num_attention_heads * 11));
-  const auto plan = static_cast<double>(model.PlanBytes(kBatch, kText, grid.size())) + operations;
-  EXPECT_LE(peak, plan * 1.001);
-  EXPECT_GE(peak, plan * 0.98);
-}
-
-template <typename Action>
-std::string ErrorOf(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  DensePasses passes(2);
+  const RotaryTable rotary = RowOrderRotary(passes.context(), model, grid);
+  passes.Predict(model,
+                 MochiTransformerInputs{.hidden_states = video,
+                                        .encoder_hidden_states = text,
+                                        .timestep = 500,
+                                        .rotary_cos = rotary.cos,
+                                        .rotary_sin = rotary.sin},
+                 video.shape());
+  ExpectPlanCovers(passes.context(), model.PlanBytes(kBatch, kText, grid.size()),
+                   AttentionWorkspaceBytes(2, config.attention_head_dim,
+                                           kBatch * config.num_attention_heads * 11),
+                   0.98);
 }
 
 TEST(MochiTransformer, RefusesInputsThatDoNotFit) {
   const Fixture fixture("mochi-tiny");
   const MochiTransformer model = Load(fixture);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
+  DensePasses passes;
   const Case recorded(fixture, 0);
-  const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
-  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
+  const RotaryTable rotary = RowOrderRotary(passes.context(), model, recorded.grid());
   const auto forward = [&](const MochiTransformerInputs& inputs) {
-    return ErrorOf([&] { model.Forward(context, inputs, session->invocation(0), prediction); });
+    return ErrorOf([&] { passes.Predict(model, inputs, recorded.output().shape()); });
   };
   MochiTransformerInputs short_text = recorded.Inputs(rotary);
   short_text.encoder_hidden_states = short_text.encoder_hidden_states.Slice(2, 0, 8);

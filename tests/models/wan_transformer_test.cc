@@ -6,10 +6,9 @@
 #include <array>
 #include <vector>
 
-#include "fixture.h"
 #include "models/rotary_positions.h"
 #include "ops/elementwise.h"
-#include "sparsity/sparse_session.h"
+#include "transformer_case.h"
 
 namespace tamias {
 namespace {
@@ -17,60 +16,40 @@ namespace {
 // Components are asked to agree within 1e-4; fp32 rounding over a few blocks leaves about 1e-6.
 constexpr double kTolerance = 2e-5;
 
-// One recorded case: what diffusers was given and what it computed.
-class Case {
+class Case : public TransformerCase {
  public:
-  Case(const Fixture& fixture, int index)
-      : fixture_(fixture), prefix_(std::to_string(index) + ".") {}
-  bool exists() const { return fixture_.cases.Has(prefix_ + "output"); }
-  ConstTensorView Get(const std::string& name) const { return fixture_.cases.Get(prefix_ + name); }
-  TokenGrid Grid() const {
-    const int32_t* sizes = Get("grid").data<int32_t>();
-    return {.time = sizes[0], .height = sizes[1], .width = sizes[2]};
-  }
+  using TransformerCase::TransformerCase;
   WanTransformerInputs Inputs() const {
     return {.hidden_states = Get("hidden_states"),
             .encoder_hidden_states = Get("encoder_hidden_states"),
-            .timestep = Get("timestep").data<float>()[0],
+            .timestep = Scalar("timestep"),
             .rotary_cos = Get("rotary_cos"),
             .rotary_sin = Get("rotary_sin")};
   }
-
- private:
-  const Fixture& fixture_;
-  std::string prefix_;
 };
+
+WanTransformer Load(const Fixture& fixture) {
+  return {WanTransformerConfig::FromJson(fixture.config), fixture.weights};
+}
 
 class WanTransformerParity : public testing::TestWithParam<const char*> {};
 
 TEST_P(WanTransformerParity, AgreesWithDiffusers) {
   const Fixture fixture(GetParam());
-  const WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
-  int index = 0;
-  for (; Case(fixture, index).exists(); ++index) {
-    SCOPED_TRACE(index);
-    const Case recorded(fixture, index);
-    Tensor prediction(recorded.Get("output").shape(), DType::kF32);
-    model.Forward(context, recorded.Inputs(), session->invocation(0), prediction);
-    EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
-  }
-  EXPECT_EQ(index, 2);
+  const WanTransformer model = Load(fixture);
+  DensePasses passes;
+  const auto predict = [&](const Case& recorded) {
+    return passes.Predict(model, recorded.Inputs(), recorded.output().shape());
+  };
+  EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), 2);
 }
 
 TEST_P(WanTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const Fixture fixture(GetParam());
   const WanTransformerConfig config = WanTransformerConfig::FromJson(fixture.config);
   const Case recorded(fixture, 1);
-  const TokenGrid grid = recorded.Grid();
-  Tensor ids({grid.size(), 3}, DType::kF32);
-  for (int64_t i = 0; i < grid.size(); ++i) {
-    float* id = ids.data<float>() + 3 * i;
-    id[0] = static_cast<float>(i / (grid.height * grid.width));
-    id[1] = static_cast<float>(i / grid.width % grid.height);
-    id[2] = static_cast<float>(i % grid.width);
-  }
+  const TokenGrid grid = recorded.grid();
+  const Tensor ids = TokenCoordinates(grid, TokenOrder::RowOrder(grid.size()));
   const RotaryTable table = RotaryPositions(ids, config.RotaryAxes());
   EXPECT_LT(RelativeL2(table.cos, recorded.Get("rotary_cos")), 1e-7);
   EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-7);
@@ -80,35 +59,20 @@ INSTANTIATE_TEST_SUITE_P(, WanTransformerParity, testing::Values("wan-tiny", "wa
 
 TEST(WanTransformer, SparseStepsThatSelectEverythingEqualDense) {
   const Fixture fixture("wan-plain-tiny");
-  WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
+  WanTransformer model = Load(fixture);
   Context context;
   model.PrepareForSparsity(context);
   const Case recorded(fixture, 1);
-  SparsityConfig config;
-  config.attn.top_keys = config.mlp.top_keys = 1;
-  config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
-  config.mlp.counts_multiple_of = 1;
-  const int64_t batch = recorded.Get("output").dim(0);
-  SparseSession session(config, model.Geometry(batch, recorded.Grid()));
-  // Another input on the full steps, so that whatever a sparse step keeps would show.
-  WanTransformerInputs inputs = recorded.Inputs();
-  inputs.timestep = 900;
-  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
-  for (int step = 0; step < 3; ++step) {
-    const StepKind kind = session.BeginStep(step);
-    if (step == 2) {
-      EXPECT_EQ(kind, StepKind::kSparse);
-      inputs.timestep = recorded.Inputs().timestep;
-    }
-    model.Forward(context, inputs, session.invocation(0), prediction);
-    session.EndStep();
-  }
-  EXPECT_LT(RelativeL2(prediction, recorded.Get("output")), kTolerance);
+  const int64_t batch = recorded.output().dim(0);
+  SparseSession session(SelectEverything(), model.Geometry(batch, recorded.grid()));
+  const Tensor prediction =
+      SparsePrediction(context, model, session, recorded.Inputs(), 900, recorded.output().shape());
+  EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
 
 TEST(WanTransformer, SwappingTheInvocationsSwapsThePredictions) {
   const Fixture fixture("wan-tiny");
-  const WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
+  const WanTransformer model = Load(fixture);
   Context context;
   const Case recorded(fixture, 1);
   Tensor other_text = Tensor::CopyOf(recorded.Get("encoder_hidden_states"));
@@ -120,12 +84,12 @@ TEST(WanTransformer, SwappingTheInvocationsSwapsThePredictions) {
   config.attn.counts_multiple_of = 1;
   config.attn.first_n_dense_layers = 0;
   config.mlp.is_enabled = false;
-  const SparseGeometry geometry = model.Geometry(1, recorded.Grid());
+  const SparseGeometry geometry = model.Geometry(1, recorded.grid());
   // The prediction for the recorded text and the other one, in this or the opposite order of calls.
   const auto predict = [&](int first) {
     SparseSession session(config, std::vector<SparseGeometry>{geometry, geometry});
     std::array<Tensor, 2> predictions;
-    for (Tensor& one : predictions) one = Tensor(recorded.Get("output").shape(), DType::kF32);
+    for (Tensor& one : predictions) one = Tensor(recorded.output().shape(), DType::kF32);
     for (int step = 0; step < 4; ++step) {
       session.BeginStep(step);
       for (int call = 0; call < 2; ++call) {
@@ -141,104 +105,65 @@ TEST(WanTransformer, SwappingTheInvocationsSwapsThePredictions) {
     EXPECT_GT(session.report().AttentionSparsity(), 0.1);
     return predictions;
   };
-  const std::array<Tensor, 2> in_order = predict(0);
-  const std::array<Tensor, 2> swapped = predict(1);
-  EXPECT_EQ(RelativeL2(swapped[0], in_order[0]), 0);
-  EXPECT_EQ(RelativeL2(swapped[1], in_order[1]), 0);
-  EXPECT_GT(RelativeL2(in_order[1], in_order[0]), 1e-3);
+  ExpectSwapped(predict(0), predict(1));
 }
 
 TEST(WanTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   const Fixture fixture("wan-tiny");
-  const WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
-  Context context;
+  const WanTransformer model = Load(fixture);
   const Case recorded(fixture, 1);
-  SparsityConfig config;
-  config.attn.is_enabled = config.mlp.is_enabled = false;
-  config.step_caching.is_enabled = true;
-  config.step_caching.skip_step_schedule = {};
-  config.step_caching.threshold = 0.5;
-  SparseSession session(config, model.Geometry(1, recorded.Grid()));
-  WanTransformerInputs inputs = recorded.Inputs();
-  Tensor first(recorded.Get("output").shape(), DType::kF32);
-  Tensor second(recorded.Get("output").shape(), DType::kF32);
-  for (int step = 0; step < 2; ++step) {  // full steps always run
-    session.BeginStep(step);
-    model.Forward(context, inputs, session.invocation(0), first);
-  }
-  session.BeginStep(2);
-  inputs.timestep += 0.1f;
-  model.Forward(context, inputs, session.invocation(0), second);
-  session.EndStep();
-  EXPECT_EQ(RelativeL2(second, first), 0);
+  SparseSession session(StepCaching(), model.Geometry(1, recorded.grid()));
+  ExpectThirdStepIsSkipped(model, session, recorded.Inputs(), 0.1f, recorded.output().shape());
 }
 
 class WanTransformerPlan : public testing::TestWithParam<int64_t> {};
 
 TEST_P(WanTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
   const Fixture fixture("wan-tiny");
-  const WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
+  const WanTransformer model = Load(fixture);
   constexpr int64_t kText = 1500;
   const int64_t video_tokens = GetParam();
   const WanTransformerConfig& config = model.config();
   const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4});
   const Tensor text = Tensor::Zeros({1, kText, config.text_dim});
   const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim});
-  Tensor prediction({1, video_tokens, config.out_channels * 4}, DType::kF32);
-  Context context(2);
-  model.Forward(context,
-                {.hidden_states = video,
-                 .encoder_hidden_states = text,
-                 .timestep = 500,
-                 .rotary_cos = rotary,
-                 .rotary_sin = rotary},
-                session->invocation(0), prediction);
-  const auto peak = static_cast<double>(context.workspace().peak_bytes());
-  const auto operations = static_cast<double>(AttentionWorkspaceBytes(
-      2, config.attention_head_dim, config.num_attention_heads * ((video_tokens + 191) / 192)));
-  const auto plan = static_cast<double>(model.PlanBytes(1, kText, video_tokens)) + operations;
-  EXPECT_LE(peak, plan * 1.001);
-  EXPECT_GE(peak, plan * 0.98);
+  DensePasses passes(2);
+  passes.Predict(model,
+                 WanTransformerInputs{.hidden_states = video,
+                                      .encoder_hidden_states = text,
+                                      .timestep = 500,
+                                      .rotary_cos = rotary,
+                                      .rotary_sin = rotary},
+                 {1, video_tokens, config.out_channels * 4});
+  ExpectPlanCovers(
+      passes.context(), model.PlanBytes(1, kText, video_tokens),
+      AttentionWorkspaceBytes(2, config.attention_head_dim,
+                              config.num_attention_heads * ((video_tokens + 191) / 192)),
+      0.98);
 }
 
 INSTANTIATE_TEST_SUITE_P(LongAndShortVideo, WanTransformerPlan, testing::Values(2000, 900));
 
 TEST(WanTransformer, RefusesInputsThatDoNotFit) {
   const Fixture fixture("wan-tiny");
-  const WanTransformer model(WanTransformerConfig::FromJson(fixture.config), fixture.weights);
-  const std::unique_ptr<SparseSession> session = SparseSession::Dense();
-  Context context;
+  const WanTransformer model = Load(fixture);
   const Case recorded(fixture, 0);
   WanTransformerInputs inputs = recorded.Inputs();
   inputs.encoder_hidden_states = inputs.encoder_hidden_states.Slice(2, 0, 3);
-  Tensor prediction(recorded.Get("output").shape(), DType::kF32);
-  try {
-    model.Forward(context, inputs, session->invocation(0), prediction);
-    ADD_FAILURE() << "a narrow text embedding was accepted";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("encoder_hidden_states"));
-  }
+  EXPECT_THAT(ErrorOf([&] { DensePasses().Predict(model, inputs, recorded.output().shape()); }),
+              testing::HasSubstr("encoder_hidden_states"));
 }
 
 TEST(WanTransformer, RefusesWeightsThatDoNotFitTheConfig) {
   const Fixture fixture("wan-tiny");
   WanTransformerConfig config = WanTransformerConfig::FromJson(fixture.config);
   config.num_layers = 3;
-  try {
-    WanTransformer(config, fixture.weights);
-    ADD_FAILURE() << "a missing block was accepted";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("blocks.2."));
-  }
+  EXPECT_THAT(ErrorOf([&] { WanTransformer(config, fixture.weights); }),
+              testing::HasSubstr("blocks.2."));
   config.num_layers = 2;
   config.patch_size = {2, 2, 2};
-  try {
-    WanTransformer(config, fixture.weights);
-    ADD_FAILURE() << "another patch was accepted";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("patch_embedding.weight"));
-  }
+  EXPECT_THAT(ErrorOf([&] { WanTransformer(config, fixture.weights); }),
+              testing::HasSubstr("patch_embedding.weight"));
 }
 
 TEST(WanTransformerConfig, RefusesBadFieldsByName) {
@@ -249,12 +174,8 @@ TEST(WanTransformerConfig, RefusesBadFieldsByName) {
   };
   for (const auto& [field, value] : cases) {
     const JsonObject json = JsonObject::Parse(fmt::format(R"({{"{}": {}}})", field, value), "file");
-    try {
-      WanTransformerConfig::FromJson(json);
-      ADD_FAILURE() << field << " " << value << " was accepted";
-    } catch (const Error& error) {
-      EXPECT_THAT(error.what(), testing::StartsWith(fmt::format("file: field '{}'", field)));
-    }
+    EXPECT_THAT(ErrorOf([&] { WanTransformerConfig::FromJson(json); }),
+                testing::StartsWith(fmt::format("file: field '{}'", field)));
   }
 }
 

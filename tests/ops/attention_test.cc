@@ -7,56 +7,23 @@
 #include <limits>
 #include <random>
 
+#include "tests/ops/attention_case.h"
 #include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
 
-// fp32 sums of up to a few hundred terms of size 1 in another order than the reference's: about
-// sqrt(300) * 6e-8, with room; relative to the largest value of the output.
-constexpr float kTolerance = 1e-5f;
-
-Tensor RandomTensor(Shape shape, std::mt19937& random, float deviation = 1) {
-  Tensor tensor(shape, DType::kF32);
-  std::normal_distribution<float> normal(0, deviation);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) tensor.data<float>()[i] = normal(random);
-  return tensor;
-}
-
-void ExpectNear(const Tensor& found, const Tensor& expected, float tolerance) {
-  ASSERT_EQ(found.shape(), expected.shape());
-  float largest = 0;
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float e = std::abs(expected.data<float>()[i]);
-    if (std::isfinite(e)) largest = std::max(largest, e);
-  }
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float f = found.data<float>()[i];
-    const float e = expected.data<float>()[i];
-    if (f == e) continue;  // both -inf
-    ASSERT_LE(std::abs(f - e), tolerance * largest) << "at " << i << ": " << f << " for " << e;
-  }
-}
-
 struct Problem {
   int64_t batch = 1, heads = 1, queries = 1, keys = 1, head_dim = 8;
 };
 
-// q, k, v of [B, N, H, D] storage seen as [B, H, N, D]: strided, as models hand them over.
 struct Inputs {
   Inputs(const Problem& p, std::mt19937& random, float deviation = 1)
       : query(RandomTensor({p.batch, p.queries, p.heads, p.head_dim}, random, deviation)),
         key(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random, deviation)),
-        value(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random)),
-        scale(1.0f / std::sqrt(static_cast<float>(p.head_dim))) {}
-  AttentionInputs view() const {
-    return {.query = query.view().Permute({0, 2, 1, 3}),
-            .key = key.view().Permute({0, 2, 1, 3}),
-            .value = value.view().Permute({0, 2, 1, 3}),
-            .scale = scale};
-  }
+        value(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random)) {}
+  AttentionInputs view() const { return StridedInputs(query, key, value); }
   Tensor query, key, value;
-  float scale;
 };
 
 Problem RandomProblem(std::mt19937& random) {

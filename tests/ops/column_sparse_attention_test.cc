@@ -7,35 +7,11 @@
 #include <limits>
 #include <random>
 
+#include "tests/ops/attention_case.h"
 #include "tests/ops/simd_targets.h"
 
 namespace tamias {
 namespace {
-
-// See attention_test.cc.
-constexpr float kTolerance = 1e-5f;
-
-Tensor RandomTensor(Shape shape, std::mt19937& random, float deviation = 1) {
-  Tensor tensor(shape, DType::kF32);
-  std::normal_distribution<float> normal(0, deviation);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) tensor.data<float>()[i] = normal(random);
-  return tensor;
-}
-
-void ExpectNear(const Tensor& found, const Tensor& expected, float tolerance) {
-  ASSERT_EQ(found.shape(), expected.shape());
-  float largest = 0;
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float e = std::abs(expected.data<float>()[i]);
-    if (std::isfinite(e)) largest = std::max(largest, e);
-  }
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float f = found.data<float>()[i];
-    const float e = expected.data<float>()[i];
-    if (f == e) continue;  // both -inf
-    ASSERT_LE(std::abs(f - e), tolerance * largest) << "at " << i << ": " << f << " for " << e;
-  }
-}
 
 // A problem with strided inputs ([B, N, H, D] storage) and a random selection: groups keep each
 // column with a probability of their own, some keep none.
@@ -73,12 +49,7 @@ struct Problem {
     }
   }
 
-  AttentionInputs inputs() const {
-    return {.query = query.view().Permute({0, 2, 1, 3}),
-            .key = key.view().Permute({0, 2, 1, 3}),
-            .value = value.view().Permute({0, 2, 1, 3}),
-            .scale = 1.0f / std::sqrt(static_cast<float>(head_dim))};
-  }
+  AttentionInputs inputs() const { return StridedInputs(query, key, value); }
   ColumnSelection selection() const {
     return {.indices = indices, .counts = counts, .group_size = group_size};
   }

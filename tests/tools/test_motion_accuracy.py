@@ -6,9 +6,9 @@ from pathlib import Path
 
 import motion_accuracy
 import numpy as np
+from accuracy import Painter
 from clips import caption, frame_times, parse_caption, render
 from PIL import Image
-from prompt_accuracy import Painter
 
 PROMPTS = Path(motion_accuracy.__file__).with_name("motion_prompts.txt").read_text(encoding="utf-8")
 PROMPTS = PROMPTS.splitlines()

@@ -17,15 +17,22 @@ right motion, alone, all of these right. --json writes every verdict, too.
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accuracy import Medium, Painter, generate_missing, make_parser, measure, parse_arguments
 from detect_motion import FilmVerdict, judge_film, load_film
-from prompt_accuracy import Painter, name_and_folder, print_table, write_report
 
 ATTRIBUTES = ("found", "color", "shape", "place", "motion", "alone", "right")
+FILMS = Medium(
+    name="films",
+    verb="film",
+    prompts=Path(__file__).with_name("motion_prompts.txt"),
+    model=Path("models/demo-video"),
+    sparsity=("off",),
+    side=128,
+)
 
 
 @dataclass(frozen=True)
@@ -42,13 +49,13 @@ class Filmer:
         film = ["--frames", self.frames, "--fps", self.fps, "--frames-dir", folder]
         return [*command, *map(str, film)]
 
-    def make(self, prompts: Sequence[str], folder: Path) -> None:
-        """Films every prompt that has no film yet; prompt i takes seed i."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for index, prompt in enumerate(prompts):
-            output = folder / f"{index:02d}"
-            if not output.with_suffix(".mp4").exists():
-                subprocess.run(self.command(prompt, index, output), check=True)
+
+def film(args: argparse.Namespace, profile: str, prompts: Sequence[str], folder: Path) -> None:
+    """Films every prompt that has no film yet."""
+    painter = Painter.from_arguments(args, profile, max_sequence_length=None)
+    filmer = Filmer(painter, args.frames, args.fps)
+    outputs = [folder / f"{i:02d}.mp4" for i in range(len(prompts))]
+    generate_missing(prompts, outputs, lambda p, s, o: filmer.command(p, s, o.with_suffix("")))
 
 
 def judge_folder(folder: Path, prompts: Sequence[str]) -> list[FilmVerdict]:
@@ -61,58 +68,11 @@ def summarise(verdicts: Sequence[FilmVerdict]) -> dict[str, float]:
     return {a: sum(getattr(v, a) for v in verdicts) / len(verdicts) for a in ATTRIBUTES}
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--prompts", type=Path, default=Path(__file__).with_name("motion_prompts.txt"))
-    add("--limit", type=int, help="only the first so many prompts")
-    add("--films", type=name_and_folder, nargs="+", default=[], metavar="NAME=FOLDER")
-    add("--json", type=Path, help="write the shares and every verdict")
-    make = parser.add_argument_group("filming with tamias")
-    add = make.add_argument
-    add("--tamias", type=Path, help="the program")
-    add("--model", type=Path, default=Path("models/demo-video"))
-    add("--sparsity", nargs="+", default=["off"], help="profiles to film with")
-    add("--output", type=Path, help="folder for the films, one subfolder per profile")
-    add("--side", type=int, default=128)
-    add("--frames", type=int, default=33)
-    add("--fps", type=int, default=16)
-    add("--steps", type=int, default=50)
-    add("--guidance", type=float, default=3.0)
-    add("--threads", type=int)
-    args = parser.parse_args()
-    if not args.films and not args.tamias:
-        parser.error("nothing to judge: give --films or --tamias")
-    if args.tamias and not args.output:
-        parser.error("--tamias needs --output")
-    return args
-
-
 def main() -> None:
-    args = parse_arguments()
-    prompts = args.prompts.read_text(encoding="utf-8").splitlines()[: args.limit]
-    folders = dict(args.films)
-    for profile in args.sparsity if args.tamias else ():
-        painter = Painter(
-            program=args.tamias,
-            model=args.model,
-            sparsity=profile,
-            side=args.side,
-            steps=args.steps,
-            guidance=args.guidance,
-            threads=args.threads,
-            max_sequence_length=None,
-        )
-        folder = args.output / Path(profile).stem
-        folders[Path(profile).stem] = folder
-        Filmer(painter, args.frames, args.fps).make(prompts, folder)
-    verdicts = {name: judge_folder(folder, prompts) for name, folder in folders.items()}
-    summaries = {name: summarise(list_) for name, list_ in verdicts.items()}
-    print_table("films", summaries)
-    if args.json:
-        write_report(args.json, prompts, verdicts, summaries)
+    parser, generation = make_parser(__doc__, FILMS)
+    generation.add_argument("--frames", type=int, default=33)
+    generation.add_argument("--fps", type=int, default=16)
+    measure(parse_arguments(parser, FILMS), FILMS, film, judge_folder, summarise)
 
 
 if __name__ == "__main__":

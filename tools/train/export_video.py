@@ -17,15 +17,14 @@ from diffusers import (
 from export import folder_megabytes, load_average, remove_local_paths
 from hunyuan_model import DemoHunyuan
 from train_video import FLOW_SHIFT
-from transformers import AutoTokenizer
+from trainer import load_tokenizers
 
 COMPONENTS = {"transformer": "transformer", "llama": "text_encoder", "clip": "text_encoder_2"}
 
 
 def assemble(model: Path, vae: Path, state: Path) -> HunyuanVideoPipeline:
     """The pipeline of a training state, in fp32."""
-    tokenizer = AutoTokenizer.from_pretrained(model / "tokenizer")
-    tokenizer_2 = AutoTokenizer.from_pretrained(model / "tokenizer_2")
+    tokenizer, tokenizer_2 = load_tokenizers(model)
     networks = DemoHunyuan.from_nothing(tokenizer, tokenizer_2)
     pipe = HunyuanVideoPipeline(
         transformer=networks.transformer,

@@ -13,19 +13,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, FluxTransformer2DModel
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    PreTrainedTokenizerBase,
-    T5Config,
-    T5EncoderModel,
-)
+from model_parts import CLIP_TOKENS, AttentionProcessor, GivenGeometry, attend, axis_angles
+from model_parts import build_clip, project, rotate, tokenize
+from transformers import CLIPTextModel, PreTrainedTokenizerBase, T5Config, T5EncoderModel
 
 TEXT_TOKENS = 36  # the longest caption has 35 T5 tokens
-CLIP_TOKENS = 77
 LATENT_PER_TOKEN = 2  # a token is 2 x 2 latent pixels: 8 x 8 picture pixels with an f4 VAE
 AXES_DIMS_ROPE = (8, 28, 28)
-MAX_TOKENS_WRITTEN_OUT = 1500  # above, a score matrix no longer fits into the caches
+ROPE_THETA = 10000.0
 
 
 def build_vae() -> AutoencoderKL:
@@ -76,23 +71,6 @@ def build_t5(vocab_size: int) -> T5EncoderModel:
         eos_token_id=1,
     )
     return T5EncoderModel(config)
-
-
-def build_clip(vocab_size: int) -> CLIPTextModel:
-    """The text encoder whose pooled output modulates every block."""
-    config = CLIPTextConfig(
-        vocab_size=vocab_size,
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=CLIP_TOKENS,
-        bos_token_id=0,
-        eos_token_id=1,
-        pad_token_id=1,
-        projection_dim=128,
-    )
-    return CLIPTextModel(config)
 
 
 class DemoFlux(torch.nn.Module):
@@ -155,9 +133,8 @@ class TokenizerPair:
 
     def __call__(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids for CLIP [batch, 77] and for T5 [batch, 36]."""
-        options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
-        clip = self.clip(captions, max_length=CLIP_TOKENS, **options).input_ids
-        return clip, self.t5(captions, max_length=TEXT_TOKENS, **options).input_ids
+        clip = tokenize(self.clip, captions, CLIP_TOKENS).input_ids
+        return clip, tokenize(self.t5, captions, TEXT_TOKENS).input_ids
 
 
 # ---- tokens and positions
@@ -187,58 +164,15 @@ def rotary_angles(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine [batch, text + tokens, 1, 32] for picture positions [batch, tokens, 2].
 
     Text tokens stand at the origin. FLUX's axes: 8 channels for an index that is always 0, 28 for
-    rows, 28 for columns, frequencies 10000^(-2 i / 28).
+    rows, 28 for columns.
     """
     batch = positions.shape[0]
-    ids = torch.cat([positions.new_zeros(batch, TEXT_TOKENS, 2), positions], dim=1).double()
-    angles = [ids.new_zeros(*ids.shape[:2], AXES_DIMS_ROPE[0] // 2)]
-    for axis, dim in enumerate(AXES_DIMS_ROPE[1:]):
-        frequencies = 10000.0 ** (-torch.arange(0, dim, 2, device=ids.device).double() / dim)
-        angles.append(ids[..., axis, None] * frequencies)
-    angle = torch.cat(angles, dim=-1)[:, :, None, :]
-    return angle.cos().float(), angle.sin().float()
+    places = torch.cat([positions.new_zeros(batch, TEXT_TOKENS, 2), positions], dim=1)
+    return axis_angles(F.pad(places.double(), (1, 0)), AXES_DIMS_ROPE, ROPE_THETA)
 
 
-class _GivenGeometry(torch.nn.Module):
-    """Stands in for FluxPosEmbed: hands on the geometry that it was given."""
-
-    geometry: Geometry | None = None
-
-    def forward(self, _ids: torch.Tensor) -> Geometry | None:
-        return self.geometry
-
-
-def rotate(x: torch.Tensor, cosine: torch.Tensor, sine: torch.Tensor) -> torch.Tensor:
-    """Turns neighbouring channels of x [batch, tokens, heads, channels] as pairs."""
-    even, odd = x.float().unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack([even * cosine - odd * sine, odd * cosine + even * sine], dim=-1)
-    return turned.flatten(-2).to(x.dtype)
-
-
-def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, key_bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Attention with a bias [keys] or [batch, 1, 1, keys] on the scores of each key.
-
-    Written out for short sequences on a CPU, where the fused backward is slower.
-    """
-    if query.is_cuda or query.shape[2] > MAX_TOKENS_WRITTEN_OUT:
-        mask = None
-        if key_bias is not None:
-            shape = (query.shape[0], 1, query.shape[2], key.shape[2])
-            mask = key_bias.to(query.dtype).broadcast_to(shape)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(-1, -2))
-    if key_bias is not None:
-        scores = scores + key_bias.to(scores.dtype)
-    return torch.matmul(torch.softmax(scores, -1, dtype=query.dtype), value)
-
-
-class WindowAttention:
+class WindowAttention(AttentionProcessor):
     """FLUX's attention with rotary angles per sample; computes what FluxAttnProcessor computes."""
-
-    _attention_backend = None
-    _parallel_config = None
 
     def __call__(
         self,
@@ -248,16 +182,9 @@ class WindowAttention:
         attention_mask: torch.Tensor | None = None,
         image_rotary_emb: Geometry | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        def heads(x: torch.Tensor) -> torch.Tensor:
-            return x.unflatten(-1, (-1, attn.head_dim))
-
-        query = attn.norm_q(heads(attn.to_q(hidden_states)))
-        key = attn.norm_k(heads(attn.to_k(hidden_states)))
-        value = heads(attn.to_v(hidden_states))
+        query, key, value = project(attn, hidden_states)
         if encoder_hidden_states is not None:
-            text_query = attn.norm_added_q(heads(attn.add_q_proj(encoder_hidden_states)))
-            text_key = attn.norm_added_k(heads(attn.add_k_proj(encoder_hidden_states)))
-            text_value = heads(attn.add_v_proj(encoder_hidden_states))
+            text_query, text_key, text_value = project(attn, encoder_hidden_states, added=True)
             query = torch.cat([text_query, query], dim=1)
             key = torch.cat([text_key, key], dim=1)
             value = torch.cat([text_value, value], dim=1)
@@ -275,5 +202,5 @@ class WindowAttention:
 
 def use_window_positions(transformer: FluxTransformer2DModel) -> None:
     """Makes a transformer take rotary angles per sample (for training only)."""
-    transformer.pos_embed = _GivenGeometry()
+    transformer.pos_embed = GivenGeometry()
     transformer.set_attn_processor(WindowAttention())

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoTransformer3DModel
 from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
-from flux_model import CLIP_TOKENS, attend, build_clip, rotate
+from model_parts import CLIP_TOKENS, AttentionProcessor, GivenGeometry, attend, axis_angles
+from model_parts import build_clip, project, rotate, tokenize
 from transformers import CLIPTextModel, LlamaConfig, LlamaModel, PreTrainedTokenizerBase
 
 TEXT_TOKENS = 15  # the longest caption has 14 tokens and the end of turn
@@ -88,12 +89,7 @@ class VideoGeometry(NamedTuple):
 
 def rotary_angles(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosine and sine [batch, tokens, 1, 32] for positions [batch, tokens, 3]."""
-    angles = []
-    for axis, dim in enumerate(ROPE_AXES):
-        exponents = torch.arange(0, dim, 2, device=positions.device).double() / dim
-        angles.append(positions[..., axis, None] * ROPE_THETA**-exponents)
-    angle = torch.cat(angles, dim=-1)[:, :, None, :]
-    return angle.cos().float(), angle.sin().float()
+    return axis_angles(positions, ROPE_AXES, ROPE_THETA)
 
 
 class DemoHunyuan(torch.nn.Module):
@@ -160,27 +156,14 @@ class VideoTokenizers:
 
     def __call__(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Llama ids [batch, 95 + text], their mask [batch, text], and CLIP ids [batch, 77]."""
-        options = {"padding": "max_length", "truncation": True, "return_tensors": "pt"}
         texts = [DEFAULT_PROMPT_TEMPLATE["template"].format(c) for c in captions]
-        llama = self.llama(texts, max_length=TEMPLATE_TOKENS + TEXT_TOKENS, **options)
-        clip = self.clip(captions, max_length=CLIP_TOKENS, **options).input_ids
+        llama = tokenize(self.llama, texts, TEMPLATE_TOKENS + TEXT_TOKENS)
+        clip = tokenize(self.clip, captions, CLIP_TOKENS).input_ids
         return llama.input_ids, llama.attention_mask[:, TEMPLATE_TOKENS:], clip
 
 
-class _GivenGeometry(torch.nn.Module):
-    """Stands in for the rotary embedding: hands on the geometry that it was given."""
-
-    geometry: VideoGeometry | None = None
-
-    def forward(self, _latents: torch.Tensor) -> VideoGeometry | None:
-        return self.geometry
-
-
-class WindowAttention:
+class WindowAttention(AttentionProcessor):
     """HunyuanVideo's joint attention with a place and time for every token of every sample."""
-
-    _attention_backend = None
-    _parallel_config = None
 
     def __call__(
         self,
@@ -192,24 +175,15 @@ class WindowAttention:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         geometry, tokens = image_rotary_emb, hidden_states.shape[1]
 
-        def heads(x: torch.Tensor) -> torch.Tensor:
-            return x.unflatten(-1, (attn.heads, -1))
-
         def joint(video: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
             return torch.cat([video, text], dim=1).transpose(1, 2)
 
-        def place(x: torch.Tensor) -> torch.Tensor:
-            return rotate(x, geometry.cosine, geometry.sine)
-
         single = attn.add_q_proj is None
-        text_query = (attn.to_q if single else attn.add_q_proj)(encoder_hidden_states)
-        text_key = (attn.to_k if single else attn.add_k_proj)(encoder_hidden_states)
-        text_value = (attn.to_v if single else attn.add_v_proj)(encoder_hidden_states)
-        text_query = (attn.norm_q if single else attn.norm_added_q)(heads(text_query))
-        text_key = (attn.norm_k if single else attn.norm_added_k)(heads(text_key))
-        query = joint(place(attn.norm_q(heads(attn.to_q(hidden_states)))), text_query)
-        key = joint(place(attn.norm_k(heads(attn.to_k(hidden_states)))), text_key)
-        value = joint(heads(attn.to_v(hidden_states)), heads(text_value))
+        query, key, value = project(attn, hidden_states)
+        text_query, text_key, text_value = project(attn, encoder_hidden_states, added=not single)
+        query = joint(rotate(query, geometry.cosine, geometry.sine), text_query)
+        key = joint(rotate(key, geometry.cosine, geometry.sine), text_key)
+        value = joint(value, text_value)
         query, key = query.to(value.dtype), key.to(value.dtype)
         mixed = attend(query, key, value, geometry.key_bias)
         video, text = mixed.transpose(1, 2).flatten(2).split([tokens, mixed.shape[2] - tokens], 1)
@@ -220,6 +194,6 @@ class WindowAttention:
 
 def use_window_positions(transformer: HunyuanVideoTransformer3DModel) -> None:
     """Makes a transformer take a place and time for every token (for training only)."""
-    transformer.rope = _GivenGeometry()
+    transformer.rope = GivenGeometry()
     for block in (*transformer.transformer_blocks, *transformer.single_transformer_blocks):
         block.attn.set_processor(WindowAttention())

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
-from flux_model import CLIP_TOKENS, TEXT_TOKENS
+from flux_model import TEXT_TOKENS
+from model_parts import CLIP_TOKENS
 from scenes import BACKGROUNDS, COLORS, MATERIALS, PATTERNS, PLACES, SHAPES, SIZES
 from scenes import caption, sample_scene
 from sentencepiece import sentencepiece_model_pb2

@@ -19,8 +19,7 @@ from flux_model import TEXT_TOKENS, DemoFlux, Geometry, TokenizerPair
 from flux_model import rotary_angles, use_window_positions
 from latent_bank import LatentBank
 from token_windows import WindowShape
-from trainer import Trainer, add_stage_arguments, drop_captions, sample_timesteps
-from transformers import AutoTokenizer
+from trainer import Trainer, drop_captions, load_tokenizers, make_parser, recipe_fields
 
 
 @dataclass
@@ -38,12 +37,7 @@ class Recipe:
 
     @staticmethod
     def parse(text: str) -> Recipe:
-        fields = text.split(":")
-        if len(fields) not in (4, 5):
-            expected = "SIDE:WINDOW:SCATTERED:BATCH[:WEIGHT]"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-        side, window, scattered, batch = (int(f) for f in fields[:4])
-        weight = float(fields[4]) if len(fields) == 5 else 1.0
+        side, window, scattered, batch, weight = recipe_fields(text, "SIDE")
         return Recipe(side, WindowShape(window, scattered), batch, weight)
 
     @property
@@ -70,18 +64,14 @@ class FluxTrainer(Trainer):
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizers = TokenizerPair(
-            AutoTokenizer.from_pretrained(args.model / "tokenizer"),
-            AutoTokenizer.from_pretrained(args.model / "tokenizer_2"),
-        )
+        self.tokenizers = TokenizerPair(*load_tokenizers(args.model))
         if args.from_nothing:
             sizes = (len(self.tokenizers.clip), len(self.tokenizers.t5))
             model = DemoFlux.from_nothing(*sizes)
         else:
             model = DemoFlux.from_folder(args.model)
         use_window_positions(model.transformer)
-        super().__init__(model.to(self.device), args)
+        super().__init__(model, args)
         self.banks = self._make_banks()
         self.forward = torch.compile(model, dynamic=False) if args.compile else model
 
@@ -100,7 +90,6 @@ class FluxTrainer(Trainer):
         return banks
 
     def train_step(self, choice: int, done: int, rate: float) -> float:
-        """One step of AdamW on one batch; returns the loss."""
         recipe = self.args.recipe[choice]
         bank = self.banks[recipe.picture_side]
         if done % self.args.new_scene_every == 0:
@@ -109,35 +98,26 @@ class FluxTrainer(Trainer):
         captions = drop_captions(captions, self.args.caption_dropout)
         clip_ids, t5_ids = (ids.to(self.device) for ids in self.tokenizers(captions))
         clean, positions = clean.to(self.device), positions.to(self.device)
-        noise = torch.randn_like(clean)
-        timestep = sample_timesteps(recipe.batch, recipe.flow_shift).to(self.device)
-        noisy = torch.lerp(clean, noise, timestep[:, None, None])
+        noise, timestep, noisy = self.add_noise(clean, recipe.flow_shift)
         geometry = Geometry(*rotary_angles(positions), recipe.key_bias(self.device))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32):
+        with self.autocast():
             velocity = self.forward(noisy, timestep, geometry, clip_ids, t5_ids)
         return self.update(torch.nn.functional.mse_loss(velocity.float(), noise - clean), rate)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    model = "diffusers folder with VAE and tokenizers"
+    parser = make_parser(__doc__, model, Recipe.__doc__, Recipe.parse)
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="diffusers folder with VAE and tokenizers")
-    add("--from-nothing", action="store_true", help="random weights instead of the folder's")
-    add("--recipe", type=Recipe.parse, nargs="+", required=True, help=Recipe.__doc__)
     counts = "shares of scenes with 1, 2, 3 objects"
     add("--counts", type=float, nargs="+", default=[0.5, 0.4, 0.1], help=counts)
     add("--bank", type=int, default=2048, help="encoded scenes kept per picture size")
     add("--new-scene-every", type=int, default=2, help="steps between new pictures")
-    add_stage_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    args = parse_arguments()
-    trainer = FluxTrainer(args)
-    trainer.run_stage([r.weight for r in args.recipe], trainer.train_step)
+    FluxTrainer(parse_arguments()).run_stage()
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from clip_bank import ClipBank
 from hunyuan_model import MASKED, DemoHunyuan, VideoGeometry, VideoTokenizers
 from hunyuan_model import rotary_angles, use_window_positions
 from token_windows import WindowShape
-from trainer import Trainer, add_stage_arguments, drop_captions, sample_timesteps
-from transformers import AutoTokenizer
+from trainer import Trainer, drop_captions, load_tokenizers, make_parser, recipe_fields
 
 HELD_OUT = Path(__file__).parents[1] / "quality" / "motion_prompts.txt"
 FLOW_SHIFT = 5.0  # as in the scheduler's configuration
@@ -40,12 +39,7 @@ class ClipRecipe:
 
     @staticmethod
     def parse(text: str) -> ClipRecipe:
-        fields = text.split(":")
-        if len(fields) not in (4, 5):
-            expected = "FRAMES:WINDOW:SCATTERED:BATCH[:WEIGHT]"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-        frames, side, scattered, batch = (int(f) for f in fields[:4])
-        weight = float(fields[4]) if len(fields) == 5 else 1.0
+        frames, side, scattered, batch, weight = recipe_fields(text, "FRAMES")
         return ClipRecipe(WindowShape(side, scattered, frames), batch, weight)
 
 
@@ -62,24 +56,19 @@ class VideoTrainer(Trainer):
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.tokenizers = VideoTokenizers(
-            AutoTokenizer.from_pretrained(args.model / "tokenizer"),
-            AutoTokenizer.from_pretrained(args.model / "tokenizer_2"),
-        )
+        self.tokenizers = VideoTokenizers(*load_tokenizers(args.model))
         if args.from_nothing:
             model = DemoHunyuan.from_nothing(self.tokenizers.llama, self.tokenizers.clip)
         else:
             model = DemoHunyuan.from_folder(args.model)
         use_window_positions(model.transformer)
-        super().__init__(model.to(self.device), args)
+        super().__init__(model, args)
         torch.manual_seed(args.seed + self.step)  # a resumed stage draws other noise
         held_out = frozenset(args.held_out.read_text(encoding="utf-8").splitlines())
         self.bank = ClipBank(args.bank, args.seed + self.step, held_out)
         self.denoise = torch.compile(model.denoise, dynamic=False) if args.compile else model.denoise
 
     def train_step(self, choice: int, done: int, rate: float) -> float:
-        """One step of AdamW on one batch; returns the loss."""
         if done % self.args.read_every == 0:
             self.bank.take_up_new_files()
         recipe = self.args.recipe[choice]
@@ -87,36 +76,27 @@ class VideoTrainer(Trainer):
         captions = drop_captions(captions, self.args.caption_dropout)
         llama_ids, text_mask, clip_ids = (i.to(self.device) for i in self.tokenizers(captions))
         clean, positions = clean.to(self.device), positions.to(self.device)
-        noise = torch.randn_like(clean)
-        timestep = sample_timesteps(recipe.batch, FLOW_SHIFT).to(self.device)
-        noisy = torch.lerp(clean, noise, timestep[:, None, None])
+        noise, timestep, noisy = self.add_noise(clean, FLOW_SHIFT)
         bias = key_bias(recipe.window, math.prod(self.bank.grid), text_mask)
         geometry = VideoGeometry(*rotary_angles(positions), bias, text_mask)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32):
+        with self.autocast():
             text, pooled = self.model.encode(llama_ids, clip_ids)
             velocity = self.denoise(noisy, timestep, geometry, text, pooled)
         return self.update(torch.nn.functional.mse_loss(velocity.float(), noise - clean), rate)
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    model = "folder with tokenizers and weights"
+    parser = make_parser(__doc__, model, ClipRecipe.__doc__, ClipRecipe.parse)
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="folder with tokenizers and weights")
-    add("--from-nothing", action="store_true", help="random weights instead of the folder's")
     add("--bank", type=Path, required=True, help="folder of clip_bank.py")
-    add("--recipe", type=ClipRecipe.parse, nargs="+", required=True, help=ClipRecipe.__doc__)
     add("--held-out", type=Path, default=HELD_OUT, help="captions that are not trained on")
     add("--read-every", type=int, default=100, help="steps between looks for new clips")
-    add_stage_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
-    args = parse_arguments()
-    trainer = VideoTrainer(args)
-    trainer.run_stage([r.weight for r in args.recipe], trainer.train_step)
+    VideoTrainer(parse_arguments()).run_stage()
 
 
 if __name__ == "__main__":

@@ -10,17 +10,20 @@ import argparse
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 
-class Trainer:
+class Trainer(ABC):
     """AdamW on a model's weights, and their moving average; both go into --state."""
 
     def __init__(self, model: torch.nn.Module, args: argparse.Namespace) -> None:
-        self.model = model
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device)
         self.args = args
         self.optimizer = torch.optim.AdamW(
             model.parameters(), args.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
@@ -29,6 +32,22 @@ class Trainer:
         self.step = 0
         if args.state.exists():
             self._load()
+
+    @abstractmethod
+    def train_step(self, choice: int, done: int, rate: float) -> float:
+        """One step on one batch of the recipe `choice` at a learning rate; returns the loss."""
+
+    def add_noise(
+        self, clean: torch.Tensor, flow_shift: float
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Noise, a timestep for every sample, and what lies between clean and noise then."""
+        noise = torch.randn_like(clean)
+        timestep = sample_timesteps(len(clean), flow_shift).to(self.device)
+        return noise, timestep, torch.lerp(clean, noise, timestep[:, None, None])
+
+    def autocast(self) -> torch.autocast:
+        """bf16, unless --fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32)
 
     def update(self, loss: torch.Tensor, rate: float) -> float:
         """One step of AdamW down a loss; returns the loss."""
@@ -62,17 +81,14 @@ class Trainer:
         partial.replace(self.args.state)
 
     def _load(self) -> None:
-        device = next(self.model.parameters()).device
-        state = torch.load(self.args.state, map_location=device)
+        state = torch.load(self.args.state, map_location=self.device)
         self.model.load_state_dict(state["model"])
         self.average = [state["average"][name] for name, _ in self.model.named_parameters()]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
-    def run_stage(
-        self, recipe_weights: Sequence[float], train_step: Callable[[int, int, float], float]
-    ) -> None:
-        """--steps calls of train_step(recipe, steps done, learning rate), which returns a loss."""
+    def run_stage(self) -> None:
+        """--steps calls of train_step, each with a recipe drawn by its weight."""
         args, stop = self.args, False
 
         def ask_to_stop(*_: object) -> None:
@@ -81,12 +97,12 @@ class Trainer:
 
         signal.signal(signal.SIGTERM, ask_to_stop)
         signal.signal(signal.SIGINT, ask_to_stop)
-        weights = torch.tensor(recipe_weights)
-        sums: dict[int, list[float]] = {i: [] for i in range(len(recipe_weights))}
+        weights = torch.tensor([recipe.weight for recipe in args.recipe])
+        sums: dict[int, list[float]] = {i: [] for i in range(len(args.recipe))}
         began, cpu_began = time.time(), time.process_time()
         for done in range(args.steps):
             choice = int(torch.multinomial(weights, 1))
-            sums[choice].append(train_step(choice, done, learning_rate(args, done)))
+            sums[choice].append(self.train_step(choice, done, learning_rate(args, done)))
             if (done + 1) % 25 == 0:
                 means = " ".join(f"{sum(v) / len(v):.4f}" if v else "-" for v in sums.values())
                 print(
@@ -120,9 +136,17 @@ def learning_rate(args: argparse.Namespace, done: int) -> float:
     return args.rate * warm
 
 
-def add_stage_arguments(parser: argparse.ArgumentParser) -> None:
+def make_parser(
+    description: str, model_help: str, recipe_help: str, parse_recipe: Callable[[str], object]
+) -> argparse.ArgumentParser:
     """The options that every kind of training has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = parser.add_argument
+    add("--model", type=Path, required=True, help=model_help)
+    add("--from-nothing", action="store_true", help="random weights instead of the folder's")
+    add("--recipe", type=parse_recipe, nargs="+", required=True, help=recipe_help)
     add("--state", type=Path, required=True, help="training state: read if there, written")
     add("--steps", type=int, required=True, help="steps of this stage")
     add("--rate", type=float, default=6e-4, help="learning rate (default: %(default)s)")
@@ -134,6 +158,22 @@ def add_stage_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
     add("--compile", action="store_true", help="torch.compile the model")
     add("--fp32", action="store_true", help="no bf16: faster on CPUs without AMX")
+    return parser
+
+
+def recipe_fields(text: str, first: str) -> tuple[int, int, int, int, float]:
+    """Reads FIRST:WINDOW:SCATTERED:BATCH[:WEIGHT]."""
+    fields = text.split(":")
+    if len(fields) not in (4, 5):
+        expected = f"{first}:WINDOW:SCATTERED:BATCH[:WEIGHT]"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
+    return *map(int, fields[:4]), float(fields[4]) if len(fields) == 5 else 1.0
+
+
+def load_tokenizers(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
+    """Both tokenizers of a model folder."""
+    names = ("tokenizer", "tokenizer_2")
+    return tuple(AutoTokenizer.from_pretrained(folder / name) for name in names)
 
 
 def drop_captions(captions: list[str], share: float) -> list[str]:
