@@ -1,17 +1,14 @@
 // The whole FLUX.1 pipeline against diffusers: same folder, prompt, seed, size and steps.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 
 #include "golden.h"
+#include "linked_model.h"
 
 namespace tamias {
 namespace {
 
-namespace fs = std::filesystem;
-
-const fs::path kDemo = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
 const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline";
 
 GenerateOptions GoldenOptions(const fs::path& golden) {
@@ -30,7 +27,7 @@ TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
   options.steps = 6;
   options.true_cfg_scale = 3;
   options.seed = 11;
-  const GenerateResult result = Pipeline(kDemo).Generate(options);
+  const GenerateResult result = Pipeline(kDemoModel).Generate(options);
   ExpectLatents(result, SafetensorsFile(kData / "demo.safetensors").Get("latents"));
   ASSERT_EQ(result.images.size(), 1u);
   EXPECT_EQ(result.images[0].width, 96);
@@ -38,21 +35,15 @@ TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
 }
 
 // The demo model's folder with another transformer and scheduler.
-class TinyDev : public testing::Test {
+class TinyDev : public LinkedModelTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("tamias-tiny-dev-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
-    for (const auto& entry : fs::directory_iterator(kDemo)) {
-      const fs::path name = entry.path().filename();
-      if (name == "tamias.json") continue;
-      const bool replaced = name == "transformer" || name == "scheduler";
-      fs::create_symlink(replaced ? kData / "tiny-dev" / name : entry.path(), folder_ / name);
+  TinyDev() : LinkedModelTest("tiny-dev") {
+    for (const auto& entry : fs::directory_iterator(kDemoModel)) {
+      const std::string name = entry.path().filename();
+      if (name != "tamias.json") Link(name, entry.path());
     }
+    LinkAll({"transformer", "scheduler"}, kData / "tiny-dev");
   }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  fs::path folder_;
 };
 
 TEST_F(TinyDev, GuidanceEmbeddingStaticShiftAndTwoPicturesMatchDiffusers) {
@@ -88,7 +79,7 @@ TEST(FluxPipeline, CallbackStopsAGeneration) {
     return steps < 2;
   };
   try {
-    Pipeline(kDemo).Generate(options, stop);
+    Pipeline(kDemoModel).Generate(options, stop);
     FAIL() << "was not stopped";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kCancelled);
@@ -97,7 +88,7 @@ TEST(FluxPipeline, CallbackStopsAGeneration) {
 }
 
 TEST(FluxPipeline, PlanGrowsWithTheSizeAndWithSparsity) {
-  const Pipeline pipeline(kDemo);
+  const Pipeline pipeline(kDemoModel);
   GenerateOptions small;
   small.sparsity = "off";
   small.width = 128;
@@ -111,7 +102,7 @@ TEST(FluxPipeline, PlanGrowsWithTheSizeAndWithSparsity) {
 }
 
 TEST(FluxPipeline, StateBeyondMaxMemoryGoesToAFileAndChangesNothing) {
-  const Pipeline pipeline(kDemo);
+  const Pipeline pipeline(kDemoModel);
   GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
   options.sparsity = "demo";
   options.width = 256;

@@ -1,7 +1,6 @@
 // The whole HunyuanVideo pipeline against diffusers: same folder, prompt, seed, size and steps.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -9,30 +8,23 @@
 #include <map>
 
 #include "golden.h"
+#include "linked_model.h"
 #include "tamias/tamias.h"
 
 namespace tamias {
 namespace {
 
-namespace fs = std::filesystem;
-
-const fs::path kDemo = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
 const fs::path kTiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-hunyuan-video";
 
 // tiny-hunyuan-video with the CLIP of the demo model.
-class HunyuanVideo : public testing::Test {
+class HunyuanVideo : public LinkedModelTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("tamias-tiny-hunyuan-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
-    for (const char* name :
-         {"model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"}) {
-      fs::create_symlink(kTiny / name, folder_ / name);
-    }
-    fs::create_symlink(kDemo / "text_encoder", folder_ / "text_encoder_2");
-    fs::create_symlink(kDemo / "tokenizer", folder_ / "tokenizer_2");
+  HunyuanVideo() : LinkedModelTest("tiny-hunyuan") {
+    LinkAll({"model_index.json", "scheduler", "text_encoder", "tokenizer", "transformer", "vae"},
+            kTiny);
+    Link("text_encoder_2", kDemoModel / "text_encoder");
+    Link("tokenizer_2", kDemoModel / "tokenizer");
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   GenerateOptions Options() const {
     GenerateOptions options;
@@ -54,19 +46,6 @@ class HunyuanVideo : public testing::Test {
     return options;
   }
 
-  std::string ErrorOf(const GenerateOptions& options) const {
-    try {
-      Pipeline(folder_).Generate(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
-  // Puts a component of another kind in the place of one.
-  void Replace(const char* name, const fs::path& target) const {
-    fs::remove_all(folder_ / name);
-    fs::create_symlink(target, folder_ / name);
-  }
   // A copy of a component, its file of the given name with one piece of text replaced.
   void Edit(const char* component, const char* file, const std::string& from,
             const std::string& to) const {
@@ -80,7 +59,6 @@ class HunyuanVideo : public testing::Test {
   }
 
   SafetensorsFile golden_{kTiny / "golden.safetensors"};
-  fs::path folder_;
 };
 
 TEST_F(HunyuanVideo, AFilmOfACutPromptMatchesDiffusers) {
@@ -106,14 +84,8 @@ TEST_F(HunyuanVideo, SparseStepsThatSelectEverythingMatchDiffusers) {
   GenerateOptions options = GuidedOptions();
   options.decode = false;
   options.sparsity = "hunyuan-video";
-  options.overrides = {"attn.top_keys=1",
-                       "attn.first_n_dense_layers=0",
-                       "attn.counts_multiple_of=1",
-                       "mlp.is_enabled=true",
-                       "mlp.top_keys=1",
-                       "mlp.first_n_dense_layers=0",
-                       "mlp.counts_multiple_of=1",
-                       "step_caching.is_enabled=false"};
+  options.overrides = kSelectEverything;
+  options.overrides.push_back("step_caching.is_enabled=false");
   const GenerateResult result = Pipeline(folder_).Generate(options);
   EXPECT_THAT(result.report_json, testing::HasSubstr("sparse"));
   ExpectLatents(result, golden_.Get("guided_latents"));
@@ -134,9 +106,9 @@ TEST_F(HunyuanVideo, SaysWhichSizesItMakes) {
 }
 
 TEST_F(HunyuanVideo, NamesComponentsThatDoNotFitEachOther) {
-  Replace("text_encoder_2", kDemo / "text_encoder_2");  // T5
+  Link("text_encoder_2", kDemoModel / "text_encoder_2");  // T5
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("text_encoder_2"));
-  Replace("text_encoder_2", kDemo / "text_encoder");
+  Link("text_encoder_2", kDemoModel / "text_encoder");
   Edit("transformer", "config.json", "\"text_embed_dim\": 32", "\"text_embed_dim\": 33");
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("context_embedder"));
   Edit("transformer", "config.json", "\"image_condition_type\": null",

@@ -1,34 +1,26 @@
 // The whole Mochi 1 pipeline against diffusers: same folder, prompt, seed, size and steps.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <string>
 
 #include "golden.h"
+#include "linked_model.h"
 
 namespace tamias {
 namespace {
 
-namespace fs = std::filesystem;
-
-const fs::path kDemo = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
 const fs::path kTiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-mochi";
 
 // tiny-mochi with the T5 of the demo model.
-class MochiPipeline : public testing::Test {
+class MochiPipeline : public LinkedModelTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("tamias-tiny-mochi-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
-    for (const char* name : {"model_index.json", "transformer", "vae", "scheduler"}) {
-      fs::create_symlink(kTiny / name, folder_ / name);
-    }
-    fs::create_symlink(kDemo / "text_encoder_2", folder_ / "text_encoder");
-    fs::create_symlink(kDemo / "tokenizer_2", folder_ / "tokenizer");
+  MochiPipeline() : LinkedModelTest("tiny-mochi") {
+    LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTiny);
+    Link("text_encoder", kDemoModel / "text_encoder_2");
+    Link("tokenizer", kDemoModel / "tokenizer_2");
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   // The first golden case: an empty negative prompt, of which nothing is left.
   static GenerateOptions Options() {
@@ -44,23 +36,12 @@ class MochiPipeline : public testing::Test {
     return options;
   }
 
-  std::string ErrorOf(const GenerateOptions& options) const {
-    try {
-      Pipeline(folder_).Generate(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
-
   static void ExpectGolden(const GenerateResult& result, const std::string& name) {
     const SafetensorsFile golden(kTiny / (name + ".safetensors"));
     ExpectLatents(result, golden.Get("latents"));
     ASSERT_EQ(result.videos.size(), result.latents.size());
     ExpectFrames(result.videos[0].frames, golden.Get("frames"));
   }
-
-  fs::path folder_;
 };
 
 TEST_F(MochiPipeline, FilmWithAnEmptyNegativePromptMatchesDiffusers) {
@@ -89,14 +70,8 @@ TEST_F(MochiPipeline, TwoFilmsWithANegativePromptAndACutPromptMatchDiffusers) {
 TEST_F(MochiPipeline, SparseStepsThatSelectEverythingMatchDiffusers) {
   GenerateOptions options = Options();
   options.sparsity = "mochi";
-  options.overrides = {"attn.top_keys=1",
-                       "attn.first_n_dense_layers=0",
-                       "attn.counts_multiple_of=1",
-                       "mlp.is_enabled=true",
-                       "mlp.top_keys=1",
-                       "mlp.first_n_dense_layers=0",
-                       "mlp.counts_multiple_of=1",
-                       "patchify.is_enabled=true"};
+  options.overrides = kSelectEverything;
+  options.overrides.push_back("patchify.is_enabled=true");
   const GenerateResult result = Pipeline(folder_).Generate(options);
   EXPECT_THAT(result.report_json, testing::HasSubstr("sparse"));
   ExpectGolden(result, "empty-negative");
@@ -122,8 +97,7 @@ TEST_F(MochiPipeline, SayWhichSizesItMakes) {
 }
 
 TEST_F(MochiPipeline, NamesComponentsThatDoNotFitEachOther) {
-  fs::remove(folder_ / "text_encoder");
-  fs::create_symlink(kDemo / "text_encoder", folder_ / "text_encoder");  // CLIP
+  Link("text_encoder", kDemoModel / "text_encoder");  // CLIP
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("text_encoder"));
   fs::remove(folder_ / "text_encoder");
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("text_encoder"));

@@ -1,39 +1,25 @@
 // The whole Wan pipeline against diffusers: same folder, prompt, seed, size and steps.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 #include <string>
 
 #include "golden.h"
+#include "linked_model.h"
 
 namespace tamias {
 namespace {
 
-namespace fs = std::filesystem;
-
 const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan";
-const fs::path kTokenizer = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux/tokenizer_2";
 
 // A checkpoint folder of links to the fixture's components and the demo model's tokenizer.
-class WanPipelineTest : public testing::Test {
+class WanPipelineTest : public LinkedModelTest {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("tamias-tiny-wan-" + std::to_string(getpid()));
-    fs::create_directories(folder_);
-    for (const char* name : {"model_index.json", "transformer", "text_encoder", "vae"}) {
-      fs::create_symlink(kData / name, folder_ / name);
-    }
-    fs::create_symlink(kTokenizer, folder_ / "tokenizer");
-    UseScheduler("scheduler");
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  void UseScheduler(const char* name) {
-    fs::remove(folder_ / "scheduler");
-    fs::create_symlink(kData / name, folder_ / "scheduler");
+  WanPipelineTest() : LinkedModelTest("tiny-wan") {
+    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"}, kData);
+    Link("tokenizer", kDemoModel / "tokenizer_2");
   }
 
   GenerateOptions GoldenOptions() const {
@@ -51,7 +37,6 @@ class WanPipelineTest : public testing::Test {
     return options;
   }
 
-  fs::path folder_;
   SafetensorsFile golden_{kData / "golden.safetensors"};
 };
 
@@ -64,7 +49,7 @@ TEST_F(WanPipelineTest, UniPcLatentsAndFramesMatchDiffusers) {
 }
 
 TEST_F(WanPipelineTest, EulerLatentsMatchDiffusers) {
-  UseScheduler("scheduler-euler");
+  Link("scheduler", kData / "scheduler-euler");
   GenerateOptions options = GoldenOptions();
   options.decode = false;
   const GenerateResult result = Pipeline(folder_).Generate(options);
