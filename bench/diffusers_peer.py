@@ -104,21 +104,15 @@ def calibrate_magcache(peer: Diffusers, prompt, steps):
 
 def cache_candidates(steps, mag_ratios):
     candidates = {
-        f"first-block cache {t}": FirstBlockCacheConfig(threshold=t) for t in (0.05, 0.1, 0.2)
+        f"first-block cache {t}": FirstBlockCacheConfig(threshold=t) for t in (0.1, 0.3)
     }
-    candidates |= {
-        f"TaylorSeer every {n}": TaylorSeerCacheConfig(
-            cache_interval=n, taylor_factors_dtype=torch.float32, max_order=1
-        )
-        for n in (2, 4)
-    }
+    candidates["TaylorSeer every 4"] = TaylorSeerCacheConfig(
+        cache_interval=4, taylor_factors_dtype=torch.float32, max_order=1
+    )
     if mag_ratios:
-        candidates |= {
-            f"MagCache {t}": MagCacheConfig(
-                threshold=t, num_inference_steps=steps, mag_ratios=mag_ratios, max_skip_steps=4
-            )
-            for t in (0.06, 0.24)
-        }
+        candidates["MagCache 0.24"] = MagCacheConfig(
+            threshold=0.24, num_inference_steps=steps, mag_ratios=mag_ratios, max_skip_steps=4
+        )
     return candidates
 
 
