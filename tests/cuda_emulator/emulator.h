@@ -124,6 +124,8 @@ T atomicExch(T* address, std::type_identity_t<T> value) {
 }
 
 // ---- arithmetic ---------------------------------------------------------------------------------
+using std::isinf;
+using std::isnan;
 using std::max;
 using std::min;
 inline int __popc(unsigned value) { return std::popcount(value); }

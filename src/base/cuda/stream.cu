@@ -1,16 +1,11 @@
 // A queue of work on one device: see the header.
 #include "base/cuda/stream.h"
 
-#include "base/cuda/device.h"
 #include "base/cuda/error.cuh"
 
 namespace tamias::cuda {
 
-Stream::Stream(int device) : device_(device) {
-  const int count = DeviceCount();
-  if (device < 0 || device >= count) {
-    Fail(ErrorCode::kInvalidArgument, "GPU {}: this machine has {}", device, count);
-  }
+Stream::Stream(int device) : device_(device), properties_(PropertiesOf(device)) {
   const DeviceScope scope(device);
   Check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "making a stream");
 }

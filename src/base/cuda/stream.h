@@ -1,6 +1,7 @@
 // A queue of work on one device: kernels and copies run in the order in which they were enqueued.
 #pragma once
 
+#include "base/cuda/device.h"
 #include "base/device.h"
 
 struct CUstream_st;
@@ -16,12 +17,14 @@ class Stream {
   Stream& operator=(const Stream&) = delete;
 
   Device device() const { return {DeviceType::kCuda, device_}; }
+  const DeviceProperties& properties() const { return properties_; }
   CUstream_st* handle() const { return handle_; }
   // Waits for all that was enqueued; throws kDevice when something of it failed.
   void Synchronize();
 
  private:
   int device_;
+  DeviceProperties properties_;
   CUstream_st* handle_ = nullptr;
 };
 

@@ -61,6 +61,6 @@ inline Tensor Rounded(ConstTensorView tensor, DType dtype) {
 }
 
 // Half a unit in the last place, relative: what rounding to the type costs.
-inline float RoundingOf(DType dtype) { return dtype == DType::kBF16 ? 0x1p-9f : 0x1p-12f; }
+inline float RoundingOf(DType dtype) { return dtype == DType::kBF16 ? 0x1p-8f : 0x1p-11f; }
 
 }  // namespace tamias::testing
