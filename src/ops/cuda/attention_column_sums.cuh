@@ -16,22 +16,20 @@ namespace tamias::cuda {
 template <typename Traits>
 class ColumnSums {
  public:
-  // to: [Nk] of the group; `lines`: kColumnSumBytes of shared memory.
-  __device__ ColumnSums(float* to, int32_t keys, unsigned char* lines)
-      : to_(to), keys_(keys), lines_(reinterpret_cast<float*>(lines)) {}
+  using T = typename Traits::T;
 
-  // Rows [row, row + 16) of this warp; `warps` have rows at all. Rows from end_row on count
-  // nothing.
-  __device__ void Begin(const float* previous_log_sum_exp, int32_t row, int32_t end_row,
-                        int32_t warps, bool add) {
+  // `lines`: kColumnSumBytes of shared memory.
+  __device__ ColumnSums(const BlockWork<T>& work, unsigned char* lines)
+      : work_(work), lines_(reinterpret_cast<float*>(lines)) {}
+
+  // Of the rows [row, row + 16) of this warp of a head; those from the tile's end on count nothing.
+  __device__ void Begin(const float* previous_log_sum_exp, int32_t row) {
     constexpr float kLog2E = 1.44269504f;
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       const int32_t i = row + static_cast<int>(threadIdx.x) % 32 / 4 + 8 * r;
-      previous_log2_[r] = i < end_row ? previous_log_sum_exp[i] * kLog2E : INFINITY;
+      previous_log2_[r] = i < work_.tile.end_row ? previous_log_sum_exp[i] * kLog2E : INFINITY;
     }
-    warps_ = warps;
-    add_ = add;
   }
 
   // After AttentionRows::Score of a step.
@@ -53,15 +51,17 @@ class ColumnSums {
     }
   }
 
-  // After the barrier that follows Take of this step.
-  __device__ void Write(int32_t step) const {
+  // After the barrier that follows Take of this step. `row` is the first of all warps: their sums
+  // are added to those of the rows of the group before it.
+  __device__ void Write(int32_t step, int32_t row) const {
     const int column = static_cast<int>(threadIdx.x);
-    const int64_t j = int64_t{step} * Traits::kKeys + column;
-    if (column >= Traits::kKeys || j >= keys_) return;
+    const int32_t j = step * Traits::kKeys + column;
+    if (column >= Traits::kKeys || j >= work_.keys) return;
     const float* line = lines_ + step % 2 * Traits::kWarps * Traits::kKeys + column;
-    float sum = add_ ? to_[j] : 0.0f;
-    for (int32_t warp = 0; warp < warps_; ++warp) sum += line[warp * Traits::kKeys];
-    to_[j] = sum;
+    const int32_t warps = min(Traits::kWarps, (work_.tile.end_row - row + 15) / 16);  // with rows
+    float sum = row > work_.tile.first_row ? work_.column_sums[j] : 0.0f;
+    for (int32_t warp = 0; warp < warps; ++warp) sum += line[warp * Traits::kKeys];
+    work_.column_sums[j] = sum;
   }
 
  private:
@@ -76,7 +76,8 @@ class ColumnSums {
       const int half = kColumns / 2 >> step, bit = 16 >> step;
       const bool upper = (threadIdx.x & bit) != 0;
 #pragma unroll
-      for (int i = 0; i < half; ++i) {
+      for (int i = 0; i < kColumns / 2; ++i) {
+        if (i >= half) continue;
         const float given = upper ? sums[i] : sums[i + half];
         const float kept = upper ? sums[i + half] : sums[i];
         sums[i] = kept + __shfl_xor_sync(kFullWarp, given, bit);
@@ -84,12 +85,9 @@ class ColumnSums {
     }
   }
 
-  float* to_;
-  int32_t keys_;
+  const BlockWork<T>& work_;
   float* lines_;
   float previous_log2_[2];
-  int32_t warps_ = 0;
-  bool add_ = false;
 };
 
 }  // namespace tamias::cuda

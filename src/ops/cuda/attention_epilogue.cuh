@@ -52,7 +52,7 @@ __device__ __forceinline__ void WritePiece(const float (&values)[8], const RowFa
 // Rows [row, min(row + 16, end_row)) of a head.
 template <typename Traits>
 __device__ void WriteRows(const AttentionRows<Traits>& rows,
-                          const AttentionArguments<typename Traits::T>& arguments, int64_t head,
+                          const AttentionArguments<typename Traits::T>& arguments, int32_t head,
                           int32_t row, int32_t end_row) {
   using T = typename Traits::T;
   constexpr float kLn2 = 0.693147181f;
@@ -61,7 +61,7 @@ __device__ void WriteRows(const AttentionRows<Traits>& rows,
   for (int r = 0; r < 2; ++r) {
     const int32_t i = row + g + 8 * r;
     const bool writes = i < end_row;
-    const int64_t row_of_all = head * arguments.queries + i;
+    const int64_t row_of_all = int64_t{head} * arguments.queries + i;
     const float sum = WarpSum<4>(rows.sum[r]);
     const float lse =
         sum > 0 ? (rows.maximum[r] * arguments.scale_log2 + Log2(sum)) * kLn2 : -INFINITY;
@@ -71,11 +71,11 @@ __device__ void WriteRows(const AttentionRows<Traits>& rows,
     }
     factors.attended = sum > 0 ? factors.attended / sum : 0.0f;
     T* to = HeadOf(arguments.output, arguments.output_strides, head, arguments.heads) +
-            i * arguments.output_strides.row + 8 * t;
+            int64_t{i} * arguments.output_strides.row + 8 * t;
     const T* base = arguments.base == nullptr
                         ? nullptr
                         : HeadOf(arguments.base, arguments.base_strides, head, arguments.heads) +
-                              i * arguments.base_strides.row + 8 * t;
+                              int64_t{i} * arguments.base_strides.row + 8 * t;
 #pragma unroll
     for (int block = 0; block < Traits::kOutputBlocks; block += 4) {
       float even[4], odd[4];

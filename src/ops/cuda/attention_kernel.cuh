@@ -26,69 +26,76 @@ enum class AttentionByProduct { kNone, kColumnSums };
 
 template <typename Traits, AttentionByProduct kByProduct>
 constexpr int SharedBytes() {
-  return Traits::kStages * Traits::kStageBytes +
+  return Traits::kColumnSumOffset +
          (kByProduct == AttentionByProduct::kColumnSums ? Traits::kColumnSumBytes : 0);
 }
 
 // Rows [row, row + kRows) of the tile, over all steps of keys.
 template <typename Traits, AttentionKeys kKeyChoice, AttentionByProduct kByProduct>
 __device__ void AttendTile(const AttentionArguments<typename Traits::T>& arguments,
-                           const QueryTile& tile, int32_t row, ColumnSums<Traits>& column_sums) {
-  constexpr bool kListed = kKeyChoice == AttentionKeys::kListed;
+                           const BlockWork<typename Traits::T>& work, int32_t row) {
   constexpr bool kSums = kByProduct == AttentionByProduct::kColumnSums;
   unsigned char* shared = SharedMemory();
-  const int32_t heads = arguments.heads;
-  const int32_t count = kListed ? arguments.counts[tile.item] : arguments.keys;
-  const int32_t steps = (count + Traits::kKeys - 1) / Traits::kKeys;
-  KeyPipeline<Traits, kListed> pipeline(
-      HeadOf(arguments.key, arguments.key_strides, tile.head, heads), arguments.key_strides.row,
-      HeadOf(arguments.value, arguments.value_strides, tile.head, heads),
-      arguments.value_strides.row,
-      kListed ? arguments.indices + tile.item * arguments.capacity : nullptr, count, shared);
-  for (int stage = 0; stage < Traits::kStages - 1; ++stage) pipeline.LoadNext(stage);
+  KeyPipeline<Traits, kKeyChoice == AttentionKeys::kListed> pipeline(arguments, work, shared);
+  for (int32_t step = 0; step < Traits::kStages - 1; ++step) pipeline.Load(step);
 
   // A warp without rows loads keys and keeps the barriers, nothing else.
   const int32_t warp_row = row + static_cast<int32_t>(threadIdx.x) / 32 * 16;
-  const bool has_rows = warp_row < tile.end_row;
+  const bool has_rows = warp_row < work.tile.end_row;
   AttentionRows<Traits> rows;
-  rows.Begin(HeadOf(arguments.query, arguments.query_strides, tile.head, heads),
-             arguments.query_strides.row, warp_row, tile.end_row);
-  for (int32_t step = 0; step < steps; ++step) {
+  rows.Begin(HeadOf(arguments.query, arguments.query_strides, work.tile.head, arguments.heads),
+             arguments.query_strides.row, warp_row, work.tile.end_row, shared);
+  ColumnSums<Traits> column_sums(work, shared + Traits::kColumnSumOffset);
+  if constexpr (kSums) {
+    column_sums.Begin(arguments.previous_log_sum_exp + int64_t{work.tile.head} * arguments.queries,
+                      warp_row);
+  }
+  int32_t step = 0;
+  for (; step * Traits::kKeys < work.keys; ++step) {
     CpAsyncWait<Traits::kStages - 2>();
     __syncthreads();  // this step has landed for all; everyone is done with the step before
-    pipeline.LoadNext((step + Traits::kStages - 1) % Traits::kStages);
-    if (kSums && step > 0) column_sums.Write(step - 1);
+    pipeline.Load(step + Traits::kStages - 1);
+    if (kSums && step > 0) column_sums.Write(step - 1, row);
     if (!has_rows) continue;
-    const unsigned char* keys = shared + step % Traits::kStages * Traits::kStageBytes;
-    rows.Score(keys, count - step * Traits::kKeys);
+    const uint32_t keys = step % Traits::kStages * Traits::kStageBytes;
+    rows.Score(shared, keys, work.keys - step * Traits::kKeys);
     if constexpr (kSums) column_sums.Take(rows, arguments.scale_log2, step);
     rows.Softmax(arguments.scale_log2);
-    rows.Accumulate(keys + Traits::kTileBytes);
+    rows.Accumulate(shared, keys + Traits::kTileBytes);
   }
-  if (kSums && steps > 0) {
+  if (kSums && step > 0) {
     __syncthreads();
-    column_sums.Write(steps - 1);
+    column_sums.Write(step - 1, row);
   }
-  if (has_rows) WriteRows<Traits>(rows, arguments, tile.head, warp_row, tile.end_row);
+  if (has_rows) {
+    WriteRows<Traits>(rows, arguments, work.tile.head, warp_row, work.tile.end_row);
+  }
+}
+
+// By one thread, before all others look.
+template <AttentionKeys kKeyChoice, AttentionByProduct kByProduct, typename T>
+__device__ void FindWork(const AttentionArguments<T>& arguments, BlockWork<T>& work) {
+  constexpr bool kListed = kKeyChoice == AttentionKeys::kListed;
+  const QueryTile tile = arguments.schedule.At(blockIdx.x);
+  work.tile = tile;
+  work.keys = kListed ? arguments.counts[tile.item] : arguments.keys;
+  work.key = HeadOf(arguments.key, arguments.key_strides, tile.head, arguments.heads);
+  work.value = HeadOf(arguments.value, arguments.value_strides, tile.head, arguments.heads);
+  work.indices = kListed ? arguments.indices + tile.item * arguments.capacity : nullptr;
+  work.column_sums = kByProduct == AttentionByProduct::kColumnSums
+                         ? arguments.column_sums + int64_t{tile.item} * arguments.keys
+                         : nullptr;
 }
 
 template <typename Traits, AttentionKeys kKeyChoice, AttentionByProduct kByProduct>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerMultiprocessor)
     AttentionKernel(const __grid_constant__ AttentionArguments<typename Traits::T> arguments) {
-  constexpr bool kSums = kByProduct == AttentionByProduct::kColumnSums;
-  const QueryTile tile = arguments.schedule.At(blockIdx.x);
-  ColumnSums<Traits> column_sums(
-      kSums ? arguments.column_sums + tile.item * arguments.keys : nullptr, arguments.keys,
-      SharedMemory() + Traits::kStages * Traits::kStageBytes);
-  for (int32_t row = tile.first_row; row < tile.end_row; row += Traits::kRows) {
-    if constexpr (kSums) {
-      if (row > tile.first_row) __syncthreads();  // the last rows are done with shared memory
-      const int32_t warps = min(Traits::kWarps, (tile.end_row - row + 15) / 16);
-      column_sums.Begin(arguments.previous_log_sum_exp + tile.head * arguments.queries,
-                        row + static_cast<int32_t>(threadIdx.x) / 32 * 16, tile.end_row, warps,
-                        row > tile.first_row);
-    }
-    AttendTile<Traits, kKeyChoice, kByProduct>(arguments, tile, row, column_sums);
+  __shared__ BlockWork<typename Traits::T> work;
+  if (threadIdx.x == 0) FindWork<kKeyChoice, kByProduct>(arguments, work);
+  __syncthreads();
+  for (int32_t row = work.tile.first_row; row < work.tile.end_row; row += Traits::kRows) {
+    if (row > work.tile.first_row) __syncthreads();  // the rows before are done with shared memory
+    AttendTile<Traits, kKeyChoice, kByProduct>(arguments, work, row);
   }
 }
 

@@ -17,35 +17,32 @@ class KeyPipeline {
   using T = typename Traits::T;
 
  public:
-  // indices: the list of `count` keys, unused unless kGather.
-  __device__ KeyPipeline(const T* key, int64_t key_stride, const T* value, int64_t value_stride,
-                         const int32_t* indices, int32_t count, unsigned char* shared)
-      : key_(key + Piece() * 8),
-        value_(value + Piece() * 8),
-        key_stride_(key_stride),
-        value_stride_(value_stride),
-        indices_(indices),
-        count_(count),
+  __device__ KeyPipeline(const AttentionArguments<T>& arguments, const BlockWork<T>& work,
+                         unsigned char* shared)
+      : arguments_(arguments),
+        work_(work),
         to_(shared + Row() * Traits::kRowBytes + (Piece() ^ (Row() % 8)) * 16) {
-    ReadIndices();
+    ReadIndices(0);
   }
 
-  // Starts copying the next step into a stage and closes the group of copies. Past the last step
-  // the group is empty, so that the number of groups tells the step.
-  __device__ void LoadNext(int stage) {
-    if (step_ * Traits::kKeys < count_) {
-      unsigned char* to = to_ + stage * Traits::kStageBytes;
+  // Starts copying a step into its stage and closes the group of copies; steps come in order. Past
+  // the last step the group is empty, so that the number of groups tells the step.
+  __device__ void Load(int32_t step) {
+    if (step * Traits::kKeys < work_.keys) {
+      unsigned char* to = to_ + step % Traits::kStages * Traits::kStageBytes;
 #pragma unroll
       for (int i = 0; i < Traits::kLoads; ++i) {
         if (Row() + i * Traits::kLoadRows >= Traits::kKeys) continue;
-        const bool valid = rows_[i] >= 0;  // no key: zeros, which weigh nothing
-        const int64_t row = valid ? rows_[i] : 0;
+        const int32_t row = kGather ? rows_[i] : Position(step, i);
+        const bool valid = Position(step, i) < work_.keys;  // no key: zeros, which weigh nothing
+        const int64_t from = valid ? row : 0;
         unsigned char* place = to + i * Traits::kLoadRows * Traits::kRowBytes;
-        CpAsync16(place, key_ + row * key_stride_, valid);
-        CpAsync16(place + Traits::kTileBytes, value_ + row * value_stride_, valid);
+        const int piece = 8 * Piece();
+        CpAsync16(place, work_.key + from * arguments_.key_strides.row + piece, valid);
+        CpAsync16(place + Traits::kTileBytes,
+                  work_.value + from * arguments_.value_strides.row + piece, valid);
       }
-      ++step_;
-      ReadIndices();
+      ReadIndices(step + 1);
     }
     CpAsyncCommit();
   }
@@ -54,29 +51,26 @@ class KeyPipeline {
   __device__ static int Row() { return static_cast<int>(threadIdx.x) / Traits::kRowChunks; }
   __device__ static int Piece() { return static_cast<int>(threadIdx.x) % Traits::kRowChunks; }
 
-  // The rows of the next step, read one step ahead of their use: the copies depend on them.
-  __device__ void ReadIndices() {
+  // Of this thread's i-th row of a step, in the list.
+  __device__ static int32_t Position(int32_t step, int i) {
+    return step * Traits::kKeys + Row() + i * Traits::kLoadRows;
+  }
+
+  // The rows of a step, read one step ahead of their use: the copies depend on them.
+  __device__ void ReadIndices(int32_t step) {
+    if constexpr (kGather) {
 #pragma unroll
-    for (int i = 0; i < Traits::kLoads; ++i) {
-      const int32_t position = step_ * Traits::kKeys + Row() + i * Traits::kLoadRows;
-      if (position >= count_) {
-        rows_[i] = -1;
-      } else if constexpr (kGather) {
-        rows_[i] = __ldg(indices_ + position);
-      } else {
-        rows_[i] = position;
+      for (int i = 0; i < Traits::kLoads; ++i) {
+        const int32_t position = Position(step, i);
+        if (position < work_.keys) rows_[i] = __ldg(work_.indices + position);
       }
     }
   }
 
-  const T* key_;
-  const T* value_;
-  int64_t key_stride_, value_stride_;
-  const int32_t* indices_;
-  int32_t count_;
+  const AttentionArguments<T>& arguments_;
+  const BlockWork<T>& work_;
   unsigned char* to_;
-  int32_t step_ = 0;
-  int32_t rows_[Traits::kLoads];
+  int32_t rows_[Traits::kLoads] = {};
 };
 
 }  // namespace tamias::cuda

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <string_view>
 
@@ -39,6 +40,10 @@ inline void CheckRows(std::string_view operation, std::string_view argument,
   bool aligned = reinterpret_cast<uintptr_t>(view.raw()) % 16 == 0;
   for (int axis = 0; axis < 3; ++axis) {
     aligned = aligned && (view.dim(axis) <= 1 || view.stride(axis) % 8 == 0);
+  }
+  if (view.dim(2) > 1 && std::abs(view.stride(2)) > std::numeric_limits<int32_t>::max()) {
+    Fail(ErrorCode::kUnsupported, "{}: {}: expected rows at most 2^31 elements apart, found {}",
+         operation, argument, view.stride(2));
   }
   if (!aligned) {
     Fail(ErrorCode::kInvalidArgument,
@@ -90,7 +95,7 @@ inline void CheckAttentionOnDevice(std::string_view operation, const Stream& str
 }
 
 inline RowStrides StridesOf(const ConstTensorView& view) {
-  return {view.stride(0), view.stride(1), view.stride(2)};
+  return {view.stride(0), view.stride(1), static_cast<int32_t>(view.stride(2))};
 }
 
 // What all three operations have in common.

@@ -11,8 +11,8 @@ namespace tamias::cuda {
 
 // Query rows [first_row, end_row) of one group of one head.
 struct QueryTile {
-  int64_t item;  // (b * H + h) * G + g: the group's place in lists and column sums
-  int64_t head;  // b * H + h
+  int32_t item;  // (b * H + h) * G + g: the group's place in lists and column sums
+  int32_t head;  // b * H + h
   int32_t first_row;
   int32_t end_row;
 };
@@ -37,7 +37,8 @@ struct TileSchedule {
     const int64_t group_end = std::min<int64_t>(rows, group_begin + group_size);
     const int64_t begin = group_begin + int64_t{tile} * tile_rows;
     const int64_t end = tiles_per_group == 1 ? group_end : std::min(group_end, begin + tile_rows);
-    return {item, head, static_cast<int32_t>(begin), static_cast<int32_t>(end)};
+    return {static_cast<int32_t>(item), static_cast<int32_t>(head), static_cast<int32_t>(begin),
+            static_cast<int32_t>(end)};
   }
 };
 

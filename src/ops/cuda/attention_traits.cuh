@@ -12,7 +12,7 @@ namespace tamias::cuda {
 // and output never leave its registers. 12 warps are 192 rows, the published group of queries, so K
 // and V are gathered once per group and every scheduler of a multiprocessor has three warps; each
 // thread may then use 168 registers. With D = 128 it holds 64 of output and 32 of query; the scores
-// of 64 keys would be 32 more, which spills, those of 32 keys are 16, which does not. 32 rows per
+// of 64 keys would be 32 more, which spills 150 bytes and more; those of 32 keys are 16. 32 rows per
 // warp would halve the reads of shared memory, but need over 230 registers: 6 warps for 192 rows,
 // which four schedulers cannot share evenly. 4 warps have registers for 64 keys.
 template <typename T_, int kHeadDim_, int kWarps_>
@@ -34,6 +34,14 @@ struct AttentionTraits {
   static constexpr int kScoreBlocks = kKeys / 8;      // mma column blocks of the scores
   static constexpr int kOutputBlocks = kHeadDim / 8;  // and of the output
   static constexpr int kQuerySteps = kHeadDim / 16;   // mma steps along D
+  // The last steps of the query that a thread keeps in its own 16 bytes of shared memory each, and
+  // reads once per step of keys; docs/kernels-cuda.md has the registers of the whole.
+  static constexpr int kSharedQuerySteps = kWarps > 4 && kHeadDim == 128 ? 2 : 0;
+  static constexpr int kRegisterQuerySteps = kQuerySteps - kSharedQuerySteps;
+
+  // Shared memory: steps of K and V, query, lines of column sums.
+  static constexpr int kQueryOffset = kStages * kStageBytes;
+  static constexpr int kColumnSumOffset = kQueryOffset + kSharedQuerySteps * kThreads * 16;
   static constexpr int kColumnSumBytes = 2 * kWarps * kKeys * 4;
 
   static constexpr int kLoadRows = kThreads / kRowChunks;  // rows that all threads copy at once
@@ -45,8 +53,10 @@ struct AttentionTraits {
   static constexpr int kBlocksPerMultiprocessor = kWarps <= 4 ? 2 : 1;
 };
 
+// In elements.
 struct RowStrides {
-  int64_t batch, head, row;  // in elements
+  int64_t batch, head;
+  int32_t row;
 };
 
 template <typename T>
@@ -75,9 +85,21 @@ struct AttentionArguments {
   float output_scale = 1;
 };
 
+// What a block works on. It lies in shared memory, not in registers, of which the main loop has
+// none to spare.
+template <typename T>
+struct BlockWork {
+  QueryTile tile;
+  int32_t keys;            // of the head, or in the list of the group
+  const T* key;            // [Nk, D] of the head
+  const T* value;          // [Nk, D]
+  const int32_t* indices;  // of the group, or null
+  float* column_sums;      // [Nk] of the group, or null
+};
+
 // The first element of a head.
 template <typename T>
-__device__ __forceinline__ T* HeadOf(T* data, const RowStrides& strides, int64_t head,
+__device__ __forceinline__ T* HeadOf(T* data, const RowStrides& strides, int32_t head,
                                      int32_t heads) {
   return data + head / heads * strides.batch + head % heads * strides.head;
 }
