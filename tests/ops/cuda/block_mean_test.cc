@@ -27,7 +27,7 @@ TEST_F(CudaBlockMean, MatchesReferenceOverRandomShapes) {
     const DeviceOperand output = MakeOperand(stream, random, means, output_type);
     reference::BlockMean(context, input.host, group_size, output.host);
     cuda::BlockMean(stream, input.device, group_size, output.device);
-    EXPECT_LT(output.Error(stream), testing::RoundingError(output_type));
+    EXPECT_LT(output.Error(stream), testing::Tolerance(output_type));
   }
 }
 

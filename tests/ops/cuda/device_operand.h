@@ -43,10 +43,13 @@ inline TensorView SameView(const TensorView& view, const Tensor& storage, const 
   return TensorView(data, target.dtype(), view.shape(), view.strides(), whole.device());
 }
 
+enum class Layout { kAny, kContiguous };
+
 inline DeviceOperand MakeOperand(cuda::Stream& stream, Random& random, const Shape& shape,
-                                 DType dtype, float scale = 1, float mean = 0) {
+                                 DType dtype, float scale = 1, float mean = 0,
+                                 Layout layout = Layout::kAny) {
   Shape larger = shape, begin = shape;
-  const bool strided = random.Coin();
+  const bool strided = layout == Layout::kAny && random.Coin();
   for (int axis = 0; axis < shape.rank(); ++axis) {
     const int64_t unit = axis == shape.rank() - 1 ? 8 : 1;
     const int64_t extra = strided ? random.Integer(0, 2) : 0;
@@ -73,7 +76,7 @@ inline DType RandomFloatType(Random& random) { return kFloatTypes[random.Integer
 
 // How far a result may be off by its rounding alone, as LargestError counts: half of the last bit,
 // and as much for results that rounded to either side.
-inline float RoundingError(DType dtype) {
+inline float Tolerance(DType dtype) {
   return dtype == DType::kF32 ? 1e-5f : dtype == DType::kF16 ? 1.1e-3f : 8e-3f;
 }
 
