@@ -26,6 +26,15 @@ if(TAMIAS_CUDA STREQUAL "AUTO" OR TAMIAS_CUDA)
   endif()
 endif()
 
+# cublasLt.h: of the toolkit, or of the PyPI package nvidia-cublas (scripts/setup). The library itself is
+# loaded at run time.
+if(TAMIAS_WITH_CUDA)
+  file(GLOB python_includes
+       ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu${CUDAToolkit_VERSION_MAJOR}/include
+       ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cublas/include)
+  find_path(TAMIAS_CUBLASLT_INCLUDE cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS ${python_includes})
+endif()
+
 if(TAMIAS_WITH_CUDA)
   set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "nvcc")
   set(CMAKE_CUDA_ARCHITECTURES ${TAMIAS_CUDA_ARCHITECTURES})

@@ -71,23 +71,29 @@ __device__ inline float LoadOne(const void* data, DType dtype, int64_t offset) {
 __device__ inline Floats8 LoadFirst(const void* data, DType dtype, int64_t offset, int64_t count) {
   if (count >= kVector) return Load8(data, dtype, offset);
   Floats8 result{};
-  for (int i = 0; i < count; ++i) {
-    result[i] = LoadOne(data, dtype, offset + i);
+#pragma unroll  // so that the elements have fixed places, in registers
+  for (int i = 0; i < kVector; ++i) {
+    if (i < count) result[i] = LoadOne(data, dtype, offset + i);
   }
   return result;
+}
+
+__device__ inline void StoreOne(void* data, DType dtype, int64_t offset, float value) {
+  if (dtype == DType::kF32) {
+    static_cast<float*>(data)[offset] = value;
+    return;
+  }
+  const uint32_t bits =
+      dtype == DType::kBF16 ? PackPair<BFloat16>(value, 0) : PackPair<Float16>(value, 0);
+  static_cast<uint16_t*>(data)[offset] = static_cast<uint16_t>(bits);
 }
 
 __device__ inline void StoreFirst(void* data, DType dtype, int64_t offset, int64_t count,
                                   const Floats8& v) {
   if (count >= kVector) return Store8(data, dtype, offset, v);
-  for (int i = 0; i < count; ++i) {
-    if (dtype == DType::kF32) {
-      static_cast<float*>(data)[offset + i] = v[i];
-    } else {
-      const uint32_t bits =
-          dtype == DType::kBF16 ? PackPair<BFloat16>(v[i], 0) : PackPair<Float16>(v[i], 0);
-      static_cast<uint16_t*>(data)[offset + i] = static_cast<uint16_t>(bits);
-    }
+#pragma unroll
+  for (int i = 0; i < kVector; ++i) {
+    if (i < count) StoreOne(data, dtype, offset + i, v[i]);
   }
 }
 
