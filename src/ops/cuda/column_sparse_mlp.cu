@@ -77,18 +77,24 @@ class RowsOperand {
  public:
   using Layout = DepthFastest;
 
-  // row_of(line): the first element of a line, or null for a line of zeros.
+  // row_of(line): the first element of a line, or null for a line of zeros. matrix: any address
+  // that can be read, for copies of no bytes.
   template <typename RowOf>
-  __device__ RowsOperand(int model_dim, const RowOf& row_of) : model_dim_(model_dim) {
+  __device__ RowsOperand(const void* matrix, int model_dim, const RowOf& row_of)
+      : model_dim_(model_dim) {
 #pragma unroll
-    for (int i = 0; i < Tile::kCopies; ++i) rows_[i] = row_of(Layout::Line(i));
+    for (int i = 0; i < Tile::kCopies; ++i) {
+      const Half* row = row_of(Layout::Line(i));
+      rows_[i] = row == nullptr ? static_cast<const Half*>(matrix) : row;
+      present_ |= (row == nullptr ? 0u : 1u) << i;
+    }
   }
 
   __device__ void Copy(unsigned char* operand, int k) const {
     const int column = k + Layout::DepthVector() * kVector;
 #pragma unroll
     for (int i = 0; i < Tile::kCopies; ++i) {
-      const bool inside = rows_[i] != nullptr && column < model_dim_;
+      const bool inside = (present_ >> i & 1u) != 0 && column < model_dim_;
       CpAsync16(operand + Layout::Offset(Layout::Line(i), Layout::DepthVector()),
                 inside ? rows_[i] + column : rows_[i], inside);
     }
@@ -96,6 +102,7 @@ class RowsOperand {
 
  private:
   const Half* rows_[Tile::kCopies];
+  unsigned present_ = 0;  // bit i: rows_[i] is a row
   int model_dim_;
 };
 
@@ -260,12 +267,17 @@ __device__ void UpEpilogue(const UpTask& task, const Unit& unit,
     for (int i = 0; i < WarpStrip::kVectors; ++i) {
       const int line = place.first_row / Neurons::kStrips + 16 * t + WarpStrip::Row(i);
       const int neuron = neuron_tile.Neuron(line);
-      if (neuron < 0 || token >= task.group_size) continue;
+      if (line >= neuron_tile.count || token >= task.group_size) continue;
+      Half* target = delta + static_cast<int64_t>(first_place + line) * task.group_size + token;
+      if (neuron < 0) {  // not a neuron: the second product multiplies by zeros, so no NaN here
+        Store8(target, DTypeOf<Half>::value, 0, Floats8{});
+        continue;
+      }
       const Floats8 hidden =
           Hidden<kGated>(task, neuron, WarpStrip::Load(strip, i),
                          kGated ? WarpStrip::Load(strip + WarpStrip::kFloats, i) : Floats8{});
       WriteDelta<Half>(hidden, cache + static_cast<int64_t>(neuron) * task.group_size + token,
-                       delta + static_cast<int64_t>(first_place + line) * task.group_size + token);
+                       target);
     }
     __syncwarp();
   }
@@ -280,11 +292,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(UpTask task) {
   if (first_place >= unit.count || unit.first_token >= task.tokens) return;
   const NeuronTile<kGated> neuron_tile{task.indices + unit.group * task.capacity + first_place,
                                        unit.count - first_place, task.neurons};
-  RowsOperand<Half> weights(task.model_dim, [&](int line) -> const Half* {
+  RowsOperand<Half> weights(task.fc1_weight, task.model_dim, [&](int line) -> const Half* {
     const int64_t row = neuron_tile.WeightRow(line);
     return row < 0 ? nullptr : static_cast<const Half*>(task.fc1_weight) + row * task.fc1_stride;
   });
-  RowsOperand<Half> tokens(task.model_dim, [&](int line) -> const Half* {
+  RowsOperand<Half> tokens(task.input, task.model_dim, [&](int line) -> const Half* {
     const int token = unit.first_token + line;
     if (unit.first + line >= task.group_size || token >= task.tokens) return nullptr;
     return static_cast<const Half*>(task.input) + unit.batch * task.input_batch_stride +
@@ -500,7 +512,8 @@ void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& 
 void ColumnSparseMlpDown(Stream& stream, ConstTensorView delta, const MlpWeights& weights,
                          const NeuronSelection& selection, TensorView output_cache) {
   const ConstTensorView& fc2 = weights.fc2_weight_transposed;
-  CheckHalves(kName, "fc2_weight_transposed", fc2, {-1, output_cache.dim(-1)});
+  CheckFloats(kName, "output_cache", output_cache, {-1, -1, -1});
+  CheckHalves(kName, "fc2_weight_transposed", fc2, {-1, output_cache.dim(2)});
   CheckHalfRows("fc2_weight_transposed", fc2, fc2.dtype(), fc2.shape());
   CheckContiguous(kName, "fc2_weight_transposed", fc2);
   const MlpShape shape =

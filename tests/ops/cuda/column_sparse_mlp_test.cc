@@ -200,6 +200,38 @@ TEST_F(CudaColumnSparseMlp, ManyStepsDoNotDriftFromTheCache) {
             1e-2f);
 }
 
+// Lists on the device are not checked: what is no neuron counts for nothing, and too large a count
+// ends at the capacity.
+TEST_F(CudaColumnSparseMlp, EntriesThatAreNoNeuronsCountForNothing) {
+  Random random(11);
+  Context context(1);
+  Case c = RandomCase(stream(), random, DType::kF16);
+  const Shape lists = {c.batch, c.groups, 6};
+  Tensor indices(lists, DType::kI32), counts({c.batch, c.groups}, DType::kI32);
+  for (int64_t g = 0; g < c.batch * c.groups; ++g) {
+    const int32_t neurons = static_cast<int32_t>(c.neurons);
+    const int32_t list[] = {-1, 3, neurons, 5, INT32_MAX, INT32_MIN};
+    std::copy(std::begin(list), std::end(list), indices.data<int32_t>() + g * 6);
+    counts.data<int32_t>()[g] = 7;
+  }
+  const Tensor device_indices = ToDevice(stream(), indices.view());
+  const Tensor device_counts = ToDevice(stream(), counts.view());
+  const Shape delta_shape = {c.batch, c.groups, 6, c.group_size};
+  Tensor delta = cuda::DeviceTensor(delta_shape, DType::kF16, stream().device().index);
+  cuda::ColumnSparseMlp(stream(), c.input.device, c.device,
+                        {device_indices.view(), device_counts.view(), c.group_size}, c.cache.device,
+                        delta, c.output.device);
+  for (int64_t g = 0; g < c.batch * c.groups; ++g) {
+    indices.data<int32_t>()[g * 6] = 3;
+    indices.data<int32_t>()[g * 6 + 1] = 5;
+    counts.data<int32_t>()[g] = 2;
+  }
+  reference::ColumnSparseMlp(context, c.input.host, c.host,
+                             {indices.view(), counts.view(), c.group_size}, c.cache.host,
+                             c.output.host);
+  EXPECT_LT(c.output.Error(stream()), Tolerance(DType::kF16));
+}
+
 TEST_F(CudaColumnSparseMlp, StoresActivationsAsTheReferenceDoes) {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     SCOPED_TRACE(seed);
