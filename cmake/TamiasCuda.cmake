@@ -26,6 +26,15 @@ if(TAMIAS_CUDA STREQUAL "AUTO" OR TAMIAS_CUDA)
   endif()
 endif()
 
+# cublasLt.h: of the toolkit, or of the PyPI package nvidia-cublas (scripts/setup). The library itself is
+# loaded at run time.
+if(TAMIAS_WITH_CUDA)
+  file(GLOB python_includes
+       ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cu${CUDAToolkit_VERSION_MAJOR}/include
+       ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/nvidia/cublas/include)
+  find_path(TAMIAS_CUBLASLT_INCLUDE cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS ${python_includes})
+endif()
+
 if(TAMIAS_WITH_CUDA)
   set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "nvcc")
   set(CMAKE_CUDA_ARCHITECTURES ${TAMIAS_CUDA_ARCHITECTURES})
@@ -41,6 +50,8 @@ if(TAMIAS_WITH_CUDA)
   add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>")
   # fmt 9 takes nvcc for a compiler without constexpr and then fails to compile in C++20.
   add_compile_definitions("$<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>")
+  # Kernels call constexpr functions of the host, CounterRandom for one.
+  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>")
   message(STATUS "CUDA ${CUDAToolkit_VERSION}: kernels for ${TAMIAS_CUDA_ARCHITECTURES}")
 else()
   message(STATUS "CUDA: not built")

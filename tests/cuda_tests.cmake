@@ -18,6 +18,8 @@ endfunction()
 if(NOT TAMIAS_SANITIZE)
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cu)
   list(FILTER kernels EXCLUDE REGEX "_sm90a\\.cu$")  # wgmma and TMA are not emulated
+  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc
+       ${PROJECT_SOURCE_DIR}/src/ops/cuda/without_cublas_lt.cc)
   file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*.cc)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
   tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${kernels} ${emulator})
