@@ -46,11 +46,9 @@ if(TAMIAS_WITH_CUDA)
   endif()
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
   set(CMAKE_CUDA_EXTENSIONS OFF)
-  # constexpr functions of the host's headers (tile schedules) run on the device too.
-  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>")
   # fmt 9 takes nvcc for a compiler without constexpr and then fails to compile in C++20.
   add_compile_definitions("$<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>")
-  # Kernels call constexpr functions of the host, CounterRandom for one.
+  # Kernels call constexpr functions of the host: tile schedules, CounterRandom.
   add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr>")
   message(STATUS "CUDA ${CUDAToolkit_VERSION}: kernels for ${TAMIAS_CUDA_ARCHITECTURES}")
 else()
