@@ -11,8 +11,8 @@
 #include "base/check.h"
 #include "base/cuda/stream.h"
 #include "ops/attention.h"
-#include "ops/check_tensor.h"
 #include "ops/cuda/attention_kernel.cuh"
+#include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
 
 namespace tamias::cuda {
@@ -35,20 +35,11 @@ inline void CheckRows(std::string_view operation, std::string_view argument,
                       const ConstTensorView& view, DType dtype, const Shape& shape,
                       const Stream& stream) {
   CheckTensor(operation, argument, view, dtype, shape);
-  CheckUnitStride(operation, argument, view);
   CheckOnDevice(operation, argument, view, stream);
-  bool aligned = reinterpret_cast<uintptr_t>(view.raw()) % 16 == 0;
-  for (int axis = 0; axis < 3; ++axis) {
-    aligned = aligned && (view.dim(axis) <= 1 || view.stride(axis) % 8 == 0);
-  }
+  CheckVectorRows(operation, argument, view);
   if (view.dim(2) > 1 && std::abs(view.stride(2)) > std::numeric_limits<int32_t>::max()) {
     Fail(ErrorCode::kUnsupported, "{}: {}: expected rows at most 2^31 elements apart, found {}",
          operation, argument, view.stride(2));
-  }
-  if (!aligned) {
-    Fail(ErrorCode::kInvalidArgument,
-         "{}: {}: expected rows that start at multiples of 16 bytes, found strides {} from {}",
-         operation, argument, view.strides().ToString(), view.raw());
   }
 }
 

@@ -38,7 +38,7 @@ struct UpTask {
   int units_per_group;
   bool gate_first;
   Activation activation;
-  TileSchedule schedule;
+  ProductSchedule schedule;
 };
 
 struct DownTask {
@@ -51,7 +51,7 @@ struct DownTask {
   int64_t output_batch_stride, output_stride;
   int tokens, model_dim, neurons, groups, capacity, group_size;
   int units_per_group;
-  TileSchedule schedule;
+  ProductSchedule schedule;
 };
 
 // A unit of a task: its group over all batch items, the batch item, and its tokens in the group.
@@ -286,7 +286,7 @@ __device__ void UpEpilogue(const UpTask& task, const Unit& unit,
 template <typename Half, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(UpTask task) {
   unsigned char* shared = SharedMemory();
-  const TileSchedule::Place place = task.schedule.Of(blockIdx.x);
+  const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
   const Unit unit(task, place.unit);
   const int first_place = static_cast<int>(place.tile) * NeuronTile<kGated>::kNeurons;
   if (first_place >= unit.count || unit.first_token >= task.tokens) return;
@@ -336,7 +336,7 @@ __device__ inline void DownEpilogue(const DownTask& task, const Unit& unit, int 
 template <typename Half>
 __global__ void __launch_bounds__(Tile::kThreads, 2) DownKernel(DownTask task) {
   unsigned char* shared = SharedMemory();
-  const TileSchedule::Place place = task.schedule.Of(blockIdx.x);
+  const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
   const Unit unit(task, place.unit);
   if (unit.count == 0 || unit.first_token >= task.tokens) return;
   const int first_column = static_cast<int>(place.tile) * Tile::kLines;
@@ -445,7 +445,7 @@ void CheckDelta(const ConstTensorView& delta, const NeuronSelection& selection,
   CheckContiguous(kName, "delta", delta);
 }
 
-LaunchShape ProductLaunch(const char* name, const TileSchedule& schedule) {
+LaunchShape ProductLaunch(const char* name, const ProductSchedule& schedule) {
   CheckRange(kName, "tiles", schedule.blocks(), 0, INT32_MAX);
   return {.name = name,
           .grid = static_cast<unsigned>(schedule.blocks()),

@@ -193,7 +193,7 @@ struct WarpStrip {
 // Which tile a block computes. Units (128 tokens of one group) of a band of 32 come first, then
 // tiles along the other axis, then bands: blocks that run at one time use the same rows of the
 // weights, which so come from the L2 cache, and the band's own operand stays there.
-struct TileSchedule {
+struct ProductSchedule {
   static constexpr int64_t kBand = 32;
   int64_t units, tiles;
 

@@ -165,8 +165,7 @@ TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   DeviceRows wide(stream, random, {1, 1, 6, 68}, DType::kBF16, 1, false);
   inputs = attention.device();
   inputs.key = wide.device().Slice(3, 0, 64);
-  EXPECT_THAT(error_of(inputs),
-              HasSubstr("key: expected rows that start at multiples of 16 bytes"));
+  EXPECT_THAT(error_of(inputs), HasSubstr("key: expected strides of whole 16-byte vectors"));
 }
 
 TEST_F(CudaDenseAttention, ServesTheHeadDimensionsItNames) {
