@@ -23,7 +23,8 @@ typedef enum tamias_status {
   TAMIAS_OUT_OF_MEMORY = 5,
   TAMIAS_CANCELLED = 6,
   TAMIAS_UNSUPPORTED = 7,
-  TAMIAS_INTERNAL = 8
+  TAMIAS_INTERNAL = 8,
+  TAMIAS_DEVICE = 9
 } tamias_status;
 
 typedef enum tamias_stage {

@@ -123,8 +123,8 @@ Tensor::Tensor(Shape shape, DType dtype) {
   view_ = TensorView(memory_.get(), dtype, shape);
 }
 
-Tensor::Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype)
-    : memory_(std::move(memory)), view_(memory_.get(), dtype, shape) {}
+Tensor::Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype, Device device)
+    : memory_(std::move(memory)), view_(memory_.get(), dtype, shape, device) {}
 
 Tensor Tensor::Zeros(Shape shape, DType dtype) {
   Tensor tensor(shape, dtype);

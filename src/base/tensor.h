@@ -93,8 +93,8 @@ class Tensor {
  public:
   Tensor() = default;
   Tensor(Shape shape, DType dtype);  // uninitialised
-  // In memory that was made elsewhere, 64-byte aligned and large enough.
-  Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype);
+  // In memory that was made elsewhere (on a device, perhaps), 64-byte aligned and large enough.
+  Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype, Device device = {});
   Tensor(Tensor&&) noexcept = default;
   Tensor& operator=(Tensor&&) noexcept = default;
   static Tensor Zeros(Shape shape, DType dtype = DType::kF32);

@@ -3,15 +3,9 @@
 
 #include "io/json.h"
 #include "models/rotary_positions.h"
-#include "ops/activation.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
-namespace {
-
-constexpr int64_t kTimeChannels = 256;  // width of the sinusoidal embeddings
-
-}  // namespace
 
 FluxTransformerConfig FluxTransformerConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 20};
@@ -49,17 +43,14 @@ JointTransformerShape FluxTransformerConfig::joint_shape() const {
 }
 
 FluxTransformer::FluxTransformer(const FluxTransformerConfig& config, const Weights& weights)
-    : config_(config), weights_(weights), joint_(config.joint_shape(), weights) {
+    : config_(config),
+      weights_(weights),
+      conditioning_embedder_(weights.Sub("time_text_embed"), config.pooled_projection_dim,
+                             config.model_dim(), config.guidance_embeds),
+      joint_(config.joint_shape(), weights) {
   const int64_t d = config.model_dim();
   x_embedder_ = LinearLayer::Load(weights, "x_embedder", config.in_channels, d);
   context_embedder_ = LinearLayer::Load(weights, "context_embedder", config.joint_attention_dim, d);
-  const Weights embedders = weights.Sub("time_text_embed");
-  timestep_embedder_ = TimestepEmbedding::Load(embedders, "timestep_embedder", kTimeChannels, d);
-  if (config.guidance_embeds) {
-    guidance_embedder_ = TimestepEmbedding::Load(embedders, "guidance_embedder", kTimeChannels, d);
-  }
-  text_embedder_ =
-      TimestepEmbedding::Load(embedders, "text_embedder", config.pooled_projection_dim, d);
 }
 
 void FluxTransformer::CheckInputs(const FluxTransformerInputs& inputs,
@@ -84,15 +75,13 @@ TensorView FluxTransformer::EmbedConditioning(Context& context,
   const int64_t batch = inputs.pooled_projections.dim(0);
   const TensorView conditioning = context.workspace().Allocate({batch, config_.model_dim()});
   Workspace::Scope scope(context.workspace());
-  const TensorView sinusoids = context.workspace().Allocate({batch, kTimeChannels});
+  const TensorView sinusoids =
+      context.workspace().Allocate({batch, ConditioningEmbedding::kSinusoids});
   SinusoidalEmbedding(1000.0f * inputs.timestep, sinusoids);
-  timestep_embedder_(context, sinusoids, conditioning);
-  if (config_.guidance_embeds) {
-    SinusoidalEmbedding(1000.0f * inputs.guidance, sinusoids);
-    guidance_embedder_(context, sinusoids, conditioning, /*accumulate=*/true);
-  }
-  text_embedder_(context, inputs.pooled_projections, conditioning, /*accumulate=*/true);
-  Activate(context, Activation::kSilu, conditioning);
+  conditioning_embedder_(
+      context,
+      {.sinusoids = sinusoids, .guidance = inputs.guidance, .pooled = inputs.pooled_projections},
+      conditioning);
   return conditioning;
 }
 

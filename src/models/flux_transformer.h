@@ -8,9 +8,9 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/conditioning_embedding.h"
 #include "models/joint_transformer.h"
 #include "models/linear_layer.h"
-#include "models/timestep_embedding.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 
@@ -72,7 +72,6 @@ class FluxTransformer {
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
-  // [B, d]: silu of the sum of the time, guidance and pooled text embeddings.
   TensorView EmbedConditioning(Context& context, const FluxTransformerInputs& inputs) const;
   void CheckInputs(const FluxTransformerInputs& inputs, ConstTensorView prediction) const;
 
@@ -80,9 +79,7 @@ class FluxTransformer {
   Weights weights_;  // keeps the files mapped
   LinearLayer x_embedder_;
   LinearLayer context_embedder_;
-  TimestepEmbedding timestep_embedder_;
-  TimestepEmbedding guidance_embedder_;  // empty without guidance_embeds
-  TimestepEmbedding text_embedder_;
+  ConditioningEmbedding conditioning_embedder_;
   JointTransformer joint_;
 };
 

@@ -3,15 +3,9 @@
 
 #include "io/json.h"
 #include "models/rotary_positions.h"
-#include "ops/activation.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
-namespace {
-
-constexpr int64_t kTimeChannels = 256;  // width of the sinusoidal embeddings
-
-}  // namespace
 
 HunyuanVideoTransformerConfig HunyuanVideoTransformerConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 20};
@@ -68,6 +62,8 @@ HunyuanVideoTransformer::HunyuanVideoTransformer(const HunyuanVideoTransformerCo
                          .head_dim = config.attention_head_dim,
                          .num_layers = config.num_refiner_layers},
                         weights.Sub("context_embedder")),
+      conditioning_embedder_(weights.Sub("time_text_embed"), config.pooled_projection_dim,
+                             config.model_dim(), config.guidance_embeds),
       joint_(config.joint_shape(), weights) {
   const int64_t d = config.model_dim();
   const int64_t p = config.patch_size;
@@ -76,13 +72,6 @@ HunyuanVideoTransformer::HunyuanVideoTransformer(const HunyuanVideoTransformerCo
       weights.Get("x_embedder.proj.weight", {d, config.in_channels, config.patch_size_t, p, p})
           .Reshape({d, config.in_channels * config.patch_elements()});
   x_embedder_.bias = weights.Get("x_embedder.proj.bias", {d});
-  const Weights embedders = weights.Sub("time_text_embed");
-  timestep_embedder_ = TimestepEmbedding::Load(embedders, "timestep_embedder", kTimeChannels, d);
-  if (config.guidance_embeds) {
-    guidance_embedder_ = TimestepEmbedding::Load(embedders, "guidance_embedder", kTimeChannels, d);
-  }
-  text_embedder_ =
-      TimestepEmbedding::Load(embedders, "text_embedder", config.pooled_projection_dim, d);
 }
 
 void HunyuanVideoTransformer::CheckInputs(const HunyuanVideoTransformerInputs& inputs,
@@ -107,23 +96,6 @@ void HunyuanVideoTransformer::CheckInputs(const HunyuanVideoTransformerInputs& i
               {video.dim(0), video.dim(1), config_.out_channels * places});
 }
 
-TensorView HunyuanVideoTransformer::EmbedConditioning(Context& context,
-                                                      const HunyuanVideoTransformerInputs& inputs,
-                                                      ConstTensorView sinusoids) const {
-  const int64_t batch = inputs.pooled_projections.dim(0);
-  const TensorView conditioning = context.workspace().Allocate({batch, config_.model_dim()});
-  timestep_embedder_(context, sinusoids, conditioning);
-  if (config_.guidance_embeds) {
-    Workspace::Scope scope(context.workspace());
-    const TensorView guidance = context.workspace().Allocate(sinusoids.shape());
-    SinusoidalEmbedding(1000.0f * inputs.guidance, guidance);
-    guidance_embedder_(context, guidance, conditioning, /*accumulate=*/true);
-  }
-  text_embedder_(context, inputs.pooled_projections, conditioning, /*accumulate=*/true);
-  Activate(context, Activation::kSilu, conditioning);
-  return conditioning;
-}
-
 void HunyuanVideoTransformer::Forward(Context& context, const HunyuanVideoTransformerInputs& inputs,
                                       SparseInvocation& invocation, TensorView prediction) const {
   CheckInputs(inputs, prediction);
@@ -133,13 +105,17 @@ void HunyuanVideoTransformer::Forward(Context& context, const HunyuanVideoTransf
   const int64_t text_tokens = inputs.encoder_hidden_states.dim(1);
   const int64_t tokens = text_tokens + inputs.hidden_states.dim(1);
   const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()});
-  const TensorView sinusoids = workspace.Allocate({batch, kTimeChannels});
+  const TensorView sinusoids = workspace.Allocate({batch, ConditioningEmbedding::kSinusoids});
   SinusoidalEmbedding(inputs.timestep, sinusoids);
-  const JointBlockInputs block_inputs = {
-      .silu_conditioning = EmbedConditioning(context, inputs, sinusoids),
-      .rotary_cos = inputs.rotary_cos,
-      .rotary_sin = inputs.rotary_sin,
-      .text_tokens = text_tokens};
+  const TensorView conditioning = workspace.Allocate({batch, config_.model_dim()});
+  conditioning_embedder_(
+      context,
+      {.sinusoids = sinusoids, .guidance = inputs.guidance, .pooled = inputs.pooled_projections},
+      conditioning);
+  const JointBlockInputs block_inputs = {.silu_conditioning = conditioning,
+                                         .rotary_cos = inputs.rotary_cos,
+                                         .rotary_sin = inputs.rotary_sin,
+                                         .text_tokens = text_tokens};
   context_embedder_.Forward(context, sinusoids, inputs.encoder_hidden_states,
                             hidden.Slice(1, 0, text_tokens));
   x_embedder_(context, inputs.hidden_states, hidden.Slice(1, text_tokens, tokens));

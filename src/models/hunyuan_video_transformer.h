@@ -10,9 +10,9 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/conditioning_embedding.h"
 #include "models/joint_transformer.h"
 #include "models/linear_layer.h"
-#include "models/timestep_embedding.h"
 #include "models/token_refiner.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
@@ -83,19 +83,13 @@ class HunyuanVideoTransformer {
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
-  // [B, d]: silu of the sum of the time, guidance and pooled text embeddings. sinusoids [B, 256]:
-  // the timestep's.
-  TensorView EmbedConditioning(Context& context, const HunyuanVideoTransformerInputs& inputs,
-                               ConstTensorView sinusoids) const;
   void CheckInputs(const HunyuanVideoTransformerInputs& inputs, ConstTensorView prediction) const;
 
   HunyuanVideoTransformerConfig config_;
   Weights weights_;  // keeps the files mapped
   LinearLayer x_embedder_;
   TokenRefiner context_embedder_;
-  TimestepEmbedding timestep_embedder_;
-  TimestepEmbedding guidance_embedder_;  // empty without guidance_embeds
-  TimestepEmbedding text_embedder_;
+  ConditioningEmbedding conditioning_embedder_;
   JointTransformer joint_;
 };
 

@@ -32,4 +32,11 @@ namespace cpu {
 void Activate(Context& context, Activation activation, TensorView values);
 }  // namespace cpu
 
+// On a GPU: f32, f16 or bf16, rows begin at multiples of 16 bytes. Returns once the work is
+// enqueued.
+namespace cuda {
+class Stream;
+void Activate(Stream& stream, Activation activation, TensorView values);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -56,4 +56,16 @@ void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
                               TensorView output, TensorView log_sum_exp, TensorView column_sums);
 }  // namespace cpu
 
+// On a GPU of compute capability 8.0 or later: query, key, value and output are bf16 or f16 (all
+// the same), D is 64 or 128, rows of D elements start at multiples of 16 bytes, and scale > 0.
+// Accumulation is fp32; log_sum_exp and column_sums stay f32. Returns once the work is enqueued.
+namespace cuda {
+class Stream;
+void DenseAttention(Stream& stream, const AttentionInputs& inputs, TensorView output,
+                    TensorView log_sum_exp = {});
+void DenseAttentionColumnSums(Stream& stream, const AttentionInputs& inputs,
+                              ConstTensorView previous_log_sum_exp, int64_t group_size,
+                              TensorView output, TensorView log_sum_exp, TensorView column_sums);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -19,4 +19,11 @@ namespace cpu {
 void BlockMean(Context& context, ConstTensorView input, int64_t group_size, TensorView output);
 }  // namespace cpu
 
+// On a GPU: input and output each f32, f16 or bf16, sums in fp32; d a multiple of 8, rows begin at
+// multiples of 16 bytes. Returns once the work is enqueued.
+namespace cuda {
+class Stream;
+void BlockMean(Stream& stream, ConstTensorView input, int64_t group_size, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

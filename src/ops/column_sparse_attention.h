@@ -54,4 +54,19 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            TensorView log_sum_exp = {});
 }  // namespace cpu
 
+// As cuda::DenseAttention; base has the type of the output. The lists of the selection lie on the
+// device and are trusted: an index outside [0, Nk) reads foreign memory.
+namespace cuda {
+// order [B * H * G] i32: the groups in the order in which they start, or empty: as they come.
+void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
+                           const ColumnSelection& selection,
+                           const SparseAttentionEpilogue& epilogue, TensorView output,
+                           TensorView log_sum_exp = {}, ConstTensorView order = {});
+
+// Writes that order: groups by falling number of columns (in steps of one tile of 64 keys), so that
+// the long lists do not start last; groups of like length stay together with their head. Computed
+// once per selection. counts [B, H, G] i32 contiguous.
+void LongestFirstOrder(Stream& stream, ConstTensorView counts, TensorView order);
+}  // namespace cuda
+
 }  // namespace tamias

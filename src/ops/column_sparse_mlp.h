@@ -78,4 +78,27 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
 void StoreActivations(Context& context, ConstTensorView activations, TensorView cached_activations);
 }  // namespace cpu
 
+// On a GPU of compute capability 8.0 or later: input, fc1_weight, fc2_weight_transposed,
+// cached_activations and delta are bf16 or f16, all alike, in the layouts above (tokens along the
+// fastest axis is what the tensor cores take); fc1_bias and output_cache f32, f16 or bf16;
+// accumulation is fp32. d and group_size are multiples of 8, rows begin at multiples of 16 bytes.
+// The lists of the selection lie on the device and are not checked: counts beyond the capacity end
+// there, indices out of range count for nothing. The delta is taken between activations as the
+// cache holds them (rounded), so that deltas added up over many steps follow the cache. Return once
+// the work is enqueued.
+namespace cuda {
+class Stream;
+void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& weights,
+                       const NeuronSelection& selection, TensorView cached_activations,
+                       TensorView delta);
+void ColumnSparseMlpDown(Stream& stream, ConstTensorView delta, const MlpWeights& weights,
+                         const NeuronSelection& selection, TensorView output_cache);
+// Up and Down; the delta is scratch.
+void ColumnSparseMlp(Stream& stream, ConstTensorView input, const MlpWeights& weights,
+                     const NeuronSelection& selection, TensorView cached_activations,
+                     TensorView delta, TensorView output_cache);
+// activations [B, N, F] and cached_activations bf16 or f16, alike; F a multiple of 8.
+void StoreActivations(Stream& stream, ConstTensorView activations, TensorView cached_activations);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -21,4 +21,13 @@ void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indic
                  ConstTensorView counts, TensorView destination);
 }  // namespace cpu
 
+// On a GPU: f32, f16 or bf16, both alike. The lists lie on the device and are not checked: counts
+// beyond the capacity end there, indices out of range copy nothing. Returns once the work is
+// enqueued.
+namespace cuda {
+class Stream;
+void CopyIndices(Stream& stream, ConstTensorView source, ConstTensorView indices,
+                 ConstTensorView counts, TensorView destination);
+}  // namespace cuda
+
 }  // namespace tamias

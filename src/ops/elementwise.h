@@ -45,4 +45,17 @@ void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
 void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
 }  // namespace cpu
 
+// On a GPU: every operand f32, f16 or bf16, in any mixture, arithmetic in fp32; rows begin at
+// multiples of 16 bytes. Return once the work is enqueued.
+namespace cuda {
+class Stream;
+void Add(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output);
+void Axpy(Stream& stream, float factor, ConstTensorView x, TensorView y);
+void ScaleShift(Stream& stream, ConstTensorView input, float factor, float offset,
+                TensorView output);
+void Multiply(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output);
+// output = input in the output's type, rounded to nearest, ties to even.
+void Convert(Stream& stream, ConstTensorView input, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

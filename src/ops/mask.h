@@ -42,4 +42,17 @@ void MaskToIndices(Context& context, ConstTensorView mask, int64_t n, TensorView
 void CountMask(Context& context, ConstTensorView mask, TensorView counts);
 }  // namespace cpu
 
+// On a GPU: the same bits and lists. Return once the work is enqueued.
+namespace cuda {
+class Stream;
+void RandomMask(Stream& stream, double probability, uint64_t seed, TensorView mask, int64_t n);
+// A row with more bits than the capacity is cut off: its count is the capacity, and overflow [1]
+// i32 becomes the number of bits of the fullest such row (it is never lowered: set it to 0 first,
+// read it when it suits).
+void MaskToIndices(Stream& stream, ConstTensorView mask, int64_t n, TensorView indices,
+                   TensorView counts, TensorView overflow);
+void CountMask(Stream& stream, ConstTensorView mask, TensorView counts);
+void SetMaskRange(Stream& stream, TensorView mask, int64_t row, int64_t begin, int64_t end);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -71,4 +71,16 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
                         ConstTensorView offset, bool silu, TensorView output);
 }  // namespace cpu
 
+// On a GPU: input, output, weights, shift and scale each f32, f16 or bf16, arithmetic in fp32; d a
+// multiple of 8, rows begin at multiples of 16 bytes. Return once the work is enqueued.
+namespace cuda {
+class Stream;
+void LayerNorm(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+               float epsilon, TensorView output);
+void LayerNormModulate(Stream& stream, ConstTensorView input, ConstTensorView shift,
+                       ConstTensorView scale, float epsilon, TensorView output);
+void RmsNorm(Stream& stream, ConstTensorView input, ConstTensorView weight, float epsilon,
+             TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

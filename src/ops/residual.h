@@ -17,4 +17,11 @@ namespace cpu {
 void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
 }  // namespace cpu
 
+// On a GPU: x, gate and y each f32, f16 or bf16; d a multiple of 8, rows begin at multiples of 16
+// bytes. Returns once the work is enqueued.
+namespace cuda {
+class Stream;
+void GatedResidual(Stream& stream, TensorView x, ConstTensorView gate, ConstTensorView y);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -27,4 +27,13 @@ void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
 }  // namespace cpu
 
+// On a GPU: input, output, norm_weight and the angles (cosine and sine alike) each f32, f16 or
+// bf16, arithmetic in fp32; D a multiple of 8 up to 256, rows begin at multiples of 16 bytes.
+// Returns once the work is enqueued.
+namespace cuda {
+class Stream;
+void RmsNormRotary(Stream& stream, ConstTensorView input, ConstTensorView norm_weight,
+                   float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -39,4 +39,12 @@ void ApproximateTopKMask(Context& context, ConstTensorView scores, int64_t k, in
                          uint64_t seed, TensorView mask);
 }  // namespace cpu
 
+// On a GPU: the same bits. Return once the work is enqueued.
+namespace cuda {
+class Stream;
+void TopKMask(Stream& stream, ConstTensorView scores, int64_t k, TensorView mask);
+void ApproximateTopKMask(Stream& stream, ConstTensorView scores, int64_t k, int64_t sample_size,
+                         uint64_t seed, TensorView mask);
+}  // namespace cuda
+
 }  // namespace tamias

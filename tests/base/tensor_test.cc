@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "base/workspace.h"
 
 namespace tamias {
@@ -30,6 +32,22 @@ TEST(Tensor, SplitAxisKeepsStrides) {
 TEST(Tensor, RefusesAbsurdSizes) {
   EXPECT_THROW(Tensor({int64_t{1} << 40, int64_t{1} << 40}, DType::kF32), Error);
   EXPECT_THROW(Tensor({int64_t{1} << 61}, DType::kF32), Error);
+}
+
+TEST(DType, Float16RoundsToNearestEven) {
+  for (uint32_t bits = 0; bits < 0x7C00; ++bits) {  // all finite positive numbers come back
+    const auto half = static_cast<uint16_t>(bits);
+    ASSERT_EQ(ToFloat16(ToFloat(Float16{half})).bits, half);
+    ASSERT_EQ(ToFloat16(-ToFloat(Float16{half})).bits, half | 0x8000u);
+  }
+  EXPECT_EQ(ToFloat(ToFloat16(1 + 0x1p-11f)), 1.0f);
+  EXPECT_EQ(ToFloat(ToFloat16(1 + 0x3p-11f)), 1 + 0x2p-10f);
+  EXPECT_EQ(ToFloat(ToFloat16(0x1p-25f)), 0.0f);
+  EXPECT_EQ(ToFloat(ToFloat16(0x3p-25f)), 0x2p-24f);
+  EXPECT_EQ(ToFloat16(65519.0f).bits, 0x7BFF);
+  EXPECT_EQ(ToFloat16(65520.0f).bits, 0x7C00);
+  EXPECT_EQ(ToFloat16(-1e30f).bits, 0xFC00);
+  EXPECT_GT(ToFloat16(std::numeric_limits<float>::quiet_NaN()).bits, 0x7C00);
 }
 
 TEST(Workspace, ReusesMemoryAfterAScope) {

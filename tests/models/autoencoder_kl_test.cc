@@ -97,13 +97,8 @@ AutoencoderKlConfig Parse(const std::string& text) {
   return AutoencoderKlConfig::FromJson(JsonObject::Parse(text, "config.json"));
 }
 
-std::string ErrorOf(const std::string& text) {
-  try {
-    Parse(text);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+std::string ParseError(const std::string& text) {
+  return ErrorOf([&] { Parse(text); });
 }
 
 TEST(AutoencoderKlConfig, HasTheDefaultsOfDiffusers) {
@@ -116,11 +111,11 @@ TEST(AutoencoderKlConfig, HasTheDefaultsOfDiffusers) {
 }
 
 TEST(AutoencoderKlConfig, NamesTheFieldThatDoesNotFit) {
-  EXPECT_THAT(ErrorOf(R"({"block_out_channels": [48], "norm_num_groups": 5})"),
+  EXPECT_THAT(ParseError(R"({"block_out_channels": [48], "norm_num_groups": 5})"),
               testing::HasSubstr("expected multiples of norm_num_groups (5), found 48"));
-  EXPECT_THAT(ErrorOf(R"({"block_out_channels": []})"), testing::HasSubstr("1 to 8 levels"));
-  EXPECT_THAT(ErrorOf(R"({"act_fn": "relu"})"), testing::HasSubstr("act_fn"));
-  EXPECT_THAT(ErrorOf(R"({"up_block_types": ["AttnUpDecoderBlock2D"]})"),
+  EXPECT_THAT(ParseError(R"({"block_out_channels": []})"), testing::HasSubstr("1 to 8 levels"));
+  EXPECT_THAT(ParseError(R"({"act_fn": "relu"})"), testing::HasSubstr("act_fn"));
+  EXPECT_THAT(ParseError(R"({"up_block_types": ["AttnUpDecoderBlock2D"]})"),
               testing::HasSubstr("up_block_types"));
 }
 

@@ -1,5 +1,5 @@
-// What the parity tests of the models share: fixture folders below tests/data/models and the
-// relative L2 error.
+// What the parity tests of the models share: fixture folders below tests/data/models, the relative
+// L2 error and the text of errors.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -12,6 +12,7 @@
 #include "io/checkpoint.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "tamias/error.h"
 
 namespace tamias {
 
@@ -44,6 +45,17 @@ inline double RelativeL2(ConstTensorView actual, ConstTensorView expected) {
     norm += e * e;
   }
   return std::sqrt(difference / norm);
+}
+
+// The message of the tamias::Error that an action throws; empty when it throws none.
+template <typename Action>
+std::string ErrorOf(const Action& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
 }
 
 }  // namespace tamias

@@ -165,15 +165,4 @@ inline void ExpectPlanCovers(Context& context, size_t plan_bytes, size_t attenti
   EXPECT_GE(peak, plan * used);
 }
 
-// The message of the tamias::Error that an action throws; empty when it throws none.
-template <typename Action>
-std::string ErrorOf(const Action& action) {
-  try {
-    action();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
 }  // namespace tamias

@@ -1,11 +1,12 @@
 #include "ops/conv3d.h"
 
 #include "ops/norm.h"
-#include "tests/ops/operands.h"
+#include "tests/ops/conv_case.h"
 
 namespace tamias {
 namespace {
 
+using testing::Apart;
 using testing::ErrorOf;
 using testing::LargestError;
 using testing::Random;
@@ -20,12 +21,6 @@ Shape OutputShape(const Shape& input, const Shape& weight, const Padding3d& p) {
 Tensor RandomWeight(Random& random, const Shape& shape) {
   const int64_t terms = shape.NumElements() / shape[0];
   return random.Normal(shape, 1 / std::sqrt(static_cast<float>(terms)), RandomWeightType(random));
-}
-
-// Films whose frames lie apart in memory.
-TensorView Apart(Tensor& storage, const Shape& shape) {
-  storage = Tensor::Zeros({shape[0] + 1, shape[1], shape[2] + 2, shape[3], shape[4]});
-  return storage.view().Slice(0, 0, shape[0]).Slice(2, 1, 1 + shape[2]);
 }
 
 TEST(Conv3d, MatchesReference) {
@@ -60,8 +55,8 @@ TEST(Conv3d, MatchesReference) {
     const ConstTensorView bias = random.Coin() ? biases.view() : ConstTensorView();
     const Shape result = OutputShape(shape, kernel, options.padding);
     Tensor actual_storage, expected_storage;
-    const TensorView actual = Apart(actual_storage, result);
-    const TensorView expected = Apart(expected_storage, result);
+    const TensorView actual = Apart(actual_storage, result, 2);
+    const TensorView expected = Apart(expected_storage, result, 2);
     Conv3d(context, input, weight, bias, options, actual);
     reference::Conv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);

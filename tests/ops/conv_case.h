@@ -16,13 +16,14 @@ inline ConvCase RandomCase(Random& random, const Shape& input, const Shape& weig
           random.Normal({input[0], input[3]}), random.Normal({input[0], input[3]})};
 }
 
-// Pictures of a batch that lie apart in memory.
-inline TensorView Apart(Tensor& storage, const Shape& shape) {
+// A view of a shape whose rows along the axis, and the batch, lie apart in a larger tensor. Axis 1:
+// rows of pictures [B, H, W, C]; axis 2: rows of films [B, T, H, W, C].
+inline TensorView Apart(Tensor& storage, const Shape& shape, int axis = 1) {
   Shape larger = shape;
   ++larger[0];
-  larger[1] += 2;
+  larger[axis] += 2;
   storage = Tensor::Zeros(larger);
-  return storage.view().Slice(0, 0, shape[0]).Slice(1, 1, 1 + shape[1]);
+  return storage.view().Slice(0, 0, shape[0]).Slice(axis, 1, 1 + shape[axis]);
 }
 
 }  // namespace tamias::testing

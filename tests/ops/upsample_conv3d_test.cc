@@ -1,20 +1,15 @@
 #include "ops/upsample_conv3d.h"
 
-#include "tests/ops/operands.h"
+#include "tests/ops/conv_case.h"
 
 namespace tamias {
 namespace {
 
+using testing::Apart;
 using testing::ErrorOf;
 using testing::LargestError;
 using testing::Random;
 using testing::RandomWeightType;
-
-// Films whose frames lie apart in memory.
-TensorView Apart(Tensor& storage, const Shape& shape) {
-  storage = Tensor::Zeros({shape[0] + 1, shape[1], shape[2] + 2, shape[3], shape[4]});
-  return storage.view().Slice(0, 0, shape[0]).Slice(2, 1, 1 + shape[2]);
-}
 
 TEST(UpsampleConv3d, MatchesReference) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
@@ -34,8 +29,8 @@ TEST(UpsampleConv3d, MatchesReference) {
     const Shape result = {shape[0], UpsampledFrames(shape[1], options.doubles_frames), 2 * shape[2],
                           2 * shape[3], kernel[0]};
     Tensor actual_storage, expected_storage;
-    const TensorView actual = Apart(actual_storage, result);
-    const TensorView expected = Apart(expected_storage, result);
+    const TensorView actual = Apart(actual_storage, result, 2);
+    const TensorView expected = Apart(expected_storage, result, 2);
     UpsampleConv3d(context, input, weight, bias, options, actual);
     reference::UpsampleConv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);

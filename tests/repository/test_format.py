@@ -17,7 +17,7 @@ def tracked(*patterns: str) -> list[str]:
 
 def test_cpp_sources_are_formatted():
     assert shutil.which("clang-format"), "clang-format is missing: run scripts/setup"
-    sources = tracked("*.cc", "*.h", "*.c")
+    sources = tracked("*.cc", "*.h", "*.c", "*.cu", "*.cuh")
     assert sources
     result = subprocess.run(
         ["clang-format", "--dry-run", "--Werror", *sources], cwd=ROOT, capture_output=True, text=True
@@ -30,7 +30,7 @@ def test_no_leftovers():
     marks = re.compile(r"\b(TO" r"DO|FIX" r"ME|X" r"XX|HA" r"CK)\b")
     found = [
         f"{name}:{number}: {line.strip()}"
-        for name in tracked("*.cc", "*.h", "*.c", "*.py", "scripts/*", "*.md")
+        for name in tracked("*.cc", "*.h", "*.c", "*.cu", "*.cuh", "*.py", "scripts/*", "*.md")
         for number, line in enumerate((ROOT / name).read_text().splitlines(), 1)
         if marks.search(line)
     ]

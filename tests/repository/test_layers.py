@@ -19,14 +19,14 @@ def included_layers(path: Path) -> set[str]:
 
 
 def test_every_source_belongs_to_a_layer():
-    sources = [*ROOT.glob("src/**/*.cc"), *ROOT.glob("src/**/*.h")]
+    sources = [*ROOT.glob("src/**/*.cc"), *ROOT.glob("src/**/*.h"), *ROOT.glob("src/**/*.cu*")]
     assert len(sources) > 50
     assert {layer_of(path) for path in sources} == set(LAYERS)
 
 
 def test_no_layer_includes_a_higher_one():
     wrong = []
-    for path in [*ROOT.glob("src/**/*.cc"), *ROOT.glob("src/**/*.h")]:
+    for path in [*ROOT.glob("src/**/*.cc"), *ROOT.glob("src/**/*.h"), *ROOT.glob("src/**/*.cu*")]:
         layer = layer_of(path)
         for other in included_layers(path):
             if LAYERS.index(other) > LAYERS.index(layer) or (layer, other) in FORBIDDEN:

@@ -1,0 +1,158 @@
+// The column-sparse MLP on a GPU (both products, activation, cache update) against cuBLASLt's dense
+// MLP (GELU fused into the first product) in the same run, bf16: each iteration times ten calls of
+// either, in turn. Skipped without a GPU or without cuBLASLt. Counters:
+//   tflops               of the sparse call: 4 tokens x model_dim x chosen neurons per second
+//   dense_tflops         of cuBLASLt
+//   speedup_over_dense   median dense time by median sparse time
+//   arithmetic_fraction  that, by what the share of chosen neurons allows
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "base/cuda/device.h"
+#include "base/cuda/memory.h"
+#include "base/random.h"
+#include "bench_timing.h"
+#include "ops/column_sparse_mlp.h"
+#include "ops/cuda/cublas_lt.h"
+#include "ops/linear.h"
+
+namespace tamias {
+namespace {
+
+constexpr int kCallsPerTiming = 10;
+constexpr int64_t kGroupSize = 128;
+
+// bf16, uniform in +-scale.
+Tensor RandomTensor(cuda::Stream& stream, const Shape& shape, float scale) {
+  Tensor host(shape, DType::kBF16);
+  for (int64_t i = 0; i < host.NumElements(); ++i) {
+    const uint32_t random = CounterRandom(1, static_cast<uint64_t>(i));
+    host.data<BFloat16>()[i] = ToBFloat16(scale * (static_cast<float>(random) * 0x1p-31f - 1));
+  }
+  Tensor device = cuda::DeviceTensor(shape, DType::kBF16, stream.device().index);
+  cuda::Copy(stream, host.view(), device);
+  stream.Synchronize();
+  return device;
+}
+
+Tensor ZeroTensor(cuda::Stream& stream, const Shape& shape) {
+  Tensor device = cuda::DeviceTensor(shape, DType::kBF16, stream.device().index);
+  cuda::Zero(stream, device);
+  return device;
+}
+
+Tensor OnDevice(cuda::Stream& stream, const Tensor& host) {
+  Tensor device = cuda::DeviceTensor(host.shape(), host.dtype(), stream.device().index);
+  cuda::Copy(stream, host.view(), device);
+  stream.Synchronize();
+  return device;
+}
+
+struct Problem {
+  int64_t tokens, model_dim, neurons, groups, count;
+  Tensor input, fc1, fc1_bias, fc2, fc2_transposed, fc2_bias;
+  Tensor cache, delta, output, hidden, dense_output, indices, counts;
+  MlpWeights weights;
+  NeuronSelection selection;
+
+  Problem(cuda::Stream& stream, int64_t n, int64_t d, int64_t f, double kept)
+      : tokens(n),
+        model_dim(d),
+        neurons(f),
+        groups((n + kGroupSize - 1) / kGroupSize),
+        count(static_cast<int64_t>(static_cast<double>(f) * kept + 0.5)),
+        input(RandomTensor(stream, {1, n, d}, 1)),
+        fc1(RandomTensor(stream, {f, d}, 0.03f)),
+        fc1_bias(RandomTensor(stream, {f}, 0.1f)),
+        fc2(RandomTensor(stream, {d, f}, 0.03f)),
+        fc2_transposed(RandomTensor(stream, {f, d}, 0.03f)),
+        fc2_bias(RandomTensor(stream, {d}, 0.1f)),
+        cache(ZeroTensor(stream, {1, groups, f, kGroupSize})),
+        delta(ZeroTensor(stream, {1, groups, count, kGroupSize})),
+        output(ZeroTensor(stream, {1, n, d})),
+        hidden(ZeroTensor(stream, {1, n, f})),
+        dense_output(ZeroTensor(stream, {1, n, d})) {
+    Tensor host_indices({1, groups, count}, DType::kI32), host_counts({1, groups}, DType::kI32);
+    std::mt19937 generator(2);
+    std::vector<int32_t> all(static_cast<size_t>(f));
+    for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int32_t>(i);
+    for (int64_t g = 0; g < groups; ++g) {
+      std::sample(all.begin(), all.end(), host_indices.data<int32_t>() + g * count, count,
+                  generator);
+      host_counts.data<int32_t>()[g] = static_cast<int32_t>(count);
+    }
+    indices = OnDevice(stream, host_indices);
+    counts = OnDevice(stream, host_counts);
+    weights.fc1_weight = fc1.view();
+    weights.fc1_bias = fc1_bias.view();
+    weights.fc2_weight_transposed = fc2_transposed.view();
+    weights.activation = Activation::kGeluTanh;
+    selection = {.indices = indices.view(), .counts = counts.view(), .group_size = kGroupSize};
+  }
+};
+
+// Seconds of one call, of several that run one after another.
+template <typename Body>
+double SecondsPerCall(cuda::Stream& stream, const Body& body) {
+  stream.Synchronize();
+  const double seconds = bench::SecondsOf([&] {
+    for (int i = 0; i < kCallsPerTiming; ++i) body();
+    stream.Synchronize();
+  });
+  return seconds / kCallsPerTiming;
+}
+
+// Arguments: tokens, model_dim, neurons, neurons kept in per mille.
+void BM_CudaColumnSparseMlp(benchmark::State& state) {
+  if (cuda::DeviceCount() == 0) return state.SkipWithError("no GPU");
+  std::unique_ptr<cuda::CublasLt> library;
+  try {
+    library = std::make_unique<cuda::CublasLt>();
+  } catch (const Error& error) {
+    return state.SkipWithError(error.what());
+  }
+  cuda::Stream stream;
+  Problem p(stream, state.range(0), state.range(1), state.range(2),
+            static_cast<double>(state.range(3)) / 1000);
+  const auto sparse = [&] {
+    cuda::ColumnSparseMlp(stream, p.input.view(), p.weights, p.selection, p.cache, p.delta,
+                          p.output);
+  };
+  const auto dense = [&] {
+    cuda::Linear(*library, stream, p.input.view(), p.fc1.view(), p.fc1_bias.view(), p.hidden,
+                 {.activation = Activation::kGeluTanh});
+    cuda::Linear(*library, stream, p.hidden.view(), p.fc2.view(), p.fc2_bias.view(),
+                 p.dense_output);
+  };
+  SecondsPerCall(stream, sparse);
+  SecondsPerCall(stream, dense);
+  std::vector<double> sparse_seconds, dense_seconds;
+  for (auto _ : state) {
+    sparse_seconds.push_back(SecondsPerCall(stream, sparse));
+    dense_seconds.push_back(SecondsPerCall(stream, dense));
+    state.SetIterationTime(sparse_seconds.back());
+  }
+  const double flops = 4e-12 * static_cast<double>(p.tokens * p.model_dim);
+  const double speedup = bench::MedianOf(dense_seconds) / bench::MedianOf(sparse_seconds);
+  state.counters["tflops"] = flops * static_cast<double>(p.count) / bench::MedianOf(sparse_seconds);
+  state.counters["dense_tflops"] =
+      flops * static_cast<double>(p.neurons) / bench::MedianOf(dense_seconds);
+  state.counters["speedup_over_dense"] = speedup;
+  state.counters["arithmetic_fraction"] =
+      speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
+}
+
+BENCHMARK(BM_CudaColumnSparseMlp)
+    ->ArgNames({"tokens", "model_dim", "neurons", "kept"})
+    ->Args({4352, 3072, 12288, 300})
+    ->Args({4352, 3072, 12288, 150})
+    ->Args({16384, 3072, 12288, 300})
+    ->UseManualTime()
+    ->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace tamias

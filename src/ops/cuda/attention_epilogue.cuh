@@ -1,0 +1,100 @@
+// What becomes of a warp's rows at the end: normalised and written, added to a base, or merged with
+// it by log-sum-exp (the three forms of SparseAttentionEpilogue). Rows leave in pieces of 16 bytes.
+// An element of the base is read by the thread that writes it, so the base may be the output.
+#pragma once
+
+#include <cstdint>
+
+#include "ops/cuda/attention_rows.cuh"
+#include "ops/cuda/attention_traits.cuh"
+#include "ops/cuda/primitives.cuh"
+#include "ops/cuda/quad.cuh"
+
+namespace tamias::cuda {
+
+// The factors of the sum of weighted values and of the base.
+struct RowFactors {
+  float attended;
+  float base;
+};
+
+// The weights of two partitions of the keys; an empty one has lse = -inf.
+__device__ __forceinline__ RowFactors MergeFactors(float lse, float base_lse) {
+  constexpr float kLog2E = 1.44269504f;
+  const float larger = fmaxf(lse, base_lse);
+  if (isinf(larger)) return {0, 0};
+  const float a = Exp2((lse - larger) * kLog2E), b = Exp2((base_lse - larger) * kLog2E);
+  return {a / (a + b), b / (a + b)};
+}
+
+// Eight elements of a row: to = factors.attended * values + factors.base * base.
+template <typename T>
+__device__ __forceinline__ void WritePiece(const float (&values)[8], const RowFactors& factors,
+                                           const T* base, T* to) {
+  float result[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) result[i] = factors.attended * values[i];
+  if (base != nullptr) {
+    const uint4 piece = *reinterpret_cast<const uint4*>(base);
+    const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float2 pair = UnpackPair<T>(words[i]);
+      result[2 * i] += factors.base * pair.x;
+      result[2 * i + 1] += factors.base * pair.y;
+    }
+  }
+  *reinterpret_cast<uint4*>(to) =
+      make_uint4(PackPair<T>(result[0], result[1]), PackPair<T>(result[2], result[3]),
+                 PackPair<T>(result[4], result[5]), PackPair<T>(result[6], result[7]));
+}
+
+// Rows [row, min(row + 16, end_row)) of a head.
+template <typename Traits>
+__device__ void WriteRows(const AttentionRows<Traits>& rows,
+                          const AttentionArguments<typename Traits::T>& arguments, int32_t head,
+                          int32_t row, int32_t end_row) {
+  using T = typename Traits::T;
+  constexpr float kLn2 = 0.693147181f;
+  const int g = static_cast<int>(threadIdx.x) % 32 / 4, t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int32_t i = row + g + 8 * r;
+    const bool writes = i < end_row;
+    const int64_t row_of_all = int64_t{head} * arguments.queries + i;
+    const float sum = WarpSum<4>(rows.sum[r]);
+    const float lse =
+        sum > 0 ? (rows.maximum[r] * arguments.scale_log2 + Log2(sum)) * kLn2 : -INFINITY;
+    RowFactors factors{arguments.output_scale, 1};
+    if (arguments.base_log_sum_exp != nullptr && writes) {
+      factors = MergeFactors(lse, arguments.base_log_sum_exp[row_of_all]);
+    }
+    factors.attended = sum > 0 ? factors.attended / sum : 0.0f;
+    T* to = HeadOf(arguments.output, arguments.output_strides, head, arguments.heads) +
+            int64_t{i} * arguments.output_strides.row + 8 * t;
+    const T* base = arguments.base == nullptr
+                        ? nullptr
+                        : HeadOf(arguments.base, arguments.base_strides, head, arguments.heads) +
+                              int64_t{i} * arguments.base_strides.row + 8 * t;
+#pragma unroll
+    for (int block = 0; block < Traits::kOutputBlocks; block += 4) {
+      float even[4], odd[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        even[j] = rows.output[block + j][2 * r];
+        odd[j] = rows.output[block + j][2 * r + 1];
+      }
+      QuadTranspose(even);
+      QuadTranspose(odd);
+      const float values[8] = {even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]};
+      if (writes) {
+        WritePiece(values, factors, base == nullptr ? nullptr : base + 8 * block, to + 8 * block);
+      }
+    }
+    if (writes && t == 0 && arguments.log_sum_exp != nullptr) {
+      arguments.log_sum_exp[row_of_all] = lse;
+    }
+  }
+}
+
+}  // namespace tamias::cuda

@@ -1,0 +1,135 @@
+// Column-sparse attention on a GPU, and the order in which its groups start: see
+// ops/column_sparse_attention.h; the kernel is in attention_kernel.cuh.
+#include "ops/column_sparse_attention.h"
+
+#include "ops/cuda/attention_launch.cuh"
+
+namespace tamias::cuda {
+namespace {
+
+constexpr const char* kOperation = "column-sparse attention";
+
+void CheckSelection(const Stream& stream, const AttentionInputs& inputs,
+                    const ColumnSelection& selection, const ConstTensorView& order) {
+  if (selection.group_size <= 0) {
+    Fail(ErrorCode::kInvalidArgument, "{}: group_size: expected at least 1, found {}", kOperation,
+         selection.group_size);
+  }
+  const int64_t batch = inputs.query.dim(0), heads = inputs.query.dim(1);
+  const int64_t groups = (inputs.query.dim(2) + selection.group_size - 1) / selection.group_size;
+  CheckList(kOperation, "indices", selection.indices, DType::kI32, {batch, heads, groups, -1},
+            stream);
+  CheckList(kOperation, "counts", selection.counts, DType::kI32, {batch, heads, groups}, stream);
+  if (!order.empty()) {
+    CheckList(kOperation, "order", order, DType::kI32, {batch * heads * groups}, stream);
+  }
+}
+
+void CheckEpilogue(const Stream& stream, const AttentionInputs& inputs,
+                   const SparseAttentionEpilogue& epilogue) {
+  const Shape& shape = inputs.query.shape();
+  if (!epilogue.base.empty()) {
+    CheckRows(kOperation, "base", epilogue.base, inputs.query.dtype(), shape, stream);
+  }
+  if (epilogue.base_log_sum_exp.empty()) return;
+  CheckList(kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp, DType::kF32,
+            {shape[0], shape[1], shape[2]}, stream);
+  if (epilogue.base.empty() || epilogue.scale != 1) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: base_log_sum_exp: expected a base and scale 1 with it, found {} and scale {}",
+         kOperation, epilogue.base.empty() ? "none" : "a base", epilogue.scale);
+  }
+}
+
+template <typename T>
+void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelection& selection,
+               const SparseAttentionEpilogue& epilogue, const TensorView& output,
+               const TensorView& log_sum_exp, const ConstTensorView& order) {
+  const ConstTensorView& query = inputs.query;
+  AttentionArguments<T> arguments = ArgumentsOf<T>(inputs, output, log_sum_exp);
+  const auto rows = static_cast<int32_t>(std::min<int64_t>(selection.group_size, query.dim(2)));
+  arguments.schedule = ScheduleOfTiles(arguments.queries, rows, TileRowsFor(rows),
+                                       order.empty() ? nullptr : order.data<int32_t>());
+  arguments.indices = selection.indices.empty() ? nullptr : selection.indices.data<int32_t>();
+  arguments.counts = selection.counts.data<int32_t>();
+  arguments.capacity = selection.indices.dim(3);
+  arguments.output_scale = epilogue.scale;
+  if (!epilogue.base.empty()) {
+    arguments.base = epilogue.base.data<T>();
+    arguments.base_strides = StridesOf(epilogue.base);
+  }
+  if (!epilogue.base_log_sum_exp.empty()) {
+    arguments.base_log_sum_exp = epilogue.base_log_sum_exp.data<float>();
+  }
+  const AttentionLaunch<AttentionKeys::kListed, AttentionByProduct::kNone> launch{
+      kOperation, stream, query.dim(0) * query.dim(1)};
+  launch.Run(arguments, query.dim(3));
+}
+
+// ---- the order: a counting sort by tiles of 64 columns, longest first, in one block -------------
+constexpr int kSortThreads = 256;
+constexpr int kBins = 2048;  // lists of 131,072 columns and more share the first bin
+
+__device__ __forceinline__ int BinOf(int32_t count) {
+  return kBins - 1 - min(kBins - 1, (count + 63) / 64);
+}
+
+// Every bin begins behind the earlier ones; the items are then placed a block of threads at a time,
+// each behind its equals of lower number, so that equal ones keep their order.
+__global__ void __launch_bounds__(kSortThreads)
+    LongestFirstKernel(const int32_t* counts, int32_t items, int32_t* order) {
+  __shared__ int32_t places[kBins];  // where the next item of a bin goes
+  __shared__ int32_t bins[kSortThreads];
+  const int thread = static_cast<int>(threadIdx.x);
+  for (int bin = thread; bin < kBins; bin += kSortThreads) places[bin] = 0;
+  __syncthreads();
+  for (int i = thread; i < items; i += kSortThreads) atomicAdd(&places[BinOf(counts[i])], 1);
+  __syncthreads();
+  if (thread == 0) {
+    int32_t place = 0;
+    for (int bin = 0; bin < kBins; ++bin) {
+      const int32_t size = places[bin];
+      places[bin] = place;
+      place += size;
+    }
+  }
+  for (int begin = 0; begin < items; begin += kSortThreads) {
+    const int i = begin + thread;
+    const int bin = i < items ? BinOf(counts[i]) : -1;
+    bins[thread] = bin;
+    __syncthreads();
+    int equals = 0;
+    for (int other = 0; other < thread; ++other) equals += bins[other] == bin ? 1 : 0;
+    if (i < items) order[places[bin] + equals] = i;
+    __syncthreads();
+    if (i < items) atomicAdd(&places[bin], 1);
+  }
+}
+
+}  // namespace
+
+void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
+                           const ColumnSelection& selection,
+                           const SparseAttentionEpilogue& epilogue, TensorView output,
+                           TensorView log_sum_exp, ConstTensorView order) {
+  CheckAttentionOnDevice(kOperation, stream, inputs, output, log_sum_exp);
+  CheckSelection(stream, inputs, selection, order);
+  CheckEpilogue(stream, inputs, epilogue);
+  if (inputs.query.NumElements() == 0) return;
+  if (inputs.query.dtype() == DType::kBF16) {
+    RunSparse<BFloat16>(stream, inputs, selection, epilogue, output, log_sum_exp, order);
+  } else {
+    RunSparse<Float16>(stream, inputs, selection, epilogue, output, log_sum_exp, order);
+  }
+}
+
+void LongestFirstOrder(Stream& stream, ConstTensorView counts, TensorView order) {
+  constexpr const char* kSort = "longest-first order";
+  CheckList(kSort, "counts", counts, DType::kI32, {-1, -1, -1}, stream);
+  CheckList(kSort, "order", order, DType::kI32, {counts.NumElements()}, stream);
+  if (counts.NumElements() == 0) return;
+  Launch(&LongestFirstKernel, LaunchShape{.name = kSort, .grid = 1, .block = kSortThreads}, stream,
+         counts.data<int32_t>(), static_cast<int32_t>(counts.NumElements()), order.data<int32_t>());
+}
+
+}  // namespace tamias::cuda

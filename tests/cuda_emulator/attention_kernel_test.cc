@@ -1,0 +1,44 @@
+// What the attention kernels do beside the right result, seen by the emulator.
+#include <gtest/gtest.h>
+
+#include "ops/attention.h"
+#include "tests/cuda_emulator/block.h"
+#include "tests/ops/cuda/attention_case.h"
+
+namespace tamias::testing {
+namespace {
+
+TEST(AttentionKernel, ReadsSharedMemoryWithoutConflictsAndMultipliesNoMoreThanItMust) {
+  for (const int64_t head_dim : {64, 128}) {
+    Random random(1);
+    cuda::Stream stream;
+    AttentionCase attention(stream, random, {.queries = 60, .keys = 100, .head_dim = head_dim});
+    cuda::DenseAttention(stream, attention.device(), attention.output.device());
+    const cuda_emulator::Statistics launch = cuda_emulator::LastLaunch();
+    EXPECT_EQ(launch.matrix_load_conflicts, 0);
+    // 4 warps, 2 steps of 64 keys, 16 x 8 x 16 numbers a product; keys and values.
+    EXPECT_EQ(launch.products, 4 * 2 * (8 * head_dim / 16 + head_dim / 8 * 4));
+    EXPECT_EQ(launch.matrix_loads, launch.products / 2);
+    EXPECT_EQ(launch.async_copies, 2 * 128 * head_dim / 8);  // each row once
+  }
+}
+
+// Any order of the threads gives the same bytes.
+TEST(AttentionKernel, DoesNotDependOnTheOrderOfThreads) {
+  Random random(2);
+  cuda::Stream stream;
+  AttentionCase attention(stream, random, {.queries = 70, .keys = 150, .head_dim = 128});
+  Tensor first;
+  for (const uint64_t seed : {11, 12, 13, 14}) {
+    cuda_emulator::SetSeed(seed);
+    Tensor sums = cuda::DeviceTensor({1, 1, 1, 150}, DType::kF32, 0);
+    const Tensor previous = ToDevice(stream, Tensor::Zeros({1, 1, 70}));
+    cuda::DenseAttentionColumnSums(stream, attention.device(), previous, 192,
+                                   attention.output.device(), {}, sums);
+    if (first.empty()) first = ToHost(stream, sums);
+    EXPECT_EQ(LargestError(ToHost(stream, sums), first), 0);
+  }
+}
+
+}  // namespace
+}  // namespace tamias::testing

@@ -1,0 +1,321 @@
+// Fibers, barriers and collectives: see the header. Fibers start with makecontext and change with
+// _setjmp and _longjmp, which, unlike swapcontext, need no system call: a collective of a warp is
+// 32 changes, and a tile of attention some hundred collectives.
+#include "tests/cuda_emulator/block.h"
+
+#include <csetjmp>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include <ucontext.h>
+
+#include "base/check.h"
+
+namespace tamias::cuda_emulator {
+namespace {
+
+constexpr size_t kStackBytes = 128 * 1024;
+constexpr size_t kMaxSharedBytes = 227 * 1024;  // the most a block can have (compute capability 9)
+constexpr size_t kGuardBytes = 1024;
+constexpr int kNaNByte = 0xFF;
+
+struct Copy {
+  void* to;
+  const void* from;
+  int bytes;
+};
+
+struct Fiber {
+  ucontext_t start;
+  jmp_buf point;
+  std::unique_ptr<std::byte[]> stack;
+  bool started = false;
+  bool done = false;
+  uint3 index{};
+  unsigned warp = 0, lane = 0;
+  const char* waits_at = nullptr;
+  int barrier_result = 0;
+  std::vector<Copy> copies;              // since the last commit
+  std::deque<std::vector<Copy>> groups;  // committed, oldest first
+};
+
+// Lanes of one warp that have arrived at a collective.
+struct Gathering {
+  const char* name;
+  Combine combine;
+  unsigned arrived = 0;
+  Frames frames{};
+  std::vector<Fiber*> fibers;
+};
+
+struct Block {
+  const Kernel* kernel = nullptr;
+  const std::function<void()>* thread = nullptr;
+  std::vector<std::unique_ptr<Fiber>> fibers;  // kept for the next launch, with their stacks
+  size_t size = 0;
+  size_t live = 0;
+  std::vector<Fiber*> runnable;
+  std::vector<Fiber*> at_barrier;
+  int barrier_count = 0;
+  std::vector<std::map<unsigned, Gathering>> gatherings;  // by warp, by mask
+  jmp_buf scheduler;
+  Fiber* current = nullptr;
+  std::exception_ptr error;
+  std::unique_ptr<std::byte[]> shared_storage;
+  std::byte* shared = nullptr;
+};
+
+thread_local Block block;
+thread_local uint64_t next_seed = 1;
+thread_local Statistics statistics;
+
+void Suspend() {
+  if (_setjmp(block.current->point) == 0) _longjmp(block.scheduler, 1);
+}
+
+void ReleaseBarrier() {
+  if (block.at_barrier.empty() || block.at_barrier.size() < block.live) return;
+  for (Fiber* fiber : block.at_barrier) {
+    fiber->barrier_result = block.barrier_count;
+    fiber->waits_at = nullptr;
+    block.runnable.push_back(fiber);
+  }
+  block.at_barrier.clear();
+  block.barrier_count = 0;
+}
+
+void FinishCopies(Fiber& fiber, size_t groups_left) {
+  for (; fiber.groups.size() > groups_left; fiber.groups.pop_front()) {
+    for (const Copy& copy : fiber.groups.front()) {
+      std::memset(copy.to, 0, 16);
+      if (copy.bytes > 0) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
+    }
+  }
+}
+
+[[noreturn]] void FiberMain() {
+  try {
+    (*block.thread)();  // copies that nobody waited for never land
+  } catch (...) {
+    if (!block.error) block.error = std::current_exception();
+  }
+  block.current->done = true;
+  --block.live;
+  ReleaseBarrier();
+  _longjmp(block.scheduler, 1);
+}
+
+void Resume(Fiber* fiber) {
+  block.current = fiber;
+  threadIdx = fiber->index;
+  if (_setjmp(block.scheduler) != 0) return;
+  if (fiber->started) _longjmp(fiber->point, 1);
+  fiber->started = true;
+  setcontext(&fiber->start);
+}
+
+void Prepare(size_t number) {
+  if (number == block.fibers.size()) {
+    block.fibers.push_back(std::make_unique<Fiber>());
+    block.fibers.back()->stack.reset(new std::byte[kStackBytes]);
+  }
+  Fiber& fiber = *block.fibers[number];
+  const auto index = static_cast<unsigned>(number);
+  fiber.started = fiber.done = false;
+  fiber.index = {index % blockDim.x, index / blockDim.x % blockDim.y,
+                 index / blockDim.x / blockDim.y};
+  fiber.warp = index / 32;
+  fiber.lane = index % 32;
+  fiber.waits_at = nullptr;
+  fiber.copies.clear();
+  fiber.groups.clear();
+  getcontext(&fiber.start);
+  fiber.start.uc_stack.ss_sp = fiber.stack.get();
+  fiber.start.uc_stack.ss_size = kStackBytes;
+  fiber.start.uc_link = nullptr;
+  makecontext(&fiber.start, reinterpret_cast<void (*)()>(&FiberMain), 0);
+  block.runnable.push_back(&fiber);
+}
+
+[[noreturn]] void ReportDeadlock(uint64_t seed) {
+  std::map<std::string, int> waiting;
+  for (size_t i = 0; i < block.size; ++i) {
+    const Fiber& fiber = *block.fibers[i];
+    if (fiber.done) continue;
+    const std::string place = fiber.waits_at == nullptr ? "nothing" : fiber.waits_at;
+    ++waiting[fmt::format("warp {} at {}", fiber.warp, place)];
+  }
+  std::string text;
+  for (const auto& [place, threads] : waiting) {
+    text += fmt::format("{}{} threads of {}", text.empty() ? "" : ", ", threads, place);
+  }
+  Fail(ErrorCode::kInternal, "{}: deadlock in block ({}, {}, {}), seed {}: {}", block.kernel->name,
+       blockIdx.x, blockIdx.y, blockIdx.z, seed, text);
+}
+
+void CheckSharedGuard() {
+  const std::byte* end = block.shared + block.kernel->shared_bytes;
+  for (size_t i = 0; i < kGuardBytes; ++i) {
+    if (end[i] != std::byte{kNaNByte}) {
+      Fail(ErrorCode::kInternal, "{}: wrote {} bytes behind its {} bytes of shared memory",
+           block.kernel->name, i, block.kernel->shared_bytes);
+    }
+  }
+}
+
+void RunBlock(std::mt19937_64& random, uint64_t seed) {
+  block.error = nullptr;
+  block.size = block.live = size_t{blockDim.x} * blockDim.y * blockDim.z;
+  block.runnable.clear();
+  block.at_barrier.clear();
+  block.barrier_count = 0;
+  block.gatherings.assign((block.size + 31) / 32, {});
+  std::memset(block.shared, kNaNByte, block.kernel->shared_bytes + kGuardBytes);
+  for (size_t i = 0; i < block.size; ++i) Prepare(i);
+  while (block.live > 0) {
+    if (block.runnable.empty()) ReportDeadlock(seed);
+    std::swap(block.runnable[random() % block.runnable.size()], block.runnable.back());
+    Fiber* fiber = block.runnable.back();
+    block.runnable.pop_back();
+    Resume(fiber);
+    if (block.error) std::rethrow_exception(block.error);
+  }
+  CheckSharedGuard();
+}
+
+void CheckKernel(const Kernel& kernel) {
+  const size_t threads = size_t{kernel.block.x} * kernel.block.y * kernel.block.z;
+  if (threads < 1 || threads > 1024) {
+    Fail(ErrorCode::kInternal, "{}: {} threads in a block", kernel.name, threads);
+  }
+  if (kernel.shared_bytes > kMaxSharedBytes) {
+    Fail(ErrorCode::kInternal, "{}: {} bytes of shared memory", kernel.name, kernel.shared_bytes);
+  }
+}
+
+}  // namespace
+
+void Run(const Kernel& kernel, const std::function<void()>& thread) {
+  CheckKernel(kernel);
+  const uint64_t seed = next_seed++;
+  std::mt19937_64 random(seed);
+  statistics = {};
+  block.kernel = &kernel;
+  block.thread = &thread;
+  gridDim = kernel.grid;
+  blockDim = kernel.block;
+  if (!block.shared_storage) {
+    block.shared_storage.reset(new std::byte[kMaxSharedBytes + 2 * kGuardBytes]);
+    const auto address = reinterpret_cast<uintptr_t>(block.shared_storage.get());
+    block.shared = block.shared_storage.get() + (1024 - address % 1024) % 1024;
+  }
+  std::vector<uint3> order;
+  for (unsigned z = 0; z < gridDim.z; ++z) {
+    for (unsigned y = 0; y < gridDim.y; ++y) {
+      for (unsigned x = 0; x < gridDim.x; ++x) order.push_back({x, y, z});
+    }
+  }
+  std::shuffle(order.begin(), order.end(), random);
+  for (const uint3& index : order) {
+    blockIdx = index;
+    RunBlock(random, seed);
+  }
+}
+
+void SetSeed(uint64_t seed) { next_seed = seed; }
+Statistics& LastLaunch() { return statistics; }
+std::byte* DynamicSharedMemory() { return block.shared; }
+int Lane() { return static_cast<int>(block.current->lane); }
+
+int Barrier(const char* name, int predicate) {
+  Fiber* fiber = block.current;
+  fiber->waits_at = name;
+  block.barrier_count += predicate != 0 ? 1 : 0;
+  block.at_barrier.push_back(fiber);
+  ReleaseBarrier();
+  Suspend();
+  return fiber->barrier_result;
+}
+
+void Collect(const char* name, unsigned mask, void* frame, Combine combine) {
+  Fiber* fiber = block.current;
+  if ((mask >> fiber->lane & 1u) == 0) {
+    Fail(ErrorCode::kInternal, "{}: {}: lane {} is not in its own mask {:#x}", block.kernel->name,
+         name, fiber->lane, mask);
+  }
+  auto& open = block.gatherings[fiber->warp];
+  auto [at, first] = open.try_emplace(mask, Gathering{name, combine, 0, {}, {}});
+  Gathering& gathering = at->second;
+  if (gathering.combine != combine) {
+    Fail(ErrorCode::kInternal, "{}: warp {} diverges: lane {} at {}, others at {}",
+         block.kernel->name, fiber->warp, fiber->lane, name, gathering.name);
+  }
+  gathering.arrived |= 1u << fiber->lane;
+  gathering.frames[fiber->lane] = frame;
+  if (gathering.arrived != mask) {
+    gathering.fibers.push_back(fiber);
+    fiber->waits_at = name;
+    Suspend();
+    return;
+  }
+  combine(gathering.frames);
+  for (Fiber* other : gathering.fibers) {
+    other->waits_at = nullptr;
+    block.runnable.push_back(other);
+  }
+  open.erase(at);
+}
+
+void SyncWarp(unsigned mask) {
+  int nothing = 0;
+  Collect("__syncwarp", mask, &nothing, [](const Frames&) {});
+}
+
+unsigned Ballot(unsigned mask, bool predicate) {
+  struct Frame {
+    bool predicate;
+    unsigned result;
+  } frame{predicate, 0};
+  Collect("__ballot_sync", mask, &frame, [](const Frames& frames) {
+    unsigned bits = 0;
+    for (size_t lane = 0; lane < 32; ++lane) {
+      if (frames[lane] != nullptr && static_cast<Frame*>(frames[lane])->predicate)
+        bits |= 1u << lane;
+    }
+    for (void* to : frames) {
+      if (to != nullptr) static_cast<Frame*>(to)->result = bits;
+    }
+  });
+  return frame.result;
+}
+
+void CheckAligned(const char* operation, const void* address, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes != 0) {
+    Fail(ErrorCode::kInternal, "{}: {}: address {} is not a multiple of {}", block.kernel->name,
+         operation, address, bytes);
+  }
+}
+
+void AsyncCopy(void* shared, const void* global, int bytes) {
+  CheckAligned("cp.async to shared memory", shared, 16);
+  CheckAligned("cp.async from global memory", global, 16);
+  std::memset(shared, kNaNByte, 16);
+  block.current->copies.push_back({shared, global, bytes});
+  ++statistics.async_copies;
+}
+
+void AsyncCommit() {
+  Fiber& fiber = *block.current;
+  fiber.groups.push_back(std::move(fiber.copies));
+  fiber.copies.clear();
+}
+
+void AsyncWait(int groups_left) { FinishCopies(*block.current, static_cast<size_t>(groups_left)); }
+
+}  // namespace tamias::cuda_emulator

@@ -1,0 +1,99 @@
+// How the emulator runs a kernel: every CUDA thread of a block is a fiber; a fiber runs until it
+// waits at a barrier or a warp collective, then another is drawn at random (seeded), so that code
+// that lacks a barrier gives wrong results. When nobody can run, the launch ends with an error that
+// says who waits where.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <type_traits>
+#include <utility>
+
+struct uint3 {
+  unsigned x, y, z;
+};
+struct dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+// Set by the scheduler whenever it changes fibers; a fiber stays on one thread of the host.
+inline constinit thread_local uint3 threadIdx{};
+inline constinit thread_local uint3 blockIdx{};
+inline constinit thread_local dim3 blockDim{};
+inline constinit thread_local dim3 gridDim{};
+
+namespace tamias::cuda_emulator {
+
+struct Kernel {
+  const char* name = "";
+  dim3 grid = {};
+  dim3 block = {};
+  size_t shared_bytes = 0;
+};
+
+// Runs `thread` once per CUDA thread, blocks one after another in random order. Throws
+// tamias::Error on a deadlock, a divergent collective, a misaligned access, a write behind shared
+// memory, and whatever a thread throws.
+void Run(const Kernel& kernel, const std::function<void()>& thread);
+
+// Order of blocks and threads of the next launches; each launch counts on from here.
+void SetSeed(uint64_t seed);
+
+// What the last launch did.
+struct Statistics {
+  int64_t matrix_loads = 0;           // ldmatrix instructions, by warp
+  int64_t matrix_load_conflicts = 0;  // shared-memory passes beyond the least possible
+  int64_t async_copies = 0;           // cp.async, by thread
+  int64_t products = 0;               // mma instructions, by warp
+};
+Statistics& LastLaunch();
+
+// ---- called by threads of a kernel --------------------------------------------------------------
+std::byte* DynamicSharedMemory();
+int Lane();
+
+// Waits for all threads of the block that have not ended; returns how many gave a predicate.
+int Barrier(const char* name, int predicate);
+
+// Waits for the lanes of `mask`; the last to arrive calls combine with each lane's frame (null for
+// lanes outside the mask) and the others wake up. All lanes must call the same collective.
+using Frames = std::array<void*, 32>;
+using Combine = void (*)(const Frames& frames);
+void Collect(const char* name, unsigned mask, void* frame, Combine combine);
+
+void SyncWarp(unsigned mask);
+unsigned Ballot(unsigned mask, bool predicate);
+
+// The value of lane `from`; as on a GPU, `from` must be in the mask.
+template <typename T>
+T Shuffle(unsigned mask, T value, int from) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  struct Frame {
+    T value, result;
+    int from;
+  } frame{value, value, from};
+  Collect("__shfl_sync", mask, &frame, [](const Frames& frames) {
+    for (void* to : frames) {
+      if (to == nullptr) continue;
+      auto* lane = static_cast<Frame*>(to);
+      const void* source = frames[static_cast<size_t>(lane->from)];
+      if (source != nullptr) lane->result = static_cast<const Frame*>(source)->value;
+    }
+  });
+  return frame.result;
+}
+
+// cp.async: the destination is unreadable (NaN) from here on, and holds the data only after this
+// thread has waited for the group. `bytes` are copied, the rest of the 16 is zero.
+void AsyncCopy(void* shared, const void* global, int bytes);
+void AsyncCommit();
+void AsyncWait(int groups_left);  // until at most so many groups of this thread are in flight
+
+// Throws unless the address is a multiple of `bytes`.
+void CheckAligned(const char* operation, const void* address, size_t bytes);
+
+}  // namespace tamias::cuda_emulator

@@ -1,0 +1,320 @@
+// The emulator itself: collectives, barriers, asynchronous copies and operand layouts against plain
+// loops, and that mistakes in kernels do not go unseen.
+#include "tests/cuda_emulator/emulator.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+#include <vector>
+
+#include "base/cuda/device.h"
+#include "base/cuda/memory.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/primitives.cuh"
+#include "ops/cuda/shared_memory.cuh"
+#include "tests/ops/random_tensors.h"
+
+namespace tamias::cuda {
+namespace {
+
+using ::testing::HasSubstr;
+
+template <typename Body>
+std::string ErrorOf(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+LaunchShape OneBlock(unsigned threads, size_t shared_bytes = 0) {
+  return {.name = "test_kernel", .grid = 1, .block = threads, .shared_bytes = shared_bytes};
+}
+
+__global__ void ShuffleKernel(int* to) {
+  const int lane = static_cast<int>(threadIdx.x % 32);
+  int* row = to + 6 * threadIdx.x;
+  row[0] = __shfl_sync(kFullWarp, lane, 5);
+  row[1] = __shfl_sync(kFullWarp, lane, 3, 8);
+  row[2] = __shfl_xor_sync(kFullWarp, lane, 6);
+  row[3] = __shfl_up_sync(kFullWarp, lane, 3, 16);
+  row[4] = __shfl_down_sync(kFullWarp, lane, 3, 16);
+  row[5] = static_cast<int>(__ballot_sync(kFullWarp, lane % 3 == 0));
+}
+
+TEST(CudaEmulator, ShufflesAndBallots) {
+  std::vector<int> found(64 * 6);
+  Stream stream;
+  Launch(&ShuffleKernel, OneBlock(64), stream, found.data());
+  unsigned thirds = 0;
+  for (int lane = 0; lane < 32; lane += 3) thirds |= 1u << lane;
+  for (int thread = 0; thread < 64; ++thread) {
+    const int lane = thread % 32;
+    const int* row = found.data() + 6 * thread;
+    EXPECT_EQ(row[0], 5);
+    EXPECT_EQ(row[1], lane / 8 * 8 + 3);
+    EXPECT_EQ(row[2], lane ^ 6);
+    EXPECT_EQ(row[3], lane % 16 < 3 ? lane : lane - 3);
+    EXPECT_EQ(row[4], lane % 16 > 12 ? lane : lane + 3);
+    EXPECT_EQ(static_cast<unsigned>(row[5]), thirds);
+  }
+}
+
+__global__ void ReduceKernel(float* to) {
+  const auto lane = static_cast<float>(threadIdx.x);
+  to[2 * threadIdx.x] = WarpSum<8>(lane);
+  to[2 * threadIdx.x + 1] = WarpMax<4>(-lane);
+}
+
+TEST(CudaEmulator, WarpReductions) {
+  std::vector<float> found(64);
+  Stream stream;
+  Launch(&ReduceKernel, OneBlock(32), stream, found.data());
+  for (size_t lane = 0; lane < 32; ++lane) {
+    const float first = static_cast<float>(lane / 8 * 8);
+    EXPECT_EQ(found[2 * lane], 8 * first + 28);
+    EXPECT_EQ(found[2 * lane + 1], -static_cast<float>(lane / 4 * 4));
+  }
+}
+
+// Reverses 128 numbers through shared memory.
+template <bool kWithBarrier>
+__global__ void ReverseKernel(int* numbers) {
+  __shared__ int shared[128];
+  shared[threadIdx.x] = numbers[128 * blockIdx.x + threadIdx.x];
+  if (kWithBarrier) __syncthreads();
+  numbers[128 * blockIdx.x + threadIdx.x] = shared[127 - threadIdx.x];
+}
+
+TEST(CudaEmulator, BarriersOrderTheThreadsOfABlock) {
+  std::vector<int> numbers(128 * 5);
+  std::iota(numbers.begin(), numbers.end(), 0);
+  Stream stream;
+  const LaunchShape shape{.name = "reverse", .grid = 5, .block = 128};
+  Launch(&ReverseKernel<true>, shape, stream, numbers.data());
+  for (int i = 0; i < 128 * 5; ++i) {
+    ASSERT_EQ(numbers[static_cast<size_t>(i)], i / 128 * 128 + 127 - i % 128);
+  }
+}
+
+TEST(CudaEmulator, AMissingBarrierIsAWrongResult) {
+  std::vector<int> numbers(128), expected(128);
+  std::iota(numbers.begin(), numbers.end(), 1000);
+  std::reverse_copy(numbers.begin(), numbers.end(), expected.begin());
+  Stream stream;
+  Launch(&ReverseKernel<false>, OneBlock(128), stream, numbers.data());
+  EXPECT_NE(numbers, expected);
+}
+
+__global__ void CountKernel(int* to, int threshold) {
+  const int thread = static_cast<int>(threadIdx.x);
+  to[thread] = __syncthreads_count(thread < threshold);
+  atomicAdd(to + blockDim.x, thread);
+}
+
+TEST(CudaEmulator, BarriersCountPredicates) {
+  std::vector<int> found(97, 0);
+  Stream stream;
+  Launch(&CountKernel, OneBlock(96), stream, found.data(), 41);
+  EXPECT_THAT(std::vector<int>(found.begin(), found.begin() + 96), ::testing::Each(41));
+  EXPECT_EQ(found[96], 95 * 96 / 2);
+}
+
+// Copies two groups of 16 bytes per thread and waits until `kGroupsLeft` are in flight.
+template <int kGroupsLeft>
+__global__ void CopyKernel(const float4* from, float* to) {
+  auto* shared = reinterpret_cast<float4*>(SharedMemory());
+  const unsigned thread = threadIdx.x;
+  CpAsync16(shared + thread, from + thread);
+  CpAsyncCommit();
+  CpAsync16(shared + 32 + thread, from + 32 + thread, thread % 2 == 0);
+  CpAsyncCommit();
+  CpAsyncWait<kGroupsLeft>();
+  __syncthreads();
+  to[thread] = shared[31 - thread].y;
+  to[32 + thread] = shared[63 - thread].y;
+}
+
+TEST(CudaEmulator, AsynchronousCopiesAreThereOnlyAfterTheWait) {
+  std::vector<float4> from(64);
+  for (size_t i = 0; i < 64; ++i) from[i] = {0, static_cast<float>(i + 1), 0, 0};
+  std::vector<float> found(64);
+  Stream stream;
+  Launch(&CopyKernel<0>, OneBlock(32, 1024), stream, from.data(), found.data());
+  for (size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(found[i], static_cast<float>(32 - i));
+    EXPECT_EQ(found[32 + i], i % 2 == 0 ? 0.0f : static_cast<float>(64 - i));  // the rest is zero
+  }
+  Launch(&CopyKernel<1>, OneBlock(32, 1024), stream, from.data(), found.data());
+  for (size_t i = 0; i < 32; ++i) {
+    EXPECT_EQ(found[i], static_cast<float>(32 - i));
+    EXPECT_TRUE(std::isnan(found[32 + i]));
+  }
+  EXPECT_EQ(cuda_emulator::LastLaunch().async_copies, 64);
+}
+
+// Loads four 8x8 matrices of rows of 64 elements: each lane's four pairs go to `to`.
+template <bool kTransposed>
+__global__ void LoadMatrixKernel(const uint16_t* from, uint32_t* to, unsigned row_stride) {
+  auto* shared = reinterpret_cast<uint16_t*>(SharedMemory());
+  for (unsigned i = threadIdx.x; i < 32 * row_stride; i += 32) shared[i] = from[i];
+  __syncwarp();
+  uint32_t registers[4];
+  const uint16_t* row = shared + threadIdx.x * row_stride;
+  if (kTransposed) {
+    LdMatrixX4Transposed(registers, row);
+  } else {
+    LdMatrixX4(registers, row);
+  }
+  for (unsigned m = 0; m < 4; ++m) to[4 * threadIdx.x + m] = registers[m];
+}
+
+TEST(CudaEmulator, MatrixLoadsHaveTheLayoutOfTheManual) {
+  std::vector<uint16_t> from(32 * 64);
+  std::iota(from.begin(), from.end(), uint16_t{0});
+  std::vector<uint32_t> plain(128), transposed(128);
+  Stream stream;
+  const LaunchShape shape = OneBlock(32, from.size() * 2);
+  Launch(&LoadMatrixKernel<false>, shape, stream, from.data(), plain.data(), 64u);
+  EXPECT_EQ(cuda_emulator::LastLaunch().matrix_load_conflicts, 4 * 7);  // all rows in one bank
+  Launch(&LoadMatrixKernel<true>, shape, stream, from.data(), transposed.data(), 64u);
+  for (size_t lane = 0; lane < 32; ++lane) {
+    for (size_t m = 0; m < 4; ++m) {
+      const uint16_t* matrix = from.data() + 8 * m * 64;
+      const size_t g = lane / 4, t = lane % 4;
+      EXPECT_EQ(plain[4 * lane + m] & 0xFFFFu, matrix[g * 64 + 2 * t]);
+      EXPECT_EQ(plain[4 * lane + m] >> 16, matrix[g * 64 + 2 * t + 1]);
+      EXPECT_EQ(transposed[4 * lane + m] & 0xFFFFu, matrix[2 * t * 64 + g]);
+      EXPECT_EQ(transposed[4 * lane + m] >> 16, matrix[(2 * t + 1) * 64 + g]);
+    }
+  }
+  Launch(&LoadMatrixKernel<false>, shape, stream, from.data(), plain.data(), 8u);
+  EXPECT_EQ(cuda_emulator::LastLaunch().matrix_load_conflicts, 0);
+}
+
+// d += A B for A [16, 16] and B [16, 8] row by row, with the operand layouts of the manual.
+template <typename T>
+__global__ void ProductKernel(const T* a, const T* b, float* d) {
+  const unsigned g = threadIdx.x / 4, t = threadIdx.x % 4;
+  const auto pair = [](T low, T high) { return low.bits | static_cast<uint32_t>(high.bits) << 16; };
+  const auto a_pair = [&](unsigned i, unsigned k) {
+    return pair(a[16 * i + k], a[16 * i + k + 1]);
+  };
+  const auto b_pair = [&](unsigned k, unsigned j) {
+    return pair(b[8 * k + j], b[8 * (k + 1) + j]);
+  };
+  const uint32_t a_registers[4] = {a_pair(g, 2 * t), a_pair(g + 8, 2 * t), a_pair(g, 2 * t + 8),
+                                   a_pair(g + 8, 2 * t + 8)};
+  float* places[4] = {d + 8 * g + 2 * t, d + 8 * g + 2 * t + 1, d + 8 * (g + 8) + 2 * t,
+                      d + 8 * (g + 8) + 2 * t + 1};
+  float sums[4] = {*places[0], *places[1], *places[2], *places[3]};
+  Mma16816<T>(sums, a_registers, b_pair(2 * t, g), b_pair(2 * t + 8, g));
+  for (unsigned i = 0; i < 4; ++i) *places[i] = sums[i];
+}
+
+template <typename T>
+void ExpectProduct() {
+  testing::Random random(3);
+  const Tensor a = random.Normal({16, 16}, 1, DTypeOf<T>::value);
+  const Tensor b = random.Normal({16, 8}, 1, DTypeOf<T>::value);
+  Tensor d = random.Normal({16, 8});
+  const Tensor before = Tensor::CopyOf(d);
+  Stream stream;
+  Launch(&ProductKernel<T>, OneBlock(32), stream, a.data<T>(), b.data<T>(), d.data<float>());
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 8; ++j) {
+      double sum = double{before.data<float>()[8 * i + j]};
+      for (int k = 0; k < 16; ++k) {
+        sum += double{ToFloat(a.data<T>()[16 * i + k])} * double{ToFloat(b.data<T>()[8 * k + j])};
+      }
+      EXPECT_NEAR(double{d.data<float>()[8 * i + j]}, sum, 1e-5);
+    }
+  }
+}
+
+TEST(CudaEmulator, ProductsHaveTheLayoutOfTheManual) {
+  ExpectProduct<BFloat16>();
+  ExpectProduct<Float16>();
+}
+
+TEST(CudaEmulator, PairsRoundAndComeBack) {
+  const float2 exact = UnpackPair<Float16>(PackPair<Float16>(-1.5f, 0.25f));
+  EXPECT_EQ(exact.x, -1.5f);
+  EXPECT_EQ(exact.y, 0.25f);
+  EXPECT_EQ(UnpackPair<BFloat16>(PackPair<BFloat16>(1.0f + 0x1p-8f, 3)).x, 1.0f);  // ties to even
+  EXPECT_EQ(UnpackPair<BFloat16>(PackPair<BFloat16>(1, 3)).y, 3.0f);
+}
+
+__global__ void DeadlockKernel() {
+  if (threadIdx.x < 40) {
+    __syncthreads();
+  } else {
+    __syncwarp();
+  }
+}
+
+TEST(CudaEmulator, ReportsADeadlock) {
+  Stream stream;
+  const std::string error = ErrorOf([&] { Launch(&DeadlockKernel, OneBlock(64), stream); });
+  EXPECT_THAT(error, HasSubstr("test_kernel: deadlock in block (0, 0, 0)"));
+  EXPECT_THAT(error, HasSubstr("32 threads of warp 0 at __syncthreads"));
+  EXPECT_THAT(error, HasSubstr("8 threads of warp 1 at __syncthreads"));
+  EXPECT_THAT(error, HasSubstr("24 threads of warp 1 at __syncwarp"));
+}
+
+__global__ void DivergentKernel() {
+  if (threadIdx.x < 3) {
+    __syncwarp();
+  } else {
+    __ballot_sync(kFullWarp, 1);
+  }
+}
+
+__global__ void MisalignedKernel(const float* from) {
+  CpAsync16(SharedMemory() + 16 * threadIdx.x, from + threadIdx.x);
+}
+
+__global__ void OverrunKernel() { reinterpret_cast<float*>(SharedMemory())[threadIdx.x] = 1; }
+
+TEST(CudaEmulator, ReportsMistakesByName) {
+  Stream stream;
+  EXPECT_THAT(ErrorOf([&] { Launch(&DivergentKernel, OneBlock(32), stream); }),
+              HasSubstr("test_kernel: warp 0 diverges"));
+  alignas(16) float from[64] = {};
+  const float* pointer = from;
+  EXPECT_THAT(ErrorOf([&] { Launch(&MisalignedKernel, OneBlock(32, 512), stream, pointer); }),
+              HasSubstr("cp.async from global memory"));
+  EXPECT_THAT(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 64), stream); }),
+              HasSubstr("wrote 0 bytes behind its 64 bytes of shared memory"));
+  EXPECT_EQ(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 128), stream); }), "no error");
+}
+
+TEST(CudaMemory, CopiesThereAndBack) {
+  ASSERT_EQ(DeviceCount(), 1);
+  EXPECT_EQ(PropertiesOf(0).name, "emulator");
+  EXPECT_THAT(ErrorOf([] { PropertiesOf(1); }), HasSubstr("GPU 1: this machine has 1"));
+  testing::Random random(1);
+  const Tensor host = random.Normal({3, 5});
+  Stream stream;
+  Tensor device = DeviceTensor({3, 5}, DType::kF32, 0);
+  EXPECT_EQ(device.view().device(), stream.device());
+  Tensor back = PinnedTensor({3, 5}, DType::kF32);
+  Copy(stream, host, device);
+  Copy(stream, device, back);
+  stream.Synchronize();
+  EXPECT_EQ(testing::LargestError(back, host), 0);
+  Zero(stream, device);
+  Copy(stream, device, back);
+  stream.Synchronize();
+  for (int i = 0; i < 15; ++i) EXPECT_EQ(back.data<float>()[i], 0);
+  EXPECT_THAT(ErrorOf([&] { Copy(stream, host.view().Slice(1, 0, 2), device); }),
+              HasSubstr("copy: source: expected a contiguous tensor"));
+  EXPECT_THAT(ErrorOf([&] { Copy(stream, host.view().Slice(0, 0, 2), device); }),
+              HasSubstr("copy: destination: expected f32 [2, 5], found f32 [3, 5]"));
+}
+
+}  // namespace
+}  // namespace tamias::cuda

@@ -1,0 +1,100 @@
+// The part of the CUDA runtime that Tamias uses, on host memory. An allocation lies between two
+// guards of NaN: reading there gives NaN, having written there ends the program when it is freed.
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "tests/cuda_emulator/emulator.h"
+
+namespace {
+
+constexpr size_t kGuard = 1024;  // also keeps the allocation 256-byte aligned
+constexpr int kNaNByte = 0xFF;
+
+std::mutex mutex;
+std::map<void*, size_t> sizes;  // of live allocations
+
+bool IsIntact(const unsigned char* guard) {
+  return std::all_of(guard, guard + kGuard, [](unsigned char byte) { return byte == kNaNByte; });
+}
+
+}  // namespace
+
+const char* cudaGetErrorString(cudaError_t status) {
+  return status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  *properties = {.name = "emulator",
+                 .major = 8,
+                 .minor = 0,
+                 .multiProcessorCount = 4,
+                 .totalGlobalMem = size_t{1} << 30,
+                 .sharedMemPerBlockOptin = 99 * 1024};
+  return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaMalloc(void** memory, size_t bytes) {
+  const size_t rounded = (bytes + 2 * kGuard + 255) / 256 * 256;
+  auto* storage = static_cast<unsigned char*>(std::aligned_alloc(256, rounded));
+  if (storage == nullptr) return cudaErrorMemoryAllocation;
+  std::memset(storage, kNaNByte, rounded);
+  *memory = storage + kGuard;
+  const std::lock_guard lock(mutex);
+  sizes[*memory] = bytes;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFree(void* memory) {
+  if (memory == nullptr) return cudaSuccess;
+  size_t bytes = 0;
+  {
+    const std::lock_guard lock(mutex);
+    const auto found = sizes.find(memory);
+    if (found == sizes.end()) return cudaErrorInvalidValue;
+    bytes = found->second;
+    sizes.erase(found);
+  }
+  auto* begin = static_cast<unsigned char*>(memory);
+  if (!IsIntact(begin - kGuard) || !IsIntact(begin + bytes)) {
+    std::fprintf(stderr, "emulator: written outside an allocation of %zu bytes\n", bytes);
+    std::abort();
+  }
+  std::free(begin - kGuard);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
+cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t) {
+  std::memmove(to, from, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  *stream = nullptr;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }

@@ -1,0 +1,33 @@
+# The tests of GPU kernels, tests/ops/cuda/*_test.cc, in two programs from the same sources:
+#   cuda_emulation_test  kernels compiled for the CPU against tests/cuda_emulator: needs no CUDA at all.
+#                        Left out under sanitizers: neither follows a program that changes stacks by
+#                        longjmp (address: false stack errors; thread: one clock for all fibers).
+#   cuda_device_test     kernels as the library has them, on the GPU; skipped on machines without one.
+file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/ops/cuda/*_test.cc)
+
+function(tamias_add_cuda_test name)
+  add_executable(${name} ${ARGN})
+  tamias_set_warnings(${name})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE tamias GTest::gmock GTest::gtest_main OpenMP::OpenMP_CXX
+                                        fmt::fmt)
+  gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
+                       PROPERTIES LABELS unit TIMEOUT 300)
+endfunction()
+
+if(NOT TAMIAS_SANITIZE)
+  file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cu)
+  list(FILTER kernels EXCLUDE REGEX "_sm90a\\.cu$")  # wgmma and TMA are not emulated
+  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc
+       ${PROJECT_SOURCE_DIR}/src/ops/cuda/without_cublas_lt.cc)
+  file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*.cc)
+  set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
+  tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${kernels} ${emulator})
+  target_compile_definitions(cuda_emulation_test PRIVATE TAMIAS_CUDA_EMULATION)
+  # Loops carry "#pragma unroll" for nvcc.
+  target_compile_options(cuda_emulation_test PRIVATE -Wno-unknown-pragmas)
+endif()
+
+if(TAMIAS_WITH_CUDA AND cuda_tests)
+  tamias_add_cuda_test(cuda_device_test ${cuda_tests})
+endif()

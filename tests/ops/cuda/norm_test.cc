@@ -1,0 +1,107 @@
+#include "ops/norm.h"
+
+#include "tests/ops/cuda/device_operand.h"
+
+namespace tamias {
+namespace {
+
+using testing::DeviceOperand;
+using testing::Random;
+using testing::RandomFloatType;
+using testing::ToDevice;
+
+constexpr float kEpsilon = 1e-6f;
+
+class CudaNorm : public testing::CudaTest {};
+
+// A vector of weights, or none.
+DeviceOperand RandomWeight(cuda::Stream& stream, Random& random, int64_t size) {
+  if (random.Coin()) return {};
+  return MakeOperand(stream, random, {size}, RandomFloatType(random));
+}
+
+// Values whose mean is far from zero, so that an uncentred variance would show.
+DeviceOperand RandomRows(cuda::Stream& stream, Random& random, const Shape& shape) {
+  return MakeOperand(stream, random, shape, RandomFloatType(random), 1, 3 * random.Normal());
+}
+
+Shape RandomShape(Random& random) {
+  const int64_t columns = 8 * random.Integer(1, random.Coin() ? 20 : 200);
+  return {random.Integer(1, 3), random.Integer(1, 20), columns};
+}
+
+// 8 values close together have a small deviation: what the sums lose is multiplied by 1 /
+// deviation.
+float Tolerance(const DeviceOperand& output) {
+  return testing::Tolerance(output.device.dtype()) + 1e-4f;
+}
+
+TEST_F(CudaNorm, LayerNormMatchesReference) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 25; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const Shape shape = RandomShape(random);
+    const DeviceOperand weight = RandomWeight(stream, random, shape[2]);
+    const DeviceOperand bias = RandomWeight(stream, random, shape[2]);
+    const DeviceOperand input = RandomRows(stream, random, shape);
+    const DeviceOperand output = RandomRows(stream, random, shape);
+    cuda::LayerNorm(stream, input.device, weight.device, bias.device, kEpsilon, output.device);
+    reference::LayerNorm(context, input.host, weight.host, bias.host, kEpsilon, output.host);
+    EXPECT_LT(output.Error(stream), Tolerance(output));
+  }
+}
+
+TEST_F(CudaNorm, LayerNormModulateMatchesReferenceInPlace) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 25; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const Shape shape = RandomShape(random);
+    const Shape per_item = {shape[0], shape[2]};
+    const DeviceOperand shift = MakeOperand(stream, random, per_item, RandomFloatType(random));
+    const DeviceOperand scale = MakeOperand(stream, random, per_item, RandomFloatType(random));
+    const DeviceOperand values = RandomRows(stream, random, shape);
+    cuda::LayerNormModulate(stream, values.device, shift.device, scale.device, kEpsilon,
+                            values.device);
+    reference::LayerNormModulate(context, values.host, shift.host, scale.host, kEpsilon,
+                                 values.host);
+    EXPECT_LT(values.Error(stream), Tolerance(values));
+  }
+}
+
+TEST_F(CudaNorm, RmsNormMatchesReferenceForAnyNumberOfAxes) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 25; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Shape shape;
+    const int64_t axes = random.Integer(0, 4);
+    for (int64_t axis = 0; axis < axes; ++axis) shape.Append(random.Integer(1, 4));
+    shape.Append(8 * random.Integer(1, 60));
+    const DeviceOperand weight = RandomWeight(stream, random, shape[shape.rank() - 1]);
+    const DeviceOperand input = RandomRows(stream, random, shape);
+    const DeviceOperand output = RandomRows(stream, random, shape);
+    cuda::RmsNorm(stream, input.device, weight.device, kEpsilon, output.device);
+    reference::RmsNorm(context, input.host, weight.host, kEpsilon, output.host);
+    EXPECT_LT(output.Error(stream), Tolerance(output));
+  }
+}
+
+TEST_F(CudaNorm, RefusesRowsThatVectorsCannotServe) {
+  cuda::Stream stream;
+  Tensor x = ToDevice(stream, Tensor::Zeros({3, 20}, DType::kF16).view());
+  Tensor fits = ToDevice(stream, Tensor::Zeros({3, 24}, DType::kF16).view());
+  EXPECT_THROW(cuda::RmsNorm(stream, x.view(), {}, kEpsilon, x), Error);
+  EXPECT_THROW(
+      cuda::RmsNorm(stream, x.view().Slice(1, 0, 8), {}, kEpsilon, x.view().Slice(1, 0, 8)), Error);
+  EXPECT_THROW(cuda::LayerNorm(stream, fits.view(), x.view(), {}, kEpsilon, fits), Error);
+  EXPECT_THROW(cuda::LayerNormModulate(stream, fits.view(), {}, {}, kEpsilon, fits), Error);
+  EXPECT_NO_THROW(cuda::RmsNorm(stream, fits.view(), {}, kEpsilon, fits));
+}
+
+}  // namespace
+}  // namespace tamias
