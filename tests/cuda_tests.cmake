@@ -2,7 +2,7 @@
 #   cuda_emulation_test  kernels compiled for the CPU against tests/cuda_emulator: needs no CUDA at all.
 #                        Left out under sanitizers: neither follows a program that changes stacks by
 #                        longjmp (address: false stack errors; thread: one clock for all fibers).
-#   cuda_device_test     kernels as the library has them, on the GPU; skipped on machines without one.
+#   cuda_device_test     kernels as the library has them, on the GPU; built here, run by tools/gpu_check.
 file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/ops/cuda/*_test.cc)
 
 function(tamias_add_cuda_test name)
@@ -11,8 +11,6 @@ function(tamias_add_cuda_test name)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE tamias GTest::gmock GTest::gtest_main OpenMP::OpenMP_CXX
                                         fmt::fmt)
-  gtest_discover_tests(${name} TEST_PREFIX "${name}." DISCOVERY_MODE PRE_TEST
-                       PROPERTIES LABELS unit TIMEOUT 300)
 endfunction()
 
 if(NOT TAMIAS_SANITIZE)
@@ -26,6 +24,8 @@ if(NOT TAMIAS_SANITIZE)
   target_compile_definitions(cuda_emulation_test PRIVATE TAMIAS_CUDA_EMULATION)
   # Loops carry "#pragma unroll" for nvcc.
   target_compile_options(cuda_emulation_test PRIVATE -Wno-unknown-pragmas)
+  gtest_discover_tests(cuda_emulation_test TEST_PREFIX "emulated." DISCOVERY_MODE PRE_TEST
+                       PROPERTIES LABELS unit TIMEOUT 300)
 endif()
 
 if(TAMIAS_WITH_CUDA AND cuda_tests)
