@@ -15,6 +15,7 @@ if(CCACHE)
                ${CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${launcher})
 endif()
 
 set(TAMIAS_SANITIZE "" CACHE STRING "Sanitizers to build with, e.g. address,undefined or thread")
