@@ -3,25 +3,10 @@
 #include "ops/mask.h"
 #include "tests/ops/random_tensors.h"
 #include "tests/ops/simd_targets.h"
+#include "tests/ops/top_k_scores.h"
 
 namespace tamias {
 namespace {
-
-// Scores with ties, infinities, NaN and zeros of both signs, in proportions that vary.
-Tensor Scores(testing::Random& random, int64_t rows, int64_t n) {
-  Tensor scores = random.Normal({rows, n});
-  const int64_t kind = random.Integer(0, 3);
-  for (int64_t i = 0; i < rows * n; ++i) {
-    float& score = scores.data<float>()[i];
-    if (kind == 1) score = std::round(score);
-    if (kind == 2) score = std::exp(5 * score);
-    if (kind == 3) {
-      const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f};
-      if (random.Coin()) score = special[random.Integer(0, 4)];
-    }
-  }
-  return scores;
-}
 
 bool SameBytes(const Tensor& a, const Tensor& b) {
   return std::equal(a.data<uint8_t>(), a.data<uint8_t>() + a.bytes(), b.data<uint8_t>());
@@ -35,7 +20,7 @@ TEST(TopKMask, MatchesReferenceOverRandomShapes) {
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t rows = random.Integer(1, 4), n = random.Integer(1, seed % 10 == 0 ? 9000 : 700);
       const int64_t k = random.Integer(0, n + 1);
-      const Tensor scores = Scores(random, rows, n + 3);
+      const Tensor scores = testing::TopKScores(random, rows, n + 3);
       const ConstTensorView view = scores.view().Slice(1, 1, n + 1);
       Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
       RandomMask(context, 0.1, seed, actual, n);
@@ -68,7 +53,7 @@ TEST(ApproximateTopKMask, MatchesReferenceOverRandomShapes) {
       Context context(2);
       const int64_t rows = random.Integer(1, 4), n = random.Integer(1, 900);
       const int64_t k = random.Integer(0, n + 1), sample_size = random.Integer(1, 300);
-      const Tensor scores = Scores(random, rows, n);
+      const Tensor scores = testing::TopKScores(random, rows, n);
       Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
       Tensor expected = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
       ApproximateTopKMask(context, scores.view(), k, sample_size, seed, actual);

@@ -2,6 +2,7 @@
 
 #include "ops/mask.h"
 #include "tests/ops/cuda/device_operand.h"
+#include "tests/ops/top_k_scores.h"
 
 namespace tamias {
 namespace {
@@ -11,22 +12,6 @@ using testing::ToDevice;
 using testing::ToHost;
 
 class CudaTopK : public testing::CudaTest {};
-
-// Scores with ties, infinities, NaN and zeros of both signs, in proportions that vary.
-Tensor Scores(Random& random, int64_t rows, int64_t n) {
-  Tensor scores = random.Normal({rows, n});
-  const int64_t kind = random.Integer(0, 3);
-  for (int64_t i = 0; i < rows * n; ++i) {
-    float& score = scores.data<float>()[i];
-    if (kind == 1) score = std::round(score);
-    if (kind == 2) score = std::exp(5 * score);
-    if (kind == 3) {
-      const float special[] = {NAN, INFINITY, -INFINITY, 0.0f, -0.0f};
-      if (random.Coin()) score = special[random.Integer(0, 4)];
-    }
-  }
-  return scores;
-}
 
 // Bits that are set before stay set.
 Tensor SomeBits(uint64_t seed, int64_t rows, int64_t n) {
@@ -44,7 +29,7 @@ TEST_F(CudaTopK, GivesTheBitsOfTheReference) {
     Random random(seed);
     const int64_t rows = random.Integer(1, 3), n = random.Integer(1, seed % 8 == 0 ? 9000 : 900);
     const int64_t k = seed % 5 == 0 ? n : random.Integer(0, n + 1);
-    const Tensor scores = Scores(random, rows, n + 3);
+    const Tensor scores = testing::TopKScores(random, rows, n + 3);
     const Tensor on_device = ToDevice(stream, scores);
     Tensor expected = SomeBits(seed, rows, n);
     Tensor mask = ToDevice(stream, expected);
@@ -62,7 +47,7 @@ TEST_F(CudaTopK, TheApproximationGivesTheBitsOfTheReference) {
     Random random(seed);
     const int64_t rows = random.Integer(1, 3), n = random.Integer(1, seed % 8 == 0 ? 12288 : 900);
     const int64_t k = random.Integer(0, n + 1), sample_size = random.Integer(1, 1024);
-    const Tensor scores = Scores(random, rows, n);
+    const Tensor scores = testing::TopKScores(random, rows, n);
     const Tensor on_device = ToDevice(stream, scores);
     Tensor expected = SomeBits(seed, rows, n);
     Tensor mask = ToDevice(stream, expected);
