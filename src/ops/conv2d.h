@@ -51,4 +51,16 @@ void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, Con
             const Conv2dOptions& options, TensorView output);
 }  // namespace cpu
 
+// On a GPU of compute capability 8.0 or later: input f16 or bf16, weight, bias and output each f32,
+// f16 or bf16 (the weight is rounded to the input's type), products accumulated in fp32. C is a
+// multiple of 8; the rows of the input, and of an output with O a multiple of 8, begin at multiples
+// of 16 bytes. scratch: u8 on the device, Conv2dScratchBytes(input.shape(), ...) of them. Returns
+// once the work is enqueued.
+namespace cuda {
+class Stream;
+size_t Conv2dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input);
+void Conv2d(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            const Conv2dOptions& options, TensorView scratch, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

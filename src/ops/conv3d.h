@@ -63,4 +63,12 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
             const Conv3dOptions& options, TensorView output);
 }  // namespace cpu
 
+// On a GPU: as Conv2d (ops/conv2d.h).
+namespace cuda {
+class Stream;
+size_t Conv3dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input);
+void Conv3d(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            const Conv3dOptions& options, TensorView scratch, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -81,6 +81,14 @@ void LayerNormModulate(Stream& stream, ConstTensorView input, ConstTensorView sh
                        ConstTensorView scale, float epsilon, TensorView output);
 void RmsNorm(Stream& stream, ConstTensorView input, ConstTensorView weight, float epsilon,
              TensorView output);
+// C a multiple of 8 up to 2,048; input f32, f16 or bf16, gain and offset f32; the sums are taken in
+// one order, whatever the GPU. scratch: u8 on the device, GroupNormStatisticsScratchBytes of them.
+size_t GroupNormStatisticsScratchBytes(const Shape& input, int64_t groups);
+void GroupNormStatistics(Stream& stream, ConstTensorView input, int64_t groups,
+                         ConstTensorView weight, ConstTensorView bias, float epsilon,
+                         TensorView scratch, TensorView gain, TensorView offset);
+void ScaleShiftChannels(Stream& stream, ConstTensorView input, ConstTensorView gain,
+                        ConstTensorView offset, bool silu, TensorView output);
 }  // namespace cuda
 
 }  // namespace tamias

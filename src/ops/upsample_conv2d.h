@@ -29,4 +29,12 @@ void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView wei
                     ConstTensorView bias, TensorView output);
 }  // namespace cpu
 
+// On a GPU: as Conv2d (ops/conv2d.h).
+namespace cuda {
+class Stream;
+size_t UpsampleConv2dScratchBytes(const ConstTensorView& weight);
+void UpsampleConv2d(Stream& stream, ConstTensorView input, ConstTensorView weight,
+                    ConstTensorView bias, TensorView scratch, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

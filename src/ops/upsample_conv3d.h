@@ -44,4 +44,13 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView output);
 }  // namespace cpu
 
+// On a GPU: as Conv2d (ops/conv2d.h).
+namespace cuda {
+class Stream;
+size_t UpsampleConv3dScratchBytes(const ConstTensorView& weight);
+void UpsampleConv3d(Stream& stream, ConstTensorView input, ConstTensorView weight,
+                    ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView scratch,
+                    TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -15,7 +15,7 @@
 #include "ops/cuda/activation.cuh"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/gathered_product.cuh"
-#include "ops/cuda/launch.cuh"
+#include "ops/cuda/rows_operand.cuh"
 #include "ops/cuda/shared_memory.cuh"
 
 namespace tamias::cuda {
@@ -69,41 +69,6 @@ struct Unit {
         first(static_cast<int>(unit % task.units_per_group) * Tile::kLines),
         first_token(static_cast<int>(group % task.groups) * task.group_size + first),
         count(max(0, min(task.counts[group], task.capacity))) {}
-};
-
-// Up to 128 rows of d elements, each at an address of its own: the chosen rows of W1, or tokens.
-template <typename Half>
-class RowsOperand {
- public:
-  using Layout = DepthFastest;
-
-  // row_of(line): the first element of a line, or null for a line of zeros. matrix: any address
-  // that can be read, for copies of no bytes.
-  template <typename RowOf>
-  __device__ RowsOperand(const void* matrix, int model_dim, const RowOf& row_of)
-      : model_dim_(model_dim) {
-#pragma unroll
-    for (int i = 0; i < Tile::kCopies; ++i) {
-      const Half* row = row_of(Layout::Line(i));
-      rows_[i] = row == nullptr ? static_cast<const Half*>(matrix) : row;
-      present_ |= (row == nullptr ? 0u : 1u) << i;
-    }
-  }
-
-  __device__ void Copy(unsigned char* operand, int k) const {
-    const int column = k + Layout::DepthVector() * kVector;
-#pragma unroll
-    for (int i = 0; i < Tile::kCopies; ++i) {
-      const bool inside = (present_ >> i & 1u) != 0 && column < model_dim_;
-      CpAsync16(operand + Layout::Offset(Layout::Line(i), Layout::DepthVector()),
-                inside ? rows_[i] + column : rows_[i], inside);
-    }
-  }
-
- private:
-  const Half* rows_[Tile::kCopies];
-  unsigned present_ = 0;  // bit i: rows_[i] is a row
-  int model_dim_;
 };
 
 // Rows j of the delta, from the unit's first token on.
@@ -443,14 +408,6 @@ void CheckDelta(const ConstTensorView& delta, const NeuronSelection& selection,
   CheckHalfRows("delta", delta, shape.dtype,
                 {shape.batch, shape.groups, shape.capacity, selection.group_size});
   CheckContiguous(kName, "delta", delta);
-}
-
-LaunchShape ProductLaunch(const char* name, const ProductSchedule& schedule) {
-  CheckRange(kName, "tiles", schedule.blocks(), 0, INT32_MAX);
-  return {.name = name,
-          .grid = static_cast<unsigned>(schedule.blocks()),
-          .block = Tile::kThreads,
-          .shared_bytes = Tile::kSharedBytes};
 }
 
 template <bool kGated>

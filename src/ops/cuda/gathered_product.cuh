@@ -1,10 +1,12 @@
-// What both products of the column-sparse MLP share: the main loop of C[128, 128] = A[128, K] B[K,
-// 128] on the tensor cores (mma.sync m16n8k16, fp32 accumulators, compute capability 8.0 and up),
-// and the way of the accumulators out to memory in 16-byte vectors. Rows of A or B are gathered
-// through their indices while they are copied to shared memory (cp.async, 16 bytes a thread), so
-// the products inside are dense.
+// What the products of the column-sparse MLP, the convolutions and the attention of encoders share:
+// the main loop of C[128, 128] = A[128, K] B[K, 128] on the tensor cores (mma.sync m16n8k16, fp32
+// accumulators, compute capability 8.0 and up), and the way of the accumulators out to memory in
+// 16-byte vectors. Rows of A or B are gathered while they are copied to shared memory (cp.async, 16
+// bytes a thread), so the products inside are dense.
 #pragma once
 
+#include "ops/cuda/check_operand.h"
+#include "ops/cuda/launch.cuh"
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -207,5 +209,13 @@ struct ProductSchedule {
   }
   int64_t blocks() const { return units * tiles; }
 };
+
+inline LaunchShape ProductLaunch(const char* name, const ProductSchedule& schedule) {
+  CheckRange(name, "tiles", schedule.blocks(), 0, INT32_MAX);
+  return {.name = name,
+          .grid = static_cast<unsigned>(schedule.blocks()),
+          .block = ProductTile::kThreads,
+          .shared_bytes = ProductTile::kSharedBytes};
+}
 
 }  // namespace tamias::cuda

@@ -3,6 +3,7 @@
 // as exact as the reference's; the second and third time it comes from the L1 cache.
 #include "ops/norm.h"
 
+#include "ops/cuda/block_sum.cuh"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/rows.cuh"
@@ -33,16 +34,6 @@ struct NormTask {
   Coefficients gain, offset;
 };
 
-// The sum over the block, in every thread.
-__device__ float SumOfBlock(float value, float* warp_sums) {
-  value = WarpSum<32>(value);
-  if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = value;
-  __syncthreads();
-  float sum = 0;
-  for (int w = 0; w < kWarps; ++w) sum += warp_sums[w];
-  return sum;
-}
-
 __device__ Floats8 LoadCoefficients(const Coefficients& coefficients, int64_t batch, int64_t column,
                                     float otherwise) {
   if (coefficients.data == nullptr) {
@@ -67,14 +58,14 @@ __global__ void NormKernel(NormTask task) {
       const Floats8 x = Load8(task.input, task.input_type, input + c);
       for (int i = 0; i < kVector; ++i) mean += x[i];
     }
-    mean = SumOfBlock(mean, sums[0]) / width;
+    mean = BlockSum<kWarps>(mean, sums[0]) / width;
   }
   float square = 0;
   for (int64_t c = first; c < task.columns; c += kStep) {
     const Floats8 x = Load8(task.input, task.input_type, input + c);
     for (int i = 0; i < kVector; ++i) square += (x[i] - mean) * (x[i] - mean);
   }
-  const float rstd = 1 / sqrtf(SumOfBlock(square, sums[1]) / width + task.epsilon);
+  const float rstd = 1 / sqrtf(BlockSum<kWarps>(square, sums[1]) / width + task.epsilon);
   for (int64_t c = first; c < task.columns; c += kStep) {
     Floats8 x = Load8(task.input, task.input_type, input + c);
     const Floats8 gain = LoadCoefficients(task.gain, batch, c, 1 - task.gain_bias);

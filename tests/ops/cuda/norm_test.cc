@@ -91,6 +91,71 @@ TEST_F(CudaNorm, RmsNormMatchesReferenceForAnyNumberOfAxes) {
   }
 }
 
+// A picture may fill several chunks of the device's sums.
+TEST_F(CudaNorm, GroupNormMatchesReference) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const int64_t groups = random.Integer(1, 6), width = random.Integer(1, 5);
+    const int64_t channels = 8 * groups * width;
+    const bool is_large = seed % 4 == 0;
+    const Shape shape = {random.Integer(1, 2), is_large ? 53 : random.Integer(1, 5),
+                         is_large ? 41 : random.Integer(1, 9), channels};
+    const DeviceOperand weight = RandomWeight(stream, random, channels);
+    const DeviceOperand bias = RandomWeight(stream, random, channels);
+    const DeviceOperand input = MakeOperand(stream, random, shape, RandomFloatType(random), 1,
+                                            3 * random.Normal(), testing::Layout::kContiguous);
+    const auto coefficients = [&] {
+      return MakeOperand(stream, random, {shape[0], channels}, DType::kF32, 1, 0,
+                         testing::Layout::kContiguous);
+    };
+    const DeviceOperand gain = coefficients(), offset = coefficients();
+    Tensor scratch = cuda::DeviceTensor(
+        {static_cast<int64_t>(cuda::GroupNormStatisticsScratchBytes(shape, groups))}, DType::kU8,
+        stream.device().index);
+    cuda::GroupNormStatistics(stream, input.device, groups, weight.device, bias.device, kEpsilon,
+                              scratch, gain.device, offset.device);
+    reference::GroupNormStatistics(context, input.host, groups, weight.host, bias.host, kEpsilon,
+                                   gain.host, offset.host);
+    EXPECT_LT(gain.Error(stream), 1e-5f);
+    EXPECT_LT(offset.Error(stream), 1e-5f);
+  }
+}
+
+TEST_F(CudaNorm, ScaleShiftChannelsMatchesReference) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const Shape shape = {random.Integer(1, 2), random.Integer(1, 9), random.Integer(1, 9),
+                         8 * random.Integer(1, random.Coin() ? 4 : 40)};
+    const auto coefficients = [&] {
+      return MakeOperand(stream, random, {shape[0], shape[3]}, DType::kF32, 1, 0,
+                         testing::Layout::kContiguous);
+    };
+    const DeviceOperand gain = coefficients(), offset = coefficients();
+    const DeviceOperand input = MakeOperand(stream, random, shape, RandomFloatType(random));
+    const DeviceOperand output = MakeOperand(stream, random, shape, RandomFloatType(random));
+    const bool silu = random.Coin();
+    cuda::ScaleShiftChannels(stream, input.device, gain.device, offset.device, silu, output.device);
+    reference::ScaleShiftChannels(context, input.host, gain.host, offset.host, silu, output.host);
+    EXPECT_LT(output.Error(stream), testing::Tolerance(output.device.dtype()));
+  }
+}
+
+TEST_F(CudaNorm, GroupNormRefusesChannelsThatItsThreadsCannotHold) {
+  cuda::Stream stream;
+  for (const int64_t channels : {12, 4096}) {
+    Tensor x = ToDevice(stream, Tensor::Zeros({1, 1, 2, channels}).view());
+    Tensor gain = ToDevice(stream, Tensor::Zeros({1, channels}).view());
+    EXPECT_THROW(cuda::ScaleShiftChannels(stream, x.view(), gain.view(), gain.view(), false, x),
+                 Error);
+  }
+}
+
 TEST_F(CudaNorm, RefusesRowsThatVectorsCannotServe) {
   cuda::Stream stream;
   Tensor x = ToDevice(stream, Tensor::Zeros({3, 20}, DType::kF16).view());
