@@ -32,4 +32,17 @@ namespace cpu {
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
 }  // namespace cpu
 
+// On a GPU of compute capability 8.0 or later: query, key and value f16 or bf16, all alike, bias
+// and output each f32, f16 or bf16; D a multiple of 8, rows begin at multiples of 16 bytes. Scores
+// are fp32, the softmax weights are rounded to the type of the values. scratch: u8 on the device,
+// BiasedAttentionScratchBytes of them (heads: B H; at most 403 MB where heads times keys is below
+// 500,000); with less, queries are served in smaller blocks, of 128 at least. Returns once the work
+// is enqueued.
+namespace cuda {
+class Stream;
+size_t BiasedAttentionScratchBytes(int64_t heads, int64_t queries, int64_t keys);
+void BiasedAttention(Stream& stream, const BiasedAttentionInputs& inputs, TensorView scratch,
+                     TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -18,4 +18,12 @@ namespace cpu {
 void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output);
 }  // namespace cpu
 
+// On a GPU: output f32, f16 or bf16, too; d a multiple of 8, the table's rows begin at multiples of
+// 16 bytes. The ids lie on the device and are not checked: one out of range gives a row of zeros.
+// Returns once the work is enqueued.
+namespace cuda {
+class Stream;
+void Embedding(Stream& stream, ConstTensorView table, ConstTensorView ids, TensorView output);
+}  // namespace cuda
+
 }  // namespace tamias

@@ -274,28 +274,17 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(UpTask task) {
 
 __device__ inline void DownEpilogue(const DownTask& task, const Unit& unit, int first_column,
                                     const Accumulators& accumulators, unsigned char* shared) {
-  const WarpPlace place;
-  float* strip = WarpStrip::Of(shared, 1);
-  const int column = first_column + place.first_column + WarpStrip::Column();
-#pragma unroll
-  for (int t = 0; t < Tile::kRowTiles; ++t) {
-    WarpStrip::Store(accumulators.c[t], strip);
-    __syncwarp();
-#pragma unroll 1
-    for (int i = 0; i < WarpStrip::kVectors; ++i) {
-      const int line = place.first_row + 16 * t + WarpStrip::Row(i);
-      const int token = unit.first_token + line;
-      if (unit.first + line >= task.group_size || token >= task.tokens) continue;
-      if (column >= task.model_dim) continue;
-      const int64_t offset =
-          unit.batch * task.output_batch_stride + token * task.output_stride + column;
-      Floats8 sum = Load8(task.output_cache, task.output_type, offset);
-      const Floats8 change = WarpStrip::Load(strip, i);
-      for (int k = 0; k < kVector; ++k) sum[k] += change[k];
-      Store8(task.output_cache, task.output_type, offset, sum);
-    }
-    __syncwarp();
-  }
+  const int column = first_column + VectorColumn();
+  ForEachVector(accumulators, shared, [&](int line, const Floats8& change) {
+    const int token = unit.first_token + line;
+    if (unit.first + line >= task.group_size || token >= task.tokens) return;
+    if (column >= task.model_dim) return;
+    const int64_t offset =
+        unit.batch * task.output_batch_stride + token * task.output_stride + column;
+    Floats8 sum = Load8(task.output_cache, task.output_type, offset);
+    for (int k = 0; k < kVector; ++k) sum[k] += change[k];
+    Store8(task.output_cache, task.output_type, offset, sum);
+  });
 }
 
 template <typename Half>

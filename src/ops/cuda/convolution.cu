@@ -150,34 +150,24 @@ __device__ void StoreOutput(const ConvolutionTask& task, int64_t offset, int cou
 
 __device__ void Write(const ConvolutionTask& task, int64_t first_pixel, int first_output,
                       const Accumulators& accumulators, unsigned char* shared) {
-  const WarpPlace place;
-  float* strip = WarpStrip::Of(shared, 1);
-  const int output = first_output + place.first_column + WarpStrip::Column();
+  const int output = first_output + VectorColumn();
   const int count = min(kVector, task.outputs - output);
   Floats8 bias{};
 #pragma unroll
   for (int k = 0; k < kVector; ++k) {
     if (task.bias != nullptr && k < count) bias[k] = LoadOne(task.bias, task.bias_type, output + k);
   }
-#pragma unroll
-  for (int t = 0; t < Tile::kRowTiles; ++t) {
-    WarpStrip::Store(accumulators.c[t], strip);
-    __syncwarp();
-#pragma unroll 1
-    for (int i = 0; i < WarpStrip::kVectors; ++i) {
-      const int64_t pixel = first_pixel + place.first_row + 16 * t + WarpStrip::Row(i);
-      if (pixel >= task.pixels || count <= 0) continue;
-      const int64_t offset = task.output_rows(pixel) + output;
-      Floats8 sum = WarpStrip::Load(strip, i);
-      for (int k = 0; k < kVector; ++k) sum[k] += bias[k];
-      if (task.accumulate) {
-        const Floats8 before = LoadOutput(task, offset, count);
-        for (int k = 0; k < kVector; ++k) sum[k] += before[k];
-      }
-      StoreOutput(task, offset, count, sum);
+  ForEachVector(accumulators, shared, [&](int line, Floats8 sum) {
+    const int64_t pixel = first_pixel + line;
+    if (pixel >= task.pixels || count <= 0) return;
+    const int64_t offset = task.output_rows(pixel) + output;
+    for (int k = 0; k < kVector; ++k) sum[k] += bias[k];
+    if (task.accumulate) {
+      const Floats8 before = LoadOutput(task, offset, count);
+      for (int k = 0; k < kVector; ++k) sum[k] += before[k];
     }
-    __syncwarp();
-  }
+    StoreOutput(task, offset, count, sum);
+  });
 }
 
 template <typename Half>

@@ -192,6 +192,28 @@ struct WarpStrip {
   }
 };
 
+// The column of the tile that the calling thread's vectors begin with.
+__device__ inline int VectorColumn() { return WarpPlace().first_column + WarpStrip::Column(); }
+
+// write(row, v) for every row of the tile of which the calling thread holds v, the eight columns
+// from VectorColumn() on. `shared` is free, as MultiplyGathered leaves it.
+template <typename Write>
+__device__ void ForEachVector(const Accumulators& accumulators, unsigned char* shared,
+                              const Write& write) {
+  const WarpPlace place;
+  float* strip = WarpStrip::Of(shared, 1);
+#pragma unroll
+  for (int t = 0; t < ProductTile::kRowTiles; ++t) {
+    WarpStrip::Store(accumulators.c[t], strip);
+    __syncwarp();
+#pragma unroll 1
+    for (int i = 0; i < WarpStrip::kVectors; ++i) {
+      write(place.first_row + 16 * t + WarpStrip::Row(i), WarpStrip::Load(strip, i));
+    }
+    __syncwarp();
+  }
+}
+
 // Which tile a block computes. Units (128 tokens of one group) of a band of 32 come first, then
 // tiles along the other axis, then bands: blocks that run at one time use the same rows of the
 // weights, which so come from the L2 cache, and the band's own operand stays there.

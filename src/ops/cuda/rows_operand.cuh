@@ -1,6 +1,6 @@
 // An operand of gathered_product.cuh: up to 128 rows of `depth` elements, contiguous along K, each
-// at an address of its own (chosen rows of a weight, tokens, the queries of a head). depth is a
-// multiple of 8.
+// at an address of its own (chosen rows of a weight, tokens, the queries of a head). Rows are
+// whole vectors of 8; what a vector holds past the depth is multiplied, too.
 #pragma once
 
 #include "ops/cuda/gathered_product.cuh"

@@ -1,0 +1,62 @@
+// Table lookup: eight elements of a row a thread.
+#include "ops/embedding.h"
+
+#include <algorithm>
+
+#include "ops/cuda/check_operand.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/vector.cuh"
+
+namespace tamias::cuda {
+namespace {
+
+constexpr int kThreads = 128;
+
+struct EmbeddingTask {
+  const void* table;
+  const int32_t* ids;
+  void* output;
+  DType table_type, output_type;
+  int64_t table_stride, entries, columns;
+};
+
+__global__ void EmbeddingKernel(EmbeddingTask task) {
+  const int64_t row = blockIdx.x, id = task.ids[row];
+  const bool is_entry = id >= 0 && id < task.entries;
+  for (int64_t c = threadIdx.x * kVector; c < task.columns; c += kThreads * kVector) {
+    const Floats8 values =
+        is_entry ? Load8(task.table, task.table_type, id * task.table_stride + c) : Floats8{};
+    Store8(task.output, task.output_type, row * task.columns + c, values);
+  }
+}
+
+}  // namespace
+
+void Embedding(Stream& stream, ConstTensorView table, ConstTensorView ids, TensorView output) {
+  constexpr std::string_view kName = "embedding";
+  CheckFloats(kName, "table", table, {-1, -1});
+  CheckVectorRows(kName, "table", table);
+  CheckMultiple(kName, "table: columns", table.dim(1), kVector);
+  CheckOperand(kName, "ids", ids, DType::kI32, ids.shape());
+  CheckContiguous(kName, "ids", ids);
+  CheckRange(kName, "ids: number", ids.NumElements(), 0, INT32_MAX);
+  Shape shape = ids.shape();
+  shape.Append(table.dim(1));
+  CheckFloats(kName, "output", output, shape);
+  CheckContiguous(kName, "output", output);
+  CheckVectorRows(kName, "output", output);
+  if (output.NumElements() == 0) return;
+  const EmbeddingTask task{.table = table.raw(),
+                           .ids = ids.data<int32_t>(),
+                           .output = output.raw(),
+                           .table_type = table.dtype(),
+                           .output_type = output.dtype(),
+                           .table_stride = table.stride(0),
+                           .entries = table.dim(0),
+                           .columns = table.dim(1)};
+  Launch(EmbeddingKernel,
+         {.name = "embedding", .grid = static_cast<unsigned>(ids.NumElements()), .block = kThreads},
+         stream, task);
+}
+
+}  // namespace tamias::cuda
