@@ -15,9 +15,10 @@ using testing::ToDevice;
 
 class CudaBiasedAttention : public testing::CudaTest {
  protected:
-  void Run(const BiasedAttentionInputs& inputs, TensorView output) {
-    const int64_t heads = output.dim(0) * output.dim(1);
-    const size_t bytes = cuda::BiasedAttentionScratchBytes(heads, output.dim(2), inputs.key.dim(2));
+  // In blocks of at most `rows` queries.
+  void Run(const BiasedAttentionInputs& inputs, TensorView output, int64_t rows = INT64_MAX) {
+    const size_t bytes = cuda::BiasedAttentionScratchBytes(
+        output.dim(0) * output.dim(1), std::min(rows, output.dim(2)), inputs.key.dim(2));
     Tensor scratch =
         cuda::DeviceTensor({static_cast<int64_t>(bytes)}, DType::kU8, stream_.device().index);
     cuda::BiasedAttention(stream_, inputs, scratch, output);
