@@ -1,23 +1,28 @@
-# The tests of GPU kernels, tests/ops/cuda/*_test.cc, in two programs from the same sources:
+# The tests of GPU kernels and of the engine on a GPU, tests/*/cuda/*_test.cc, in two programs from the
+# same sources:
 #   cuda_emulation_test  kernels compiled for the CPU against tests/cuda_emulator: needs no CUDA at all.
+#                        They define everything that the library has in *.cu or without_*.cc, so that
+#                        the linker takes none of those from its archive and the whole engine in this
+#                        program runs on the emulated device.
 #                        Left out under sanitizers: neither follows a program that changes stacks by
 #                        longjmp (address: false stack errors; thread: one clock for all fibers).
 #   cuda_device_test     kernels as the library has them, on the GPU; built here, run by tools/gpu_check.
-file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/ops/cuda/*_test.cc)
+file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/cuda/*_test.cc)
 
 function(tamias_add_cuda_test name)
   add_executable(${name} ${ARGN})
   tamias_set_warnings(${name})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${name} PRIVATE TAMIAS_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data"
+                                             TAMIAS_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE tamias GTest::gmock GTest::gtest_main OpenMP::OpenMP_CXX
-                                        fmt::fmt)
+                                        fmt::fmt nlohmann_json::nlohmann_json)
 endfunction()
 
 if(NOT TAMIAS_SANITIZE)
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cu)
   list(FILTER kernels EXCLUDE REGEX "_sm90a\\.cu$")  # wgmma and TMA are not emulated
-  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc
-       ${PROJECT_SOURCE_DIR}/src/ops/cuda/without_cublas_lt.cc)
+  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc)
   file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*.cc)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
   tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${kernels} ${emulator})

@@ -59,6 +59,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           "in $TMPDIR")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
       ->type_name("BYTES|8GiB");
+  command
+      .add_option("--device", generate.device,
+                  "Where the transformer runs; text encoders and decoder run on the CPU")
+      ->type_name("cpu|cuda[:N]")
+      ->capture_default_str();
   command.add_option("--threads", generate.threads, "Threads; 0: one per core")
       ->type_name("T")
       ->capture_default_str();

@@ -146,6 +146,7 @@ nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateRes
   report["machine"] = MachineName();
   report["dense"] = nlohmann::ordered_json::parse(dense.report_json);
   report["accelerated"] = nlohmann::ordered_json::parse(accelerated.report_json);
+  report["device"] = report["accelerated"]["device"];
   return report;
 }
 

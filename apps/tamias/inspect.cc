@@ -24,19 +24,27 @@ nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
   for (const MemoryEntry& entry : plan.entries) {
     entries.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
   }
-  return {{"peak_bytes", plan.peak_bytes}, {"spill_bytes", plan.spill_bytes}, {"entries", entries}};
+  nlohmann::ordered_json device = nlohmann::ordered_json::array();
+  for (const MemoryEntry& entry : plan.device_entries) {
+    device.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
+  }
+  return {{"peak_bytes", plan.peak_bytes},
+          {"spill_bytes", plan.spill_bytes},
+          {"entries", entries},
+          {"device_bytes", plan.device_bytes},
+          {"device_entries", device}};
 }
 
 void PrintPlan(const char* title, const MemoryPlan& plan) {
+  const auto print = [](const std::string& name, size_t bytes) {
+    fmt::print("  {:<44} {:>10.1f} MiB\n", name, static_cast<double>(bytes) / kMiB);
+  };
   fmt::print("\n{}\n", title);
-  for (const MemoryEntry& entry : plan.entries) {
-    fmt::print("  {:<44} {:>10.1f} MiB\n", entry.name, static_cast<double>(entry.bytes) / kMiB);
-  }
-  fmt::print("  {:<44} {:>10.1f} MiB\n", "peak", static_cast<double>(plan.peak_bytes) / kMiB);
-  if (plan.spill_bytes > 0) {
-    fmt::print("  {:<44} {:>10.1f} MiB\n", "on disk: the sparsity state",
-               static_cast<double>(plan.spill_bytes) / kMiB);
-  }
+  for (const MemoryEntry& entry : plan.entries) print(entry.name, entry.bytes);
+  print("peak", plan.peak_bytes);
+  if (plan.spill_bytes > 0) print("on disk: the sparsity state", plan.spill_bytes);
+  for (const MemoryEntry& entry : plan.device_entries) print("GPU: " + entry.name, entry.bytes);
+  if (!plan.device_entries.empty()) print("GPU", plan.device_bytes);
 }
 
 void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const MemoryPlan& dense,

@@ -16,7 +16,7 @@ enum class ErrorCode {
   kCancelled = 6,        // the progress callback asked to stop
   kUnsupported = 7,      // valid input that this build or device cannot serve
   kInternal = 8,         // a defect in Tamias
-  kDevice = 9,           // a GPU or its driver reported an error
+  kDevice = 9,           // there is no GPU, or it or its driver reported an error
 };
 
 class Error : public std::runtime_error {

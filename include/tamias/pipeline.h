@@ -45,6 +45,9 @@ struct GenerateOptions {
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per core
+  // Where the transformer runs: "cpu", "cuda" or "cuda:1". Text encoders and decoder run on the
+  // CPU.
+  std::string device = "cpu";
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
   size_t max_memory_bytes = 0;
@@ -85,9 +88,10 @@ struct GenerateResult {
   double seconds_encode = 0;
   double seconds_denoise = 0;
   double seconds_decode = 0;
-  double attention_sparsity = 0;  // share of the query-key pairs not computed, over all steps run
-  double mlp_sparsity = 0;        // share of the token-neuron pairs not computed, likewise
-  size_t planned_memory_bytes = 0;
+  double attention_sparsity = 0;    // share of the query-key pairs not computed, over all steps run
+  double mlp_sparsity = 0;          // share of the token-neuron pairs not computed, likewise
+  size_t planned_memory_bytes = 0;  // of the host
+  size_t planned_device_memory_bytes = 0;  // of the GPU; 0 on the CPU
   std::string report_json;  // everything above and the kind, time and sparsity of each step
 };
 
@@ -101,6 +105,9 @@ struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
   size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
+  // On a GPU: what of it lies there (all at one time) instead of in the host's memory.
+  std::vector<MemoryEntry> device_entries;
+  size_t device_bytes = 0;
 };
 
 struct ComponentInfo {

@@ -2,13 +2,22 @@
 
 #include <algorithm>
 
+#include "base/device_memory.h"
+
 namespace tamias {
 namespace {
-constexpr size_t kAlignment = 64;
+
+// On a GPU 256 is what allocations have: products are then always planned for the same alignment.
+size_t AlignmentOn(Device device) { return device.type == DeviceType::kCuda ? 256 : 64; }
+
+}  // namespace
+
+Workspace::Workspace(size_t capacity, Device device) : device_(device) {
+  if (capacity > 0) AddBlock(capacity);
 }
 
-Workspace::Workspace(size_t capacity) {
-  if (capacity > 0) blocks_.emplace_back(Shape{static_cast<int64_t>(capacity)}, DType::kU8);
+void Workspace::AddBlock(size_t bytes) {
+  blocks_.push_back(TensorOn(device_, Shape{static_cast<int64_t>(bytes)}, DType::kU8));
 }
 
 TensorView Workspace::Allocate(Shape shape, DType dtype) {
@@ -17,19 +26,18 @@ TensorView Workspace::Allocate(Shape shape, DType dtype) {
       bytes > SIZE_MAX / 2) {
     Fail(ErrorCode::kOutOfMemory, "a tensor of shape {} is too large", shape.ToString());
   }
-  bytes = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  const size_t alignment = AlignmentOn(device_);
+  bytes = (bytes + alignment - 1) / alignment * alignment;
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes()) {
     ++block_;
     used_ = 0;
   }
-  if (block_ == blocks_.size()) {
-    blocks_.emplace_back(Shape{static_cast<int64_t>(bytes)}, DType::kU8);
-  }
+  if (block_ == blocks_.size()) AddBlock(bytes);
   std::byte* memory = static_cast<std::byte*>(blocks_[block_].view().raw()) + used_;
   used_ += bytes;
   live_ += bytes;
   peak_ = std::max(peak_, live_);
-  return TensorView(memory, dtype, shape);
+  return TensorView(memory, dtype, shape, device_);
 }
 
 size_t Workspace::reserved_bytes() const {

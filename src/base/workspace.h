@@ -13,10 +13,11 @@ namespace tamias {
 
 class Workspace {
  public:
-  // Reserves `capacity` bytes up front; throws kOutOfMemory.
-  explicit Workspace(size_t capacity = 0);
+  // Reserves `capacity` bytes of the device's memory up front; throws kOutOfMemory.
+  explicit Workspace(size_t capacity = 0, Device device = {});
 
-  // Uninitialised, 64-byte aligned, valid until the enclosing Scope ends.
+  // Uninitialised, aligned to 64 bytes (256 on a GPU), valid until the enclosing Scope ends. Work
+  // of a GPU that uses it may still be enqueued then: what takes the memory next runs after it.
   TensorView Allocate(Shape shape, DType dtype = DType::kF32);
 
   size_t peak_bytes() const { return peak_; }
@@ -46,6 +47,9 @@ class Workspace {
   };
 
  private:
+  void AddBlock(size_t bytes);
+
+  Device device_;
   std::vector<Tensor> blocks_;
   size_t block_ = 0;  // the block in use
   size_t used_ = 0;   // bytes used in it

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "base/device_memory.h"
 #include "base/parallel.h"
 #include "io/json.h"
 #include "io/one_line.h"
@@ -18,6 +19,9 @@ struct Weights::Store {
   std::filesystem::path folder;
   std::vector<std::unique_ptr<SafetensorsFile>> files;
   std::map<std::string, const SafetensorsFile*, std::less<>> tensors;
+  // Of weights on a device: the tensors there, and the store of the files.
+  std::map<std::string, Tensor, std::less<>> on_device;
+  std::shared_ptr<const Store> source;
 };
 
 namespace {
@@ -55,6 +59,45 @@ bool HasNonFinite(const Bits* values, int64_t count, Bits exponent) {
     found |= static_cast<Bits>((values[i] & exponent) == exponent);
   }
   return found != 0;
+}
+
+bool IsFloat(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+DType DTypeOn(const Placement& placement, DType dtype) {
+  return IsFloat(dtype) ? placement.activation_dtype : dtype;
+}
+
+float ElementOf(const ConstTensorView& flat, int64_t i) {
+  switch (flat.dtype()) {
+    case DType::kF16:
+      return ToFloat(static_cast<const Float16*>(flat.raw())[i]);
+    case DType::kBF16:
+      return ToFloat(static_cast<const BFloat16*>(flat.raw())[i]);
+    default:
+      return static_cast<const float*>(flat.raw())[i];
+  }
+}
+
+// A contiguous float tensor in another float type.
+Tensor Converted(const Context& context, ConstTensorView source, DType dtype) {
+  Tensor result(source.shape(), dtype);
+  constexpr int64_t kGrain = int64_t{1} << 16;  // elements
+  ParallelForRanges(context, source.NumElements(), kGrain, [&](int64_t begin, int64_t end, int) {
+    void* values = result.view().raw();
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = ElementOf(source, i);
+      if (dtype == DType::kF16) {
+        static_cast<Float16*>(values)[i] = ToFloat16(value);
+      } else if (dtype == DType::kBF16) {
+        static_cast<BFloat16*>(values)[i] = ToBFloat16(value);
+      } else {
+        static_cast<float*>(values)[i] = value;
+      }
+    }
+  });
+  return result;
 }
 
 bool HasNonFinite(ConstTensorView flat, int64_t begin, int64_t end) {
@@ -124,6 +167,8 @@ ConstTensorView Weights::Get(std::string_view name) const {
   if (it == store_->tensors.end()) {
     Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': missing", store_->folder.string(), full);
   }
+  const auto copy = store_->on_device.find(full);
+  if (copy != store_->on_device.end()) return copy->second.view();
   return it->second->Get(full);
 }
 
@@ -182,6 +227,43 @@ int64_t Weights::TotalBytes() const {
 }
 
 const std::filesystem::path& Weights::folder() const { return store_->folder; }
+
+Weights Weights::CopyToDevice(const Context& context) const {
+  auto store = std::make_shared<Store>();
+  store->folder = store_->folder;
+  store->source = store_;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    const ConstTensorView tensor = Get(name);
+    const DType dtype = DTypeOn(context.placement(), tensor.dtype());
+    store->tensors.emplace(full, store_->tensors.find(full)->second);
+    store->on_device.emplace(
+        full, tensor.dtype() == dtype
+                  ? tamias::CopyToDevice(context, tensor)
+                  : tamias::CopyToDevice(context, Converted(context, tensor, dtype)));
+  }
+  return {std::move(store), prefix_};
+}
+
+size_t Weights::DeviceBytes(const Placement& placement) const {
+  size_t bytes = 0;
+  for (const std::string& name : names()) {
+    const ConstTensorView tensor = Get(name);
+    bytes += static_cast<size_t>(tensor.NumElements()) * SizeOf(DTypeOn(placement, tensor.dtype()));
+  }
+  return bytes;
+}
+
+DType Weights::MainDType() const {
+  std::map<DType, int64_t> elements;
+  for (const std::string& name : names()) {
+    const ConstTensorView tensor = Get(name);
+    elements[tensor.dtype()] += tensor.NumElements();
+  }
+  const auto most =
+      std::ranges::max_element(elements, {}, &std::pair<const DType, int64_t>::second);
+  return most == elements.end() ? DType::kF32 : most->first;
+}
 
 void Weights::CheckFinite(const Context& context) const {
   struct Chunk {

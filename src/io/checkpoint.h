@@ -38,6 +38,15 @@ class Weights {
   int64_t TotalBytes() const;
   const std::filesystem::path& folder() const;
 
+  // The same tensors in memory of the context's device, copied there at once: floats in the type of
+  // its activations, other types as they are. Views that its Get returns are valid as long as any
+  // Weights made from it lives. Throws kOutOfMemory.
+  Weights CopyToDevice(const Context& context) const;
+  // What CopyToDevice takes there, in bytes.
+  size_t DeviceBytes(const Placement& placement) const;
+  // The element type of most elements below the prefix; f32 when there are none.
+  DType MainDType() const;
+
   // Throws kInvalidFile naming the first tensor below the prefix that holds a NaN or an infinity.
   // Reads every byte once: memory bandwidth when the file is cached (24 GB: about 2 s), disk speed
   // when it is not.

@@ -105,7 +105,7 @@ void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,
   const int64_t length = tokens.dim(1);
   Workspace::Scope scope(context.workspace());
   const TensorView positions = context.workspace().Allocate({length, config_.hidden_size});
-  ConvertToFloat(context, position_embedding_.Slice(0, 0, length), positions);
+  Convert(context, position_embedding_.Slice(0, 0, length), positions);
   Embedding(context, token_embedding_, tokens, hidden);
   for (int64_t row = 0; row < tokens.dim(0); ++row) {
     Add(context, hidden.Select(0, row), positions, hidden.Select(0, row));

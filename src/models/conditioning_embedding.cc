@@ -23,7 +23,7 @@ void ConditioningEmbedding::operator()(Context& context, const ConditioningInput
   if (embeds_guidance_) {
     Workspace::Scope scope(context.workspace());
     const TensorView guidance = context.workspace().Allocate(inputs.sinusoids.shape());
-    SinusoidalEmbedding(1000.0f * inputs.guidance, guidance);
+    SinusoidalEmbedding(context, 1000.0f * inputs.guidance, guidance);
     guidance_embedder_(context, guidance, conditioning, /*accumulate=*/true);
   }
   text_embedder_(context, inputs.pooled, conditioning, /*accumulate=*/true);

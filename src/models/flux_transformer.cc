@@ -77,7 +77,7 @@ TensorView FluxTransformer::EmbedConditioning(Context& context,
   Workspace::Scope scope(context.workspace());
   const TensorView sinusoids =
       context.workspace().Allocate({batch, ConditioningEmbedding::kSinusoids});
-  SinusoidalEmbedding(1000.0f * inputs.timestep, sinusoids);
+  SinusoidalEmbedding(context, 1000.0f * inputs.timestep, sinusoids);
   conditioning_embedder_(
       context,
       {.sinusoids = sinusoids, .guidance = inputs.guidance, .pooled = inputs.pooled_projections},

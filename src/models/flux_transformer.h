@@ -53,10 +53,13 @@ class FluxTransformer {
   FluxTransformer(const FluxTransformerConfig& config, const Weights& weights);
 
   // As JointTransformer.
-  void PrepareForSparsity(const Context& context) { joint_.PrepareForSparsity(context); }
-  size_t SparsityWeightBytes() const { return joint_.SparsityWeightBytes(); }
+  void PrepareForSparsity(Context& context) { joint_.PrepareForSparsity(context); }
+  size_t SparsityWeightBytes(const Placement& placement = {}) const {
+    return joint_.SparsityWeightBytes(placement);
+  }
 
-  // prediction [B, N, out_channels] f32: the velocity.
+  // prediction [B, N, out_channels] f32: the velocity. Weights, inputs and prediction lie on the
+  // context's device.
   void Forward(Context& context, const FluxTransformerInputs& inputs, SparseInvocation& invocation,
                TensorView prediction) const;
 
@@ -64,8 +67,9 @@ class FluxTransformer {
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const {
     return joint_.Geometry(batch, text_tokens, grid);
   }
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens) const {
-    return joint_.PlanBytes(batch, text_tokens, image_tokens);
+  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
+                   const Placement& placement = {}) const {
+    return joint_.PlanBytes(batch, text_tokens, image_tokens, placement);
   }
 
   const FluxTransformerConfig& config() const { return config_; }

@@ -106,7 +106,7 @@ void HunyuanVideoTransformer::Forward(Context& context, const HunyuanVideoTransf
   const int64_t tokens = text_tokens + inputs.hidden_states.dim(1);
   const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()});
   const TensorView sinusoids = workspace.Allocate({batch, ConditioningEmbedding::kSinusoids});
-  SinusoidalEmbedding(inputs.timestep, sinusoids);
+  SinusoidalEmbedding(context, inputs.timestep, sinusoids);
   const TensorView conditioning = workspace.Allocate({batch, config_.model_dim()});
   conditioning_embedder_(
       context,

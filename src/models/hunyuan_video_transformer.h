@@ -64,7 +64,7 @@ class HunyuanVideoTransformer {
   HunyuanVideoTransformer(const HunyuanVideoTransformerConfig& config, const Weights& weights);
 
   // As JointTransformer.
-  void PrepareForSparsity(const Context& context) { joint_.PrepareForSparsity(context); }
+  void PrepareForSparsity(Context& context) { joint_.PrepareForSparsity(context); }
   size_t SparsityWeightBytes() const { return joint_.SparsityWeightBytes(); }
 
   // prediction [B, N, out_channels pt p p] f32: the velocity, its patches ordered as the input's.

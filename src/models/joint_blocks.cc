@@ -50,10 +50,15 @@ struct Heads {
   TensorView query, key, value;
 };
 
-Heads AllocateHeads(Workspace& workspace, int64_t batch, int64_t tokens,
-                    const JointBlockShape& shape) {
+// In the type of the activations, valid in the caller's workspace scope.
+TensorView AllocateActivations(Context& context, const Shape& shape) {
+  return context.workspace().Allocate(shape, context.activation_dtype());
+}
+
+Heads AllocateHeads(Context& context, int64_t batch, int64_t tokens, const JointBlockShape& shape) {
   const Shape heads = {batch, shape.num_heads, tokens, shape.head_dim};
-  return {workspace.Allocate(heads), workspace.Allocate(heads), workspace.Allocate(heads)};
+  return {AllocateActivations(context, heads), AllocateActivations(context, heads),
+          AllocateActivations(context, heads)};
 }
 
 // The query or key of tokens [begin, begin + n) of S from their projection [B, n, d] into its place
@@ -139,7 +144,7 @@ JointDoubleBlock::JointDoubleBlock(const JointBlockShape& shape, const Weights& 
   image_mlp_.activation = Activation::kGeluTanh;
 }
 
-void JointDoubleBlock::PrepareForSparsity(const Context& context) {
+void JointDoubleBlock::PrepareForSparsity(Context& context) {
   fc2_transposed_ = TransposedWeight(context, image_mlp_.fc2_weight);
   image_mlp_.fc2_weight_transposed = fc2_transposed_.view();
 }
@@ -153,14 +158,13 @@ void JointDoubleBlock::ModulateImage(Context& context, const JointBlockInputs& i
 
 void JointDoubleBlock::Forward(Context& context, const JointBlockInputs& inputs, int layer,
                                SparseInvocation& invocation, TensorView hidden) const {
-  Workspace& workspace = context.workspace();
-  Workspace::Scope scope(workspace);
+  Workspace::Scope scope(context.workspace());
   const TensorView text_vectors =
       Modulation(context, text_.modulation, inputs.silu_conditioning, 6);
   const TensorView image_vectors =
       Modulation(context, image_.modulation, inputs.silu_conditioning, 6);
-  const TensorView modulated = workspace.Allocate(hidden.shape());
-  const TensorView branch = workspace.Allocate(hidden.shape());
+  const TensorView modulated = AllocateActivations(context, hidden.shape());
+  const TensorView branch = AllocateActivations(context, hidden.shape());
   const auto [text, image] = Split(hidden, 1, inputs.text_tokens);
   const auto [text_modulated, image_modulated] = Split(modulated, 1, inputs.text_tokens);
   const auto [text_branch, image_branch] = Split(branch, 1, inputs.text_tokens);
@@ -185,8 +189,7 @@ void JointDoubleBlock::ProjectAndAttend(Context& context, const JointBlockInputs
                                         SparseInvocation& invocation, TensorView modulated,
                                         TensorView attended) const {
   Workspace::Scope scope(context.workspace());
-  const Heads heads =
-      AllocateHeads(context.workspace(), modulated.dim(0), modulated.dim(1), shape_);
+  const Heads heads = AllocateHeads(context, modulated.dim(0), modulated.dim(1), shape_);
   const auto [text, image] = Split(modulated, 1, inputs.text_tokens);
   const auto [text_scratch, image_scratch] = Split(attended, 1, inputs.text_tokens);
   ProjectHeads(context, text_.qkv, inputs, text, 0, text_scratch, heads);
@@ -197,7 +200,7 @@ void JointDoubleBlock::ProjectAndAttend(Context& context, const JointBlockInputs
 void JointDoubleBlock::TextMlp(Context& context, TensorView input, TensorView output) const {
   Workspace::Scope scope(context.workspace());
   const TensorView inner =
-      context.workspace().Allocate({input.dim(0), input.dim(1), shape_.mlp_dim});
+      AllocateActivations(context, {input.dim(0), input.dim(1), shape_.mlp_dim});
   text_.fc1(context, input, inner, {.activation = Activation::kGeluTanh});
   text_.fc2(context, inner, output);
 }
@@ -218,7 +221,7 @@ JointSingleBlock::JointSingleBlock(const JointBlockShape& shape, const Weights& 
   mlp_.activation = Activation::kGeluTanh;
 }
 
-void JointSingleBlock::PrepareForSparsity(const Context& context) {
+void JointSingleBlock::PrepareForSparsity(Context& context) {
   fc2_transposed_ = TransposedWeight(context, mlp_.fc2_weight);
   mlp_.fc2_weight_transposed = fc2_transposed_.view();
 }
@@ -232,15 +235,14 @@ void JointSingleBlock::ModulateImage(Context& context, const JointBlockInputs& i
 
 void JointSingleBlock::Forward(Context& context, const JointBlockInputs& inputs, int layer,
                                SparseInvocation& invocation, TensorView hidden) const {
-  Workspace& workspace = context.workspace();
-  Workspace::Scope scope(workspace);
+  Workspace::Scope scope(context.workspace());
   const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3);
-  const TensorView modulated = workspace.Allocate(hidden.shape());
-  const TensorView attended = workspace.Allocate(hidden.shape());
+  const TensorView modulated = AllocateActivations(context, hidden.shape());
+  const TensorView attended = AllocateActivations(context, hidden.shape());
 
   Modulate(context, hidden, vectors, kShift, kScale, modulated);
   ProjectAndAttend(context, inputs, layer, invocation, modulated, attended);
-  const TensorView branch = workspace.Allocate(hidden.shape());  // where query was
+  const TensorView branch = AllocateActivations(context, hidden.shape());  // where query was
   invocation.Mlp(context, layer, mlp_, modulated, branch);
   attention_out_(context, attended, branch, {.accumulate = true});
   GatedResidual(context, hidden, vectors.Select(1, kGate), branch);
@@ -250,8 +252,7 @@ void JointSingleBlock::ProjectAndAttend(Context& context, const JointBlockInputs
                                         SparseInvocation& invocation, TensorView modulated,
                                         TensorView attended) const {
   Workspace::Scope scope(context.workspace());
-  const Heads heads =
-      AllocateHeads(context.workspace(), modulated.dim(0), modulated.dim(1), shape_);
+  const Heads heads = AllocateHeads(context, modulated.dim(0), modulated.dim(1), shape_);
   ProjectHeads(context, qkv_, inputs, modulated, 0, attended, heads);
   Attend(context, heads, layer, invocation, attended);
 }

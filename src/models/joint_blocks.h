@@ -2,7 +2,8 @@
 // FluxTransformerBlock and HunyuanVideoTransformerBlock, and their single-stream kin). Both work in
 // place on the joint residual stream hidden [B, S, d], text tokens first (S = L + N), so that
 // neither joining nor splitting the streams copies anything. Symbols as in joint_transformer.h; an
-// image is a picture or a film.
+// image is a picture or a film. The residual stream, modulation vectors and rotary tables are f32,
+// what lies between them has the type of the context's activations.
 #pragma once
 
 #include <cstdint>
@@ -50,7 +51,7 @@ class JointDoubleBlock {
   void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(const Context& context);
+  void PrepareForSparsity(Context& context);
 
  private:
   struct Stream {
@@ -69,7 +70,7 @@ class JointDoubleBlock {
   Stream text_;
   Stream image_;
   MlpWeights image_mlp_;
-  Tensor fc2_transposed_;  // [F, d] f32 once prepared for sparsity
+  Tensor fc2_transposed_;  // [F, d] once prepared for sparsity
 };
 
 // Attention and MLP run side by side on one modulated input of all tokens.
@@ -82,7 +83,7 @@ class JointSingleBlock {
   void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(const Context& context);
+  void PrepareForSparsity(Context& context);
 
  private:
   void ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
@@ -94,7 +95,7 @@ class JointSingleBlock {
   JointQkv qkv_;
   LinearLayer attention_out_;  // [d, d]: the columns of proj_out [d, d + F] that take the attention
   MlpWeights mlp_;             // its fc2 is the other columns, with the bias of both
-  Tensor fc2_transposed_;      // [F, d] f32 once prepared for sparsity
+  Tensor fc2_transposed_;      // [F, d] once prepared for sparsity
 };
 
 }  // namespace tamias

@@ -25,15 +25,15 @@ JointTransformer::JointTransformer(const JointTransformerShape& shape, const Wei
   proj_out_ = LinearLayer::Load(weights, "proj_out", d, shape.out_channels);
 }
 
-void JointTransformer::PrepareForSparsity(const Context& context) {
+void JointTransformer::PrepareForSparsity(Context& context) {
   for (JointDoubleBlock& block : double_blocks_) block.PrepareForSparsity(context);
   for (JointSingleBlock& block : single_blocks_) block.PrepareForSparsity(context);
 }
 
-size_t JointTransformer::SparsityWeightBytes() const {
+size_t JointTransformer::SparsityWeightBytes(const Placement& placement) const {
   return static_cast<size_t>(shape_.total_layers() * shape_.block.mlp_dim *
                              shape_.block.model_dim()) *
-         sizeof(float);
+         SizeOf(placement.activation_dtype);
 }
 
 SparseGeometry JointTransformer::Geometry(int64_t batch, int64_t text_tokens,
@@ -54,15 +54,17 @@ SparseGeometry JointTransformer::Geometry(int64_t batch, int64_t text_tokens,
   return geometry;
 }
 
-size_t JointTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens) const {
+size_t JointTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
+                                   const Placement& placement) const {
   const int64_t d = shape_.block.model_dim();
   const int64_t tokens = text_tokens + image_tokens;
   // The residual stream, a block's modulated input and attention output; beside them query, key and
   // value, or the neurons of the text.
   const int64_t text_mlp = shape_.num_layers > 0 ? text_tokens * shape_.block.mlp_dim : 0;
-  const int64_t streams = 3 * tokens * d + std::max(3 * tokens * d, text_mlp);
+  const int64_t activations = 2 * tokens * d + std::max(3 * tokens * d, text_mlp);
   const int64_t vectors = d * (shape_.num_layers > 0 ? 1 + 2 * 6 : 1 + 3);
-  return static_cast<size_t>(batch * (streams + vectors)) * sizeof(float);
+  return static_cast<size_t>(batch * (tokens * d + vectors)) * sizeof(float) +
+         static_cast<size_t>(batch * activations) * SizeOf(placement.activation_dtype);
 }
 
 void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
@@ -87,7 +89,8 @@ void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
 bool JointTransformer::Begin(Context& context, const JointBlockInputs& inputs,
                              ConstTensorView image, SparseInvocation& invocation) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView modulated = context.workspace().Allocate(image.shape());
+  const TensorView modulated =
+      context.workspace().Allocate(image.shape(), context.activation_dtype());
   if (double_blocks_.empty()) {
     single_blocks_.front().ModulateImage(context, inputs, image, modulated);
   } else {
@@ -102,7 +105,7 @@ void JointTransformer::ProjectOut(Context& context, const JointBlockInputs& inpu
   const int64_t d = shape_.block.model_dim();
   const TensorView vectors = context.workspace().Allocate({image.dim(0), 2 * d});
   norm_out_(context, inputs.silu_conditioning, vectors);  // scale, then shift
-  const TensorView normed = context.workspace().Allocate(image.shape());
+  const TensorView normed = context.workspace().Allocate(image.shape(), context.activation_dtype());
   LayerNormModulate(context, image, vectors.Slice(1, d, 2 * d), vectors.Slice(1, 0, d),
                     kNormOutEpsilon, normed);
   proj_out_(context, normed, prediction);

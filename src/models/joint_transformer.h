@@ -33,14 +33,16 @@ class JointTransformer {
   // a tensor is missing or has another shape.
   JointTransformer(const JointTransformerShape& shape, const Weights& weights);
 
-  // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to fp32
-  // [F, d]. Called once, before the first Forward with a sparse MLP.
-  void PrepareForSparsity(const Context& context);
+  // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to [F, d],
+  // in the type of the activations. Called once, before the first Forward with a sparse MLP.
+  void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
-  size_t SparsityWeightBytes() const;
+  size_t SparsityWeightBytes(const Placement& placement = {}) const;
 
-  // hidden [B, S, d]: the embedded tokens, text first; overwritten. prediction [B, N, C]. Layers
-  // are numbered for `invocation` from 0: double-stream blocks first, then single-stream ones.
+  // Weights, inputs and results lie on the context's device.
+  // hidden [B, S, d] f32: the embedded tokens, text first; overwritten. prediction [B, N, C] f32.
+  // Layers are numbered for `invocation` from 0: double-stream blocks first, then single-stream
+  // ones.
   void Forward(Context& context, const JointBlockInputs& inputs, SparseInvocation& invocation,
                TensorView hidden, TensorView prediction) const;
 
@@ -49,7 +51,8 @@ class JointTransformer {
 
   // The workspace bytes of a forward pass at its peak, hidden and conditioning included, without
   // the operations' own scratch.
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens) const;
+  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
+                   const Placement& placement = {}) const;
 
  private:
   // SparseInvocation::BeginForward with what the first block sees of image [B, N, d].

@@ -106,7 +106,7 @@ MochiBlock::MochiBlock(const MochiBlockShape& shape, const Weights& weights) : s
       shape.text_dim, shape.updates_text);
 }
 
-void MochiBlock::PrepareForSparsity(const Context& context) {
+void MochiBlock::PrepareForSparsity(Context& context) {
   fc2_transposed_ = TransposedWeight(context, video_.mlp.fc2_weight);
   video_.mlp.fc2_weight_transposed = fc2_transposed_.view();
 }

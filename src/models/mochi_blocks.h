@@ -46,7 +46,7 @@ class MochiBlock {
   void ModulateVideo(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(const Context& context);
+  void PrepareForSparsity(Context& context);
 
  private:
   struct Stream {

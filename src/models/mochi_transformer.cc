@@ -88,7 +88,7 @@ MochiTransformer::MochiTransformer(const MochiTransformerConfig& config, const W
       PatchProjection::Load(weights, "proj_out", d, config.out_channels, config.patch_area());
 }
 
-void MochiTransformer::PrepareForSparsity(const Context& context) {
+void MochiTransformer::PrepareForSparsity(Context& context) {
   for (MochiBlock& block : blocks_) block.PrepareForSparsity(context);
 }
 
@@ -102,7 +102,7 @@ RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid&
   TAMIAS_CHECK(static_cast<int64_t>(tokens.size()) == grid.size());
   Workspace::Scope scope(context.workspace());
   const TensorView frequencies = context.workspace().Allocate(position_frequencies_.shape());
-  ConvertToFloat(context, position_frequencies_, frequencies);
+  Convert(context, position_frequencies_, frequencies);
   const int64_t heads = frequencies.dim(1);
   const int64_t pairs = frequencies.dim(2);
   const double spacing = std::sqrt(kRotaryArea / static_cast<double>(grid.height * grid.width));
@@ -183,7 +183,7 @@ TensorView MochiTransformer::EmbedConditioning(Context& context,
   const TensorView conditioning = context.workspace().Allocate({batch, config_.model_dim()});
   Workspace::Scope scope(context.workspace());
   const TensorView sinusoids = context.workspace().Allocate({batch, config_.time_embed_dim});
-  SinusoidalEmbedding(inputs.timestep, sinusoids);
+  SinusoidalEmbedding(context, inputs.timestep, sinusoids);
   timestep_embedder_(context, sinusoids, conditioning);
   PoolText(context, inputs.encoder_hidden_states, conditioning);
   Activate(context, Activation::kSilu, conditioning);

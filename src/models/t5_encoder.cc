@@ -112,7 +112,7 @@ void T5Encoder::Encode(Context& context, ConstTensorView tokens,
 void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView bias) const {
   Workspace::Scope scope(context.workspace());
   const TensorView values = context.workspace().Allocate(table.shape());
-  ConvertToFloat(context, table, values);
+  Convert(context, table, values);
   const int64_t heads = bias.dim(0);
   const int64_t length = bias.dim(1);
   for (int64_t query = 0; query < length; ++query) {

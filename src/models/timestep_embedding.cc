@@ -3,11 +3,14 @@
 
 #include <cmath>
 
+#include "base/device_memory.h"
+
 namespace tamias {
 
-void SinusoidalEmbedding(float value, TensorView embedding) {
+namespace {
+
+void FillSinusoids(float value, TensorView embedding) {
   const int64_t half = embedding.dim(1) / 2;
-  TAMIAS_CHECK(embedding.rank() == 2 && embedding.dim(1) == 2 * half);
   for (int64_t row = 0; row < embedding.dim(0); ++row) {
     float* cos = embedding.Select(0, row).data<float>();
     float* sin = cos + half;
@@ -19,6 +22,16 @@ void SinusoidalEmbedding(float value, TensorView embedding) {
       sin[i] = std::sin(angle);
     }
   }
+}
+
+}  // namespace
+
+void SinusoidalEmbedding(const Context& context, float value, TensorView embedding) {
+  TAMIAS_CHECK(embedding.rank() == 2 && embedding.dim(1) % 2 == 0);
+  if (!context.IsOnGpu()) return FillSinusoids(value, embedding);
+  Tensor host(embedding.shape(), DType::kF32);
+  FillSinusoids(value, host);
+  CopyToDevice(context, host, embedding);
 }
 
 TimestepEmbedding TimestepEmbedding::Load(const Weights& weights, const std::string& name,

@@ -1,4 +1,4 @@
-// A weight matrix turned on its side and widened to fp32, for kernels that gather its columns.
+// A weight matrix turned on its side, for kernels that gather its columns.
 #pragma once
 
 #include "base/context.h"
@@ -6,7 +6,8 @@
 
 namespace tamias {
 
-// weight [rows, columns] f32, f16 or bf16, last stride 1 -> [columns, rows] f32, contiguous.
-Tensor TransposedWeight(const Context& context, ConstTensorView weight);
+// weight [rows, columns] f32, f16 or bf16, last stride 1, on the context's device -> [columns,
+// rows] there, contiguous, in the type of its activations.
+Tensor TransposedWeight(Context& context, ConstTensorView weight);
 
 }  // namespace tamias

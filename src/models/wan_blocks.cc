@@ -26,7 +26,7 @@ float AttentionScale(const WanBlockShape& shape) {
 void AddModulation(Context& context, ConstTensorView table, ConstTensorView timestep,
                    TensorView sum) {
   for (int64_t item = 0; item < sum.dim(0); ++item) {
-    ConvertToFloat(context, table, sum.Select(0, item));
+    Convert(context, table, sum.Select(0, item));
     for (int64_t row = 0; row < table.dim(0); ++row) {
       const TensorView vector = sum.Select(0, item).Select(0, row);
       Add(context, vector, timestep.Select(0, item).Select(0, timestep.dim(1) > 1 ? row : 0),
@@ -59,7 +59,7 @@ WanBlock::WanBlock(const WanBlockShape& shape, const Weights& weights) : shape_(
   mlp_.activation = Activation::kGeluTanh;
 }
 
-void WanBlock::PrepareForSparsity(const Context& context) {
+void WanBlock::PrepareForSparsity(Context& context) {
   fc2_transposed_ = TransposedWeight(context, mlp_.fc2_weight);
   mlp_.fc2_weight_transposed = fc2_transposed_.view();
 }

@@ -51,7 +51,7 @@ class WanBlock {
   void ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(const Context& context);
+  void PrepareForSparsity(Context& context);
 
  private:
   // Each takes its input from `input` [B, N, d] and leaves the attention of all heads, before the

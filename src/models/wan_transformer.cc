@@ -91,7 +91,7 @@ WanTransformer::WanTransformer(const WanTransformerConfig& config, const Weights
       PatchProjection::Load(weights, "proj_out", d, config.out_channels, config.patch_elements());
 }
 
-void WanTransformer::PrepareForSparsity(const Context& context) {
+void WanTransformer::PrepareForSparsity(Context& context) {
   for (WanBlock& block : blocks_) block.PrepareForSparsity(context);
 }
 
@@ -153,7 +153,7 @@ void WanTransformer::EmbedTime(Context& context, float timestep, TensorView time
   const int64_t batch = time.dim(0);
   const int64_t d = config_.model_dim();
   const TensorView sinusoids = context.workspace().Allocate({batch, config_.freq_dim});
-  SinusoidalEmbedding(timestep, sinusoids);
+  SinusoidalEmbedding(context, timestep, sinusoids);
   const TensorView embedding = time.Reshape({batch, d});
   time_embedder_(context, sinusoids, embedding);
   const TensorView activated = context.workspace().Allocate({batch, d});

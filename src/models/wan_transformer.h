@@ -58,7 +58,7 @@ class WanTransformer {
 
   // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to fp32
   // [F, d]. Called once, before the first Forward with a sparse MLP.
-  void PrepareForSparsity(const Context& context);
+  void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes() const;
 

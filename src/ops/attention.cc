@@ -49,6 +49,7 @@ void CheckAttention(const char* operation, const AttentionInputs& inputs, const 
 
 void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
                     TensorView log_sum_exp) {
+  if (context.IsOnGpu()) return cuda::DenseAttention(context.stream(), inputs, output, log_sum_exp);
   CheckAttention("dense attention", inputs, output, log_sum_exp);
   cpu::DenseAttention(context, inputs, output, log_sum_exp);
 }
@@ -56,6 +57,10 @@ void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView 
 void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
                               ConstTensorView previous_log_sum_exp, int64_t group_size,
                               TensorView output, TensorView log_sum_exp, TensorView column_sums) {
+  if (context.IsOnGpu()) {
+    return cuda::DenseAttentionColumnSums(context.stream(), inputs, previous_log_sum_exp,
+                                          group_size, output, log_sum_exp, column_sums);
+  }
   CheckAttention("dense attention with column sums", inputs, output, log_sum_exp);
   CheckColumnSums(inputs, previous_log_sum_exp, group_size, column_sums);
   cpu::DenseAttentionColumnSums(context, inputs, previous_log_sum_exp, group_size, output,

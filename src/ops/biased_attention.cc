@@ -16,6 +16,7 @@ void CheckHeads(std::string_view argument, const ConstTensorView& view, const Sh
 }  // namespace
 
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output) {
+  CheckOnCpu("biased attention", context);
   const ConstTensorView& query = inputs.query;
   CheckHeads("query", query, {-1, -1, -1, -1});
   CheckHeads("key", inputs.key, {query.dim(0), query.dim(1), -1, query.dim(3)});

@@ -6,6 +6,7 @@
 namespace tamias {
 
 void BlockMean(Context& context, ConstTensorView input, int64_t group_size, TensorView output) {
+  if (context.IsOnGpu()) return cuda::BlockMean(context.stream(), input, group_size, output);
   if (group_size < 1) {
     Fail(ErrorCode::kInvalidArgument, "block mean: group_size: expected at least 1, found {}",
          group_size);

@@ -71,6 +71,14 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp) {
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const TensorView order =
+        context.workspace().Allocate({selection.counts.NumElements()}, DType::kI32);
+    cuda::LongestFirstOrder(context.stream(), selection.counts, order);
+    return cuda::ColumnSparseAttention(context.stream(), inputs, selection, epilogue, output,
+                                       log_sum_exp, order);
+  }
   CheckAttention(kOperation, inputs, output, log_sum_exp);
   CheckSelection(inputs, selection);
   CheckEpilogue(inputs, epilogue);

@@ -93,6 +93,10 @@ void CheckSecondProduct(const TensorView& output_cache, const MlpWeights& weight
 void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights& weights,
                        const NeuronSelection& selection, TensorView cached_activations,
                        TensorView delta) {
+  if (context.IsOnGpu()) {
+    return cuda::ColumnSparseMlpUp(context.stream(), input, weights, selection, cached_activations,
+                                   delta);
+  }
   const MlpShape shape = CheckProblem(input, "input", weights, selection);
   CheckSelection(selection, shape);
   CheckCache(cached_activations, selection, shape);
@@ -102,6 +106,9 @@ void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights
 
 void ColumnSparseMlpDown(Context& context, ConstTensorView delta, const MlpWeights& weights,
                          const NeuronSelection& selection, TensorView output_cache) {
+  if (context.IsOnGpu()) {
+    return cuda::ColumnSparseMlpDown(context.stream(), delta, weights, selection, output_cache);
+  }
   const MlpShape shape = CheckProblem(output_cache, "output_cache", weights, selection);
   CheckSelection(selection, shape);
   CheckDelta(delta, selection, shape);
@@ -112,6 +119,14 @@ void ColumnSparseMlpDown(Context& context, ConstTensorView delta, const MlpWeigh
 void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& weights,
                      const NeuronSelection& selection, TensorView cached_activations,
                      TensorView output_cache) {
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const TensorView delta = context.workspace().Allocate(
+        {input.dim(0), cached_activations.dim(1), selection.indices.dim(2), selection.group_size},
+        cached_activations.dtype());
+    return cuda::ColumnSparseMlp(context.stream(), input, weights, selection, cached_activations,
+                                 delta, output_cache);
+  }
   const MlpShape shape = CheckProblem(input, "input", weights, selection);
   CheckSelection(selection, shape);
   CheckCache(cached_activations, selection, shape);
@@ -121,6 +136,9 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
 
 void StoreActivations(Context& context, ConstTensorView activations,
                       TensorView cached_activations) {
+  if (context.IsOnGpu()) {
+    return cuda::StoreActivations(context.stream(), activations, cached_activations);
+  }
   constexpr std::string_view kName = "store activations";
   CheckTensor(kName, "activations", activations, DType::kF32, {-1, -1, -1});
   CheckUnitStride(kName, "activations", activations);

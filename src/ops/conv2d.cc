@@ -43,6 +43,7 @@ void CheckPadding(const ConstTensorView& input, const ConstTensorView& weight,
 
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView output) {
+  CheckOnCpu(kName, context);
   CheckPictures("input", input, {-1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(3), -1, -1});
   CheckContiguous(kName, "weight", weight);

@@ -50,6 +50,7 @@ int64_t OutputSize(int64_t size, int64_t kernel, int64_t before, int64_t after, 
 
 void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView output) {
+  CheckOnCpu(kName, context);
   CheckFilms("input", input, {-1, -1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(4), -1, -1, -1});
   CheckUnitStride(kName, "weight", weight);

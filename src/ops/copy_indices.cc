@@ -7,6 +7,9 @@ namespace tamias {
 
 void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indices,
                  ConstTensorView counts, TensorView destination) {
+  if (context.IsOnGpu()) {
+    return cuda::CopyIndices(context.stream(), source, indices, counts, destination);
+  }
   CheckTensor("copy indices", "source", source, DType::kF32, {-1, -1});
   CheckTensor("copy indices", "indices", indices, DType::kI32, {source.dim(0), -1});
   CheckTensor("copy indices", "counts", counts, DType::kI32, {source.dim(0)});

@@ -15,6 +15,7 @@ void CheckFloats(const char* operation, const char* argument, const ConstTensorV
 }  // namespace
 
 void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
+  if (context.IsOnGpu()) return cuda::Add(context.stream(), a, b, output);
   CheckFloats("add", "a", a, a.shape());
   CheckFloats("add", "b", b, a.shape());
   CheckFloats("add", "output", output, a.shape());
@@ -22,13 +23,23 @@ void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView outp
 }
 
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
+  if (context.IsOnGpu()) return cuda::Multiply(context.stream(), a, b, output);
   CheckFloats("multiply", "a", a, a.shape());
   CheckFloats("multiply", "b", b, a.shape());
   CheckFloats("multiply", "output", output, a.shape());
   cpu::Multiply(context, a, b, output);
 }
 
+void AbsoluteDifference(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
+  if (context.IsOnGpu()) return cuda::AbsoluteDifference(context.stream(), a, b, output);
+  CheckFloats("absolute difference", "a", a, a.shape());
+  CheckFloats("absolute difference", "b", b, a.shape());
+  CheckFloats("absolute difference", "output", output, a.shape());
+  cpu::AbsoluteDifference(context, a, b, output);
+}
+
 void Axpy(Context& context, float factor, ConstTensorView x, TensorView y) {
+  if (context.IsOnGpu()) return cuda::Axpy(context.stream(), factor, x, y);
   CheckFloats("axpy", "x", x, x.shape());
   CheckFloats("axpy", "y", y, x.shape());
   cpu::Axpy(context, factor, x, y);
@@ -36,23 +47,22 @@ void Axpy(Context& context, float factor, ConstTensorView x, TensorView y) {
 
 void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
                 TensorView output) {
+  if (context.IsOnGpu()) {
+    return cuda::ScaleShift(context.stream(), input, factor, offset, output);
+  }
   CheckFloats("scale shift", "input", input, input.shape());
   CheckFloats("scale shift", "output", output, input.shape());
   cpu::ScaleShift(context, input, factor, offset, output);
 }
 
-void ConvertToFloat(Context& context, ConstTensorView input, TensorView output) {
-  CheckWeight("convert to float", "input", input, input.shape());
-  CheckUnitStride("convert to float", "input", input);
-  CheckFloats("convert to float", "output", output, input.shape());
-  cpu::ConvertToFloat(context, input, output);
-}
-
-void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output) {
-  CheckFloats("convert to bf16", "input", input, input.shape());
-  CheckTensor("convert to bf16", "output", output, DType::kBF16, input.shape());
-  CheckUnitStride("convert to bf16", "output", output);
-  cpu::ConvertToBFloat16(context, input, output);
+void Convert(Context& context, ConstTensorView input, TensorView output) {
+  if (context.IsOnGpu()) return cuda::Convert(context.stream(), input, output);
+  CheckWeight("convert", "input", input, input.shape());
+  CheckUnitStride("convert", "input", input);
+  CheckUnitStride("convert", "output", output);
+  const bool narrows = input.dtype() == DType::kF32 && output.dtype() == DType::kBF16;
+  CheckTensor("convert", "output", output, narrows ? DType::kBF16 : DType::kF32, input.shape());
+  cpu::Convert(context, input, output);
 }
 
 }  // namespace tamias

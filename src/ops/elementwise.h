@@ -20,11 +20,12 @@ void ScaleShift(Context& context, ConstTensorView input, float factor, float off
 // output = a * b, f32: the gate of gated MLPs. Output may be a or b.
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
 
-// output = input widened to f32; input f32, f16 or bf16.
-void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
+// output = |a - b|, f32. Output may be a or b.
+void AbsoluteDifference(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
 
-// output [...] bf16 = input [...] f32 rounded to nearest, ties to even; NaN stays NaN.
-void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
+// output = input in the output's type, a copy where that is the input's: f32, f16 or bf16 to f32,
+// or f32 to bf16, rounded to nearest, ties to even; NaN stays NaN.
+void Convert(Context& context, ConstTensorView input, TensorView output);
 
 namespace reference {
 void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
@@ -32,8 +33,8 @@ void Axpy(Context& context, float factor, ConstTensorView x, TensorView y);
 void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
                 TensorView output);
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
-void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
-void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
+void AbsoluteDifference(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+void Convert(Context& context, ConstTensorView input, TensorView output);
 }  // namespace reference
 namespace cpu {
 void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
@@ -41,8 +42,8 @@ void Axpy(Context& context, float factor, ConstTensorView x, TensorView y);
 void ScaleShift(Context& context, ConstTensorView input, float factor, float offset,
                 TensorView output);
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
-void ConvertToFloat(Context& context, ConstTensorView input, TensorView output);
-void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output);
+void AbsoluteDifference(Context& context, ConstTensorView a, ConstTensorView b, TensorView output);
+void Convert(Context& context, ConstTensorView input, TensorView output);
 }  // namespace cpu
 
 // On a GPU: every operand f32, f16 or bf16, in any mixture, arithmetic in fp32; rows begin at
@@ -54,7 +55,8 @@ void Axpy(Stream& stream, float factor, ConstTensorView x, TensorView y);
 void ScaleShift(Stream& stream, ConstTensorView input, float factor, float offset,
                 TensorView output);
 void Multiply(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output);
-// output = input in the output's type, rounded to nearest, ties to even.
+void AbsoluteDifference(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output);
+// From any type to any.
 void Convert(Stream& stream, ConstTensorView input, TensorView output);
 }  // namespace cuda
 

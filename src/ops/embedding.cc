@@ -6,6 +6,7 @@
 namespace tamias {
 
 void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output) {
+  CheckOnCpu("embedding", context);
   CheckWeight("embedding", "table", table, {-1, -1});
   CheckUnitStride("embedding", "table", table);
   CheckTensor("embedding", "ids", ids, DType::kI32, ids.shape());

@@ -2,11 +2,34 @@
 #include "ops/linear.h"
 
 #include "ops/check_tensor.h"
+#include "ops/cuda/cublas_lt.h"
+#include "ops/elementwise.h"
 
 namespace tamias {
+namespace {
+
+// The view itself, or its values in another type, valid in the caller's workspace scope.
+ConstTensorView InType(Context& context, ConstTensorView view, DType dtype) {
+  if (view.empty() || view.dtype() == dtype) return view;
+  const TensorView converted = context.workspace().Allocate(view.shape(), dtype);
+  cuda::Convert(context.stream(), view, converted);
+  return converted;
+}
+
+void LinearOnGpu(Context& context, ConstTensorView input, ConstTensorView weight,
+                 ConstTensorView bias, TensorView output, LinearOptions options) {
+  Workspace::Scope scope(context.workspace());
+  std::shared_ptr<cuda::CublasLt>& library = context.cublas_lt();
+  if (library == nullptr) library = std::make_shared<cuda::CublasLt>(context.device().index);
+  cuda::Linear(*library, context.stream(), InType(context, input, weight.dtype()), weight,
+               InType(context, bias, output.dtype()), output, options);
+}
+
+}  // namespace
 
 void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             TensorView output, LinearOptions options) {
+  if (context.IsOnGpu()) return LinearOnGpu(context, input, weight, bias, output, options);
   if (input.rank() < 1) {
     Fail(ErrorCode::kInvalidArgument, "linear: input: expected at least one axis, found none");
   }

@@ -34,10 +34,10 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
             TensorView output, LinearOptions options = {});
 }  // namespace cpu
 
-// On a GPU, by cuBLASLt: input and weight bf16 or f16, both alike, output f32 or their type, bias
-// the output's type; accumulation is fp32. The rows of input and output may lie along two strides
-// (batch items, rows). `accumulate` goes with no activation only. Returns once the work is
-// enqueued.
+// On a GPU, by cuBLASLt (the operation above converts an input and a bias that have other types):
+// input and weight bf16 or f16, both alike, output f32 or their type, bias the output's type;
+// accumulation is fp32. The rows of input and output may lie along two strides (batch items, rows).
+// `accumulate` goes with no activation only. Returns once the work is enqueued.
 namespace cuda {
 class CublasLt;  // ops/cuda/cublas_lt.h
 class Stream;

@@ -19,14 +19,18 @@ void RandomMask(Context& context, double probability, uint64_t seed, TensorView 
 
 // indices[r, :counts[r]] = the columns of the set bits of row r, ascending; the rest of indices is
 // left. indices [R, capacity] i32 (last stride 1), counts [R] i32. Throws kInvalidArgument, naming
-// row, count and capacity, when a row has more bits than the capacity.
+// row, count and capacity, when a row has more bits than the capacity; a GPU lists the first ones.
 void MaskToIndices(Context& context, ConstTensorView mask, int64_t n, TensorView indices,
                    TensorView counts);
 
 // counts[r] = the number of set bits of row r. counts [R] i32.
 void CountMask(Context& context, ConstTensorView mask, TensorView counts);
 
-// Sets the bits of columns [begin, end) of one row.
+// mask[r] |= the first `limit` set bits of source[r % S]: a few rows that all share, or one for
+// each. mask [R, m] and source [S, m] u8, S >= 1 unless R is 0; limit >= 0.
+void OrMask(Context& context, ConstTensorView source, int64_t limit, TensorView mask);
+
+// Sets the bits of columns [begin, end) of one row. In memory of the host.
 void SetMaskRange(TensorView mask, int64_t row, int64_t begin, int64_t end);
 
 namespace reference {
@@ -34,12 +38,14 @@ void RandomMask(Context& context, double probability, uint64_t seed, TensorView 
 void MaskToIndices(Context& context, ConstTensorView mask, int64_t n, TensorView indices,
                    TensorView counts);
 void CountMask(Context& context, ConstTensorView mask, TensorView counts);
+void OrMask(Context& context, ConstTensorView source, int64_t limit, TensorView mask);
 }  // namespace reference
 namespace cpu {
 void RandomMask(Context& context, double probability, uint64_t seed, TensorView mask, int64_t n);
 void MaskToIndices(Context& context, ConstTensorView mask, int64_t n, TensorView indices,
                    TensorView counts);
 void CountMask(Context& context, ConstTensorView mask, TensorView counts);
+void OrMask(Context& context, ConstTensorView source, int64_t limit, TensorView mask);
 }  // namespace cpu
 
 // On a GPU: the same bits and lists. Return once the work is enqueued.
@@ -52,6 +58,7 @@ void RandomMask(Stream& stream, double probability, uint64_t seed, TensorView ma
 void MaskToIndices(Stream& stream, ConstTensorView mask, int64_t n, TensorView indices,
                    TensorView counts, TensorView overflow);
 void CountMask(Stream& stream, ConstTensorView mask, TensorView counts);
+void OrMask(Stream& stream, ConstTensorView source, int64_t limit, TensorView mask);
 void SetMaskRange(Stream& stream, TensorView mask, int64_t row, int64_t begin, int64_t end);
 }  // namespace cuda
 

@@ -57,6 +57,9 @@ void CheckGroups(int64_t groups, int64_t channels) {
 
 void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
                ConstTensorView bias, float epsilon, TensorView output) {
+  if (context.IsOnGpu()) {
+    return cuda::LayerNorm(context.stream(), input, weight, bias, epsilon, output);
+  }
   CheckRows("layer norm", input, output);
   CheckOptionalWeight("layer norm", "weight", weight, input.dim(-1));
   CheckOptionalWeight("layer norm", "bias", bias, input.dim(-1));
@@ -65,6 +68,9 @@ void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
 
 void LayerNormModulate(Context& context, ConstTensorView input, ConstTensorView shift,
                        ConstTensorView scale, float epsilon, TensorView output) {
+  if (context.IsOnGpu()) {
+    return cuda::LayerNormModulate(context.stream(), input, shift, scale, epsilon, output);
+  }
   CheckActivation("layer norm modulate", "input", input, {-1, -1, -1});
   CheckActivation("layer norm modulate", "output", output, input.shape());
   CheckActivation("layer norm modulate", "shift", shift, {input.dim(0), input.dim(2)});
@@ -74,6 +80,9 @@ void LayerNormModulate(Context& context, ConstTensorView input, ConstTensorView 
 
 void RmsNorm(Context& context, ConstTensorView input, ConstTensorView weight, float epsilon,
              TensorView output) {
+  if (context.IsOnGpu()) {
+    return cuda::RmsNorm(context.stream(), input, weight, epsilon, output);
+  }
   CheckRows("rms norm", input, output);
   CheckOptionalWeight("rms norm", "weight", weight, input.dim(-1));
   cpu::RmsNorm(context, input, weight, epsilon, output);
@@ -93,6 +102,7 @@ void GroupNorm(Context& context, ConstTensorView input, int64_t groups, ConstTen
 void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups,
                          ConstTensorView weight, ConstTensorView bias, float epsilon,
                          TensorView gain, TensorView offset) {
+  CheckOnCpu("group norm", context);
   CheckPictures("group norm", "input", input, {-1, -1, -1, -1});
   CheckGroups(groups, input.dim(3));
   CheckOptionalWeight("group norm", "weight", weight, input.dim(3));
@@ -106,6 +116,7 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
 
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
                         ConstTensorView offset, bool silu, TensorView output) {
+  CheckOnCpu("scale shift channels", context);
   CheckPictureRows("scale shift channels", "input", input, {-1, -1, -1, -1});
   CheckPictureRows("scale shift channels", "output", output, input.shape());
   for (const ConstTensorView& view : {gain, offset}) {

@@ -6,6 +6,7 @@
 namespace tamias {
 
 void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y) {
+  if (context.IsOnGpu()) return cuda::GatedResidual(context.stream(), x, gate, y);
   CheckTensor("gated residual", "x", x, DType::kF32, {-1, -1, -1});
   CheckTensor("gated residual", "gate", gate, DType::kF32, {x.dim(0), x.dim(2)});
   CheckTensor("gated residual", "y", y, DType::kF32, x.shape());

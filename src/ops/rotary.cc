@@ -7,6 +7,9 @@ namespace tamias {
 
 void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output) {
+  if (context.IsOnGpu()) {
+    return cuda::RmsNormRotary(context.stream(), input, norm_weight, epsilon, cosine, sine, output);
+  }
   CheckTensor("rms norm rotary", "input", input, DType::kF32, {-1, -1, -1, -1});
   CheckTensor("rms norm rotary", "output", output, DType::kF32, input.shape());
   CheckUnitStride("rms norm rotary", "input", input);

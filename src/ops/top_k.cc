@@ -21,12 +21,16 @@ void CheckTopK(std::string_view operation, const ConstTensorView& scores, int64_
 }  // namespace
 
 void TopKMask(Context& context, ConstTensorView scores, int64_t k, TensorView mask) {
+  if (context.IsOnGpu()) return cuda::TopKMask(context.stream(), scores, k, mask);
   CheckTopK("top-k", scores, k, mask);
   cpu::TopKMask(context, scores, k, mask);
 }
 
 void ApproximateTopKMask(Context& context, ConstTensorView scores, int64_t k, int64_t sample_size,
                          uint64_t seed, TensorView mask) {
+  if (context.IsOnGpu()) {
+    return cuda::ApproximateTopKMask(context.stream(), scores, k, sample_size, seed, mask);
+  }
   CheckTopK("approximate top-k", scores, k, mask);
   if (sample_size < 1) {
     Fail(ErrorCode::kInvalidArgument,

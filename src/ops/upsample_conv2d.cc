@@ -19,6 +19,7 @@ void CheckPictures(std::string_view argument, const ConstTensorView& view, const
 
 void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView output) {
+  CheckOnCpu(kName, context);
   CheckPictures("input", input, {-1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(3), 3, 3});
   CheckContiguous(kName, "weight", weight);

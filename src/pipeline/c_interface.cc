@@ -96,6 +96,7 @@ const std::map<std::string_view, Setter>& Setters() {
       {"prompt", Text(&Options::prompt)},
       {"negative_prompt", Text(&Options::negative_prompt)},
       {"sparsity", Text(&Options::sparsity)},
+      {"device", Text(&Options::device)},
       {"true_cfg_scale", Number(&Options::true_cfg_scale)},
       {"guidance_scale", Number(&Options::guidance_scale)},
       {"width", Number(&Options::width)},

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "base/cuda/device.h"
+#include "base/device_memory.h"
 #include "base/machine.h"
 #include "ops/attention.h"
 #include "ops/linear.h"
@@ -17,6 +19,9 @@ namespace {
 // What oneDNN's compiled kernels, its scratch and the libraries' touched pages add while a
 // generation runs: 13 to 23 MB measured from 128x128 to 512x512 pixels, dense and accelerated.
 constexpr size_t kRuntimeBytes = size_t{16} << 20;
+// On a GPU: operands of dense layers in another type, orders of groups, sums.
+constexpr size_t kGpuScratchBytes = size_t{8} << 20;
+constexpr size_t kCublasLtBytes = size_t{32} << 20;
 // Beyond this even the plan's own tables are too large; FLUX.1 at 2304x1280 has 11,520 and
 // HunyuanVideo at 720x1280x129 118,800.
 constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
@@ -48,18 +53,10 @@ Latents ToLatents(const Tensor& tensor) {
 }
 
 ComponentInfo Describe(const std::string& name, const JsonObject& config, const Weights& weights) {
-  const std::vector<std::string> names = weights.names();
-  std::map<std::string, int64_t> elements;  // by dtype
-  for (const std::string& tensor : names) {
-    const ConstTensorView view = weights.Get(tensor);
-    elements[std::string(Name(view.dtype()))] += view.NumElements();
-  }
-  const auto most =
-      std::ranges::max_element(elements, {}, &std::pair<const std::string, int64_t>::second);
   std::string class_name = config.StringOr("_class_name", "");
   if (class_name.empty()) class_name = config.StringArrayOr("architectures", {"?"}).front();
   return {name, class_name, static_cast<size_t>(weights.TotalParameters()),
-          static_cast<size_t>(weights.TotalBytes()), most == elements.end() ? "" : most->first};
+          static_cast<size_t>(weights.TotalBytes()), std::string(Name(weights.MainDType()))};
 }
 
 }  // namespace
@@ -109,10 +106,23 @@ SparsityConfig DenoisingPipeline::Sparsity(const GenerateOptions& options) const
   return ChooseSparsity(options.sparsity, info_.default_profile, options.overrides);
 }
 
+Placement DenoisingPipeline::PlacementFor(const GenerateOptions& options) const {
+  const Device device = ParseDevice(options.device);
+  if (device.type == DeviceType::kCpu) return {};
+  const Weights* weights = GpuWeights();
+  if (weights == nullptr) {
+    Fail(ErrorCode::kUnsupported, "device: {} runs on the CPU only, found {}", info_.family,
+         options.device);
+  }
+  CheckDevice(device);
+  return PlacementOn(device, weights->MainDType());
+}
+
 DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& options) const {
   Plan plan;
   plan.settings = Settings(options);
   plan.sparsity = Sparsity(options);
+  plan.placement = PlacementFor(options);
   plan.latents = LatentsOf(plan.settings);
   if (plan.latents.tokens() > kMaxImageTokens) {
     Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
@@ -121,20 +131,23 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
   const SparseGeometry geometry = Geometry(plan.settings.max_sequence_length, plan.latents.grid());
   plan.geometries.assign(plan.settings.use_true_cfg() ? 2 : 1, geometry);
 
-  const StageBytes denoiser = PlanDenoiser(plan.settings, plan.latents);
+  const StageBytes denoiser = PlanDenoiser(plan.settings, plan.latents, plan.placement);
   const StageBytes decoder = PlanDecoder(plan.latents);
   const int64_t tokens = geometry.joint_tokens();
   const size_t op_scratch =
-      std::max(LinearWorkspaceBytes(tokens, geometry.model_dim + geometry.mlp_dim,
-                                    geometry.model_dim, DType::kF16),
-               AttentionWorkspaceBytes(Context(options.threads).threads(), geometry.head_dim,
-                                       geometry.num_heads * (tokens / plan.sparsity.attn.mbm + 1)));
-  plan.state = SparseSession::Plan(plan.sparsity, plan.geometries);
+      plan.placement.IsOnGpu()
+          ? kGpuScratchBytes
+          : std::max(LinearWorkspaceBytes(tokens, geometry.model_dim + geometry.mlp_dim,
+                                          geometry.model_dim, DType::kF16),
+                     AttentionWorkspaceBytes(
+                         Context(options.threads).threads(), geometry.head_dim,
+                         geometry.num_heads * (tokens / plan.sparsity.attn.mbm + 1)));
+  plan.state = SparseSession::Plan(plan.sparsity, plan.geometries, plan.placement);
   plan.denoiser_workspace = denoiser.workspace + op_scratch + plan.state.workspace_bytes;
   plan.decoder_workspace = decoder.workspace;
   plan.memory = MakeMemoryPlan(plan, denoiser, decoder);
   if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
-      plan.state.TotalBytes() > 0) {
+      plan.state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
     plan.state_place = StatePlace::kFile;
     plan.memory = MakeMemoryPlan(plan, denoiser, decoder);
   }
@@ -153,15 +166,18 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   for (const ComponentInfo& component : info_.components) {
     always += add("weights of " + component.name + " (mapped)", component.bytes);
   }
-  if (plan.sparsity.mlp.is_enabled) {
-    always += add("weights prepared for sparse MLPs", SparsityWeightBytes());
+  const bool is_on_gpu = plan.placement.IsOnGpu();
+  if (plan.sparsity.mlp.is_enabled && !is_on_gpu) {
+    always += add("weights prepared for sparse MLPs", SparsityWeightBytes(plan.placement));
   }
   // Noise, latents in both orders, two predictions and what the scheduler remembers.
   const auto scheduler = MakeScheduler(plan.settings, plan.latents.tokens());
   always += add("latents", 5 * sizeof(float) * static_cast<size_t>(plan.latents.size()) +
                                scheduler->HistoryBytes(plan.latents.size()));
   size_t denoising = add("rotary tables and text embeddings", denoiser.held);
-  if (plan.state_place == StatePlace::kFile) {
+  if (is_on_gpu) {
+    PlanDeviceMemory(plan, denoiser, memory);
+  } else if (plan.state_place == StatePlace::kFile) {
     denoising += add("state in memory at one time", plan.state.spill_resident_bytes);
     memory.spill_bytes = plan.state.spill_bytes;
   } else {
@@ -169,13 +185,32 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
       denoising += add("state: " + entry.name, entry.bytes);
     }
   }
-  denoising += add("workspace of the transformer", plan.denoiser_workspace);
+  if (!is_on_gpu) denoising += add("workspace of the transformer", plan.denoiser_workspace);
   const size_t pixels = static_cast<size_t>(plan.settings.width) * plan.settings.height;
   const size_t decoding =
       add("decoder and its workspace", decoder.held + decoder.workspace) +
       add(info_.makes_videos ? "film" : "picture", pixels * 3 * plan.settings.num_frames);
   memory.peak_bytes = always + std::max(denoising, decoding);
   return memory;
+}
+
+void DenoisingPipeline::PlanDeviceMemory(const Plan& plan, const StageBytes& denoiser,
+                                         MemoryPlan& memory) const {
+  const auto add = [&](std::string name, size_t bytes) {
+    memory.device_entries.push_back({std::move(name), bytes});
+    memory.device_bytes += bytes;
+  };
+  add("weights of transformer", GpuWeights()->DeviceBytes(plan.placement));
+  if (plan.sparsity.mlp.is_enabled) {
+    add("weights prepared for sparse MLPs", SparsityWeightBytes(plan.placement));
+  }
+  add("latents", 3 * sizeof(float) * static_cast<size_t>(plan.latents.size()));
+  add("rotary tables and text embeddings", denoiser.held);
+  for (const StatePlan::Entry& entry : plan.state.entries) {
+    add("state: " + entry.name, entry.bytes);
+  }
+  add("workspace of the transformer", plan.denoiser_workspace);
+  add("scratch of cuBLASLt", kCublasLtBytes);
 }
 
 void DenoisingPipeline::CheckMemory(const Plan& plan, const GenerateOptions& options) const {
@@ -188,6 +223,28 @@ void DenoisingPipeline::CheckMemory(const Plan& plan, const GenerateOptions& opt
          plan.settings.SizeText(), static_cast<double>(plan.memory.peak_bytes) / kGiB,
          is_limited ? "max_memory is" : "this machine has", static_cast<double>(available) / kGiB);
   }
+  if (!plan.placement.IsOnGpu()) return;
+  const size_t on_gpu = cuda::PropertiesOf(plan.placement.device.index).memory_bytes;
+  if (plan.memory.device_bytes > on_gpu) {
+    Fail(ErrorCode::kOutOfMemory,
+         "{} need {:.1f} GiB of GPU memory, {} has {:.1f} GiB (`tamias inspect` shows the plan)",
+         plan.settings.SizeText(), static_cast<double>(plan.memory.device_bytes) / kGiB,
+         options.device, static_cast<double>(on_gpu) / kGiB);
+  }
+}
+
+void DenoisingPipeline::Prepare(Context& context, const SparsityConfig& sparsity) const {
+  const std::lock_guard lock(prepare_mutex_);
+  const auto once = [&](std::vector<Device>& done, const auto& prepare) {
+    if (std::ranges::find(done, context.device()) != done.end()) return;
+    prepare();
+    done.push_back(context.device());
+  };
+  if (context.IsOnGpu()) once(loaded_, [&] { LoadOnGpu(context); });
+  if (sparsity.mlp.is_enabled) {
+    once(prepared_for_sparsity_, [&] { PrepareForSparsity(context); });
+  }
+  context.Synchronize();
 }
 
 GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
@@ -197,27 +254,32 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
   GenerationClock clock(progress, options.num_images);
   GenerateResult result;
   result.planned_memory_bytes = plan.memory.peak_bytes;
+  result.planned_device_memory_bytes = plan.memory.device_bytes;
   std::vector<PromptEmbedding> prompts;
   {
     Context context(options.threads);
     prompts = EncodePrompts(context, options, plan.settings, clock);
-    if (plan.sparsity.mlp.is_enabled) {
-      std::call_once(prepared_, [&] { PrepareForSparsity(context); });
-    }
+  }
+  {
+    Context context(plan.placement, options.threads);
+    Prepare(context, plan.sparsity);
   }
   std::vector<SparseGeometry> geometries;
   for (const PromptEmbedding& prompt : prompts) {
     geometries.push_back(Geometry(prompt.sequence.dim(1), plan.latents.grid()));
   }
   result.seconds_encode = clock.Seconds();
-  GenerationReport report(PngText(options, 0).at("tamias"));
+  GenerationReport report(PngText(options, 0).at("tamias"), plan.placement.device);
   for (int image = 0; image < options.num_images; ++image) {
-    auto session = std::make_unique<SparseSession>(plan.sparsity, geometries, plan.state_place);
-    if (image == 0) result.seconds_to_first_step = clock.Seconds();
-    const Tensor latents = Denoise(plan, prompts, options, image, *session, clock);
-    result.seconds_denoise += clock.StageSeconds();
-    report.AddImage(session->report());
-    session.reset();
+    Tensor latents;
+    {
+      Context context(plan.placement, options.threads, plan.denoiser_workspace);
+      SparseSession session(context, plan.sparsity, geometries, plan.state_place);
+      if (image == 0) result.seconds_to_first_step = clock.Seconds();
+      latents = Denoise(context, plan, prompts, options, image, session, clock);
+      result.seconds_denoise += clock.StageSeconds();
+      report.AddImage(session.report());
+    }
     result.latents.push_back(ToLatents(latents));
     if (!options.decode) continue;
     std::vector<Image> frames =
@@ -251,44 +313,55 @@ std::vector<PromptEmbedding> DenoisingPipeline::EncodePrompts(Context& context,
   return prompts;
 }
 
-Tensor DenoisingPipeline::Denoise(const Plan& plan, const std::vector<PromptEmbedding>& prompts,
+Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
+                                  const std::vector<PromptEmbedding>& prompts,
                                   const GenerateOptions& options, int image, SparseSession& session,
                                   GenerationClock& clock) const {
   const GenerationSettings& settings = plan.settings;
-  Context context(options.threads, plan.denoiser_workspace);
+  Context host(options.threads);
+  std::vector<PromptEmbedding> uploaded;
+  if (context.IsOnGpu()) {
+    for (const PromptEmbedding& prompt : prompts) uploaded.push_back(CopyToDevice(context, prompt));
+  }
   const TokenOrder& order = session.token_order();
   const std::unique_ptr<Denoiser> denoiser = MakeDenoiser(context, settings, plan.latents, order);
   const std::unique_ptr<FlowScheduler> scheduler = MakeScheduler(settings, plan.latents.tokens());
 
   Tensor noise = PackedNoise(plan.latents, options.seed, image, options.num_images);
   Tensor latents(noise.shape(), DType::kF32);
-  order.Apply(context, noise, latents);
+  order.Apply(host, noise, latents);
   Tensor prediction = Tensor::Zeros(latents.shape());
   Tensor negative(settings.use_true_cfg() ? latents.shape() : Shape{0}, DType::kF32);
+  DeviceMirror model_input(context, latents);
+  DeviceMirror model_prediction(context, prediction), model_negative(context, negative);
 
   clock.BeginStage(Stage::kDenoise, image, settings.steps);
   for (int step = 0; step < settings.steps; ++step) {
     const bool is_skipped = session.BeginStep(step, scheduler->sigma(step)) == StepKind::kSkip;
-    const auto predict = [&](int invocation, TensorView out) {
+    model_input.Upload(context);
+    const auto predict = [&](int invocation, DeviceMirror& out) {
       SparseInvocation& state = session.invocation(invocation);
       if (is_skipped) {
-        state.CachedPrediction(context, out);
+        state.CachedPrediction(context, out.device());
       } else {
+        const auto& embeddings = context.IsOnGpu() ? uploaded : prompts;
         denoiser->Predict(context, scheduler->timestep(step),
-                          prompts[static_cast<size_t>(invocation)], latents, state, out);
+                          embeddings[static_cast<size_t>(invocation)], model_input.device(), state,
+                          out.device());
       }
+      out.Download(context);
     };
-    predict(0, prediction);
+    predict(0, model_prediction);
     if (settings.use_true_cfg()) {
-      predict(1, negative);
+      predict(1, model_negative);
       Guide(settings.true_cfg_scale, negative, prediction);
     }
-    scheduler->Step(context, step, prediction, latents);
+    scheduler->Step(host, step, prediction, latents);
     session.EndStep();
-    CheckFinite(latents, "the latents", context);
+    CheckFinite(latents, "the latents", host);
     clock.EndStep(std::string(Name(session.report().steps.back().kind)));
   }
-  order.Invert(context, latents, noise);
+  order.Invert(host, latents, noise);
   return noise;
 }
 
@@ -342,6 +415,11 @@ std::vector<std::string> DenoisingPipeline::Warnings(const GenerateOptions& opti
   const SparsityConfig config = Sparsity(options);
   std::vector<std::string> warnings;
   if (config.IsAnythingEnabled()) warnings = ConfigWarnings(config, settings.steps);
+  if (ParseDevice(options.device).type == DeviceType::kCuda &&
+      config.keys_set.contains("attn.cache_dtype")) {
+    warnings.emplace_back(
+        "attn.cache_dtype has no effect on a GPU: the caches have the type of the activations");
+  }
   if (options.guidance_scale && !HasGuidanceEmbedding()) {
     warnings.emplace_back(
         "guidance_scale has no effect: the model has no guidance embedding (true_cfg_scale has)");

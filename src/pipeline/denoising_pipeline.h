@@ -81,11 +81,16 @@ class DenoisingPipeline : public PipelineFamily {
                                                  const LatentShape& latents,
                                                  const TokenOrder& order) const = 0;
   // Denoiser and prompt embeddings; the workspace without the operations' own scratch.
-  virtual StageBytes PlanDenoiser(const GenerationSettings& settings,
-                                  const LatentShape& latents) const = 0;
-  // Called once, before the first generation with sparse MLPs.
-  virtual void PrepareForSparsity(const Context& context) const = 0;
-  virtual size_t SparsityWeightBytes() const = 0;
+  virtual StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
+                                  const Placement& placement) const = 0;
+  // The weights that lie on a GPU when the denoiser runs there; null: it runs on the CPU only.
+  virtual const Weights* GpuWeights() const { return nullptr; }
+  // Copies them to the context's GPU. Called once for each, before MakeDenoiser with a context
+  // there.
+  virtual void LoadOnGpu(Context& /*context*/) const {}
+  // Called once for each device, before the first generation with sparse MLPs there.
+  virtual void PrepareForSparsity(Context& context) const = 0;
+  virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
   // latents [1, N, P], packed in row order, -> frames of height x width pixels in their order (a
   // picture is one frame). after_piece is called NumDecodePieces times.
   virtual void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
@@ -104,6 +109,7 @@ class DenoisingPipeline : public PipelineFamily {
   struct Plan {
     GenerationSettings settings;
     SparsityConfig sparsity;
+    Placement placement;  // of the denoiser
     LatentShape latents;
     std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
     StatePlan state;
@@ -115,17 +121,23 @@ class DenoisingPipeline : public PipelineFamily {
 
   GenerationSettings Settings(const GenerateOptions& options) const;
   SparsityConfig Sparsity(const GenerateOptions& options) const;
+  Placement PlacementFor(const GenerateOptions& options) const;
   Plan MakePlan(const GenerateOptions& options) const;
   MemoryPlan MakeMemoryPlan(const Plan& plan, const StageBytes& denoiser,
                             const StageBytes& decoder) const;
+  // Adds what lies on the GPU to the plan.
+  void PlanDeviceMemory(const Plan& plan, const StageBytes& denoiser, MemoryPlan& memory) const;
   void CheckMemory(const Plan& plan, const GenerateOptions& options) const;
+  // Makes ready on the context's device what every generation there shares.
+  void Prepare(Context& context, const SparsityConfig& sparsity) const;
 
   // The prompt, and with true guidance the negative prompt: one for each invocation.
   std::vector<PromptEmbedding> EncodePrompts(Context& context, const GenerateOptions& options,
                                              const GenerationSettings& settings,
                                              GenerationClock& clock) const;
-  // Returns the final latents [1, N, P] in row order.
-  Tensor Denoise(const Plan& plan, const std::vector<PromptEmbedding>& prompts,
+  // Returns the final latents [1, N, P] in row order. The denoiser runs with `context`, where the
+  // session's state lies; noise, scheduler and guidance are the host's.
+  Tensor Denoise(Context& context, const Plan& plan, const std::vector<PromptEmbedding>& prompts,
                  const GenerateOptions& options, int image, SparseSession& session,
                  GenerationClock& clock) const;
   std::vector<Image> DecodeFrames(const Plan& plan, ConstTensorView latents, int threads, int image,
@@ -137,7 +149,9 @@ class DenoisingPipeline : public PipelineFamily {
   FamilyDefaults family_;
   std::vector<Component> components_;
   ModelInfo info_;
-  mutable std::once_flag prepared_;
+  mutable std::mutex prepare_mutex_;
+  mutable std::vector<Device> loaded_;                 // devices that have the weights
+  mutable std::vector<Device> prepared_for_sparsity_;  // devices that are prepared for sparse MLPs
 };
 
 }  // namespace tamias

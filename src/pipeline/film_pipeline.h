@@ -45,10 +45,12 @@ class FilmPipeline : public DenoisingPipeline {
             .patch = patch_};
   }
 
-  void PrepareForSparsity(const Context& context) const final {
+  void PrepareForSparsity(Context& context) const final {
     transformer_.PrepareForSparsity(context);
   }
-  size_t SparsityWeightBytes() const final { return transformer_.SparsityWeightBytes(); }
+  size_t SparsityWeightBytes(const Placement& /*placement*/) const final {
+    return transformer_.SparsityWeightBytes();
+  }
 
   void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
               const FrameSink& sink, const std::function<void()>& after_piece) const final {

@@ -69,33 +69,50 @@ std::unique_ptr<FlowScheduler> FluxPipeline::MakeScheduler(const GenerationSetti
   return std::make_unique<FlowMatchEuler>(scheduler_, settings.steps, image_tokens);
 }
 
-std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& /*context*/,
+std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
                                                      const GenerationSettings& settings,
                                                      const LatentShape& latents,
                                                      const TokenOrder& order) const {
   FluxTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<FluxDenoiser>(
-      transformer_,
+      context, TransformerOn(context),
       RotaryPositions(TokenPositions(latents, order), transformer_.config().axes_dims_rope),
       constants, kTrainingTimesteps);
 }
 
 StageBytes FluxPipeline::PlanDenoiser(const GenerationSettings& settings,
-                                      const LatentShape& latents) const {
+                                      const LatentShape& latents,
+                                      const Placement& placement) const {
   const FluxTransformerConfig& config = transformer_.config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
   const int64_t embeddings = 2 * text * config.joint_attention_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer_.PlanBytes(1, text, latents.tokens())};
+          .workspace = transformer_.PlanBytes(1, text, latents.tokens(), placement)};
 }
 
-void FluxPipeline::PrepareForSparsity(const Context& context) const {
-  transformer_.PrepareForSparsity(context);
+void FluxPipeline::PrepareForSparsity(Context& context) const {
+  TransformerOn(context).PrepareForSparsity(context);
 }
 
-size_t FluxPipeline::SparsityWeightBytes() const { return transformer_.SparsityWeightBytes(); }
+size_t FluxPipeline::SparsityWeightBytes(const Placement& placement) const {
+  return transformer_.SparsityWeightBytes(placement);
+}
+
+void FluxPipeline::LoadOnGpu(Context& context) const {
+  if (context.device().index >= kMaxGpus) {
+    Fail(ErrorCode::kUnsupported, "device: expected a number below {}, found {}", kMaxGpus,
+         Name(context.device()));
+  }
+  on_gpu_[static_cast<size_t>(context.device().index)] = std::make_unique<FluxTransformer>(
+      transformer_.config(), transformer_weights_.CopyToDevice(context));
+}
+
+FluxTransformer& FluxPipeline::TransformerOn(const Context& context) const {
+  if (!context.IsOnGpu()) return transformer_;
+  return *on_gpu_[static_cast<size_t>(context.device().index)];
+}
 
 void FluxPipeline::Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
                           const FrameSink& sink, const std::function<void()>& after_piece) const {

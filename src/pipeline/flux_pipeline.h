@@ -1,6 +1,9 @@
 // FLUX.1 text-to-image (diffusers' FluxPipeline, with true classifier-free guidance).
 #pragma once
 
+#include <array>
+#include <memory>
+
 #include "models/autoencoder_kl.h"
 #include "models/flow_match_euler.h"
 #include "models/flux_transformer.h"
@@ -14,6 +17,8 @@ class FluxPipeline final : public DenoisingPipeline {
   explicit FluxPipeline(const ModelFolder& folder);
 
  private:
+  static constexpr int kMaxGpus = 64;
+
   LatentShape LatentsOf(const GenerationSettings& settings) const override;
   SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
   PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
@@ -25,19 +30,25 @@ class FluxPipeline final : public DenoisingPipeline {
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents,
                                          const TokenOrder& order) const override;
-  StageBytes PlanDenoiser(const GenerationSettings& settings,
-                          const LatentShape& latents) const override;
-  void PrepareForSparsity(const Context& context) const override;
-  size_t SparsityWeightBytes() const override;
+  StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
+                          const Placement& placement) const override;
+  void PrepareForSparsity(Context& context) const override;
+  size_t SparsityWeightBytes(const Placement& placement) const override;
+  const Weights* GpuWeights() const override { return &transformer_weights_; }
+  void LoadOnGpu(Context& context) const override;
   void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
               const FrameSink& sink, const std::function<void()>& after_piece) const override;
   int NumDecodePieces(const LatentShape& latents) const override;
   StageBytes PlanDecoder(const LatentShape& latents) const override;
 
+  // The transformer whose weights lie on the context's device.
+  FluxTransformer& TransformerOn(const Context& context) const;
+
   FluxTextEncoders text_;
   Weights transformer_weights_;
   Weights vae_weights_;
   mutable FluxTransformer transformer_;  // mutable: prepared once for sparse MLPs, on first need
+  mutable std::array<std::unique_ptr<FluxTransformer>, kMaxGpus> on_gpu_;
   AutoencoderKl vae_;
   FlowMatchEulerConfig scheduler_;
 };

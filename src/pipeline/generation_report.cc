@@ -1,11 +1,13 @@
 #include "pipeline/generation_report.h"
 
+#include "base/cuda/device.h"
 #include "base/machine.h"
+#include "base/placement.h"
 
 namespace tamias {
 
-GenerationReport::GenerationReport(const std::string& settings)
-    : settings_(nlohmann::ordered_json::parse(settings)) {}
+GenerationReport::GenerationReport(const std::string& settings, Device device)
+    : settings_(nlohmann::ordered_json::parse(settings)), device_(device) {}
 
 void GenerationReport::AddImage(const SparsityReport& report) {
   nlohmann::json json = report.ToJson();
@@ -27,6 +29,10 @@ void GenerationReport::Finish(GenerateResult& result) {
   nlohmann::ordered_json json;
   json["settings"] = settings_;
   json["machine"] = MachineName();
+  json["device"] = Name(device_);
+  if (device_.type == DeviceType::kCuda) {
+    json["gpu"] = cuda::PropertiesOf(device_.index).name;
+  }
   json["seconds"] = {{"total", result.seconds_total},
                      {"to_first_step", result.seconds_to_first_step},
                      {"encode", result.seconds_encode},
@@ -41,6 +47,9 @@ void GenerationReport::Finish(GenerateResult& result) {
   json["mlp_sparsity"] = result.mlp_sparsity;
   json["planned_memory_bytes"] = result.planned_memory_bytes;
   json["peak_memory_bytes"] = PeakResidentBytes();
+  if (device_.type == DeviceType::kCuda) {
+    json["planned_device_memory_bytes"] = result.planned_device_memory_bytes;
+  }
   json["steps"] = std::move(steps_);
   result.report_json = json.dump(2);
 }

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/device.h"
 #include "sparsity/report.h"
 #include "tamias/pipeline.h"
 
@@ -11,8 +12,8 @@ namespace tamias {
 
 class GenerationReport {
  public:
-  // settings: a JSON object as text.
-  explicit GenerationReport(const std::string& settings);
+  // settings: a JSON object as text; device: of the transformer.
+  GenerationReport(const std::string& settings, Device device);
 
   // The steps of one picture, in order.
   void AddImage(const SparsityReport& report);
@@ -22,6 +23,7 @@ class GenerationReport {
 
  private:
   nlohmann::ordered_json settings_;
+  Device device_;
   nlohmann::ordered_json steps_ = nlohmann::ordered_json::array();
   WorkCount attention_;
   WorkCount mlp_;

@@ -66,7 +66,7 @@ std::unique_ptr<FlowScheduler> HunyuanVideoPipeline::MakeScheduler(
   return std::make_unique<FlowMatchEuler>(scheduler_, EvenSigmas(settings.steps));
 }
 
-std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& /*context*/,
+std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& context,
                                                              const GenerationSettings& settings,
                                                              const LatentShape& latents,
                                                              const TokenOrder& order) const {
@@ -74,13 +74,14 @@ std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& /*context*
   HunyuanVideoTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<HunyuanVideoDenoiser>(
-      transformer(),
+      context, transformer(),
       RotaryPositions(TokenPositions(latents, order), config.rope_axes_dim, config.rope_theta),
       constants);
 }
 
 StageBytes HunyuanVideoPipeline::PlanDenoiser(const GenerationSettings& settings,
-                                              const LatentShape& latents) const {
+                                              const LatentShape& latents,
+                                              const Placement& /*placement*/) const {
   const HunyuanVideoTransformerConfig& config = transformer().config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;

@@ -76,11 +76,13 @@ std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const Ge
                                                       const LatentShape& latents,
                                                       const TokenOrder& order) const {
   return std::make_unique<MochiDenoiser>(
-      transformer(), transformer().RotaryPositions(context, latents.grid(), order.tokens()));
+      context, transformer(),
+      transformer().RotaryPositions(context, latents.grid(), order.tokens()));
 }
 
 StageBytes MochiPipeline::PlanDenoiser(const GenerationSettings& settings,
-                                       const LatentShape& latents) const {
+                                       const LatentShape& latents,
+                                       const Placement& /*placement*/) const {
   const MochiTransformerConfig& config = transformer().config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.model_dim();

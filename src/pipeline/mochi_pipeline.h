@@ -25,8 +25,8 @@ class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlM
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents,
                                          const TokenOrder& order) const override;
-  StageBytes PlanDenoiser(const GenerationSettings& settings,
-                          const LatentShape& latents) const override;
+  StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
+                          const Placement& placement) const override;
 
   T5PromptEncoder text_;
   FlowMatchEulerConfig scheduler_;

@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "base/device_memory.h"
 #include "models/rotary_positions.h"
 #include "pipeline/denoising_pipeline.h"
 
@@ -13,14 +14,19 @@ namespace tamias {
 template <typename Transformer, typename Inputs>
 class RotaryDenoiser final : public Denoiser {
  public:
+  // The transformer lies on the context's device, where the rotary table is copied to.
   // constants: inputs that do not change, such as the guidance scale. The transformer's timesteps
   // are the scheduler's divided by timestep_divisor.
-  RotaryDenoiser(const Transformer& transformer, RotaryTable rotary, Inputs constants = {},
-                 float timestep_divisor = 1)
+  RotaryDenoiser(const Context& context, const Transformer& transformer, RotaryTable rotary,
+                 Inputs constants = {}, float timestep_divisor = 1)
       : transformer_(transformer),
         rotary_(std::move(rotary)),
         constants_(std::move(constants)),
-        timestep_divisor_(timestep_divisor) {}
+        timestep_divisor_(timestep_divisor) {
+    if (!context.IsOnGpu()) return;
+    rotary_.cos = CopyToDevice(context, rotary_.cos);
+    rotary_.sin = CopyToDevice(context, rotary_.sin);
+  }
 
   void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
                ConstTensorView latents, SparseInvocation& invocation,

@@ -97,17 +97,17 @@ std::unique_ptr<FlowScheduler> WanPipeline::MakeScheduler(const GenerationSettin
   return make_scheduler_(settings.steps);
 }
 
-std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& /*context*/,
+std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
                                                     const GenerationSettings& /*settings*/,
                                                     const LatentShape& latents,
                                                     const TokenOrder& order) const {
   return std::make_unique<WanDenoiser>(
-      transformer(),
+      context, transformer(),
       RotaryPositions(TokenPositions(latents, order), transformer().config().RotaryAxes()));
 }
 
-StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings,
-                                     const LatentShape& latents) const {
+StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
+                                     const Placement& /*placement*/) const {
   const WanTransformerConfig& config = transformer().config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;

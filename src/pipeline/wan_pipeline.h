@@ -28,8 +28,8 @@ class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> 
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents,
                                          const TokenOrder& order) const override;
-  StageBytes PlanDenoiser(const GenerationSettings& settings,
-                          const LatentShape& latents) const override;
+  StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
+                          const Placement& placement) const override;
 
   T5PromptEncoder text_;
   std::function<std::unique_ptr<FlowScheduler>(int num_steps)> make_scheduler_;

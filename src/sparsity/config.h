@@ -64,7 +64,8 @@ struct SparsityConfig {
     bool pad_qkv_before_kernel = true;    // GPU only; no effect on a CPU
     int64_t mbm = 192;                    // query rows of a group
     AttentionMerge merge = AttentionMerge::kAdditive;  // ours
-    DType cache_dtype = DType::kF32;  // ours: how the output cache is stored, f32 or bf16
+    // Ours: how the output cache is stored, f32 or bf16; on a GPU it has the activations' 16 bits.
+    DType cache_dtype = DType::kF32;
   } attn;
 
   // Where the reference keeps state between steps (GPU or host memory); no effect on a CPU.

@@ -3,13 +3,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
 #include <utility>
 
 #include "base/check.h"
-#include "base/parallel.h"
+#include "base/device_memory.h"
 #include "ops/attention.h"
+#include "ops/attention_rest.h"
 #include "ops/elementwise.h"
 #include "ops/mask.h"
 #include "sparsity/stopwatch.h"
@@ -20,15 +19,17 @@ namespace {
 // Scratch of one part (column sums, masks and indices): large enough to keep all threads busy.
 constexpr int64_t kPartBytes = int64_t{64} << 20;
 
-// Below this share of the softmax mass, what lies outside the selection is lost in the rounding of
-// lse (a few 1e-6): it counts as nothing.
-constexpr double kMinRestShare = 1e-5;
-
 // Drift is measured on this many groups of one head: a few percent of a sparse step.
 constexpr int64_t kSampledGroups = 8;
 
 int64_t NumGroups(const SparsityConfig& config, const SparseGeometry& geometry) {
   return (geometry.image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
+}
+
+// On a GPU the cache is the base of a kernel's output and has its type; attn.cache_dtype speaks of
+// the CPU.
+DType CacheType(const SparsityConfig& config, const Placement& placement) {
+  return placement.IsOnGpu() ? placement.activation_dtype : config.attn.cache_dtype;
 }
 
 // Column sums, a mask twice (the random columns are drawn into a second one), indices and counts.
@@ -56,7 +57,7 @@ DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometr
   const int64_t tokens = geometry.image_tokens();
   log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
-                      config.attn.cache_dtype);
+                      CacheType(config, state.placement()));
   if (config.attn.merge == AttentionMerge::kLse) {
     rest_log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   }
@@ -71,15 +72,15 @@ DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometr
 }
 
 size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                                      const ColumnSelector& selector) {
+                                      const ColumnSelector& selector, const Placement& placement) {
   const int64_t groups = NumGroups(config, geometry);
   const int64_t capacity = std::max(int64_t{1}, selector.MaxColumns());
   const int64_t part = HeadsPerPart(geometry, groups, capacity) *
                        ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
   // While drift is measured: one head's output. While folding: one part's log-sum-exp.
   const int64_t head = geometry.image_tokens() * (geometry.head_dim + geometry.num_heads) * 4;
-  // One part's cache in fp32.
-  const int64_t widened = config.attn.cache_dtype == DType::kF32
+  // One part's cache in the type of the activations.
+  const int64_t widened = CacheType(config, placement) == placement.activation_dtype
                               ? 0
                               : HeadsPerPart(geometry, groups, capacity) * geometry.image_tokens() *
                                     geometry.head_dim * 4;
@@ -102,7 +103,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   const int64_t text = geometry_.text_tokens;
   const int64_t keys = geometry_.joint_tokens();
   if (text > 0) {
-    Stopwatch watch(report.seconds.attention);
+    Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context,
                    {inputs.query.Slice(2, 0, text), inputs.key, inputs.value, inputs.scale},
                    output.Slice(2, 0, text));
@@ -128,15 +129,15 @@ void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, Ten
   const bool is_first = full_steps_ == 0;
   const bool selects = !is_first && (config_.attn.recompute_mask || !has_selection_);
   if (is_first) {
-    Stopwatch watch(report.seconds.attention);
+    Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context, image, output, log_sum_exp_);
   } else {
-    Drift drift;
+    Distance drift;
     if (selects) selected_pairs_ = 0;
     ForEachPart(
         [&](const Part& part) { FullPart(context, part, image, output, selects, drift, report); });
-    if (has_selection_ && drift.squared_norm > 0) {
-      report.attention_drift = std::sqrt(drift.squared_error / drift.squared_norm);
+    if (has_selection_ && drift.squared_reference > 0) {
+      report.attention_drift = std::sqrt(drift.squared / drift.squared_reference);
     }
     has_selection_ = true;
   }
@@ -144,7 +145,8 @@ void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, Ten
 }
 
 void DeltaAttention::FullPart(Context& context, const Part& part, const AttentionInputs& image,
-                              TensorView output, bool selects, Drift& drift, LayerReport& report) {
+                              TensorView output, bool selects, Distance& drift,
+                              LayerReport& report) {
   const AttentionInputs inputs = part.Of(image);
   const TensorView part_output = part.Of(output);
   const TensorView lse = part.Of(log_sum_exp_.view());
@@ -155,7 +157,7 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
         context.workspace().Allocate({1, part.heads(), num_groups_, geometry_.joint_tokens()});
   }
   {
-    Stopwatch watch(report.seconds.attention);
+    Stopwatch watch(context, report.seconds.attention);
     if (selects) {
       DenseAttentionColumnSums(context, inputs, lse, config_.attn.mbm, part_output, lse,
                                column_sums);
@@ -163,7 +165,7 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
       DenseAttention(context, inputs, part_output, lse);
     }
   }
-  Stopwatch watch(report.seconds.attention_selection);
+  Stopwatch watch(context, report.seconds.attention_selection);
   if (has_selection_) AddDrift(context, part, image, output, drift);
   if (selects) SelectColumns(context, part, column_sums);
   Fold(context, part, image, output);
@@ -175,10 +177,10 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
     Workspace::Scope scope(context.workspace());
     ColumnSelection selection;
     {
-      Stopwatch watch(report.seconds.attention_selection);
+      Stopwatch watch(context, report.seconds.attention_selection);
       selection = Unpack(context, part);
     }
-    Stopwatch watch(report.seconds.attention);
+    Stopwatch watch(context, report.seconds.attention);
     const SparseAttentionEpilogue cached = Cached(context, part, 0, geometry_.image_tokens());
     ColumnSparseAttention(context, part.Of(image), selection, cached, part.Of(output));
   });
@@ -195,7 +197,7 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   TensorView counts = config_.attn.should_compress_indices
                           ? context.workspace().Allocate({rows}, DType::kI32)
                           : part.Of(counts_.view()).Reshape({rows});
-  std::memset(mask.raw(), 0, static_cast<size_t>(mask.NumElements()));
+  Zero(context, mask);
   // Another draw of random columns for each part and each selection.
   const auto draw = static_cast<uint64_t>(
       (full_steps_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
@@ -209,10 +211,11 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   } else {
     MaskToIndices(context, mask, keys, part.Of(indices_.view()).Reshape({rows, capacity_}), counts);
   }
+  const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * config_.attn.mbm;
     const int64_t queries = std::min(config_.attn.mbm, geometry_.image_tokens() - begin);
-    selected_pairs_ += static_cast<double>(queries * counts.data<int32_t>()[row]);
+    selected_pairs_ += static_cast<double>(queries * chosen.data<int32_t>()[row]);
   }
 }
 
@@ -234,9 +237,10 @@ SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& par
                                                int64_t end) const {
   SparseAttentionEpilogue epilogue;
   epilogue.base = part.Of(cache_.view()).Slice(2, begin, end);
-  if (cache_.dtype() == DType::kBF16) {
-    const TensorView widened = context.workspace().Allocate(epilogue.base.shape());
-    ConvertToFloat(context, epilogue.base, widened);
+  if (cache_.dtype() != context.activation_dtype()) {
+    const TensorView widened =
+        context.workspace().Allocate(epilogue.base.shape(), context.activation_dtype());
+    Convert(context, epilogue.base, widened);
     epilogue.base = widened;
   }
   if (config_.attn.merge == AttentionMerge::kLse) {
@@ -250,8 +254,9 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
   Workspace::Scope scope(context.workspace());
   const ColumnSelection selection = Unpack(context, part);
   const TensorView stored = part.Of(cache_.view());
-  const bool is_narrow = cache_.dtype() == DType::kBF16;
-  const TensorView cache = is_narrow ? context.workspace().Allocate(stored.shape()) : stored;
+  const DType dtype = context.activation_dtype();
+  const bool is_narrow = cache_.dtype() != dtype;
+  const TensorView cache = is_narrow ? context.workspace().Allocate(stored.shape(), dtype) : stored;
   if (config_.attn.merge == AttentionMerge::kAdditive) {  // o_full - A_S
     SparseAttentionEpilogue epilogue;
     epilogue.base = part.Of(output);
@@ -260,43 +265,17 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
   } else {
     TensorView selected = context.workspace().Allocate({1, part.heads(), geometry_.image_tokens()});
     ColumnSparseAttention(context, part.Of(image), selection, {}, cache, selected);
-    SeparateRest(context, part, part.Of(output), selected, cache);
+    AttentionRest(context,
+                  {.output = part.Of(output),
+                   .log_sum_exp = part.Of(log_sum_exp_.view()),
+                   .selected_log_sum_exp = selected},
+                  cache, part.Of(rest_log_sum_exp_.view()));
   }
-  if (is_narrow) ConvertToBFloat16(context, cache, stored);
-}
-
-void DeltaAttention::SeparateRest(Context& context, const Part& part, ConstTensorView output,
-                                  ConstTensorView selected_log_sum_exp, TensorView cache) {
-  const int64_t tokens = geometry_.image_tokens();
-  const int64_t head_dim = geometry_.head_dim;
-  const TensorView rest = part.Of(rest_log_sum_exp_.view());
-  const TensorView lse = part.Of(log_sum_exp_.view());
-  constexpr int64_t kGrain = 256;  // rows
-  ParallelForRanges(context, part.heads() * tokens, kGrain, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* full =
-          output.data<float>() + row / tokens * output.stride(1) + row % tokens * output.stride(2);
-      float* out = cache.data<float>() + row * head_dim;
-      const double total = lse.data<float>()[row];
-      const double exponent = double{selected_log_sum_exp.data<float>()[row]} - total;
-      const double share = -std::expm1(std::min(exponent, 0.0));  // 1 - w_S
-      if (!(share > kMinRestShare)) {
-        rest.data<float>()[row] = -std::numeric_limits<float>::infinity();
-        std::fill(out, out + head_dim, 0.0f);
-        continue;
-      }
-      rest.data<float>()[row] = static_cast<float>(total + std::log(share));
-      const auto full_weight = static_cast<float>(1 / share);
-      const auto selected_weight = static_cast<float>((1 - share) / share);
-      for (int64_t k = 0; k < head_dim; ++k) {
-        out[k] = full_weight * full[k] - selected_weight * out[k];
-      }
-    }
-  });
+  if (is_narrow) Convert(context, cache, stored);
 }
 
 void DeltaAttention::AddDrift(Context& context, const Part& part, const AttentionInputs& image,
-                              ConstTensorView full, Drift& drift) {
+                              ConstTensorView full, Distance& drift) {
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
   const int64_t sampled_head = turn % geometry_.num_heads;
@@ -313,7 +292,7 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
 
 void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_t first_group,
                                       int64_t last_group, const AttentionInputs& image,
-                                      ConstTensorView full, Drift& drift) {
+                                      ConstTensorView full, Distance& drift) {
   const int64_t begin = first_group * config_.attn.mbm;
   const int64_t end = std::min(last_group * config_.attn.mbm, geometry_.image_tokens());
   Workspace::Scope scope(context.workspace());
@@ -323,18 +302,10 @@ void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_
   AttentionInputs inputs = head.Of(image);
   inputs.query = inputs.query.Slice(2, begin, end);
   const SparseAttentionEpilogue cached = Cached(context, head, begin, end);
-  TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim});
+  TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim},
+                                                   context.activation_dtype());
   ColumnSparseAttention(context, inputs, selection, cached, sparse);
-  const ConstTensorView expected = head.Of(full).Slice(2, begin, end);
-  for (int64_t i = 0; i < end - begin; ++i) {
-    const float* a = sparse.data<float>() + i * geometry_.head_dim;
-    const float* b = expected.data<float>() + i * expected.stride(2);
-    for (int64_t k = 0; k < geometry_.head_dim; ++k) {
-      const double difference = double{a[k]} - double{b[k]};
-      drift.squared_error += difference * difference;
-      drift.squared_norm += double{b[k]} * double{b[k]};
-    }
-  }
+  drift += MeasureDistance(context, sparse, head.Of(full).Slice(2, begin, end));
 }
 
 }  // namespace tamias

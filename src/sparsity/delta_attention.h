@@ -14,6 +14,7 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "ops/column_sparse_attention.h"
+#include "ops/distance.h"
 #include "sparsity/config.h"
 #include "sparsity/geometry.h"
 #include "sparsity/report.h"
@@ -28,14 +29,15 @@ class DeltaAttention {
   DeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry,
                  const ColumnSelector& selector, uint64_t seed, StateBuilder& state);
 
-  // inputs and output [B, H, L + N, D] f32, text first. Adds work, drift and time to the report.
-  // Without a selection a sparse step is computed as a full one.
+  // inputs and output [B, H, L + N, D], text first, in the type of the context's activations. Adds
+  // work, drift and time to the report. Without a selection a sparse step is computed as a full
+  // one.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report);
 
   // The most a Run takes from the workspace, without the operations' own scratch.
   static size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                               const ColumnSelector& selector);
+                               const ColumnSelector& selector, const Placement& placement = {});
 
  private:
   // One batch item and a run of heads: what is worked on at a time, so that scratch stays bounded.
@@ -52,36 +54,27 @@ class DeltaAttention {
       return {Of(inputs.query), Of(inputs.key), Of(inputs.value), inputs.scale};
     }
   };
-  // Relative drift, summed up over parts.
-  struct Drift {
-    double squared_error = 0;
-    double squared_norm = 0;
-  };
-
   void RunFull(Context& context, const AttentionInputs& image, TensorView output,
                LayerReport& report);
   void RunSparse(Context& context, const AttentionInputs& image, TensorView output,
                  LayerReport& report);
   void FullPart(Context& context, const Part& part, const AttentionInputs& image, TensorView output,
-                bool selects, Drift& drift, LayerReport& report);
+                bool selects, Distance& drift, LayerReport& report);
   void SelectColumns(Context& context, const Part& part, ConstTensorView column_sums);
   // Leaves in the cache what the selected columns do not give.
   void Fold(Context& context, const Part& part, const AttentionInputs& image,
             ConstTensorView output);
-  // cache holds o_S on entry and o_rest on return.
-  void SeparateRest(Context& context, const Part& part, ConstTensorView output,
-                    ConstTensorView selected_log_sum_exp, TensorView cache);
-  // What a sparse step combines the A_S of query rows [begin, end) with; a bf16 cache is widened
-  // into the workspace, valid until the caller's scope ends.
+  // What a sparse step combines the A_S of query rows [begin, end) with; a cache that is narrower
+  // than the activations is widened into the workspace, valid until the caller's scope ends.
   SparseAttentionEpilogue Cached(Context& context, const Part& part, int64_t begin,
                                  int64_t end) const;
   ColumnSelection Unpack(Context& context, const Part& part);
   // Adds what is to be measured of the part: everything with should_profile, else a few groups of
   // one head, others each time.
   void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
-                ConstTensorView full, Drift& drift);
+                ConstTensorView full, Distance& drift);
   void AddDriftOfGroups(Context& context, const Part& head, int64_t first_group, int64_t last_group,
-                        const AttentionInputs& image, ConstTensorView full, Drift& drift);
+                        const AttentionInputs& image, ConstTensorView full, Distance& drift);
   template <typename Body>  // body(part) for all parts
   void ForEachPart(const Body& body) const;
 
@@ -96,7 +89,7 @@ class DeltaAttention {
   double selected_pairs_ = 0;  // query-key pairs of the selection, over batch, heads and rows
 
   Tensor log_sum_exp_;       // [B, H, N] of the last full step
-  Tensor cache_;             // [B, H, N, D] f32 or bf16: o_cache, or o_rest
+  Tensor cache_;             // [B, H, N, D]: o_cache, or o_rest, in CacheType()
   Tensor rest_log_sum_exp_;  // [B, H, N]: lse_rest; merge lse only
   Tensor mask_;              // [B, H, G, ceil(Nk / 8)] u8; with should_compress_indices
   Tensor indices_;           // [B, H, G, capacity] i32; without

@@ -3,17 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "base/check.h"
-#include "base/parallel.h"
+#include "base/device_memory.h"
 #include "ops/block_mean.h"
 #include "ops/copy_indices.h"
+#include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/top_k.h"
-#include "sparsity/copy_rows.h"
 #include "sparsity/selection.h"
 #include "sparsity/stopwatch.h"
 
@@ -65,7 +64,8 @@ void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input
   const int64_t group_size = cached_activations.empty() ? 1 : cached_activations.dim(3);
   const int64_t chunk = RowsPerChunk(input.dim(2), pre_activations, tokens, group_size);
   Workspace::Scope scope(context.workspace());
-  const TensorView scratch = context.workspace().Allocate({1, chunk, pre_activations});
+  const TensorView scratch =
+      context.workspace().Allocate({1, chunk, pre_activations}, context.activation_dtype());
   for (int64_t b = 0; b < input.dim(0); ++b) {
     for (int64_t begin = 0; begin < tokens; begin += chunk) {
       const int64_t end = std::min(begin + chunk, tokens);
@@ -96,7 +96,8 @@ DeltaMlp::DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry,
   const int64_t batch = geometry.batch;
   const int64_t neurons = geometry.mlp_dim;
   const int64_t pre_activations = geometry.gated_mlp ? 2 * neurons : neurons;
-  activations_ = state.Make("MLP activations", {batch, num_groups_, neurons, group_size_});
+  activations_ = state.Make("MLP activations", {batch, num_groups_, neurons, group_size_},
+                            state.placement().activation_dtype);
   output_ = state.Make("MLP output cache", {batch, tokens, geometry.model_dim});
   block_mean_ = state.Make("MLP block means", {batch, num_groups_, pre_activations});
   indices_ = state.Make("MLP selection", {batch, num_groups_, neurons}, DType::kI32);
@@ -104,16 +105,19 @@ DeltaMlp::DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry,
 }
 
 size_t DeltaMlp::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                                int64_t tokens) {
+                                int64_t tokens, const Placement& placement) {
   const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
   const int64_t full =
       RowsPerChunk(geometry.model_dim, pre_activations, tokens, config.mlp.mbm) * pre_activations;
   const int64_t rows = geometry.batch * ((tokens + config.mlp.mbm - 1) / config.mlp.mbm);
-  // Block means of the input and of fc1, the change, and (bits) the mask.
+  // Block means of the input and of fc1, their change, and (bits) the mask.
   const int64_t selection =
-      rows * (geometry.model_dim + pre_activations + geometry.mlp_dim + geometry.mlp_dim / 32 + 1);
-  constexpr int64_t kAlignment = 8 * 64;
-  return static_cast<size_t>(4 * std::max(full, selection) + kAlignment);
+      rows * (geometry.model_dim + 2 * pre_activations + geometry.mlp_dim / 32 + 1);
+  // On a GPU a sparse step leaves the delta in memory between its two products.
+  const int64_t delta = placement.IsOnGpu() ? rows * config.mlp.mbm * geometry.mlp_dim : 0;
+  const auto size = static_cast<int64_t>(SizeOf(placement.activation_dtype));
+  constexpr int64_t kAlignment = 8 * 256;
+  return static_cast<size_t>(std::max({size * full, 4 * selection, size * delta}) + kAlignment);
 }
 
 void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
@@ -134,17 +138,17 @@ void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights
                        ConstTensorView input, TensorView output, LayerReport& report) {
   const bool measures = full_steps_ > 0;
   if (measures) {
-    Stopwatch watch(report.seconds.mlp_selection);
+    Stopwatch watch(context, report.seconds.mlp_selection);
     if (IsSelectionDue(step)) SelectNeurons(context, step, weights, input);
     for (const Blocks& blocks : SampledBlocks()) Move(context, weights, input, blocks);
   }
   {
-    Stopwatch watch(report.seconds.mlp);
+    Stopwatch watch(context, report.seconds.mlp);
     DenseMlp(context, weights, input, output, activations_);
   }
-  Stopwatch watch(report.seconds.mlp_selection);
-  if (measures) report.mlp_drift = MeasureDrift(output);
-  CopyRows(context, output, output_);
+  Stopwatch watch(context, report.seconds.mlp_selection);
+  if (measures) report.mlp_drift = MeasureDrift(context, output);
+  Convert(context, output, output_);
   BlockMeanPreActivations(context, weights, input, block_mean_);
   selection_step_ = -1;
   ++full_steps_;
@@ -153,13 +157,13 @@ void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights
 void DeltaMlp::RunSparse(Context& context, int64_t step, const MlpWeights& weights,
                          ConstTensorView input, TensorView output, LayerReport& report) {
   if (IsSelectionDue(step)) {
-    Stopwatch watch(report.seconds.mlp_selection);
+    Stopwatch watch(context, report.seconds.mlp_selection);
     SelectNeurons(context, step, weights, input);
   }
-  Stopwatch watch(report.seconds.mlp);
+  Stopwatch watch(context, report.seconds.mlp);
   ColumnSparseMlp(context, input, weights, {indices_.view(), counts_.view(), group_size_},
                   activations_, output_);
-  CopyRows(context, output_.view(), output);
+  Convert(context, output_.view(), output);
 }
 
 bool DeltaMlp::IsSelectionDue(int64_t step) const {
@@ -170,8 +174,8 @@ bool DeltaMlp::IsSelectionDue(int64_t step) const {
 void DeltaMlp::BlockMeanPreActivations(Context& context, const MlpWeights& weights,
                                        ConstTensorView input, TensorView output) {
   Workspace::Scope scope(context.workspace());
-  TensorView mean =
-      context.workspace().Allocate({geometry_.batch, num_groups_, geometry_.model_dim});
+  TensorView mean = context.workspace().Allocate(
+      {geometry_.batch, num_groups_, geometry_.model_dim}, context.activation_dtype());
   BlockMean(context, input, group_size_, mean);
   Linear(context, mean, weights.fc1_weight, weights.fc1_bias, output);
 }
@@ -183,23 +187,16 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
   const int64_t halves = geometry_.gated_mlp ? 2 : 1;
   Workspace::Scope scope(context.workspace());
   TensorView mean = context.workspace().Allocate({rows, halves * neurons});
-  TensorView change = context.workspace().Allocate({rows, neurons});
+  TensorView mean_change = context.workspace().Allocate({rows, halves * neurons});
   TensorView mask = context.workspace().Allocate({rows, MaskBytes(neurons)}, DType::kU8);
   BlockMeanPreActivations(context, weights, input,
                           mean.Reshape({geometry_.batch, num_groups_, halves * neurons}));
   const TensorView cached = block_mean_.view().Reshape({rows, halves * neurons});
-  ParallelForRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* a = mean.data<float>() + row * halves * neurons;
-      const float* b = cached.data<float>() + row * halves * neurons;
-      float* out = change.data<float>() + row * neurons;
-      for (int64_t f = 0; f < neurons; ++f) out[f] = std::abs(a[f] - b[f]);
-      if (halves == 1) continue;
-      for (int64_t f = 0; f < neurons; ++f) out[f] += std::abs(a[neurons + f] - b[neurons + f]);
-    }
-  });
+  AbsoluteDifference(context, mean, cached, mean_change);
+  TensorView change = mean_change.Slice(1, 0, neurons);
+  if (halves == 2) Add(context, change, mean_change.Slice(1, neurons, 2 * neurons), change);
   const uint64_t seed = seed_ ^ (static_cast<uint64_t>(step + 1) * 0x9E3779B97F4A7C15u);
-  std::memset(mask.raw(), 0, static_cast<size_t>(mask.NumElements()));
+  Zero(context, mask);
   ApproximateTopKMask(context, change, num_chosen_, kSampleSize, seed, mask);
   if (config_.mlp.random_keys > 0) {
     RandomMask(context, config_.mlp.random_keys, ~seed, mask, neurons);
@@ -212,10 +209,11 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
                 cached.Slice(1, half * neurons, (half + 1) * neurons));
   }
   selected_pairs_ = 0;
+  const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * group_size_;
     selected_pairs_ +=
-        static_cast<double>(std::min(group_size_, tokens_ - begin) * counts.data<int32_t>()[row]);
+        static_cast<double>(std::min(group_size_, tokens_ - begin) * chosen.data<int32_t>()[row]);
   }
   selection_step_ = step;
 }
@@ -247,22 +245,17 @@ void DeltaMlp::Move(Context& context, const MlpWeights& weights, ConstTensorView
                   of_item(output_.view()).Slice(1, begin, end));
 }
 
-double DeltaMlp::MeasureDrift(ConstTensorView full) const {
-  double squared_error = 0;
-  double squared_norm = 0;
+double DeltaMlp::MeasureDrift(Context& context, ConstTensorView full) const {
+  Distance drift;
   for (const Blocks& blocks : SampledBlocks()) {
+    const int64_t begin = blocks.first * group_size_;
     const int64_t end = std::min(blocks.last * group_size_, tokens_);
-    for (int64_t row = blocks.first * group_size_; row < end; ++row) {
-      const float* a = output_.data<float>() + (blocks.batch * tokens_ + row) * geometry_.model_dim;
-      const float* b = full.data<float>() + blocks.batch * full.stride(0) + row * full.stride(1);
-      for (int64_t k = 0; k < geometry_.model_dim; ++k) {
-        const double difference = double{a[k]} - double{b[k]};
-        squared_error += difference * difference;
-        squared_norm += double{b[k]} * double{b[k]};
-      }
-    }
+    const auto sampled = [&](const ConstTensorView& view) {
+      return view.Select(0, blocks.batch).Slice(0, begin, end);
+    };
+    drift += MeasureDistance(context, sampled(output_.view()), sampled(full));
   }
-  return squared_norm > 0 ? std::sqrt(squared_error / squared_norm) : 0;
+  return drift.squared_reference > 0 ? std::sqrt(drift.squared / drift.squared_reference) : 0;
 }
 
 }  // namespace tamias

@@ -19,7 +19,8 @@
 
 namespace tamias {
 
-// output[b, i, :] = fc2(act(fc1(input[b, i, :]))), biases included; input, output [B, M, d].
+// output[b, i, :] = fc2(act(fc1(input[b, i, :]))), biases included; input, output [B, M, d] in the
+// type of the context's activations.
 // With cached_activations [B, G, F, group_size] the activations are kept there as well.
 void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input, TensorView output,
               TensorView cached_activations = {});
@@ -37,7 +38,7 @@ class DeltaMlp {
 
   // The most a Run takes from the workspace, without the operations' own scratch.
   static size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                               int64_t tokens);
+                               int64_t tokens, const Placement& placement = {});
 
  private:
   void RunFull(Context& context, int64_t step, const MlpWeights& weights, ConstTensorView input,
@@ -63,7 +64,7 @@ class DeltaMlp {
   // Moves the caches of some blocks as a sparse step does.
   void Move(Context& context, const MlpWeights& weights, ConstTensorView input,
             const Blocks& blocks);
-  double MeasureDrift(ConstTensorView full) const;
+  double MeasureDrift(Context& context, ConstTensorView full) const;
 
   SparsityConfig config_;
   SparseGeometry geometry_;
@@ -76,11 +77,12 @@ class DeltaMlp {
   int64_t selection_step_ = -1;  // of the last selection; -1: none since the last full step
   double selected_pairs_ = 0;    // token-neuron pairs of the selection
 
-  Tensor activations_;  // [B, G, F, group_size], tokens along the fastest axis
-  Tensor output_;       // [B, M, d]
-  Tensor block_mean_;   // [B, G, P]
-  Tensor indices_;      // [B, G, F] i32
-  Tensor counts_;       // [B, G] i32
+  // [B, G, F, group_size] in the type of the activations, tokens along the fastest axis
+  Tensor activations_;
+  Tensor output_;      // [B, M, d] f32: every sparse step adds to it
+  Tensor block_mean_;  // [B, G, P] f32
+  Tensor indices_;     // [B, G, F] i32
+  Tensor counts_;      // [B, G] i32
 };
 
 }  // namespace tamias

@@ -21,6 +21,7 @@ struct WorkCount {
   WorkCount& operator+=(const WorkCount& other);
 };
 
+// On a GPU stages are not timed, they are 0; StepReport::seconds is measured there as well.
 struct StageSeconds {
   double attention = 0;            // dense and sparse attention
   double attention_selection = 0;  // choosing columns, unpacking masks, folding caches

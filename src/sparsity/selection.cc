@@ -4,27 +4,15 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <utility>
 
 #include "base/check.h"
-#include "base/parallel.h"
+#include "base/device_memory.h"
 #include "ops/mask.h"
 #include "ops/top_k.h"
 
 namespace tamias {
 namespace {
-
-// Sets the bits of `source` in `row`, lowest columns first, up to `limit` of them.
-void OrLimited(const uint8_t* source, int64_t bytes, int64_t limit, uint8_t* row) {
-  for (int64_t i = 0; i < bytes && limit > 0; ++i) {
-    unsigned bits = source[i];
-    const int count = std::popcount(bits);
-    for (int64_t excess = count - limit; excess > 0; --excess) bits &= ~std::bit_floor(bits);
-    limit -= count;
-    row[i] = static_cast<uint8_t>(row[i] | bits);
-  }
-}
 
 struct Point {
   double time = 0, height = 0, width = 0;
@@ -84,13 +72,9 @@ RandomColumns::RandomColumns(int64_t num_keys, double probability)
 void RandomColumns::Select(Context& context, const SelectionInputs& inputs, TensorView mask) const {
   Workspace::Scope scope(context.workspace());
   TensorView chosen = context.workspace().Allocate(mask.shape(), DType::kU8);
-  const int64_t bytes = mask.dim(1);
-  std::memset(chosen.raw(), 0, static_cast<size_t>(mask.NumElements()));
+  Zero(context, chosen);
   RandomMask(context, probability_, inputs.seed, chosen, num_keys_);
-  for (int64_t row = 0; row < mask.dim(0); ++row) {
-    OrLimited(chosen.data<uint8_t>() + row * bytes, bytes, max_columns_,
-              mask.data<uint8_t>() + row * bytes);
-  }
+  OrMask(context, chosen, max_columns_, mask);
 }
 
 StaticColumns::StaticColumns(Tensor mask) : mask_(std::move(mask)), max_columns_(0) {
@@ -104,14 +88,13 @@ StaticColumns::StaticColumns(Tensor mask) : mask_(std::move(mask)), max_columns_
   }
 }
 
-void StaticColumns::Select(Context&, const SelectionInputs& inputs, TensorView mask) const {
-  const int64_t bytes = mask.dim(1);
-  TAMIAS_CHECK(inputs.num_groups == mask_.dim(0) && bytes == mask_.dim(1));
-  for (int64_t row = 0; row < mask.dim(0); ++row) {
-    const uint8_t* source = mask_.data<uint8_t>() + row % inputs.num_groups * bytes;
-    uint8_t* target = mask.data<uint8_t>() + row * bytes;
-    for (int64_t i = 0; i < bytes; ++i) target[i] = static_cast<uint8_t>(target[i] | source[i]);
-  }
+void StaticColumns::Select(Context& context, const SelectionInputs& inputs, TensorView mask) const {
+  TAMIAS_CHECK(inputs.num_groups == mask_.dim(0) && mask.dim(1) == mask_.dim(1));
+  OrMask(context, mask_, max_columns_, mask);
+}
+
+void StaticColumns::MoveTo(const Context& context) {
+  if (context.IsOnGpu()) mask_ = CopyToDevice(context, mask_);
 }
 
 CombinedColumns::CombinedColumns(int64_t num_keys,
@@ -124,6 +107,10 @@ CombinedColumns::CombinedColumns(int64_t num_keys,
 void CombinedColumns::Select(Context& context, const SelectionInputs& inputs,
                              TensorView mask) const {
   for (const auto& part : parts_) part->Select(context, inputs, mask);
+}
+
+void CombinedColumns::MoveTo(const Context& context) {
+  for (const auto& part : parts_) part->MoveTo(context);
 }
 
 int64_t RoundedCount(double share, int64_t size, int64_t multiple) {

@@ -30,6 +30,8 @@ class ColumnSelector {
   virtual void Select(Context& context, const SelectionInputs& inputs, TensorView mask) const = 0;
   // No row gets more bits than this from Select.
   virtual int64_t MaxColumns() const = 0;
+  // Moves what Select reads to the context's device; called once, before the first Select there.
+  virtual void MoveTo(const Context& /*context*/) {}
 };
 
 // The k columns with the largest sums.
@@ -64,6 +66,7 @@ class StaticColumns : public ColumnSelector {
   explicit StaticColumns(Tensor mask);
   void Select(Context& context, const SelectionInputs& inputs, TensorView mask) const override;
   int64_t MaxColumns() const override { return max_columns_; }
+  void MoveTo(const Context& context) override;
 
  private:
   Tensor mask_;
@@ -76,6 +79,7 @@ class CombinedColumns : public ColumnSelector {
   CombinedColumns(int64_t num_keys, std::vector<std::unique_ptr<ColumnSelector>> parts);
   void Select(Context& context, const SelectionInputs& inputs, TensorView mask) const override;
   int64_t MaxColumns() const override { return max_columns_; }
+  void MoveTo(const Context& context) override;
 
  private:
   std::vector<std::unique_ptr<ColumnSelector>> parts_;

@@ -95,7 +95,7 @@ SparseInvocation::~SparseInvocation() = default;
 
 bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_input) {
   state_->CheckStepHasBegun();
-  Stopwatch watch(state_->step_cache_seconds());
+  Stopwatch watch(context, state_->step_cache_seconds());
   if (state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input)) return true;
   state_->ReportSkipped();
   return false;
@@ -110,7 +110,7 @@ void SparseInvocation::Attention(Context& context, int layer, const AttentionInp
     state_->ReleaseAttention(layer);
     return;
   }
-  Stopwatch watch(report.seconds.attention);
+  Stopwatch watch(context, report.seconds.attention);
   DenseAttention(context, inputs, output);
   const double pairs =
       Pairs(inputs.query.dim(0), inputs.query.dim(1), inputs.query.dim(2), inputs.key.dim(2));
@@ -126,7 +126,7 @@ void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weight
     state_->ReleaseMlp(layer);
     return;
   }
-  Stopwatch watch(report.seconds.mlp);
+  Stopwatch watch(context, report.seconds.mlp);
   DenseMlp(context, weights, input, output);
   const double pairs =
       Pairs(input.dim(0), input.dim(1), weights.fc1_weight.dim(0) / (weights.gated ? 2 : 1), 1);
@@ -134,12 +134,12 @@ void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weight
 }
 
 void SparseInvocation::StorePrediction(Context& context, ConstTensorView prediction) {
-  Stopwatch watch(state_->step_cache_seconds());
+  Stopwatch watch(context, state_->step_cache_seconds());
   state_->step_cache().Store(context, prediction);
 }
 
 void SparseInvocation::CachedPrediction(Context& context, TensorView prediction) const {
-  Stopwatch watch(state_->step_cache_seconds());
+  Stopwatch watch(context, state_->step_cache_seconds());
   state_->step_cache().Predict(context, prediction);
 }
 

@@ -24,14 +24,17 @@ class SparseInvocation {
   SparseInvocation(const SparseInvocation&) = delete;
   SparseInvocation& operator=(const SparseInvocation&) = delete;
 
-  // Called by the model once a forward pass with the modulated input [B, N, d] f32 of its first
-  // block (layer norm, shift and scale applied). false: the input has hardly changed and the model
+  // Tensors lie on the context's device. Inputs and outputs of attention and MLP have the type of
+  // its activations, predictions are f32.
+
+  // Called by the model once a forward pass with the modulated input [B, N, d] of its first block
+  // (layer norm, shift and scale applied). false: the input has hardly changed and the model
   // returns CachedPrediction() without running its blocks. Always true unless
   // step_caching.threshold is set.
   bool BeginForward(Context& context, ConstTensorView modulated_input);
 
   // Joint attention of layer `layer`, text tokens first: query, key, value and output
-  // [B, H, L + N, D] f32, any strides with last stride 1.
+  // [B, H, L + N, D], any strides with last stride 1.
   void Attention(Context& context, int layer, const AttentionInputs& inputs, TensorView output);
 
   // The MLP of layer `layer`: input [B, M, d] -> output [B, M, d], overwritten, fc2_bias included.

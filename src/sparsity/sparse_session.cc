@@ -1,8 +1,6 @@
 // Builds, plans and steps the state of one generation.
 #include "sparsity/sparse_session.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <optional>
@@ -10,6 +8,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/cuda/device.h"
+#include "base/machine.h"
 #include "ops/mask.h"
 #include "sparsity/invocation_state.h"
 #include "sparsity/selection.h"
@@ -120,40 +120,54 @@ std::vector<std::unique_ptr<InvocationState>> MakeInvocations(
 }
 
 size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                      const ColumnSelector* selector) {
+                      const ColumnSelector* selector, const Placement& placement) {
   size_t bytes = 0;
   if (config.attn.is_enabled) {
-    bytes = std::max(bytes, DeltaAttention::WorkspaceBytes(config, geometry, *selector));
+    bytes = std::max(bytes, DeltaAttention::WorkspaceBytes(config, geometry, *selector, placement));
   }
   for (const int64_t tokens : geometry.mlp_tokens) {
-    if (tokens > 0) bytes = std::max(bytes, DeltaMlp::WorkspaceBytes(config, geometry, tokens));
+    if (tokens == 0) continue;
+    bytes = std::max(bytes, DeltaMlp::WorkspaceBytes(config, geometry, tokens, placement));
   }
   return bytes;
 }
 
 StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometry>& geometries,
-                   const Selectors& selectors) {
-  StateBuilder builder(/*only_plans=*/true);
+                   const Selectors& selectors, const Placement& placement) {
+  StateBuilder builder(placement);
   MakeInvocations(config, geometries, selectors, builder);
   StatePlan plan;
   for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
   plan.spill_bytes = builder.spill_bytes();
   plan.spill_resident_bytes = builder.spill_resident_bytes();
   for (size_t i = 0; i < geometries.size(); ++i) {
-    plan.workspace_bytes =
-        std::max(plan.workspace_bytes, WorkspaceBytes(config, geometries[i], selectors[i].get()));
+    plan.workspace_bytes = std::max(
+        plan.workspace_bytes, WorkspaceBytes(config, geometries[i], selectors[i].get(), placement));
   }
   return plan;
 }
 
-void CheckFits(const StatePlan& plan) {
-  const auto physical = static_cast<size_t>(std::max(0L, sysconf(_SC_PHYS_PAGES))) *
-                        static_cast<size_t>(std::max(0L, sysconf(_SC_PAGESIZE)));
+void CheckFits(const StatePlan& plan, Device device) {
+  const bool is_on_gpu = device.type == DeviceType::kCuda;
+  const size_t physical =
+      is_on_gpu ? cuda::PropertiesOf(device.index).memory_bytes : PhysicalMemoryBytes();
   if (plan.TotalBytes() > physical) {
     Fail(ErrorCode::kOutOfMemory,
-         "sparse session: the state does not fit the {:.1f} GiB of this machine: {}",
-         static_cast<double>(physical) / 0x1p30, plan.ToString());
+         "sparse session: the state does not fit the {:.1f} GiB of this {}: {}",
+         static_cast<double>(physical) / 0x1p30, is_on_gpu ? "GPU" : "machine", plan.ToString());
   }
+}
+
+std::unique_ptr<StateBuilder> MakeBuilder(const Context& context, StatePlace place,
+                                          const StatePlan& plan) {
+  if (place == StatePlace::kMemory) return std::make_unique<StateBuilder>(context);
+  if (context.IsOnGpu()) {
+    Fail(ErrorCode::kUnsupported,
+         "sparse session: state on {} cannot be kept in a file (max_memory); it can on the CPU",
+         Name(context.device()));
+  }
+  return std::make_unique<StateBuilder>(
+      /*only_plans=*/false, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
 }
 
 }  // namespace
@@ -180,20 +194,25 @@ struct SparseSession::Implementation {
   Implementation(const SparsityConfig& config_in, std::vector<SparseGeometry> geometries_in)
       : config(config_in), geometries(std::move(geometries_in)), schedule(config_in) {}
 
-  void Allocate(StatePlace place) {
+  void Allocate(const Context& context, StatePlace place) {
     // Less than the whole plan, but known before anything of the picture's size is built.
     const auto no_columns = [](const SparseGeometry&) { return std::make_shared<TopColumns>(0); };
     const bool is_spilled = place == StatePlace::kFile;
-    if (!is_spilled) CheckFits(PlanWith(config, geometries, MakeSelectors(geometries, no_columns)));
+    const Placement& placement = context.placement();
+    if (!is_spilled) {
+      CheckFits(PlanWith(config, geometries, MakeSelectors(geometries, no_columns), placement),
+                placement.device);
+    }
     order = MakeTokenOrder(config, geometries.front().grid);
     selectors = MakeSelectors(config, geometries, order);
-    const StatePlan plan = PlanWith(config, geometries, selectors);
-    if (!is_spilled) CheckFits(plan);
-    StateBuilder builder(
-        /*only_plans=*/false,
-        is_spilled ? std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes) : nullptr);
+    const StatePlan plan = PlanWith(config, geometries, selectors, placement);
+    if (!is_spilled) CheckFits(plan, placement.device);
+    const std::unique_ptr<StateBuilder> builder = MakeBuilder(context, place, plan);
     try {
-      for (auto& state : MakeInvocations(config, geometries, selectors, builder)) {
+      for (const auto& selector : std::set(selectors.begin(), selectors.end())) {
+        if (selector != nullptr) selector->MoveTo(context);
+      }
+      for (auto& state : MakeInvocations(config, geometries, selectors, *builder)) {
         invocations.push_back(std::make_unique<SparseInvocation>(std::move(state)));
       }
     } catch (const Error& error) {
@@ -201,7 +220,8 @@ struct SparseSession::Implementation {
       Fail(ErrorCode::kOutOfMemory, "sparse session: the state cannot be allocated: {}",
            plan.ToString());
     }
-    for (const auto& [name, bytes] : builder.entries()) report.state_bytes += bytes;
+    context.Synchronize();
+    for (const auto& [name, bytes] : builder->entries()) report.state_bytes += bytes;
   }
 
   SparsityConfig config;
@@ -216,9 +236,13 @@ struct SparseSession::Implementation {
 
 SparseSession::SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
                              StatePlace place)
+    : SparseSession(Context(), config, std::move(invocations), place) {}
+
+SparseSession::SparseSession(const Context& context, const SparsityConfig& config,
+                             std::vector<SparseGeometry> invocations, StatePlace place)
     : implementation_(std::make_unique<Implementation>(config, std::move(invocations))) {
   CheckInvocations(config, implementation_->geometries);
-  implementation_->Allocate(place);
+  implementation_->Allocate(context, place);
 }
 
 SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)
@@ -237,10 +261,11 @@ std::unique_ptr<SparseSession> SparseSession::Dense(int num_invocations) {
 }
 
 StatePlan SparseSession::Plan(const SparsityConfig& config,
-                              const std::vector<SparseGeometry>& invocations) {
+                              const std::vector<SparseGeometry>& invocations,
+                              const Placement& placement) {
   CheckInvocations(config, invocations);
   const TokenOrder order = MakeTokenOrder(config, invocations.front().grid);
-  return PlanWith(config, invocations, MakeSelectors(config, invocations, order));
+  return PlanWith(config, invocations, MakeSelectors(config, invocations, order), placement);
 }
 
 StepKind SparseSession::BeginStep(int64_t step, std::optional<double> time) {

@@ -43,11 +43,15 @@ enum class StatePlace : uint8_t {
 
 class SparseSession {
  public:
-  // One geometry for each model call of a step, of one grid and as many layers. Allocates the
-  // state; throws kOutOfMemory with the plan in the message, kInvalidArgument for geometries that
-  // contradict themselves or each other.
+  // In memory of the host. One geometry for each model call of a step, of one grid and as many
+  // layers. Allocates the state; throws kOutOfMemory with the plan in the message, kInvalidArgument
+  // for geometries that contradict themselves or each other.
   SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
                 StatePlace place = StatePlace::kMemory);
+  // On the context's device, which models then run on with this session. Throws kUnsupported for
+  // state in a file on a GPU.
+  SparseSession(const Context& context, const SparsityConfig& config,
+                std::vector<SparseGeometry> invocations, StatePlace place = StatePlace::kMemory);
   // As many model calls of one geometry as the configuration says.
   SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
   // Plain dense computation, no state: for models outside a denoising loop.
@@ -57,7 +61,8 @@ class SparseSession {
   SparseSession& operator=(const SparseSession&) = delete;
 
   static StatePlan Plan(const SparsityConfig& config,
-                        const std::vector<SparseGeometry>& invocations);
+                        const std::vector<SparseGeometry>& invocations,
+                        const Placement& placement = {});
 
   // Starts step 0, 1, 2, ... in turn. kSkip: the model need not run; every invocation's
   // CachedPrediction() stands in. Otherwise the caller runs each invocation once, in any order.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/device_memory.h"
 
 namespace tamias {
 namespace {
@@ -37,6 +38,11 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
   const size_t begin = RoundUp(position_, kTensorAlignment);
   position_ = begin + bytes;
   if (only_plans_) return Tensor();
+  if (context_ != nullptr) {
+    Tensor tensor = TensorOn(placement_.device, shape, dtype);
+    Zero(*context_, tensor);
+    return tensor;
+  }
   if (file_ == nullptr) return Tensor::Zeros(shape, dtype);
   TAMIAS_CHECK(position_ <= file_->size());
   // Shares the ownership of the whole file.

@@ -70,6 +70,7 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   CHECK(width == 64 && height == 32 && rgb != NULL);
   CHECK(tamias_result_pixels(result, 1, &rgb, &width, &height) == TAMIAS_INVALID_ARGUMENT);
   CHECK(strstr(tamias_result_report(result), "\"steps\"") != NULL);
+  CHECK(strstr(tamias_result_report(result), "\"device\": \"cpu\"") != NULL);
   CHECK(tamias_result_write_png(result, 0, "/nowhere/picture.png") == TAMIAS_IO);
   CHECK(tamias_result_num_videos(result) == 0);
   CHECK(tamias_result_num_frames(result, 0) == 0 && tamias_result_fps(result, 0) == 0);
@@ -88,6 +89,10 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
   CHECK(strstr(tamias_last_error(), "makes pictures, not films") != NULL);
   CHECK(tamias_options_set(options, "fps", "fast") == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_options_set(options, "frames", "1") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "device", "tpu") == TAMIAS_OK);
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "device: expected cpu, cuda") != NULL);
   tamias_options_destroy(options);
 }
 

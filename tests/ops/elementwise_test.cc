@@ -38,6 +38,9 @@ TEST(Elementwise, MatchesReference) {
       Multiply(context, actual.view, b.view, actual.view);
       reference::Multiply(context, expected.view, b.view, expected.view);
       EXPECT_LT(LargestError(actual, expected), 1e-6f);
+      AbsoluteDifference(context, actual.view, b.view, actual.view);
+      reference::AbsoluteDifference(context, expected.view, b.view, expected.view);
+      EXPECT_LT(LargestError(actual, expected), 1e-6f);
       ScaleShift(context, a.view, -2.5f, 0.25f, actual.view);
       reference::ScaleShift(context, a.view, -2.5f, 0.25f, expected.view);
       EXPECT_LT(LargestError(actual, expected), 1e-6f);
@@ -45,7 +48,7 @@ TEST(Elementwise, MatchesReference) {
   });
 }
 
-TEST(ConvertToFloat, IsExactForEveryHalfPrecisionValue) {
+TEST(Convert, IsExactForEveryHalfPrecisionValue) {
   ForEachSimdTarget([] {
     Context context(2);
     for (const DType dtype : {DType::kF16, DType::kBF16}) {
@@ -53,7 +56,7 @@ TEST(ConvertToFloat, IsExactForEveryHalfPrecisionValue) {
       for (int i = 0; i < 65536; ++i) {
         static_cast<uint16_t*>(halves.view().raw())[i] = static_cast<uint16_t>(i);
       }
-      ConvertToFloat(context, halves.view(), floats);
+      Convert(context, halves.view(), floats);
       for (int i = 0; i < 65536; ++i) {
         const auto bits = static_cast<uint16_t>(i);
         const float expected =
@@ -65,7 +68,7 @@ TEST(ConvertToFloat, IsExactForEveryHalfPrecisionValue) {
   });
 }
 
-TEST(ConvertToFloat, MatchesReferenceOnStridedViews) {
+TEST(Convert, MatchesReferenceOnStridedViews) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
     testing::Random random(seed);
@@ -73,13 +76,13 @@ TEST(ConvertToFloat, MatchesReferenceOnStridedViews) {
     const Shape shape = {random.Integer(1, 20), random.Integer(1, 50)};
     const Operand input = RandomOperand(random, shape, 1, RandomWeightType(random));
     const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
-    ConvertToFloat(context, input.view, actual.view);
-    reference::ConvertToFloat(context, input.view, expected.view);
+    Convert(context, input.view, actual.view);
+    reference::Convert(context, input.view, expected.view);
     EXPECT_EQ(LargestError(actual, expected), 0);
   }
 }
 
-TEST(ConvertToBFloat16, MatchesReferenceToTheBit) {
+TEST(Convert, RoundsToBFloat16AsTheReferenceToTheBit) {
   ForEachSimdTarget([] {
     Context context(2);
     std::vector<float> values = {0.0f, -0.0f, 1e-40f, INFINITY, -INFINITY, NAN, 3.4e38f};
@@ -90,8 +93,8 @@ TEST(ConvertToBFloat16, MatchesReferenceToTheBit) {
     const auto count = static_cast<int64_t>(values.size());
     const ConstTensorView input(values.data(), DType::kF32, {count});
     Tensor actual({count}, DType::kBF16), expected({count}, DType::kBF16);
-    ConvertToBFloat16(context, input, actual);
-    reference::ConvertToBFloat16(context, input, expected);
+    Convert(context, input, actual);
+    reference::Convert(context, input, expected);
     for (int64_t i = 0; i < count; ++i) {
       EXPECT_EQ(actual.data<BFloat16>()[i].bits, expected.data<BFloat16>()[i].bits)
           << values[static_cast<size_t>(i)];
@@ -110,9 +113,9 @@ TEST(Elementwise, NamesTheArgumentThatDoesNotFit) {
   EXPECT_NE(ErrorOf([&] { Multiply(context, a, b, a); }), "");
   EXPECT_NE(ErrorOf([&] { Axpy(context, 1, a, b); }), "");
   EXPECT_NE(ErrorOf([&] { ScaleShift(context, a, 1, 0, b); }), "");
-  EXPECT_NE(ErrorOf([&] { ConvertToFloat(context, c, a); }), "");
-  EXPECT_NE(ErrorOf([&] { ConvertToFloat(context, a, b); }), "");
-  EXPECT_NE(ErrorOf([&] { ConvertToBFloat16(context, a, b); }), "");
+  EXPECT_NE(ErrorOf([&] { Convert(context, c, a); }), "");
+  EXPECT_NE(ErrorOf([&] { Convert(context, a, b); }), "");
+  EXPECT_NE(ErrorOf([&] { AbsoluteDifference(context, a, b, a); }), "");
   EXPECT_NE(ErrorOf([&] { Add(context, a.view().Permute({1, 0}), b, b); }), "");
 }
 

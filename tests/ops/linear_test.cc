@@ -1,5 +1,10 @@
 #include "ops/linear.h"
 
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+
+#include "ops/cuda/cublas_lt.h"
 #include "tests/ops/operands.h"
 #include "tests/ops/simd_targets.h"
 
@@ -89,6 +94,18 @@ TEST(Linear, NamesTheArgumentThatDoesNotFit) {
   EXPECT_NE(ErrorOf([&] { Linear(context, x, weight, bias, x); }), "");
   EXPECT_NE(ErrorOf([&] { Linear(context, x.view().Permute({0, 2, 1}), weight, bias, y); }), "");
   EXPECT_NE(ErrorOf([&] { Linear(context, x, wrong.view().Permute({1, 0}), bias, y); }), "");
+}
+
+TEST(CublasLt, WithoutTheLibraryTheErrorNamesIt) {
+  setenv("TAMIAS_CUBLASLT", "/no/such/library.so", 1);
+  try {
+    const cuda::CublasLt library;
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_THAT(error.what(), ::testing::HasSubstr("cuBLASLt: "));
+  }
+  unsetenv("TAMIAS_CUBLASLT");
 }
 
 }  // namespace

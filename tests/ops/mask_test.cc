@@ -67,6 +67,23 @@ TEST(Mask, RandomBitsComeAtTheProbabilityAskedFor) {
   EXPECT_EQ(counts.data<int32_t>()[0], n);
 }
 
+TEST(Mask, OrTakesTheFirstBitsOfRowsThatRepeat) {
+  for (uint64_t seed = 0; seed < 30; ++seed) {
+    SCOPED_TRACE(seed);
+    testing::Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const int64_t shared = random.Integer(1, 4), rows = shared * random.Integer(0, 4);
+    const int64_t n = random.Integer(1, 700), limit = random.Integer(0, n);
+    Tensor source = EmptyMask(shared, n), mask = EmptyMask(rows, n);
+    reference::RandomMask(context, 0.5, seed, source, n);
+    reference::RandomMask(context, 0.1, seed + 1, mask, n);
+    Tensor expected = Tensor::CopyOf(mask.view());
+    OrMask(context, source.view(), limit, mask);
+    reference::OrMask(context, source.view(), limit, expected);
+    EXPECT_TRUE(SameBytes(mask, expected));
+  }
+}
+
 TEST(Mask, RangesSetExactlyTheirBits) {
   Context context(1);
   for (int64_t begin = 0; begin <= 20; ++begin) {

@@ -14,6 +14,9 @@ int DeviceCount() noexcept {
 
 DeviceProperties PropertiesOf(int device) {
   const int count = DeviceCount();
+  if (count == 0) {
+    Fail(ErrorCode::kDevice, "GPU {}: this machine has no GPU, or no driver for it", device);
+  }
   if (device < 0 || device >= count) {
     Fail(ErrorCode::kInvalidArgument, "GPU {}: this machine has {}", device, count);
   }

@@ -17,7 +17,8 @@ struct DeviceProperties {
   size_t shared_bytes_per_block = 0;  // with opt-in: 99 KiB on 86, 89 and 120; 163 on 80; 227 on 90
 };
 
-// Throws kInvalidArgument when there is no such device.
+// Throws kDevice in a build without CUDA and on a machine without a GPU, kInvalidArgument when
+// there is none of this number.
 DeviceProperties PropertiesOf(int device);
 
 }  // namespace tamias::cuda

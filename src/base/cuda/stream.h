@@ -10,7 +10,7 @@ namespace tamias::cuda {
 
 class Stream {
  public:
-  // Throws kInvalidArgument when there is no such device.
+  // Throws as PropertiesOf when there is no such device.
   explicit Stream(int device = 0);
   ~Stream();
   Stream(const Stream&) = delete;

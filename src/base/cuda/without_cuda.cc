@@ -1,13 +1,34 @@
 // What a build without CUDA answers (cmake/TamiasCuda.cmake).
 #include "base/check.h"
 #include "base/cuda/device.h"
+#include "base/cuda/memory.h"
+#include "base/cuda/stream.h"
 
 namespace tamias::cuda {
+namespace {
+
+[[noreturn]] void FailWithoutCuda(int device) {
+  Fail(ErrorCode::kDevice, "GPU {}: this build of Tamias has no CUDA", device);
+}
+
+}  // namespace
 
 int DeviceCount() noexcept { return 0; }
 
-DeviceProperties PropertiesOf(int device) {
-  Fail(ErrorCode::kUnsupported, "GPU {}: this build of Tamias has no CUDA", device);
-}
+DeviceProperties PropertiesOf(int device) { FailWithoutCuda(device); }
+
+Stream::Stream(int device) : device_(device) { FailWithoutCuda(device); }
+
+Stream::~Stream() = default;
+
+void Stream::Synchronize() { FailWithoutCuda(device_); }
+
+Tensor DeviceTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
+
+Tensor PinnedTensor(const Shape&, DType) { FailWithoutCuda(0); }
+
+void Copy(Stream& stream, ConstTensorView, TensorView) { FailWithoutCuda(stream.device().index); }
+
+void Zero(Stream& stream, TensorView) { FailWithoutCuda(stream.device().index); }
 
 }  // namespace tamias::cuda

@@ -1,6 +1,8 @@
 // Element-wise arithmetic at memory bandwidth: runs of elements on all threads, SIMD within a run.
 #include "ops/elementwise.h"
 
+#include <cstring>
+
 #include "ops/cpu/rows.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -26,6 +28,12 @@ void AddRun(const float* a, const float* b, float* output, size_t count) {
 void MultiplyRun(const float* a, const float* b, float* output, size_t count) {
   lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
     hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
+  });
+}
+
+void AbsoluteDifferenceRun(const float* a, const float* b, float* output, size_t count) {
+  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+    hn::StoreU(hn::AbsDiff(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
   });
 }
 
@@ -83,6 +91,7 @@ HWY_AFTER_NAMESPACE();
 namespace tamias {
 HWY_EXPORT(AddRun);
 HWY_EXPORT(MultiplyRun);
+HWY_EXPORT(AbsoluteDifferenceRun);
 HWY_EXPORT(AxpyRun);
 HWY_EXPORT(ScaleShiftRun);
 HWY_EXPORT(Float16Run);
@@ -105,6 +114,13 @@ void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView
   });
 }
 
+void AbsoluteDifference(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
+  ForEachRun<3>(context, {&a, &b, &output}, [&](const auto& at, size_t count) {
+    HWY_DYNAMIC_DISPATCH(AbsoluteDifferenceRun)
+    (a.data<float>() + at[0], b.data<float>() + at[1], output.data<float>() + at[2], count);
+  });
+}
+
 void Axpy(Context& context, float factor, ConstTensorView x, TensorView y) {
   ForEachRun<2>(context, {&x, &y}, [&](const auto& at, size_t count) {
     HWY_DYNAMIC_DISPATCH(AxpyRun)
@@ -120,22 +136,21 @@ void ScaleShift(Context& context, ConstTensorView input, float factor, float off
   });
 }
 
-void ConvertToFloat(Context& context, ConstTensorView input, TensorView output) {
-  if (input.dtype() == DType::kF32) return CopyTensor(input, output);
+void Convert(Context& context, ConstTensorView input, TensorView output) {
   ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
+    if (output.dtype() == DType::kBF16) {
+      HWY_DYNAMIC_DISPATCH(ToBFloat16Run)
+      (input.data<float>() + at[0], output.data<BFloat16>() + at[1], count);
+      return;
+    }
     float* to = output.data<float>() + at[1];
-    if (input.dtype() == DType::kF16) {
+    if (input.dtype() == DType::kF32) {
+      std::memcpy(to, input.data<float>() + at[0], count * sizeof(float));
+    } else if (input.dtype() == DType::kF16) {
       HWY_DYNAMIC_DISPATCH(Float16Run)(input.data<Float16>() + at[0], to, count);
     } else {
       HWY_DYNAMIC_DISPATCH(BFloat16Run)(input.data<BFloat16>() + at[0], to, count);
     }
-  });
-}
-
-void ConvertToBFloat16(Context& context, ConstTensorView input, TensorView output) {
-  ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
-    HWY_DYNAMIC_DISPATCH(ToBFloat16Run)
-    (input.data<float>() + at[0], output.data<BFloat16>() + at[1], count);
   });
 }
 

@@ -117,7 +117,7 @@ void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTen
   for (int64_t begin = 0; begin < outputs; begin += panel) {
     const int64_t end = std::min(outputs, begin + panel);
     const TensorView rows = widened.Slice(0, 0, end - begin);
-    cpu::ConvertToFloat(context, weight.Slice(0, begin, end), rows);
+    cpu::Convert(context, weight.Slice(0, begin, end), rows);
     Matmul(context, input, rows, bias == nullptr ? nullptr : bias + begin,
            output.Slice(1, begin, end), options);
   }

@@ -2,6 +2,7 @@
 #include "ops/mask.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -127,6 +128,24 @@ void CountMask(Context& context, ConstTensorView mask, TensorView counts) {
     for (int64_t r = begin; r < end; ++r) {
       counts.data<int32_t>()[r] = static_cast<int32_t>(
           HWY_DYNAMIC_DISPATCH(CountRow)(mask.data<uint8_t>() + r * bytes, bytes));
+    }
+  });
+}
+
+void OrMask(Context& context, ConstTensorView source, int64_t limit, TensorView mask) {
+  const int64_t bytes = mask.dim(1);
+  ParallelForRanges(context, mask.dim(0), RowsPerTask(mask), [&](int64_t begin, int64_t end, int) {
+    for (int64_t r = begin; r < end; ++r) {
+      const uint8_t* from = source.data<uint8_t>() + r % source.dim(0) * bytes;
+      uint8_t* to = mask.data<uint8_t>() + r * bytes;
+      int64_t left = limit;
+      for (int64_t i = 0; i < bytes && left > 0; ++i) {
+        unsigned bits = from[i];
+        const int count = std::popcount(bits);
+        for (int64_t excess = count - left; excess > 0; --excess) bits &= ~std::bit_floor(bits);
+        left -= count;
+        to[i] = static_cast<uint8_t>(to[i] | bits);
+      }
     }
   });
 }

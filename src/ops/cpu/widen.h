@@ -13,7 +13,7 @@ inline const float* WidenedData(Context& context, const ConstTensorView& weight)
   if (weight.empty()) return nullptr;
   if (weight.dtype() == DType::kF32) return weight.data<float>();
   const TensorView widened = context.workspace().Allocate(weight.shape());
-  cpu::ConvertToFloat(context, weight, widened);
+  cpu::Convert(context, weight, widened);
   return widened.data<float>();
 }
 

@@ -12,6 +12,9 @@ struct Sum {
 struct Product {
   __device__ float operator()(float a, float b) const { return a * b; }
 };
+struct Distance {
+  __device__ float operator()(float a, float b) const { return fabsf(a - b); }
+};
 struct SumOfMultiple {
   float factor;
   __device__ float operator()(float y, float x) const { return y + factor * x; }
@@ -34,6 +37,11 @@ void Add(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output
 void Multiply(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output) {
   CheckFloats("multiply", "second operand", b, output.shape());
   Elementwise(stream, "multiply", Product{}, a, b, output);
+}
+
+void AbsoluteDifference(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView output) {
+  CheckFloats("absolute difference", "second operand", b, output.shape());
+  Elementwise(stream, "absolute difference", Distance{}, a, b, output);
 }
 
 void Axpy(Stream& stream, float factor, ConstTensorView x, TensorView y) {

@@ -99,6 +99,39 @@ __global__ void CountMaskKernel(const uint8_t* mask, int64_t rows, int64_t row_b
   if (threadIdx.x % 32 == 0) counts[row] = static_cast<int32_t>(own);
 }
 
+// One block per row, a run of bytes for each warp, as in MaskToIndicesKernel. The first bits of a
+// byte that begins within the limit and ends beyond it are taken lowest first.
+__global__ void OrMaskKernel(const uint8_t* source, int64_t source_rows, int64_t row_bytes,
+                             int64_t limit, uint8_t* mask) {
+  __shared__ uint32_t warp_counts[kWarps];
+  const uint8_t* from = source + blockIdx.x % source_rows * row_bytes;
+  uint8_t* to = mask + static_cast<int64_t>(blockIdx.x) * row_bytes;
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t warp_bytes = (row_bytes + kWarps - 1) / kWarps;
+  const int64_t begin = min(warp * warp_bytes, row_bytes);
+  const int64_t end = min(begin + warp_bytes, row_bytes);
+  uint32_t own = 0;
+  for (int64_t i = begin + lane; i < end; i += 32) own += __popc(from[i]);
+  own = WarpSum<32>(own);
+  if (lane == 0) warp_counts[warp] = own;
+  __syncthreads();
+  int64_t before = 0;
+  for (unsigned w = 0; w < warp; ++w) before += warp_counts[w];
+  for (int64_t step = begin; step < end; step += 32) {
+    const int64_t i = step + lane;
+    uint32_t bits = i < end ? from[i] : 0;
+    const uint32_t count = __popc(bits), up_to = SumUpToLane(count);
+    const int64_t left = limit - (before + up_to - count);  // for this byte
+    uint32_t taken = 0;
+    for (int64_t k = 0; k < left && bits != 0; ++k) {
+      taken |= bits & (0u - bits);
+      bits &= bits - 1;
+    }
+    if (taken != 0) to[i] = static_cast<uint8_t>(to[i] | taken);
+    before += __shfl_sync(kFullWarp, up_to, 31);
+  }
+}
+
 // A thread per byte that the columns [begin, end) touch.
 __global__ void SetMaskRangeKernel(uint8_t* row, int64_t begin, int64_t end) {
   const int64_t byte = begin / 8 + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -160,6 +193,18 @@ void CountMask(Stream& stream, ConstTensorView mask, TensorView counts) {
                           .block = kThreads};
   Launch(CountMaskKernel, shape, stream, mask.data<uint8_t>(), rows, mask.dim(1),
          counts.data<int32_t>());
+}
+
+void OrMask(Stream& stream, ConstTensorView source, int64_t limit, TensorView mask) {
+  CheckMask("or mask", mask, -1);
+  CheckMask("or mask", source, mask.dim(1));
+  CheckRange("or mask", "limit", limit, 0, INT64_MAX);
+  if (mask.NumElements() == 0) return;
+  CheckRange("or mask", "source: rows", source.dim(0), 1, INT32_MAX);
+  const LaunchShape shape{
+      .name = "or mask", .grid = static_cast<unsigned>(mask.dim(0)), .block = kThreads};
+  Launch(OrMaskKernel, shape, stream, source.data<uint8_t>(), source.dim(0), mask.dim(1), limit,
+         mask.data<uint8_t>());
 }
 
 void SetMaskRange(Stream& stream, TensorView mask, int64_t row, int64_t begin, int64_t end) {

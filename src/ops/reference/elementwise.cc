@@ -1,6 +1,8 @@
 // Element-wise arithmetic, element by element in double precision.
 #include "ops/elementwise.h"
 
+#include <cmath>
+
 #include "ops/reference/elements.h"
 
 namespace tamias::reference {
@@ -22,12 +24,13 @@ void ScaleShift(Context&, ConstTensorView input, float factor, float offset, Ten
                [&](const Shape& i) { Set(output, i, double{factor} * Get(input, i) + offset); });
 }
 
-void ConvertToFloat(Context&, ConstTensorView input, TensorView output) {
-  ForEachIndex(input.shape(), [&](const Shape& i) { Set(output, i, Get(input, i)); });
+void AbsoluteDifference(Context&, ConstTensorView a, ConstTensorView b, TensorView output) {
+  ForEachIndex(a.shape(), [&](const Shape& i) { Set(output, i, std::abs(Get(a, i) - Get(b, i))); });
 }
 
-void ConvertToBFloat16(Context&, ConstTensorView input, TensorView output) {
+void Convert(Context&, ConstTensorView input, TensorView output) {
   ForEachIndex(input.shape(), [&](const Shape& i) {
+    if (output.dtype() == DType::kF32) return Set(output, i, Get(input, i));
     output.data<BFloat16>()[Offset(output, i)] = ToBFloat16(static_cast<float>(Get(input, i)));
   });
 }

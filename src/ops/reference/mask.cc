@@ -50,4 +50,15 @@ void CountMask(Context&, ConstTensorView mask, TensorView counts) {
   }
 }
 
+void OrMask(Context&, ConstTensorView source, int64_t limit, TensorView mask) {
+  for (int64_t r = 0; r < mask.dim(0); ++r) {
+    int64_t count = 0;
+    for (int64_t j = 0; j < mask.dim(1) * 8 && count < limit; ++j) {
+      if (!TestBit(source, r % source.dim(0), j)) continue;
+      SetMaskRange(mask, r, j, j + 1);
+      ++count;
+    }
+  }
+}
+
 }  // namespace tamias::reference

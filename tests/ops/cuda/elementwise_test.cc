@@ -61,6 +61,14 @@ TEST_F(CudaElementwise, MultiplyMatchesReference) {
       });
 }
 
+TEST_F(CudaElementwise, AbsoluteDifferenceMatchesReference) {
+  ForRandomShapes(
+      [&](cuda::Stream& stream, Random&, const auto& a, const auto& b, const auto& output) {
+        cuda::AbsoluteDifference(stream, a.device, b.device, output.device);
+        reference::AbsoluteDifference(context_, a.host, b.host, output.host);
+      });
+}
+
 TEST_F(CudaElementwise, AxpyMatchesReference) {
   ForRandomShapes(
       [&](cuda::Stream& stream, Random& random, const auto& a, const auto&, const auto& output) {
@@ -83,7 +91,7 @@ TEST_F(CudaElementwise, ConvertMatchesReference) {
   ForRandomShapes(
       [&](cuda::Stream& stream, Random&, const auto& a, const auto&, const auto& output) {
         cuda::Convert(stream, a.device, output.device);
-        reference::ConvertToFloat(context_, a.host, output.host);
+        reference::Convert(context_, a.host, output.host);
       });
 }
 

@@ -117,17 +117,6 @@ TEST(LinearPlan, ErrorsNameTheArgument) {
 
 class CudaLinear : public testing::CudaTest {};
 
-#ifdef TAMIAS_CUDA_EMULATION  // which has no cuBLASLt
-TEST_F(CudaLinear, WithoutTheLibraryTheErrorNamesIt) {
-  try {
-    const cuda::CublasLt library;
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_THAT(error.what(), HasSubstr("cuBLASLt: "));
-  }
-}
-#else
 TEST_F(CudaLinear, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
   cuda::CublasLt library;
@@ -158,7 +147,6 @@ TEST_F(CudaLinear, MatchesReferenceOverRandomShapes) {
     EXPECT_LT(output.Error(stream), 2 * testing::Tolerance(output_type));
   }
 }
-#endif
 
 }  // namespace
 }  // namespace tamias

@@ -48,6 +48,26 @@ TEST_F(CudaMask, RandomBitsCountsAndListsAreThoseOfTheReference) {
   }
 }
 
+TEST_F(CudaMask, OrTakesTheFirstBitsOfRowsThatRepeat) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const int64_t shared = random.Integer(1, 3), rows = shared * random.Integer(1, 4);
+    const int64_t n = random.Integer(1, seed % 5 == 0 ? 20000 : 700), limit = random.Integer(0, n);
+    Tensor source = Tensor::Zeros({shared, MaskBytes(n)}, DType::kU8);
+    Tensor expected = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
+    reference::RandomMask(context, 0.5, seed, source, n);
+    reference::RandomMask(context, 0.1, seed + 1, expected, n);
+    const Tensor device_source = ToDevice(stream, source);
+    Tensor mask = ToDevice(stream, expected);
+    reference::OrMask(context, source.view(), limit, expected);
+    cuda::OrMask(stream, device_source.view(), limit, mask);
+    EXPECT_TRUE(SameBytes(ToHost(stream, mask), expected));
+  }
+}
+
 TEST_F(CudaMask, RangesSetExactlyTheirBits) {
   cuda::Stream stream;
   for (int64_t begin = 0; begin <= 20; ++begin) {

@@ -1,0 +1,44 @@
+#include "base/context.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "base/check.h"
+#include "base/cuda/stream.h"
+
+namespace tamias {
+namespace {
+
+int ThreadsOrAll(int threads) {
+  if (threads > 0) return threads;
+  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
+std::unique_ptr<cuda::Stream> StreamOf(Device device) {
+  if (device.type == DeviceType::kCpu) return nullptr;
+  return std::make_unique<cuda::Stream>(device.index);
+}
+
+}  // namespace
+
+Context::Context(int threads, size_t workspace_bytes)
+    : threads_(ThreadsOrAll(threads)), workspace_(workspace_bytes) {}
+
+Context::Context(const Placement& placement, int threads, size_t workspace_bytes)
+    : placement_(placement),
+      threads_(ThreadsOrAll(threads)),
+      stream_(StreamOf(placement.device)),
+      workspace_(workspace_bytes, placement.device) {}
+
+Context::~Context() = default;
+
+cuda::Stream& Context::stream() const {
+  TAMIAS_CHECK(stream_ != nullptr);
+  return *stream_;
+}
+
+void Context::Synchronize() const {
+  if (stream_ != nullptr) stream_->Synchronize();
+}
+
+}  // namespace tamias

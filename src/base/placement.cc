@@ -1,0 +1,38 @@
+#include "base/placement.h"
+
+#include <charconv>
+
+#include "base/check.h"
+#include "base/cuda/device.h"
+
+namespace tamias {
+
+Placement PlacementOn(Device device, DType weights) {
+  if (device.type == DeviceType::kCpu) return {device, DType::kF32};
+  return {device, weights == DType::kF16 ? DType::kF16 : DType::kBF16};
+}
+
+Device ParseDevice(std::string_view text) {
+  if (text == "cpu") return {};
+  Device device{DeviceType::kCuda, 0};
+  if (text == "cuda") return device;
+  constexpr std::string_view kPrefix = "cuda:";
+  if (text.starts_with(kPrefix)) {
+    const char* end = text.data() + text.size();
+    const auto [rest, error] = std::from_chars(text.data() + kPrefix.size(), end, device.index);
+    if (error == std::errc() && rest == end && device.index >= 0) return device;
+  }
+  Fail(ErrorCode::kInvalidArgument, "device: expected cpu, cuda or cuda:<number>, found '{}'",
+       text);
+}
+
+std::string Name(Device device) {
+  return device.type == DeviceType::kCpu ? "cpu" : fmt::format("cuda:{}", device.index);
+}
+
+void CheckDevice(Device device) {
+  if (device.type == DeviceType::kCpu) return;
+  cuda::PropertiesOf(device.index);
+}
+
+}  // namespace tamias

@@ -1,0 +1,34 @@
+// Where a generation computes: its device, and the type of its activations there.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/device.h"
+#include "base/dtype.h"
+
+namespace tamias {
+
+struct Placement {
+  Device device;
+  // Of what layers hand to each other: f32 on the CPU, f16 or bf16 on a GPU. The residual stream,
+  // modulation vectors, log-sum-exps and column sums are f32 everywhere.
+  DType activation_dtype = DType::kF32;
+
+  bool IsOnGpu() const { return device.type == DeviceType::kCuda; }
+};
+
+// On a GPU activations have the type of the weights, which tensor cores want alike: f16 for f16
+// weights, bf16 for all others (f32 weights are rounded to it).
+Placement PlacementOn(Device device, DType weights);
+
+// "cpu", "cuda" (the first GPU) or "cuda:1". Throws kInvalidArgument for anything else.
+Device ParseDevice(std::string_view text);
+// As ParseDevice reads it.
+std::string Name(Device device);
+
+// Throws with one line when there is no such device: kDevice in a build without CUDA and on a
+// machine without a GPU, kInvalidArgument for a number that no GPU has.
+void CheckDevice(Device device);
+
+}  // namespace tamias

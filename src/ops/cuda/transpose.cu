@@ -1,0 +1,65 @@
+// A transposition in tiles of 32 x 32 that pass through shared memory, so that rows are read and
+// written in runs of 32 elements.
+#include "ops/transpose.h"
+
+#include "ops/cuda/check_operand.h"
+#include "ops/cuda/launch.cuh"
+#include "ops/cuda/vector.cuh"
+
+namespace tamias::cuda {
+namespace {
+
+constexpr int kTile = 32;
+constexpr int kRowsAtATime = 8;
+
+struct TransposeTask {
+  const void* input;
+  void* output;
+  DType input_type, output_type;
+  int64_t rows, columns, stride;  // of the input
+};
+
+__global__ void TransposeKernel(TransposeTask task) {
+  __shared__ float tile[kTile][kTile + 1];  // one more: a column lies in 32 banks
+  const int x = static_cast<int>(threadIdx.x % kTile), y = static_cast<int>(threadIdx.x / kTile);
+  const int64_t first_column = static_cast<int64_t>(blockIdx.x) * kTile;
+  const int64_t first_row = static_cast<int64_t>(blockIdx.y) * kTile;
+  for (int i = y; i < kTile; i += kRowsAtATime) {
+    const int64_t row = first_row + i, column = first_column + x;
+    if (row < task.rows && column < task.columns) {
+      tile[i][x] = LoadOne(task.input, task.input_type, row * task.stride + column);
+    }
+  }
+  __syncthreads();
+  for (int i = y; i < kTile; i += kRowsAtATime) {
+    const int64_t row = first_row + x, column = first_column + i;
+    if (row < task.rows && column < task.columns) {
+      StoreOne(task.output, task.output_type, column * task.rows + row, tile[x][i]);
+    }
+  }
+}
+
+}  // namespace
+
+void Transpose(Stream& stream, ConstTensorView input, TensorView output) {
+  constexpr std::string_view kName = "transpose";
+  constexpr int64_t kMaxGrid = 65535;  // along y
+  CheckFloats(kName, "input", input, {-1, -1});
+  CheckUnitStride(kName, "input", input);
+  CheckFloats(kName, "output", output, {input.dim(1), input.dim(0)});
+  CheckContiguous(kName, "output", output);
+  CheckRange(kName, "input: rows", input.dim(0), 0, kMaxGrid * kTile);
+  const TransposeTask task{.input = input.raw(),
+                           .output = output.raw(),
+                           .input_type = input.dtype(),
+                           .output_type = output.dtype(),
+                           .rows = input.dim(0),
+                           .columns = input.dim(1),
+                           .stride = input.stride(0)};
+  const dim3 grid(static_cast<unsigned>((task.columns + kTile - 1) / kTile),
+                  static_cast<unsigned>((task.rows + kTile - 1) / kTile));
+  Launch(TransposeKernel, {.name = "transpose", .grid = grid, .block = kTile * kRowsAtATime},
+         stream, task);
+}
+
+}  // namespace tamias::cuda

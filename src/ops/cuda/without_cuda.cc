@@ -1,0 +1,90 @@
+// The operations in a build without CUDA (cmake/TamiasCuda.cmake). No context of such a build is on
+// a GPU, so none of these is reached; they are here for the linker.
+#include "base/check.h"
+#include "ops/activation.h"
+#include "ops/attention.h"
+#include "ops/attention_rest.h"
+#include "ops/block_mean.h"
+#include "ops/column_sparse_attention.h"
+#include "ops/column_sparse_mlp.h"
+#include "ops/copy_indices.h"
+#include "ops/distance.h"
+#include "ops/elementwise.h"
+#include "ops/linear.h"
+#include "ops/mask.h"
+#include "ops/norm.h"
+#include "ops/residual.h"
+#include "ops/rotary.h"
+#include "ops/top_k.h"
+#include "ops/transpose.h"
+
+namespace tamias::cuda {
+namespace {
+
+[[noreturn]] void FailWithoutCuda(const char* operation) {
+  Fail(ErrorCode::kUnsupported, "{}: this build of Tamias has no CUDA", operation);
+}
+
+using In = ConstTensorView;
+using Out = TensorView;
+
+}  // namespace
+
+void Activate(Stream&, Activation, Out) { FailWithoutCuda("activation"); }
+
+void DenseAttention(Stream&, const AttentionInputs&, Out, Out) {
+  FailWithoutCuda("dense attention");
+}
+void DenseAttentionColumnSums(Stream&, const AttentionInputs&, In, int64_t, Out, Out, Out) {
+  FailWithoutCuda("dense attention with column sums");
+}
+void ColumnSparseAttention(Stream&, const AttentionInputs&, const ColumnSelection&,
+                           const SparseAttentionEpilogue&, Out, Out, In) {
+  FailWithoutCuda("column-sparse attention");
+}
+void LongestFirstOrder(Stream&, In, Out) { FailWithoutCuda("longest first order"); }
+void AttentionRest(Stream&, const AttentionPartition&, Out, Out) {
+  FailWithoutCuda("attention rest");
+}
+
+void ColumnSparseMlpUp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out) {
+  FailWithoutCuda("column-sparse MLP");
+}
+void ColumnSparseMlpDown(Stream&, In, const MlpWeights&, const NeuronSelection&, Out) {
+  FailWithoutCuda("column-sparse MLP");
+}
+void ColumnSparseMlp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out, Out) {
+  FailWithoutCuda("column-sparse MLP");
+}
+void StoreActivations(Stream&, In, Out) { FailWithoutCuda("store activations"); }
+void Linear(CublasLt&, Stream&, In, In, In, Out, LinearOptions) { FailWithoutCuda("linear"); }
+void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
+
+void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
+void CopyIndices(Stream&, In, In, In, Out) { FailWithoutCuda("copy indices"); }
+void MeasureDistance(Stream&, In, In, Out) { FailWithoutCuda("distance"); }
+void TopKMask(Stream&, In, int64_t, Out) { FailWithoutCuda("top-k"); }
+void ApproximateTopKMask(Stream&, In, int64_t, int64_t, uint64_t, Out) {
+  FailWithoutCuda("approximate top-k");
+}
+
+void RandomMask(Stream&, double, uint64_t, Out, int64_t) { FailWithoutCuda("random mask"); }
+void MaskToIndices(Stream&, In, int64_t, Out, Out, Out) { FailWithoutCuda("mask to indices"); }
+void CountMask(Stream&, In, Out) { FailWithoutCuda("count mask"); }
+void OrMask(Stream&, In, int64_t, Out) { FailWithoutCuda("or mask"); }
+void SetMaskRange(Stream&, Out, int64_t, int64_t, int64_t) { FailWithoutCuda("set mask range"); }
+
+void Add(Stream&, In, In, Out) { FailWithoutCuda("add"); }
+void Multiply(Stream&, In, In, Out) { FailWithoutCuda("multiply"); }
+void AbsoluteDifference(Stream&, In, In, Out) { FailWithoutCuda("absolute difference"); }
+void Axpy(Stream&, float, In, Out) { FailWithoutCuda("axpy"); }
+void ScaleShift(Stream&, In, float, float, Out) { FailWithoutCuda("scale shift"); }
+void Convert(Stream&, In, Out) { FailWithoutCuda("convert"); }
+
+void LayerNorm(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm"); }
+void LayerNormModulate(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm modulate"); }
+void RmsNorm(Stream&, In, In, float, Out) { FailWithoutCuda("rms norm"); }
+void RmsNormRotary(Stream&, In, In, float, In, In, Out) { FailWithoutCuda("rms norm rotary"); }
+void GatedResidual(Stream&, Out, In, In) { FailWithoutCuda("gated residual"); }
+
+}  // namespace tamias::cuda

@@ -1,0 +1,45 @@
+// Entry of the distance: checks, then the device's implementation.
+#include "ops/distance.h"
+
+#include "base/device_memory.h"
+#include "ops/check_tensor.h"
+
+namespace tamias {
+namespace {
+
+constexpr std::string_view kName = "distance";
+
+Distance MeasureOnGpu(Context& context, ConstTensorView a, ConstTensorView b) {
+  constexpr int64_t kParts = 256;  // enough blocks to read at full speed, few numbers to copy back
+  Workspace::Scope scope(context.workspace());
+  const TensorView sums = context.workspace().Allocate({kParts, 4});
+  cuda::MeasureDistance(context.stream(), a, b, sums);
+  const Tensor host = CopyToHost(context, sums);
+  Distance distance;
+  for (int64_t part = 0; part < kParts; ++part) {
+    const float* values = host.data<float>() + part * 4;
+    distance += {values[0], values[1], values[2], values[3]};
+  }
+  return distance;
+}
+
+}  // namespace
+
+Distance& Distance::operator+=(const Distance& other) {
+  absolute += other.absolute;
+  absolute_reference += other.absolute_reference;
+  squared += other.squared;
+  squared_reference += other.squared_reference;
+  return *this;
+}
+
+Distance MeasureDistance(Context& context, ConstTensorView a, ConstTensorView b) {
+  if (context.IsOnGpu()) return MeasureOnGpu(context, a, b);
+  CheckTensor(kName, "a", a, DType::kF32, a.shape());
+  CheckTensor(kName, "b", b, DType::kF32, a.shape());
+  CheckUnitStride(kName, "a", a);
+  CheckUnitStride(kName, "b", b);
+  return cpu::MeasureDistance(context, a, b);
+}
+
+}  // namespace tamias

@@ -1,0 +1,25 @@
+// A matrix turned on its side: output[c, r] = input[r, c].
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// input [R, C] f32, f16 or bf16, last stride 1; output [C, R] f32, contiguous.
+void Transpose(Context& context, ConstTensorView input, TensorView output);
+
+namespace reference {
+void Transpose(Context& context, ConstTensorView input, TensorView output);
+}  // namespace reference
+namespace cpu {
+void Transpose(Context& context, ConstTensorView input, TensorView output);
+}  // namespace cpu
+
+// On a GPU: output f32, f16 or bf16, too. Returns once the work is enqueued.
+namespace cuda {
+class Stream;
+void Transpose(Stream& stream, ConstTensorView input, TensorView output);
+}  // namespace cuda
+
+}  // namespace tamias

@@ -1,0 +1,54 @@
+#include "ops/attention_rest.h"
+
+#include "tests/ops/cuda/device_operand.h"
+
+namespace tamias {
+namespace {
+
+using testing::DeviceOperand;
+using testing::Random;
+using testing::RandomFloatType;
+using testing::ToDevice;
+using testing::ToHost;
+
+class CudaAttentionRest : public testing::CudaTest {};
+
+TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 15; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const Shape shape = {random.Integer(1, 2), random.Integer(1, 3), random.Integer(1, 60),
+                         8 * random.Integer(1, 16)};
+    const Shape rows = {shape[0], shape[1], shape[2]};
+    const DeviceOperand output = MakeOperand(stream, random, shape, RandomFloatType(random));
+    const DeviceOperand rest = MakeOperand(stream, random, shape, RandomFloatType(random));
+    // Selections with 30 % of the weight and more, all of it, and none.
+    const Tensor lse = random.Normal(rows);
+    Tensor selected = Tensor::CopyOf(lse.view());
+    for (int64_t i = 0; i < selected.NumElements(); ++i) {
+      selected.data<float>()[i] -= i % 7 == 0 ? 0 : 0.2f + 0.1f * static_cast<float>(i % 10);
+      if (i % 11 == 0) selected.data<float>()[i] = -INFINITY;
+    }
+    Tensor rest_lse = ToDevice(stream, Tensor::Zeros(rows));
+    Tensor expected_lse(rows, DType::kF32);
+    const Tensor device_lse = ToDevice(stream, lse), device_selected = ToDevice(stream, selected);
+    cuda::AttentionRest(stream, {output.device, device_lse, device_selected}, rest.device,
+                        rest_lse);
+    reference::AttentionRest(context, {output.host, lse, selected}, rest.host, expected_lse);
+    EXPECT_LT(rest.Error(stream), testing::Tolerance(rest.device.dtype()));
+    EXPECT_LT(LargestError(ToHost(stream, rest_lse).view(), expected_lse.view()), 1e-5f);
+  }
+}
+
+TEST_F(CudaAttentionRest, RefusesWrongShapes) {
+  cuda::Stream stream;
+  Tensor rest = ToDevice(stream, Tensor::Zeros({1, 2, 3, 8}).view());
+  Tensor lse = ToDevice(stream, Tensor::Zeros({1, 2, 3}).view());
+  EXPECT_THROW(cuda::AttentionRest(stream, {lse, lse, lse}, rest, lse), Error);
+  EXPECT_THROW(cuda::AttentionRest(stream, {rest, rest, lse}, rest, lse), Error);
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,38 @@
+#include "ops/transpose.h"
+
+#include "tests/ops/cuda/device_operand.h"
+
+namespace tamias {
+namespace {
+
+using testing::DeviceOperand;
+using testing::Layout;
+using testing::Random;
+using testing::RandomFloatType;
+
+class CudaTranspose : public testing::CudaTest {};
+
+TEST_F(CudaTranspose, MatchesReferenceOverRandomShapes) {
+  cuda::Stream stream;
+  Context context(1);
+  for (uint64_t seed = 0; seed < 15; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const Shape shape = {random.Integer(1, 100), random.Integer(1, 100)};
+    const DeviceOperand input = MakeOperand(stream, random, shape, RandomFloatType(random));
+    const DeviceOperand output = MakeOperand(stream, random, {shape[1], shape[0]},
+                                             RandomFloatType(random), 1, 0, Layout::kContiguous);
+    cuda::Transpose(stream, input.device, output.device);
+    reference::Transpose(context, input.host, output.host);
+    EXPECT_LT(output.Error(stream), testing::Tolerance(output.device.dtype()));
+  }
+}
+
+TEST_F(CudaTranspose, RefusesWrongShapes) {
+  cuda::Stream stream;
+  Tensor square = testing::ToDevice(stream, Tensor::Zeros({3, 8}).view());
+  EXPECT_THROW(cuda::Transpose(stream, square.view(), square), Error);
+}
+
+}  // namespace
+}  // namespace tamias

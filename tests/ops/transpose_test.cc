@@ -1,0 +1,31 @@
+#include "ops/transpose.h"
+
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+TEST(Transpose, MatchesReferenceOverRandomShapes) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    testing::Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const Shape shape = {random.Integer(0, 100), random.Integer(1, 100)};
+    const testing::Operand input =
+        RandomOperand(random, shape, 1, testing::RandomWeightType(random));
+    Tensor actual({shape[1], shape[0]}, DType::kF32), expected({shape[1], shape[0]}, DType::kF32);
+    Transpose(context, input.view, actual);
+    reference::Transpose(context, input.view, expected);
+    EXPECT_EQ(LargestError(actual.view(), expected.view()), 0);
+  }
+}
+
+TEST(Transpose, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor input({2, 3}, DType::kF32);
+  EXPECT_EQ(testing::ErrorOf([&] { Transpose(context, input, input); }),
+            "transpose: output: expected shape [3, 2], found [2, 3]");
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,67 @@
+// The demo model's pictures with the transformer on a GPU against those of the CPU.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tamias/pipeline.h"
+#include "tests/ops/cuda/device_test.h"
+
+namespace tamias {
+namespace {
+
+class CudaFluxPipeline : public testing::CudaTest {
+ protected:
+  static GenerateOptions Options(const char* sparsity) {
+    GenerateOptions options;
+    options.prompt = "a small pink heart at the top right on a marble white background";
+    options.width = options.height = 64;
+    options.steps = 4;
+    options.seed = 5;
+    options.sparsity = sparsity;
+    return options;
+  }
+
+  static double PsnrToTheCpu(GenerateOptions options, GenerateResult& on_gpu) {
+    const Pipeline pipeline(TAMIAS_SOURCE_DIR "/models/demo-flux");
+    const GenerateResult on_cpu = pipeline.Generate(options);
+    options.device = "cuda";
+    on_gpu = pipeline.Generate(options);
+    return Psnr(on_gpu.images.at(0), on_cpu.images.at(0));
+  }
+};
+
+TEST_F(CudaFluxPipeline, DensePicturesAreTheCpus) {
+  GenerateResult result;
+  const double psnr = PsnrToTheCpu(Options("off"), result);
+  RecordProperty("psnr", std::to_string(psnr));
+  EXPECT_GT(psnr, 40);
+  const auto report = nlohmann::json::parse(result.report_json);
+  EXPECT_EQ(report.at("device"), "cuda:0");
+  EXPECT_GT(report.at("planned_device_memory_bytes"), 0);
+}
+
+TEST_F(CudaFluxPipeline, AcceleratedPicturesAreTheCpus) {
+  GenerateOptions options = Options("demo");
+  options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=8", "mlp.mbm=8",
+                       "step_caching.is_enabled=false"};
+  GenerateResult result;
+  const double psnr = PsnrToTheCpu(options, result);
+  RecordProperty("psnr", std::to_string(psnr));
+  EXPECT_GT(psnr, 35);
+  EXPECT_GT(result.attention_sparsity, 0.1);
+}
+
+TEST_F(CudaFluxPipeline, ThePlanSpeaksOfTheGpu) {
+  const Pipeline pipeline(TAMIAS_SOURCE_DIR "/models/demo-flux");
+  GenerateOptions options = Options("demo");
+  EXPECT_EQ(pipeline.PlanMemory(options).device_bytes, 0u);
+  options.device = "cuda:0";
+  const MemoryPlan plan = pipeline.PlanMemory(options);
+  size_t sum = 0;
+  for (const MemoryEntry& entry : plan.device_entries) sum += entry.bytes;
+  EXPECT_EQ(plan.device_bytes, sum);
+  EXPECT_GT(plan.device_bytes, 0u);
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,162 @@
+// Sparse state on a GPU: a FLUX.1 transformer over several steps against the CPU with the same
+// configuration. The CPU selects from scores in fp32 and the GPU from scores of 16-bit activations,
+// so that a column or neuron near the threshold may be chosen on one side only; its weight is that
+// of the others near the threshold.
+#include "sparsity/sparse_session.h"
+
+#include "tests/models/cuda/flux_case.h"
+
+namespace tamias {
+namespace {
+
+using testing::FluxCase;
+using ::testing::HasSubstr;
+
+class CudaSparseSession : public testing::CudaTest {};
+
+// Full steps 0, 1 and 6, the MLP's 0 and 6; sparse ones in between.
+SparsityConfig Accelerated() {
+  SparsityConfig config;
+  config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
+  config.attn.full_step_schedule = {0, 1, 6};
+  config.attn.top_keys = 0.3;
+  config.attn.random_keys = 0.05;
+  config.attn.local_1d_window = 0.1;
+  config.attn.counts_multiple_of = 1;
+  config.attn.mbm = 48;
+  config.mlp.full_step_every = 6;
+  config.mlp.counts_multiple_of = 1;
+  config.mlp.mbm = 32;
+  return config;
+}
+
+struct Steps {
+  double largest_error = 0;   // of the GPU's predictions against the CPU's
+  double largest_effect = 0;  // of the CPU's sparse predictions against its dense ones
+  std::vector<StepKind> kinds;
+  SparsityReport cpu, gpu;
+};
+
+Steps Run(DType dtype, const SparsityConfig& config, int num_steps) {
+  FluxCase flux(dtype);
+  SparseSession cpu(config, {flux.Geometry()});
+  SparseSession gpu(flux.gpu, config, {flux.Geometry()});
+  EXPECT_EQ(gpu.allocated_bytes(),
+            SparseSession::Plan(config, {flux.Geometry()}, flux.gpu.placement()).TotalBytes());
+  const auto dense = SparseSession::Dense();
+  Steps steps;
+  for (int step = 0; step < num_steps; ++step) {
+    const StepKind kind = cpu.BeginStep(step);
+    EXPECT_EQ(gpu.BeginStep(step), kind);
+    steps.kinds.push_back(kind);
+    Tensor expected(FluxCase::Latents(step).shape(), DType::kF32);
+    Tensor actual(expected.shape(), DType::kF32);
+    if (kind == StepKind::kSkip) {
+      Tensor cached = TensorOn(flux.gpu.device(), actual.shape(), DType::kF32);
+      cpu.invocation(0).CachedPrediction(flux.cpu, expected);
+      gpu.invocation(0).CachedPrediction(flux.gpu, cached);
+      actual = CopyToHost(flux.gpu, cached);
+    } else {
+      expected = flux.OnCpu(cpu.invocation(0), step);
+      actual = flux.OnGpu(gpu.invocation(0), step);
+    }
+    const Tensor plain = flux.OnCpu(dense->invocation(0), step);
+    steps.largest_error = std::max(steps.largest_error, RelativeL2(actual, expected));
+    steps.largest_effect = std::max(steps.largest_effect, RelativeL2(expected, plain));
+  }
+  cpu.EndStep();
+  gpu.EndStep();
+  steps.cpu = cpu.report();
+  steps.gpu = gpu.report();
+  return steps;
+}
+
+// The same work is left out, and drift is measured where the CPU measures it, to a tenth.
+void ExpectSameReport(const Steps& steps) {
+  EXPECT_NEAR(steps.gpu.AttentionSparsity(), steps.cpu.AttentionSparsity(), 0.01);
+  EXPECT_NEAR(steps.gpu.MlpSparsity(), steps.cpu.MlpSparsity(), 0.01);
+  for (size_t s = 0; s < steps.cpu.steps.size(); ++s) {
+    for (size_t l = 0; l < steps.cpu.steps[s].layers.size(); ++l) {
+      const LayerReport& cpu = steps.cpu.steps[s].layers[l];
+      const LayerReport& gpu = steps.gpu.steps[s].layers[l];
+      EXPECT_NEAR(gpu.attention_drift, cpu.attention_drift, 0.1 * std::abs(cpu.attention_drift));
+      EXPECT_NEAR(gpu.mlp_drift, cpu.mlp_drift, 0.1 * std::abs(cpu.mlp_drift));
+    }
+  }
+}
+
+TEST_F(CudaSparseSession, SparseStepsMatchTheCpu) {
+  const Steps steps = Run(DType::kBF16, Accelerated(), 8);
+  RecordProperty("error", std::to_string(steps.largest_error));
+  RecordProperty("effect", std::to_string(steps.largest_effect));
+  EXPECT_LT(steps.largest_error, 1.5e-2);
+  EXPECT_GT(steps.largest_effect, 2 * steps.largest_error);
+  ExpectSameReport(steps);
+}
+
+TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
+  SparsityConfig config = Accelerated();
+  config.attn.merge = AttentionMerge::kLse;
+  config.attn.should_compress_indices = false;
+  config.mlp.is_enabled = false;
+  const Steps steps = Run(DType::kF16, config, 4);
+  RecordProperty("error", std::to_string(steps.largest_error));
+  EXPECT_LT(steps.largest_error, 5e-3);
+  ExpectSameReport(steps);
+}
+
+TEST_F(CudaSparseSession, StepCachingBySchedule) {
+  SparsityConfig config = Accelerated();
+  config.attn.is_enabled = false;
+  config.mlp.is_enabled = false;
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {2, 3};
+  config.step_caching.order = 1;
+  const Steps steps = Run(DType::kBF16, config, 4);
+  EXPECT_EQ(steps.kinds[2], StepKind::kSkip);
+  EXPECT_EQ(steps.kinds[3], StepKind::kSkip);
+  // Extrapolating by two steps triples the error of a prediction at most, and adds twice another's.
+  EXPECT_LT(steps.largest_error, 5e-2);
+}
+
+TEST_F(CudaSparseSession, StepCachingByChange) {
+  SparsityConfig config = Accelerated();
+  config.attn.is_enabled = false;
+  config.mlp.is_enabled = false;
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {};
+  config.step_caching.threshold = 0.5;
+  const Steps steps = Run(DType::kBF16, config, 3);
+  EXPECT_EQ(steps.gpu.CountSteps(StepKind::kSkip), 2);
+  EXPECT_EQ(steps.cpu.CountSteps(StepKind::kSkip), 2);
+  EXPECT_LT(steps.largest_error, 1e-2);
+}
+
+TEST_F(CudaSparseSession, InvocationsDoNotSeeEachOther) {
+  FluxCase flux(DType::kBF16);
+  const std::vector<SparseGeometry> two = {flux.Geometry(), flux.Geometry()};
+  SparseSession both(flux.gpu, Accelerated(), two);
+  SparseSession alone(flux.gpu, Accelerated(), {flux.Geometry()});
+  for (int step = 0; step < 4; ++step) {
+    both.BeginStep(step);
+    alone.BeginStep(step);
+    flux.OnGpu(both.invocation(1), 10 + step);  // other latents
+    const Tensor actual = flux.OnGpu(both.invocation(0), step);
+    EXPECT_EQ(RelativeL2(actual, flux.OnGpu(alone.invocation(0), step)), 0);
+  }
+}
+
+TEST_F(CudaSparseSession, RefusesStateInAFile) {
+  const Context context(Placement{{DeviceType::kCuda, 0}, DType::kBF16});
+  SparseGeometry geometry;
+  geometry.grid = {1, 4, 4};
+  geometry.num_layers = 1;
+  geometry.prediction_channels = 8;
+  SparsityConfig config = SparsityConfig::Dense();
+  config.step_caching.is_enabled = true;
+  EXPECT_THAT(ErrorOf([&] { SparseSession(context, config, {geometry}, StatePlace::kFile); }),
+              HasSubstr("state on cuda:0 cannot be kept in a file"));
+}
+
+}  // namespace
+}  // namespace tamias
