@@ -19,6 +19,9 @@ class Workspace {
   // Uninitialised, aligned to 64 bytes (256 on a GPU), valid until the enclosing Scope ends. Work
   // of a GPU that uses it may still be enqueued then: what takes the memory next runs after it.
   TensorView Allocate(Shape shape, DType dtype = DType::kF32);
+  TensorView AllocateBytes(size_t bytes) {
+    return Allocate({static_cast<int64_t>(bytes)}, DType::kU8);
+  }
 
   size_t peak_bytes() const { return peak_; }
   size_t reserved_bytes() const;

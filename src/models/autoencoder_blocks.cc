@@ -13,13 +13,9 @@ namespace {
 
 constexpr float kNormEpsilon = 1e-6f;
 
-size_t BytesOf(const Film& film) {
-  return static_cast<size_t>(film.shape.NumElements()) * sizeof(float);
-}
-
-// Of a group norm, each in whole cache lines.
+// Of a group norm, each in whole lines of the workspace: 256 bytes at most.
 size_t GainAndOffsetBytes(const Film& film) {
-  return 2 * static_cast<size_t>(film.channels()) * sizeof(float) + 2 * 64;
+  return 2 * static_cast<size_t>(film.channels()) * sizeof(float) + 2 * 256;
 }
 
 // [frames, height, width, channels] as a batch of one.
@@ -48,8 +44,7 @@ ConvLayer ConvLayer::Load(const Weights& weights, const std::string& name, int64
 DecoderPass::DecoderPass(Context& context, int64_t norm_num_groups, const DecoderMemory& memory)
     : context_(context), groups_(norm_num_groups), is_dry_(false) {
   for (size_t i = 0; i < buffers_.size(); ++i) {
-    buffers_[i] =
-        context.workspace().Allocate({static_cast<int64_t>(memory.buffers[i] / sizeof(float))});
+    buffers_[i] = context.workspace().AllocateBytes(memory.buffers[i]);
   }
 }
 
@@ -57,7 +52,8 @@ DecoderPass::DecoderPass(Context& context, int64_t norm_num_groups, const Decode
 // repeats the choices of the dry one.
 Film DecoderPass::Allocate(const Shape& shape) {
   Film film{0, shape};
-  const size_t bytes = BytesOf(film);
+  const size_t bytes =
+      static_cast<size_t>(shape.NumElements()) * SizeOf(context_.activation_dtype());
   std::optional<size_t> best;
   for (size_t i = 0; i < buffers_.size(); ++i) {
     if (in_use_[i]) continue;
@@ -77,7 +73,8 @@ Film DecoderPass::Allocate(const Shape& shape) {
 }
 
 TensorView DecoderPass::View(const Film& film) const {
-  return TensorView(buffers_[film.buffer].raw(), DType::kF32, film.shape);
+  const TensorView& buffer = buffers_[film.buffer];
+  return TensorView(buffer.raw(), context_.activation_dtype(), film.shape, buffer.device());
 }
 
 void DecoderPass::Convolve(const ConvLayer& layer, const Shape& shape, ConstTensorView input,
@@ -92,13 +89,18 @@ void DecoderPass::Convolve(const ConvLayer& layer, const Shape& shape, ConstTens
          AsBatch(output));
 }
 
+size_t DecoderPass::StatisticsBytes(const Film& film) const {
+  const Shape picture = {1, film.frames() * film.height(), film.width(), film.channels()};
+  return GroupNormStatisticsWorkspaceBytes(context_, picture, groups_);
+}
+
 void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, const Film& input,
                                bool accumulate, TensorView output) {
   if (is_dry()) {
     const Shape& shape = input.shape;
     return NeedScratch([&] {
       return GainAndOffsetBytes(input) +
-             std::max(GroupNormStatisticsWorkspaceBytes(context_, input.channels()),
+             std::max(StatisticsBytes(input),
                       Conv3dWorkspaceBytes(context_, {1, shape[0], shape[1], shape[2], shape[3]},
                                            layer.weight, layer.padding(), true));
     });
@@ -120,10 +122,7 @@ void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, co
 void DecoderPass::Norm(const NormLayer& norm, const Film& input, const Film& output) {
   if (is_dry()) {
     // Also the patterns of ScaleShiftChannels, which are no longer than those of the statistics.
-    return NeedScratch([&] {
-      return GainAndOffsetBytes(input) +
-             GroupNormStatisticsWorkspaceBytes(context_, input.channels());
-    });
+    return NeedScratch([&] { return GainAndOffsetBytes(input) + StatisticsBytes(input); });
   }
   GroupNorm(context_, AsOnePicture(View(input)), groups_, norm.weight, norm.bias, kNormEpsilon,
             /*silu=*/false, AsOnePicture(View(output)));

@@ -1,6 +1,7 @@
 // The parts of the KL autoencoders' decoder, channels-last, and the pass that runs them: films (a
 // picture is one of one frame) live in three buffers that the blocks hand to each other, and a dry
-// pass over the same code predicts their sizes. Method: see models/kl_decoder.h.
+// pass over the same code predicts their sizes. Films have the type of the context's activations.
+// Method: see models/kl_decoder.h.
 #pragma once
 
 #include <algorithm>
@@ -92,6 +93,9 @@ class DecoderPass {
   void Norm(const NormLayer& norm, const Film& input, const Film& output);
 
  private:
+  // Scratch of a group norm's statistics.
+  size_t StatisticsBytes(const Film& film) const;
+
   Context& context_;
   int64_t groups_;
   bool is_dry_ = true;

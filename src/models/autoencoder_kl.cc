@@ -55,8 +55,15 @@ int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
   return grid ? grid->rows() * grid->columns() : 1;
 }
 
-size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width) const {
-  return decoder_.PlanBytes(1, height, width, decoder_.GridFor(1, height, width));
+size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& placement) const {
+  Context context(placement);
+  const std::optional<TileGrid> grid = decoder_.GridFor(1, height, width);
+  return decoder_.NetworkBytes(context, 1, height, width, grid) +
+         (placement.IsOnGpu() ? 0 : decoder_.TileBytes(1, grid));
+}
+
+size_t AutoencoderKl::PlanHostBytes(int64_t height, int64_t width) const {
+  return decoder_.TileBytes(1, decoder_.GridFor(1, height, width));
 }
 
 void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView pixels,

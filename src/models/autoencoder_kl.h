@@ -43,7 +43,8 @@ class AutoencoderKl {
                 const KlTiling& tiling = {});
 
   // latents [B, h, w, C] f32 channels-last, contiguous -> pixels [B, H, W, out_channels] f32,
-  // contiguous, about [-1, 1]. after_tile is called NumTiles(h, w) times per picture.
+  // contiguous, about [-1, 1]; both in memory of the host, the weights on the context's device.
+  // after_tile is called NumTiles(h, w) times per picture.
   //
   // A picture that needs more than tiling.untiled_bytes is decoded in overlapping tiles that are
   // blended linearly, exactly as diffusers does after vae.enable_tiling(). The tiled picture is not
@@ -53,8 +54,10 @@ class AutoencoderKl {
               const std::function<void()>& after_tile = {}) const;
 
   int64_t NumTiles(int64_t height, int64_t width) const;
-  // Peak workspace of Decode for one picture of height x width latent pixels.
-  size_t PlanBytes(int64_t height, int64_t width) const;
+  // What Decode takes at most for one picture of height x width latent pixels, in bytes: of the
+  // placement's device, and beside that of the host when the device is a GPU.
+  size_t PlanBytes(int64_t height, int64_t width, const Placement& placement = {}) const;
+  size_t PlanHostBytes(int64_t height, int64_t width) const;
 
   const AutoencoderKlConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }

@@ -99,12 +99,14 @@ int64_t AutoencoderKlHunyuanVideo::NumPieces(int64_t frames, int64_t height, int
 }
 
 size_t AutoencoderKlHunyuanVideo::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
+  Context context;
   const int64_t tile_frames = TileFrames(0, frames);
   const std::optional<TileGrid> grid = decoder_.GridFor(tile_frames, height, width);
   Shape pixels = decoder_.network().OutputShape(tile_frames, height, width);
   if (NumFrameTiles(frames) > 1) pixels[0] += FadedFrames();
   return static_cast<size_t>(pixels.NumElements()) * sizeof(float) +
-         decoder_.PlanBytes(tile_frames, height, width, grid);
+         decoder_.NetworkBytes(context, tile_frames, height, width, grid) +
+         decoder_.TileBytes(tile_frames, grid);
 }
 
 void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents,

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/device_memory.h"
 #include "io/json.h"
 #include "models/activation_name.h"
 #include "models/attention_heads.h"
@@ -86,18 +87,33 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
   CheckTensor("CLIP", "pooled", pooled, DType::kF32, {batch, config_.hidden_size});
   Workspace::Scope scope(context.workspace());
   const TensorView hidden = context.workspace().Allocate(shape);
-  if (last_hidden_state.empty()) last_hidden_state = context.workspace().Allocate(shape);
+  Tensor unwanted;
+  if (last_hidden_state.empty()) {
+    unwanted = Tensor(shape, DType::kF32);
+    last_hidden_state = unwanted;
+  }
   CheckTensor("CLIP", "last_hidden_state", last_hidden_state, DType::kF32, shape);
+  DeviceMirror states(context, last_hidden_state);
 
   EmbedTokens(context, tokens, hidden);
   for (const Layer& layer : layers_) RunLayer(context, layer, hidden);
   LayerNorm(context, hidden, final_norm_.weight, final_norm_.bias, config_.layer_norm_eps,
-            last_hidden_state);
+            states.device());
+  states.Download(context);
   for (int64_t row = 0; row < batch; ++row) {
     const int64_t end =
         EndPosition(tokens.Select(0, row).data<int32_t>(), length, config_.eos_token_id);
     CopyTensor(last_hidden_state.Select(0, row).Select(0, end), pooled.Select(0, row));
   }
+}
+
+size_t ClipTextEncoder::PlanGpuBytes(int64_t length) const {
+  const int64_t d = config_.hidden_size;
+  const int64_t residual = 3 * length * d;  // fp32: hidden, positions, last hidden state
+  const int64_t activations = length * (5 * d + config_.intermediate_size);
+  constexpr size_t kVectors = size_t{1} << 16;  // biases in fp32, ends of lines
+  return 4 * static_cast<size_t>(residual) + 2 * static_cast<size_t>(activations) +
+         cuda::BiasedAttentionScratchBytes(config_.num_attention_heads, length, length) + kVectors;
 }
 
 void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,
@@ -116,11 +132,12 @@ void ClipTextEncoder::RunLayer(Context& context, const Layer& layer, TensorView 
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const int64_t heads = config_.num_attention_heads;
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView query = workspace.Allocate(hidden.shape());
-  const TensorView key = workspace.Allocate(hidden.shape());
-  const TensorView value = workspace.Allocate(hidden.shape());
-  const TensorView attended = workspace.Allocate(hidden.shape());
+  const DType dtype = context.activation_dtype();
+  const TensorView normed = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView query = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView key = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView value = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView attended = workspace.Allocate(hidden.shape(), dtype);
 
   LayerNorm(context, hidden, layer.norm1.weight, layer.norm1.bias, config_.layer_norm_eps, normed);
   layer.query(context, normed, query);
@@ -138,7 +155,7 @@ void ClipTextEncoder::RunLayer(Context& context, const Layer& layer, TensorView 
   layer.out(context, attended, hidden, {.accumulate = true});
 
   const TensorView inner =
-      workspace.Allocate({hidden.dim(0), hidden.dim(1), config_.intermediate_size});
+      workspace.Allocate({hidden.dim(0), hidden.dim(1), config_.intermediate_size}, dtype);
   LayerNorm(context, hidden, layer.norm2.weight, layer.norm2.bias, config_.layer_norm_eps, normed);
   layer.fc1(context, normed, inner, {.activation = config_.hidden_act});
   layer.fc2(context, inner, hidden, {.accumulate = true});

@@ -35,12 +35,16 @@ class ClipTextEncoder {
   // Tensor names with or without the prefix "text_model.".
   ClipTextEncoder(const ClipTextConfig& config, const Weights& weights);
 
+  // The weights lie on the context's device, tokens and results in memory of the host.
   // tokens [B, L] i32, L <= max_position_embeddings, padding included (it is attended to).
   // last_hidden_state [B, L, hidden_size] after the final norm, or empty when not wanted.
   // pooled [B, hidden_size]: the state at the first end-of-text token of each row; with the legacy
   // eos_token_id 2, at the first occurrence of the largest token, as transformers does.
   void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state,
               TensorView pooled) const;
+
+  // What Encode takes of a GPU at most for one prompt, in bytes.
+  size_t PlanGpuBytes(int64_t length) const;
 
   const ClipTextConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }

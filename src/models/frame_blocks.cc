@@ -14,8 +14,9 @@ void FrameNorm::operator()(FramePass& pass, const TensorView& frame, bool silu,
       [&] {
         // Group norm: a gain and an offset per channel; RMS norm: at most its weight in fp32.
         const size_t vectors = 2 * (static_cast<size_t>(channels) * sizeof(float) + 64);
-        return groups == 0 ? vectors / 2
-                           : vectors + GroupNormStatisticsWorkspaceBytes(context, channels);
+        return groups == 0
+                   ? vectors / 2
+                   : vectors + GroupNormStatisticsWorkspaceBytes(context, frame.shape(), groups);
       },
       [&] {
         if (groups > 0) {

@@ -2,6 +2,8 @@
 #include "models/kl_decoder.h"
 
 #include "base/check.h"
+#include "base/device_memory.h"
+#include "ops/elementwise.h"
 
 namespace tamias {
 namespace {
@@ -14,6 +16,16 @@ ConvLayer LoadPostQuantConv(const Weights& weights, const KlDecoderConfig& confi
   }
   return {weights.Get("post_quant_conv.weight", {channels, channels, 1, 1, 1}),
           weights.Get("post_quant_conv.bias", {channels}), PaddingMode::kReplicate};
+}
+
+// Latents of the host on the context's GPU, in the type of its activations.
+ConstTensorView ActivationsOf(Context& context, const ConstTensorView& latents) {
+  const TensorView uploaded = context.workspace().Allocate(latents.shape());
+  CopyToDevice(context, latents, uploaded);
+  const TensorView converted =
+      context.workspace().Allocate(latents.shape(), context.activation_dtype());
+  Convert(context, uploaded, converted);
+  return converted;
 }
 
 }  // namespace
@@ -68,20 +80,31 @@ void KlDecoder::Forward(DecoderPass& pass, const Shape& shape, ConstTensorView l
   pass.Free(film);
 }
 
-DecoderMemory KlDecoder::Plan(int64_t frames, int64_t height, int64_t width,
+DecoderMemory KlDecoder::Plan(Context& context, int64_t frames, int64_t height, int64_t width,
                               bool plans_scratch) const {
-  Context context;
   DecoderPass pass(context, config_.norm_num_groups, plans_scratch);
   Forward(pass, {frames, height, width, config_.latent_channels}, {}, {});
   return pass.memory();
 }
 
+size_t KlDecoder::PlanBytes(Context& context, int64_t frames, int64_t height, int64_t width) const {
+  const size_t network = Plan(context, frames, height, width, /*plans_scratch=*/true).total();
+  if (!context.IsOnGpu()) return network;
+  const auto latents = static_cast<size_t>(frames * height * width * config_.latent_channels);
+  const auto pixels = static_cast<size_t>(OutputShape(frames, height, width).NumElements());
+  return network + pixels * sizeof(float) +
+         latents * (sizeof(float) + SizeOf(context.activation_dtype()));
+}
+
 void KlDecoder::Decode(Context& context, ConstTensorView latents, TensorView pixels) const {
   Workspace::Scope scope(context.workspace());
-  const DecoderMemory memory =
-      Plan(latents.dim(0), latents.dim(1), latents.dim(2), /*plans_scratch=*/false);
+  const DecoderMemory memory = Plan(context, latents.dim(0), latents.dim(1), latents.dim(2),
+                                    /*plans_scratch=*/false);
+  DeviceMirror picture(context, pixels);
+  if (context.IsOnGpu()) latents = ActivationsOf(context, latents);
   DecoderPass pass(context, config_.norm_num_groups, memory);
-  Forward(pass, latents.shape(), latents, pixels);
+  Forward(pass, latents.shape(), latents, picture.device());
+  picture.Download(context);
 }
 
 }  // namespace tamias

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/device_memory.h"
 #include "io/json.h"
 #include "models/activation_name.h"
 #include "models/attention_heads.h"
@@ -15,6 +16,16 @@
 #include "ops/norm.h"
 
 namespace tamias {
+namespace {
+
+// The bias [H, L, L] as a view of its diagonals: it depends on key - query alone.
+ConstTensorView BiasOf(const ConstTensorView& diagonals, int64_t length) {
+  const ConstTensorView first = diagonals.Slice(1, length - 1, diagonals.dim(1));  // of query 0
+  return ConstTensorView(first.raw(), first.dtype(), {diagonals.dim(0), length, length},
+                         {diagonals.stride(0), -1, 1}, first.device());
+}
+
+}  // namespace
 
 int64_t RelativePositionBucket(int64_t relative_position, int64_t num_buckets,
                                int64_t max_distance) {
@@ -98,34 +109,46 @@ void T5Encoder::Encode(Context& context, ConstTensorView tokens,
   CheckTensor("T5", "last_hidden_state", last_hidden_state, DType::kF32, shape);
   Workspace::Scope scope(context.workspace());
   const TensorView hidden = context.workspace().Allocate(shape);
-  const TensorView bias = context.workspace().Allocate({config_.num_heads, length, length});
+  if (length == 0) return;
+  const TensorView diagonals = context.workspace().Allocate({config_.num_heads, 2 * length - 1});
+  DeviceMirror states(context, last_hidden_state);
 
   Embedding(context, token_embedding_, tokens, hidden);
   for (const Layer& layer : layers_) {
-    if (!layer.relative_bias.empty()) ExpandBias(context, layer.relative_bias, bias);
-    Attend(context, layer, bias, hidden);
+    if (!layer.relative_bias.empty()) ExpandBias(context, layer.relative_bias, diagonals);
+    Attend(context, layer, BiasOf(diagonals, length), hidden);
     FeedForward(context, layer, hidden);
   }
-  RmsNorm(context, hidden, final_norm_.weight, config_.layer_norm_epsilon, last_hidden_state);
+  RmsNorm(context, hidden, final_norm_.weight, config_.layer_norm_epsilon, states.device());
+  states.Download(context);
 }
 
-void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView bias) const {
+size_t T5Encoder::PlanGpuBytes(int64_t length) const {
+  const int64_t d = config_.d_model, inner = config_.num_heads * config_.d_kv;
+  const int64_t residual = 2 * length * d + config_.num_heads * 2 * length;  // fp32, and the bias
+  const size_t attention = 2 * static_cast<size_t>(length * (d + 4 * inner)) +
+                           cuda::BiasedAttentionScratchBytes(config_.num_heads, length, length);
+  const size_t mlp = 2 * static_cast<size_t>(length * (d + 2 * config_.d_ff));
+  constexpr size_t kVectors = size_t{1} << 16;  // ids, the bias's table, ends of lines
+  return 4 * static_cast<size_t>(residual) + std::max(attention, mlp) + kVectors;
+}
+
+void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView diagonals) const {
   Workspace::Scope scope(context.workspace());
   const TensorView values = context.workspace().Allocate(table.shape());
   Convert(context, table, values);
-  const int64_t heads = bias.dim(0);
-  const int64_t length = bias.dim(1);
-  for (int64_t query = 0; query < length; ++query) {
-    for (int64_t key = 0; key < length; ++key) {
-      const int64_t bucket =
-          RelativePositionBucket(key - query, config_.relative_attention_num_buckets,
-                                 config_.relative_attention_max_distance);
-      for (int64_t head = 0; head < heads; ++head) {
-        bias.data<float>()[(head * length + query) * length + key] =
-            values.data<float>()[bucket * heads + head];
-      }
+  const Tensor buckets = CopyToHost(context, values);
+  Tensor expanded(diagonals.shape(), DType::kF32);
+  const int64_t heads = expanded.dim(0), count = expanded.dim(1);
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t bucket =
+        RelativePositionBucket(i - count / 2, config_.relative_attention_num_buckets,
+                               config_.relative_attention_max_distance);
+    for (int64_t head = 0; head < heads; ++head) {
+      expanded.data<float>()[head * count + i] = buckets.data<float>()[bucket * heads + head];
     }
   }
+  CopyToDevice(context, expanded, diagonals);
 }
 
 void T5Encoder::Attend(Context& context, const Layer& layer, ConstTensorView bias,
@@ -134,11 +157,12 @@ void T5Encoder::Attend(Context& context, const Layer& layer, ConstTensorView bia
   Workspace::Scope scope(workspace);
   const int64_t heads = config_.num_heads;
   const Shape inner = {hidden.dim(0), hidden.dim(1), heads * config_.d_kv};
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView query = workspace.Allocate(inner);
-  const TensorView key = workspace.Allocate(inner);
-  const TensorView value = workspace.Allocate(inner);
-  const TensorView attended = workspace.Allocate(inner);
+  const DType dtype = context.activation_dtype();
+  const TensorView normed = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView query = workspace.Allocate(inner, dtype);
+  const TensorView key = workspace.Allocate(inner, dtype);
+  const TensorView value = workspace.Allocate(inner, dtype);
+  const TensorView attended = workspace.Allocate(inner, dtype);
 
   RmsNorm(context, hidden, layer.attention_norm.weight, config_.layer_norm_epsilon, normed);
   layer.query(context, normed, query);
@@ -158,12 +182,13 @@ void T5Encoder::FeedForward(Context& context, const Layer& layer, TensorView hid
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const Shape inner = {hidden.dim(0), hidden.dim(1), config_.d_ff};
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView up = workspace.Allocate(inner);
+  const DType dtype = context.activation_dtype();
+  const TensorView normed = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView up = workspace.Allocate(inner, dtype);
 
   RmsNorm(context, hidden, layer.mlp_norm.weight, config_.layer_norm_epsilon, normed);
   if (config_.is_gated_act) {
-    const TensorView gate = workspace.Allocate(inner);
+    const TensorView gate = workspace.Allocate(inner, dtype);
     layer.gate(context, normed, gate, {.activation = config_.dense_act});
     layer.up(context, normed, up);
     Multiply(context, gate, up, up);

@@ -38,9 +38,13 @@ class T5Encoder {
   // The token embedding is "shared.weight" or "encoder.embed_tokens.weight".
   T5Encoder(const T5Config& config, const Weights& weights);
 
+  // The weights lie on the context's device, tokens and result in memory of the host.
   // tokens [B, L] i32, padding included (it is attended to, as FluxPipeline passes no mask);
   // last_hidden_state [B, L, d_model].
   void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state) const;
+
+  // What Encode takes of a GPU at most for one prompt, in bytes.
+  size_t PlanGpuBytes(int64_t length) const;
 
   const T5Config& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
@@ -52,8 +56,8 @@ class T5Encoder {
     LinearLayer gate, up, down;     // wi_0, wi_1, wo; without gating only up (wi) and down
     ConstTensorView relative_bias;  // [buckets, num_heads]; empty: the first layer's
   };
-  // bias [H, L, L] from the table [buckets, H].
-  void ExpandBias(Context& context, ConstTensorView table, TensorView bias) const;
+  // diagonals [H, 2 L - 1] of the bias from the table [buckets, H]: element L - 1 + key - query.
+  void ExpandBias(Context& context, ConstTensorView table, TensorView diagonals) const;
   void Attend(Context& context, const Layer& layer, ConstTensorView bias, TensorView hidden) const;
   void FeedForward(Context& context, const Layer& layer, TensorView hidden) const;
 

@@ -18,9 +18,10 @@ std::optional<TileGrid> TiledKlDecoder::GridFor(int64_t frames, int64_t height,
   constexpr int64_t kLongestInTiles = 16;
   const int64_t side = std::max(height, width);
   if (side <= tiling_.tile_size) return std::nullopt;
-  const bool is_tiled =
-      side > kLongestInTiles * tiling_.tile_size ||
-      network_.Plan(frames, height, width, /*plans_scratch=*/false).total() > tiling_.untiled_bytes;
+  Context cpu;
+  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
+                        network_.Plan(cpu, frames, height, width, /*plans_scratch=*/false).total() >
+                            tiling_.untiled_bytes;
   if (!is_tiled) return std::nullopt;
   return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
 }
@@ -30,15 +31,19 @@ TileFormat TiledKlDecoder::FormatOf(int64_t frames) const {
   return {.frames = pixels[0], .scale = pixels[1], .channels = pixels[3]};
 }
 
-size_t TiledKlDecoder::PlanBytes(int64_t frames, int64_t height, int64_t width,
-                                 const std::optional<TileGrid>& grid) const {
-  if (!grid) return network_.Plan(frames, height, width, true).total();
+size_t TiledKlDecoder::NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
+                                    const std::optional<TileGrid>& grid) const {
+  if (!grid) return network_.PlanBytes(context, frames, height, width);
   // A tile at the lower or right edge may be narrower; the first is the largest.
-  const int64_t tile_height = grid->TileHeight(0), tile_width = grid->TileWidth(0);
-  const int64_t window = frames * tile_height * tile_width * config_.latent_channels;
+  return network_.PlanBytes(context, frames, grid->TileHeight(0), grid->TileWidth(0));
+}
+
+size_t TiledKlDecoder::TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const {
+  if (!grid) return 0;
+  const int64_t window =
+      frames * grid->TileHeight(0) * grid->TileWidth(0) * config_.latent_channels;
   return TileBlender::WorkspaceBytes(*grid, FormatOf(frames)) +
-         static_cast<size_t>(window) * sizeof(float) +
-         network_.Plan(frames, tile_height, tile_width, true).total();
+         static_cast<size_t>(window) * sizeof(float);
 }
 
 void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
@@ -49,15 +54,17 @@ void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
     if (after_tile) after_tile();
     return;
   }
-  Workspace::Scope scope(context.workspace());
-  TileBlender blender(context, *grid, FormatOf(latents.dim(0)));
+  Context cpu(context.threads());
+  Context& host = context.IsOnGpu() ? cpu : context;
+  Workspace::Scope scope(host.workspace());
+  TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
   for (int64_t row = 0; row < grid->rows(); ++row) {
     for (int64_t column = 0; column < grid->columns(); ++column) {
-      Workspace::Scope tile_scope(context.workspace());
+      Workspace::Scope tile_scope(host.workspace());
       const int64_t top = grid->Begin(row), left = grid->Begin(column);
       const ConstTensorView window = latents.Slice(1, top, top + grid->TileHeight(row))
                                          .Slice(2, left, left + grid->TileWidth(column));
-      const TensorView tile = context.workspace().Allocate(window.shape());
+      const TensorView tile = host.workspace().Allocate(window.shape());
       CopyTensor(window, tile);
       network_.Decode(context, tile, blender.Tile(row, column));
       blender.Blend(row, column, pixels);

@@ -17,8 +17,8 @@ namespace tamias {
 struct KlTiling {
   int64_t tile_size = 128;  // latent pixels along a side of a tile
   int64_t overlap = 32;     // latent pixels shared with the next tile, less than tile_size
-  // What needs no more than this, without scratch, is decoded whole, unless a side is longer than
-  // 16 tiles.
+  // What needs no more than this on the CPU, without scratch, is decoded whole, unless a side is
+  // longer than 16 tiles.
   size_t untiled_bytes = size_t{4} << 30;
 };
 
@@ -26,15 +26,18 @@ class TiledKlDecoder {
  public:
   TiledKlDecoder(const KlDecoderConfig& config, const Weights& weights, const KlTiling& tiling);
 
-  // The tiles of latents [t, h, w], or none where they are decoded whole.
+  // The tiles of latents [t, h, w], or none where they are decoded whole: the same on every device,
+  // as the picture depends on them.
   std::optional<TileGrid> GridFor(int64_t frames, int64_t height, int64_t width) const;
-  // latents [t, h, w, C] f32 -> pixels [T, H, W, out_channels] f32, both contiguous. after_tile is
-  // called for each tile, or once.
+  // latents [t, h, w, C] f32 -> pixels [T, H, W, out_channels] f32, both contiguous and in memory
+  // of the host, where tiles are blended, too. after_tile is called for each tile, or once.
   void Decode(Context& context, ConstTensorView latents, const std::optional<TileGrid>& grid,
               TensorView pixels, const std::function<void()>& after_tile) const;
-  // Peak workspace of Decode.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width,
-                   const std::optional<TileGrid>& grid) const;
+  // What Decode takes at most, in bytes: for the network of the context's device, and for the tiles
+  // of the host.
+  size_t NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
+                      const std::optional<TileGrid>& grid) const;
+  size_t TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const;
 
   const KlDecoder& network() const { return network_; }
 

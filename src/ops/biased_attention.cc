@@ -16,7 +16,13 @@ void CheckHeads(std::string_view argument, const ConstTensorView& view, const Sh
 }  // namespace
 
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output) {
-  CheckOnCpu("biased attention", context);
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const size_t bytes = cuda::BiasedAttentionScratchBytes(output.dim(0) * output.dim(1),
+                                                           output.dim(2), inputs.key.dim(2));
+    return cuda::BiasedAttention(context.stream(), inputs, context.workspace().AllocateBytes(bytes),
+                                 output);
+  }
   const ConstTensorView& query = inputs.query;
   CheckHeads("query", query, {-1, -1, -1, -1});
   CheckHeads("key", inputs.key, {query.dim(0), query.dim(1), -1, query.dim(3)});

@@ -21,7 +21,7 @@ struct BiasedAttentionInputs {
 // output [B, H, Nq, D] f32, any strides with last stride 1.
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
 
-// What one call takes from the workspace at most, in bytes, for contiguous heads.
+// What one call for one head takes from the workspace at most, in bytes, for contiguous heads.
 size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
                                      int64_t head_dim);
 

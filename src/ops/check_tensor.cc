@@ -64,11 +64,4 @@ void CheckContiguous(std::string_view operation, std::string_view argument,
   }
 }
 
-void CheckOnCpu(std::string_view operation, const Context& context) {
-  if (context.IsOnGpu()) {
-    Fail(ErrorCode::kUnsupported, "{}: runs on the CPU only, found {}", operation,
-         Name(context.device()));
-  }
-}
-
 }  // namespace tamias

@@ -4,7 +4,6 @@
 
 #include <string_view>
 
-#include "base/context.h"
 #include "base/tensor.h"
 
 namespace tamias {
@@ -24,8 +23,5 @@ void CheckUnitStride(std::string_view operation, std::string_view argument,
 
 void CheckContiguous(std::string_view operation, std::string_view argument,
                      const ConstTensorView& view);
-
-// Of operations that have no form for other devices: throws kUnsupported.
-void CheckOnCpu(std::string_view operation, const Context& context);
 
 }  // namespace tamias

@@ -43,7 +43,13 @@ void CheckPadding(const ConstTensorView& input, const ConstTensorView& weight,
 
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView output) {
-  CheckOnCpu(kName, context);
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const size_t bytes =
+        cuda::Conv2dScratchBytes(input.shape(), weight, !options.input_gain.empty());
+    return cuda::Conv2d(context.stream(), input, weight, bias, options,
+                        context.workspace().AllocateBytes(bytes), output);
+  }
   CheckPictures("input", input, {-1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(3), -1, -1});
   CheckContiguous(kName, "weight", weight);

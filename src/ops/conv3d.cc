@@ -50,7 +50,13 @@ int64_t OutputSize(int64_t size, int64_t kernel, int64_t before, int64_t after, 
 
 void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView output) {
-  CheckOnCpu(kName, context);
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const size_t bytes =
+        cuda::Conv3dScratchBytes(input.shape(), weight, !options.input_gain.empty());
+    return cuda::Conv3d(context.stream(), input, weight, bias, options,
+                        context.workspace().AllocateBytes(bytes), output);
+  }
   CheckFilms("input", input, {-1, -1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(4), -1, -1, -1});
   CheckUnitStride(kName, "weight", weight);

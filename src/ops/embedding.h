@@ -6,9 +6,9 @@
 
 namespace tamias {
 
-// table [V, d] f32, f16 or bf16, last stride 1; ids [...] i32, contiguous, each in [0, V);
-// output [..., d] f32, contiguous. Throws kInvalidArgument, naming place, id and V, for an id out
-// of range.
+// table [V, d] f32, f16 or bf16, last stride 1; ids [...] i32, contiguous, each in [0, V), in
+// memory of the host whatever the context's device, as a tokenizer makes them; output [..., d] f32,
+// contiguous. Throws kInvalidArgument, naming place, id and V, for an id out of range.
 void Embedding(Context& context, ConstTensorView table, ConstTensorView ids, TensorView output);
 
 namespace reference {

@@ -90,8 +90,10 @@ void RmsNorm(Context& context, ConstTensorView input, ConstTensorView weight, fl
 
 void GroupNorm(Context& context, ConstTensorView input, int64_t groups, ConstTensorView weight,
                ConstTensorView bias, float epsilon, bool silu, TensorView output) {
-  CheckPictures("group norm", "input", input, {-1, -1, -1, -1});
-  CheckPictures("group norm", "output", output, input.shape());
+  if (!context.IsOnGpu()) {
+    CheckPictures("group norm", "input", input, {-1, -1, -1, -1});
+    CheckPictures("group norm", "output", output, input.shape());
+  }
   Workspace::Scope scope(context.workspace());
   const TensorView gain = context.workspace().Allocate({input.dim(0), input.dim(3)});
   const TensorView offset = context.workspace().Allocate({input.dim(0), input.dim(3)});
@@ -102,7 +104,12 @@ void GroupNorm(Context& context, ConstTensorView input, int64_t groups, ConstTen
 void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups,
                          ConstTensorView weight, ConstTensorView bias, float epsilon,
                          TensorView gain, TensorView offset) {
-  CheckOnCpu("group norm", context);
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const size_t bytes = cuda::GroupNormStatisticsScratchBytes(input.shape(), groups);
+    return cuda::GroupNormStatistics(context.stream(), input, groups, weight, bias, epsilon,
+                                     context.workspace().AllocateBytes(bytes), gain, offset);
+  }
   CheckPictures("group norm", "input", input, {-1, -1, -1, -1});
   CheckGroups(groups, input.dim(3));
   CheckOptionalWeight("group norm", "weight", weight, input.dim(3));
@@ -116,7 +123,9 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
 
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
                         ConstTensorView offset, bool silu, TensorView output) {
-  CheckOnCpu("scale shift channels", context);
+  if (context.IsOnGpu()) {
+    return cuda::ScaleShiftChannels(context.stream(), input, gain, offset, silu, output);
+  }
   CheckPictureRows("scale shift channels", "input", input, {-1, -1, -1, -1});
   CheckPictureRows("scale shift channels", "output", output, input.shape());
   for (const ConstTensorView& view : {gain, offset}) {

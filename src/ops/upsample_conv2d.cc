@@ -19,7 +19,12 @@ void CheckPictures(std::string_view argument, const ConstTensorView& view, const
 
 void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView output) {
-  CheckOnCpu(kName, context);
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const size_t bytes = cuda::UpsampleConv2dScratchBytes(weight);
+    return cuda::UpsampleConv2d(context.stream(), input, weight, bias,
+                                context.workspace().AllocateBytes(bytes), output);
+  }
   CheckPictures("input", input, {-1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(3), 3, 3});
   CheckContiguous(kName, "weight", weight);

@@ -21,7 +21,12 @@ void CheckFilms(std::string_view argument, const ConstTensorView& view, const Sh
 
 void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView output) {
-  CheckOnCpu(kName, context);
+  if (context.IsOnGpu()) {
+    Workspace::Scope scope(context.workspace());
+    const size_t bytes = cuda::UpsampleConv3dScratchBytes(weight);
+    return cuda::UpsampleConv3d(context.stream(), input, weight, bias, options,
+                                context.workspace().AllocateBytes(bytes), output);
+  }
   CheckFilms("input", input, {-1, -1, -1, -1, -1});
   CheckWeight(kName, "weight", weight, {-1, input.dim(4), -1, 3, 3});
   CheckContiguous(kName, "weight", weight);

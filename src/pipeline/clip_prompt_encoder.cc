@@ -7,8 +7,8 @@ namespace tamias {
 ClipPromptEncoder::ClipPromptEncoder(const ModelFolder& folder, const std::string& tokenizer,
                                      const std::string& encoder)
     : tokenizer_(ClipTokenizer::Load(folder.Component(tokenizer))),
-      weights_(Weights::Open(folder.Component(encoder))),
-      encoder_(ClipTextConfig::FromJson(folder.Config(encoder)), weights_) {
+      encoder_(ClipTextConfig::FromJson(folder.Config(encoder)),
+               Weights::Open(folder.Component(encoder))) {
   CheckVocabulary(folder, tokenizer, tokenizer_.vocab_size(), encoder,
                   encoder_.config().vocab_size);
 }
@@ -17,8 +17,12 @@ Tensor ClipPromptEncoder::Encode(Context& context, const std::string& prompt) co
   const Tensor tokens =
       TokenTensor(tokenizer_.Encode(prompt, encoder_.config().max_position_embeddings));
   Tensor pooled({1, pooled_dim()}, DType::kF32);
-  encoder_.Encode(context, tokens, {}, pooled);
+  encoder_.On(context).Encode(context, tokens, {}, pooled);
   return pooled;
+}
+
+size_t ClipPromptEncoder::PlanGpuBytes() const {
+  return encoder_.on_cpu().PlanGpuBytes(encoder_.config().max_position_embeddings);
 }
 
 }  // namespace tamias

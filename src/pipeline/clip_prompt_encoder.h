@@ -8,6 +8,7 @@
 #include "io/tokenizer.h"
 #include "models/clip_text_encoder.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/model_on_devices.h"
 
 namespace tamias {
 
@@ -20,13 +21,17 @@ class ClipPromptEncoder {
   // [1, P]. What does not fit the encoder's positions is cut.
   Tensor Encode(Context& context, const std::string& prompt) const;
 
+  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
+  void CopyTo(const Context& context) const { encoder_.CopyTo(context); }
+  // What Encode takes of a GPU at most, in bytes.
+  size_t PlanGpuBytes() const;
+
   int64_t pooled_dim() const { return encoder_.config().hidden_size; }  // P
-  const Weights& weights() const { return weights_; }
+  const Weights& weights() const { return encoder_.weights(); }
 
  private:
   ClipTokenizer tokenizer_;
-  Weights weights_;
-  ClipTextEncoder encoder_;
+  ModelOnDevices<ClipTextEncoder> encoder_;
 };
 
 }  // namespace tamias

@@ -123,6 +123,7 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
   plan.settings = Settings(options);
   plan.sparsity = Sparsity(options);
   plan.placement = PlacementFor(options);
+  plan.coder = PlacementOn(plan.placement.device, DType::kBF16);
   plan.latents = LatentsOf(plan.settings);
   if (plan.latents.tokens() > kMaxImageTokens) {
     Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
@@ -132,7 +133,7 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
   plan.geometries.assign(plan.settings.use_true_cfg() ? 2 : 1, geometry);
 
   const StageBytes denoiser = PlanDenoiser(plan.settings, plan.latents, plan.placement);
-  const StageBytes decoder = PlanDecoder(plan.latents);
+  const StageBytes decoder = PlanDecoder(plan.latents, plan.coder);
   const int64_t tokens = geometry.joint_tokens();
   const size_t op_scratch =
       plan.placement.IsOnGpu()
@@ -176,7 +177,7 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
                                scheduler->HistoryBytes(plan.latents.size()));
   size_t denoising = add("rotary tables and text embeddings", denoiser.held);
   if (is_on_gpu) {
-    PlanDeviceMemory(plan, denoiser, memory);
+    PlanDeviceMemory(plan, denoiser, decoder, memory);
   } else if (plan.state_place == StatePlace::kFile) {
     denoising += add("state in memory at one time", plan.state.spill_resident_bytes);
     memory.spill_bytes = plan.state.spill_bytes;
@@ -188,19 +189,21 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   if (!is_on_gpu) denoising += add("workspace of the transformer", plan.denoiser_workspace);
   const size_t pixels = static_cast<size_t>(plan.settings.width) * plan.settings.height;
   const size_t decoding =
-      add("decoder and its workspace", decoder.held + decoder.workspace) +
+      add("decoder and its workspace", decoder.held + (is_on_gpu ? 0 : decoder.workspace)) +
       add(info_.makes_videos ? "film" : "picture", pixels * 3 * plan.settings.num_frames);
   memory.peak_bytes = always + std::max(denoising, decoding);
   return memory;
 }
 
 void DenoisingPipeline::PlanDeviceMemory(const Plan& plan, const StageBytes& denoiser,
-                                         MemoryPlan& memory) const {
+                                         const StageBytes& decoder, MemoryPlan& memory) const {
   const auto add = [&](std::string name, size_t bytes) {
     memory.device_entries.push_back({std::move(name), bytes});
     memory.device_bytes += bytes;
   };
-  add("weights of transformer", GpuWeights()->DeviceBytes(plan.placement));
+  for (const Component& component : components_) {
+    add("weights of " + component.name, component.weights.DeviceBytes(plan.placement));
+  }
   if (plan.sparsity.mlp.is_enabled) {
     add("weights prepared for sparse MLPs", SparsityWeightBytes(plan.placement));
   }
@@ -209,7 +212,9 @@ void DenoisingPipeline::PlanDeviceMemory(const Plan& plan, const StageBytes& den
   for (const StatePlan::Entry& entry : plan.state.entries) {
     add("state: " + entry.name, entry.bytes);
   }
-  add("workspace of the transformer", plan.denoiser_workspace);
+  // The three stages follow each other; the greediest counts.
+  add("workspace of the greediest stage",
+      std::max({plan.denoiser_workspace, decoder.workspace, PlanTextEncoders(plan.settings)}));
   add("scratch of cuBLASLt", kCublasLtBytes);
 }
 
@@ -233,15 +238,21 @@ void DenoisingPipeline::CheckMemory(const Plan& plan, const GenerateOptions& opt
   }
 }
 
-void DenoisingPipeline::Prepare(Context& context, const SparsityConfig& sparsity) const {
+void DenoisingPipeline::Prepare(const Plan& plan, int threads) const {
   const std::lock_guard lock(prepare_mutex_);
+  Context context(plan.placement, threads);
   const auto once = [&](std::vector<Device>& done, const auto& prepare) {
     if (std::ranges::find(done, context.device()) != done.end()) return;
     prepare();
     done.push_back(context.device());
   };
-  if (context.IsOnGpu()) once(loaded_, [&] { LoadOnGpu(context); });
-  if (sparsity.mlp.is_enabled) {
+  if (context.IsOnGpu()) {
+    once(loaded_, [&] {
+      Context coder(plan.coder, threads);
+      LoadOnGpu(context, coder);
+    });
+  }
+  if (plan.sparsity.mlp.is_enabled) {
     once(prepared_for_sparsity_, [&] { PrepareForSparsity(context); });
   }
   context.Synchronize();
@@ -255,14 +266,11 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
   GenerateResult result;
   result.planned_memory_bytes = plan.memory.peak_bytes;
   result.planned_device_memory_bytes = plan.memory.device_bytes;
+  Prepare(plan, options.threads);
   std::vector<PromptEmbedding> prompts;
   {
-    Context context(options.threads);
+    Context context(plan.coder, options.threads);
     prompts = EncodePrompts(context, options, plan.settings, clock);
-  }
-  {
-    Context context(plan.placement, options.threads);
-    Prepare(context, plan.sparsity);
   }
   std::vector<SparseGeometry> geometries;
   for (const PromptEmbedding& prompt : prompts) {
@@ -282,8 +290,7 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
     }
     result.latents.push_back(ToLatents(latents));
     if (!options.decode) continue;
-    std::vector<Image> frames =
-        DecodeFrames(plan, latents, Context(options.threads).threads(), image, clock);
+    std::vector<Image> frames = DecodeFrames(plan, latents, options.threads, image, clock);
     if (info_.makes_videos) {
       result.videos.push_back({plan.settings.fps, std::move(frames)});
     } else {
@@ -368,7 +375,7 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
 std::vector<Image> DenoisingPipeline::DecodeFrames(const Plan& plan, ConstTensorView latents,
                                                    int threads, int image,
                                                    GenerationClock& clock) const {
-  Context context(threads, plan.decoder_workspace);
+  Context context(plan.coder, threads, plan.decoder_workspace);
   std::vector<Image> frames;
   const FrameSink sink = [&](ConstTensorView pixels) {
     CheckFinite(pixels, "the picture", context);

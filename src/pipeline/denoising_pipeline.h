@@ -83,11 +83,14 @@ class DenoisingPipeline : public PipelineFamily {
   // Denoiser and prompt embeddings; the workspace without the operations' own scratch.
   virtual StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
                                   const Placement& placement) const = 0;
-  // The weights that lie on a GPU when the denoiser runs there; null: it runs on the CPU only.
+  // The weights whose type a GPU's activations have; null: the family runs on the CPU only.
   virtual const Weights* GpuWeights() const { return nullptr; }
-  // Copies them to the context's GPU. Called once for each, before MakeDenoiser with a context
-  // there.
-  virtual void LoadOnGpu(Context& /*context*/) const {}
+  // Copies the weights of all components to a GPU: the denoiser's in the type of the context's
+  // activations, those of text encoders and decoder in that of `coder`. Called once for each GPU,
+  // before anything else runs there.
+  virtual void LoadOnGpu(Context& /*context*/, Context& /*coder*/) const {}
+  // What the text encoders take of a GPU at most beside their weights, in bytes.
+  virtual size_t PlanTextEncoders(const GenerationSettings& /*settings*/) const { return 0; }
   // Called once for each device, before the first generation with sparse MLPs there.
   virtual void PrepareForSparsity(Context& context) const = 0;
   virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
@@ -96,7 +99,8 @@ class DenoisingPipeline : public PipelineFamily {
   virtual void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
                       const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
   virtual int NumDecodePieces(const LatentShape& latents) const = 0;
-  virtual StageBytes PlanDecoder(const LatentShape& latents) const = 0;
+  // The workspace is that of the placement's device.
+  virtual StageBytes PlanDecoder(const LatentShape& latents, const Placement& placement) const = 0;
 
   const ModelFolder& folder() const { return folder_; }
 
@@ -110,6 +114,9 @@ class DenoisingPipeline : public PipelineFamily {
     GenerationSettings settings;
     SparsityConfig sparsity;
     Placement placement;  // of the denoiser
+    // Of text encoders and decoder: the same device, bf16 on a GPU, as states of T5 and of
+    // autoencoders leave the range of f16.
+    Placement coder;
     LatentShape latents;
     std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
     StatePlan state;
@@ -126,10 +133,11 @@ class DenoisingPipeline : public PipelineFamily {
   MemoryPlan MakeMemoryPlan(const Plan& plan, const StageBytes& denoiser,
                             const StageBytes& decoder) const;
   // Adds what lies on the GPU to the plan.
-  void PlanDeviceMemory(const Plan& plan, const StageBytes& denoiser, MemoryPlan& memory) const;
+  void PlanDeviceMemory(const Plan& plan, const StageBytes& denoiser, const StageBytes& decoder,
+                        MemoryPlan& memory) const;
   void CheckMemory(const Plan& plan, const GenerateOptions& options) const;
   // Makes ready on the context's device what every generation there shares.
-  void Prepare(Context& context, const SparsityConfig& sparsity) const;
+  void Prepare(const Plan& plan, int threads) const;
 
   // The prompt, and with true guidance the negative prompt: one for each invocation.
   std::vector<PromptEmbedding> EncodePrompts(Context& context, const GenerateOptions& options,

@@ -61,7 +61,7 @@ class FilmPipeline : public DenoisingPipeline {
   int NumDecodePieces(const LatentShape& latents) const final {
     return static_cast<int>(vae_.NumPieces(latents.frames, latents.height, latents.width));
   }
-  StageBytes PlanDecoder(const LatentShape& latents) const final {
+  StageBytes PlanDecoder(const LatentShape& latents, const Placement& /*placement*/) const final {
     return {.held = sizeof(float) * static_cast<size_t>(latents.size()),
             .workspace = vae_.PlanBytes(latents.frames, latents.height, latents.width)};
   }

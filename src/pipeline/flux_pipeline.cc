@@ -16,11 +16,10 @@ using FluxDenoiser = RotaryDenoiser<FluxTransformer, FluxTransformerInputs>;
 FluxPipeline::FluxPipeline(const ModelFolder& folder)
     : DenoisingPipeline(folder),
       text_(folder),
-      transformer_weights_(Weights::Open(folder.Component("transformer"))),
-      vae_weights_(Weights::Open(folder.Component("vae"))),
       transformer_(FluxTransformerConfig::FromJson(folder.Config("transformer")),
-                   transformer_weights_),
-      vae_(AutoencoderKlConfig::FromJson(folder.Config("vae")), vae_weights_),
+                   Weights::Open(folder.Component("transformer"))),
+      vae_(AutoencoderKlConfig::FromJson(folder.Config("vae")),
+           Weights::Open(folder.Component("vae"))),
       scheduler_(FlowMatchEulerConfig::FromJson(folder.Config("scheduler"))) {
   const FluxTransformerConfig& config = transformer_.config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE",
@@ -32,8 +31,8 @@ FluxPipeline::FluxPipeline(const ModelFolder& folder)
                         text_.pooled_dim());
   AddComponent("text_encoder", text_.clip_weights());
   AddComponent("text_encoder_2", text_.t5_weights());
-  AddComponent("transformer", transformer_weights_);
-  AddComponent("vae", vae_weights_);
+  AddComponent("transformer", transformer_.weights());
+  AddComponent("vae", vae_.weights());
   FamilyDefaults defaults;
   defaults.size_multiple = static_cast<int>(vae_.config().scale_factor() * kPatch);
   SetDefaults(defaults, "flux-1-dev");
@@ -52,7 +51,7 @@ LatentShape FluxPipeline::LatentsOf(const GenerationSettings& settings) const {
 }
 
 SparseGeometry FluxPipeline::Geometry(int64_t text_tokens, const TokenGrid& grid) const {
-  return transformer_.Geometry(1, text_tokens, grid);
+  return transformer_.on_cpu().Geometry(1, text_tokens, grid);
 }
 
 PromptEmbedding FluxPipeline::EncodePrompt(Context& context, const std::string& prompt,
@@ -76,7 +75,7 @@ std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
   FluxTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<FluxDenoiser>(
-      context, TransformerOn(context),
+      context, transformer_.On(context),
       RotaryPositions(TokenPositions(latents, order), transformer_.config().axes_dims_rope),
       constants, kTrainingTimesteps);
 }
@@ -89,29 +88,25 @@ StageBytes FluxPipeline::PlanDenoiser(const GenerationSettings& settings,
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
   const int64_t embeddings = 2 * text * config.joint_attention_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer_.PlanBytes(1, text, latents.tokens(), placement)};
+          .workspace = transformer_.on_cpu().PlanBytes(1, text, latents.tokens(), placement)};
 }
 
 void FluxPipeline::PrepareForSparsity(Context& context) const {
-  TransformerOn(context).PrepareForSparsity(context);
+  transformer_.On(context).PrepareForSparsity(context);
 }
 
 size_t FluxPipeline::SparsityWeightBytes(const Placement& placement) const {
-  return transformer_.SparsityWeightBytes(placement);
+  return transformer_.on_cpu().SparsityWeightBytes(placement);
 }
 
-void FluxPipeline::LoadOnGpu(Context& context) const {
-  if (context.device().index >= kMaxGpus) {
-    Fail(ErrorCode::kUnsupported, "device: expected a number below {}, found {}", kMaxGpus,
-         Name(context.device()));
-  }
-  on_gpu_[static_cast<size_t>(context.device().index)] = std::make_unique<FluxTransformer>(
-      transformer_.config(), transformer_weights_.CopyToDevice(context));
+void FluxPipeline::LoadOnGpu(Context& context, Context& coder) const {
+  transformer_.CopyTo(context);
+  text_.CopyTo(coder);
+  vae_.CopyTo(coder);
 }
 
-FluxTransformer& FluxPipeline::TransformerOn(const Context& context) const {
-  if (!context.IsOnGpu()) return transformer_;
-  return *on_gpu_[static_cast<size_t>(context.device().index)];
+size_t FluxPipeline::PlanTextEncoders(const GenerationSettings& settings) const {
+  return text_.PlanGpuBytes(settings.max_sequence_length);
 }
 
 void FluxPipeline::Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
@@ -124,20 +119,22 @@ void FluxPipeline::Decode(Context& context, const LatentShape& shape, ConstTenso
       unpacked);
   const int64_t scale = config.scale_factor();
   Tensor pixels({1, scale * shape.height, scale * shape.width, config.out_channels}, DType::kF32);
-  vae_.Decode(context, unpacked, pixels, after_piece);
+  vae_.On(context).Decode(context, unpacked, pixels, after_piece);
   sink(pixels);
 }
 
 int FluxPipeline::NumDecodePieces(const LatentShape& latents) const {
-  return static_cast<int>(vae_.NumTiles(latents.height, latents.width));
+  return static_cast<int>(vae_.on_cpu().NumTiles(latents.height, latents.width));
 }
 
-StageBytes FluxPipeline::PlanDecoder(const LatentShape& latents) const {
+StageBytes FluxPipeline::PlanDecoder(const LatentShape& latents, const Placement& placement) const {
   const AutoencoderKlConfig& config = vae_.config();
   const int64_t pixels = latents.height * latents.width * config.scale_factor() *
                          config.scale_factor() * config.out_channels;
-  return {.held = sizeof(float) * static_cast<size_t>(pixels + latents.size()),
-          .workspace = vae_.PlanBytes(latents.height, latents.width)};
+  const AutoencoderKl& vae = vae_.on_cpu();
+  const size_t tiles = placement.IsOnGpu() ? vae.PlanHostBytes(latents.height, latents.width) : 0;
+  return {.held = tiles + sizeof(float) * static_cast<size_t>(pixels + latents.size()),
+          .workspace = vae.PlanBytes(latents.height, latents.width, placement)};
 }
 
 }  // namespace tamias

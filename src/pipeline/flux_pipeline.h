@@ -1,7 +1,6 @@
 // FLUX.1 text-to-image (diffusers' FluxPipeline, with true classifier-free guidance).
 #pragma once
 
-#include <array>
 #include <memory>
 
 #include "models/autoencoder_kl.h"
@@ -9,6 +8,7 @@
 #include "models/flux_transformer.h"
 #include "pipeline/denoising_pipeline.h"
 #include "pipeline/flux_text.h"
+#include "pipeline/model_on_devices.h"
 
 namespace tamias {
 
@@ -17,8 +17,6 @@ class FluxPipeline final : public DenoisingPipeline {
   explicit FluxPipeline(const ModelFolder& folder);
 
  private:
-  static constexpr int kMaxGpus = 64;
-
   LatentShape LatentsOf(const GenerationSettings& settings) const override;
   SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override;
   PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
@@ -34,22 +32,17 @@ class FluxPipeline final : public DenoisingPipeline {
                           const Placement& placement) const override;
   void PrepareForSparsity(Context& context) const override;
   size_t SparsityWeightBytes(const Placement& placement) const override;
-  const Weights* GpuWeights() const override { return &transformer_weights_; }
-  void LoadOnGpu(Context& context) const override;
+  const Weights* GpuWeights() const override { return &transformer_.weights(); }
+  size_t PlanTextEncoders(const GenerationSettings& settings) const override;
+  void LoadOnGpu(Context& context, Context& coder) const override;
   void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
               const FrameSink& sink, const std::function<void()>& after_piece) const override;
   int NumDecodePieces(const LatentShape& latents) const override;
-  StageBytes PlanDecoder(const LatentShape& latents) const override;
-
-  // The transformer whose weights lie on the context's device.
-  FluxTransformer& TransformerOn(const Context& context) const;
+  StageBytes PlanDecoder(const LatentShape& latents, const Placement& placement) const override;
 
   FluxTextEncoders text_;
-  Weights transformer_weights_;
-  Weights vae_weights_;
-  mutable FluxTransformer transformer_;  // mutable: prepared once for sparse MLPs, on first need
-  mutable std::array<std::unique_ptr<FluxTransformer>, kMaxGpus> on_gpu_;
-  AutoencoderKl vae_;
+  ModelOnDevices<FluxTransformer> transformer_;  // prepared once for sparse MLPs, on first need
+  ModelOnDevices<AutoencoderKl> vae_;
   FlowMatchEulerConfig scheduler_;
 };
 

@@ -1,5 +1,7 @@
 #include "pipeline/flux_text.h"
 
+#include <algorithm>
+
 #include "pipeline/prompt_tokens.h"
 
 namespace tamias {
@@ -7,8 +9,8 @@ namespace tamias {
 FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
     : clip_(folder, "tokenizer", "text_encoder"),
       t5_tokenizer_(UnigramTokenizer::Load(folder.Component("tokenizer_2"))),
-      t5_weights_(Weights::Open(folder.Component("text_encoder_2"))),
-      t5_(T5Config::FromJson(folder.Config("text_encoder_2")), t5_weights_) {
+      t5_(T5Config::FromJson(folder.Config("text_encoder_2")),
+          Weights::Open(folder.Component("text_encoder_2"))) {
   CheckVocabulary(folder, "tokenizer_2", t5_tokenizer_.vocab_size(), "text_encoder_2",
                   t5_.config().vocab_size);
 }
@@ -18,8 +20,17 @@ PromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& pr
   const Tensor t5_tokens = TokenTensor(t5_tokenizer_.Encode(prompt, max_sequence_length));
   PromptEmbedding embedding{Tensor({1, max_sequence_length, sequence_dim()}, DType::kF32),
                             clip_.Encode(context, prompt)};
-  t5_.Encode(context, t5_tokens, embedding.sequence);
+  t5_.On(context).Encode(context, t5_tokens, embedding.sequence);
   return embedding;
+}
+
+void FluxTextEncoders::CopyTo(const Context& context) const {
+  clip_.CopyTo(context);
+  t5_.CopyTo(context);
+}
+
+size_t FluxTextEncoders::PlanGpuBytes(int max_sequence_length) const {
+  return std::max(clip_.PlanGpuBytes(), t5_.on_cpu().PlanGpuBytes(max_sequence_length));
 }
 
 bool FluxTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {

@@ -10,6 +10,7 @@
 #include "models/t5_encoder.h"
 #include "pipeline/clip_prompt_encoder.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/model_on_devices.h"
 #include "pipeline/prompt_embedding.h"
 
 namespace tamias {
@@ -21,19 +22,23 @@ class FluxTextEncoders {
   PromptEmbedding Encode(Context& context, const std::string& prompt,
                          int max_sequence_length) const;
 
+  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
+  void CopyTo(const Context& context) const;
+  // What Encode takes of a GPU at most, in bytes.
+  size_t PlanGpuBytes(int max_sequence_length) const;
+
   // True when T5 cuts the prompt at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;
 
   int64_t pooled_dim() const { return clip_.pooled_dim(); }
   int64_t sequence_dim() const { return t5_.config().d_model; }
   const Weights& clip_weights() const { return clip_.weights(); }
-  const Weights& t5_weights() const { return t5_weights_; }
+  const Weights& t5_weights() const { return t5_.weights(); }
 
  private:
   ClipPromptEncoder clip_;
   UnigramTokenizer t5_tokenizer_;
-  Weights t5_weights_;
-  T5Encoder t5_;
+  ModelOnDevices<T5Encoder> t5_;
 };
 
 }  // namespace tamias

@@ -145,6 +145,7 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
 
 size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
                                      int64_t head_dim) {
+  if (context.IsOnGpu()) return cuda::BiasedAttentionScratchBytes(1, queries, keys);
   const cpu::OnednnThreads threads(context);
   const int64_t rows = RowsPerBlock(queries, keys);
   const ConstTensorView query(nullptr, DType::kF32, {rows, head_dim});

@@ -210,6 +210,7 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
 size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
                             const ConstTensorView& weight, const Padding3d& padding,
                             bool scales_input) {
+  if (context.IsOnGpu()) return cuda::Conv3dScratchBytes(input, weight, scales_input);
   const cpu::OnednnThreads threads(context);
   const size_t wide_bias = Aligned(static_cast<size_t>(weight.dim(0)) * sizeof(float));
   const size_t wide_weight =

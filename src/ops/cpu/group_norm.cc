@@ -225,7 +225,10 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
 
 }  // namespace cpu
 
-size_t GroupNormStatisticsWorkspaceBytes(const Context& context, int64_t channels) {
+size_t GroupNormStatisticsWorkspaceBytes(const Context& context, const Shape& input,
+                                         int64_t groups) {
+  if (context.IsOnGpu()) return cuda::GroupNormStatisticsScratchBytes(input, groups);
+  const int64_t channels = input[3];
   const int64_t pattern = cpu::PatternRepeats(channels) * channels, threads = context.threads();
   // Partial sums, pivot, weight and bias in fp32; totals in double precision.
   const int64_t floats = threads * 2 * pattern + pattern + 2 * channels;

@@ -234,6 +234,7 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
 size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
                                     const ConstTensorView& weight,
                                     const UpsampleConv3dOptions& options) {
+  if (context.IsOnGpu()) return cuda::UpsampleConv3dScratchBytes(weight);
   const cpu::OnednnThreads threads(context);
   const int64_t outputs = weight.dim(0);
   const StripPlan plan(input, outputs);

@@ -4,12 +4,16 @@
 #include "ops/activation.h"
 #include "ops/attention.h"
 #include "ops/attention_rest.h"
+#include "ops/biased_attention.h"
 #include "ops/block_mean.h"
 #include "ops/column_sparse_attention.h"
 #include "ops/column_sparse_mlp.h"
+#include "ops/conv2d.h"
+#include "ops/conv3d.h"
 #include "ops/copy_indices.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
+#include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/norm.h"
@@ -17,6 +21,8 @@
 #include "ops/rotary.h"
 #include "ops/top_k.h"
 #include "ops/transpose.h"
+#include "ops/upsample_conv2d.h"
+#include "ops/upsample_conv3d.h"
 
 namespace tamias::cuda {
 namespace {
@@ -46,6 +52,14 @@ void LongestFirstOrder(Stream&, In, Out) { FailWithoutCuda("longest first order"
 void AttentionRest(Stream&, const AttentionPartition&, Out, Out) {
   FailWithoutCuda("attention rest");
 }
+
+size_t BiasedAttentionScratchBytes(int64_t, int64_t, int64_t) {
+  FailWithoutCuda("biased attention");
+}
+void BiasedAttention(Stream&, const BiasedAttentionInputs&, Out, Out) {
+  FailWithoutCuda("biased attention");
+}
+void Embedding(Stream&, In, In, Out) { FailWithoutCuda("embedding"); }
 
 void ColumnSparseMlpUp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out) {
   FailWithoutCuda("column-sparse MLP");
@@ -85,6 +99,23 @@ void LayerNorm(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm");
 void LayerNormModulate(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm modulate"); }
 void RmsNorm(Stream&, In, In, float, Out) { FailWithoutCuda("rms norm"); }
 void RmsNormRotary(Stream&, In, In, float, In, In, Out) { FailWithoutCuda("rms norm rotary"); }
+size_t GroupNormStatisticsScratchBytes(const Shape&, int64_t) { FailWithoutCuda("group norm"); }
+void GroupNormStatistics(Stream&, In, int64_t, In, In, float, Out, Out, Out) {
+  FailWithoutCuda("group norm");
+}
+void ScaleShiftChannels(Stream&, In, In, In, bool, Out) { FailWithoutCuda("scale shift channels"); }
+
+size_t Conv2dScratchBytes(const Shape&, const ConstTensorView&, bool) { FailWithoutCuda("conv2d"); }
+void Conv2d(Stream&, In, In, In, const Conv2dOptions&, Out, Out) { FailWithoutCuda("conv2d"); }
+size_t Conv3dScratchBytes(const Shape&, const ConstTensorView&, bool) { FailWithoutCuda("conv3d"); }
+void Conv3d(Stream&, In, In, In, const Conv3dOptions&, Out, Out) { FailWithoutCuda("conv3d"); }
+size_t UpsampleConv2dScratchBytes(const ConstTensorView&) { FailWithoutCuda("upsample conv2d"); }
+void UpsampleConv2d(Stream&, In, In, In, Out, Out) { FailWithoutCuda("upsample conv2d"); }
+size_t UpsampleConv3dScratchBytes(const ConstTensorView&) { FailWithoutCuda("upsample conv3d"); }
+void UpsampleConv3d(Stream&, In, In, In, const UpsampleConv3dOptions&, Out, Out) {
+  FailWithoutCuda("upsample conv3d");
+}
+
 void GatedResidual(Stream&, Out, In, In) { FailWithoutCuda("gated residual"); }
 
 }  // namespace tamias::cuda

@@ -2,36 +2,16 @@
 // devices.
 #pragma once
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <string>
 #include <vector>
 
 #include "base/device_memory.h"
-#include "io/safetensors.h"
 #include "models/flux_transformer.h"
+#include "tests/models/cuda/weights_folder.h"
 #include "tests/models/fixture.h"
 #include "tests/ops/cuda/device_test.h"
 
 namespace tamias::testing {
-
-// A component folder that goes away again.
-class WeightsFolder {
- public:
-  WeightsFolder()
-      : path_(std::filesystem::temp_directory_path() /
-              fmt::format("tamias-flux-{}-{}", getpid(), static_cast<const void*>(this))) {
-    std::filesystem::create_directories(path_);
-  }
-  ~WeightsFolder() { std::filesystem::remove_all(path_); }
-  WeightsFolder(const WeightsFolder&) = delete;
-  WeightsFolder& operator=(const WeightsFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 struct FluxCase {
   static constexpr int64_t kText = 13;
@@ -120,7 +100,7 @@ struct FluxCase {
   // Random weights whose products keep the size of their inputs.
   Weights WriteWeights(DType dtype) const {
     const int64_t d = Config().model_dim(), f = 4 * d, head = Config().attention_head_dim;
-    std::vector<std::pair<std::string, Tensor>> tensors;
+    NamedTensors tensors;
     Random random(1);
     const auto norm = [&](const std::string& name) {
       Tensor weight = random.Normal({head}, 0.1f);
@@ -166,15 +146,7 @@ struct FluxCase {
     linear("norm_out.linear", d, 2 * d);
     linear("proj_out", d, Config().out_channels);
 
-    std::vector<Tensor> stored;
-    std::vector<NamedTensor> named;
-    for (const auto& [name, tensor] : tensors) {
-      stored.push_back(dtype == DType::kF32 ? Tensor::CopyOf(tensor.view())
-                                            : Rounded(tensor.view(), dtype));
-      named.push_back({name, stored.back().view()});
-    }
-    WriteSafetensors(folder.path() / "diffusion_pytorch_model.safetensors", named);
-    return Weights::Open(folder.path());
+    return folder.Write(tensors, dtype);
   }
 
   WeightsFolder folder;

@@ -1,0 +1,50 @@
+// One model of a pipeline on the CPU and, once its weights were copied there, on GPUs: the same
+// class built from another Weights.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "base/check.h"
+#include "base/context.h"
+#include "io/checkpoint.h"
+
+namespace tamias {
+
+template <typename Model>
+class ModelOnDevices {
+ public:
+  template <typename Config>
+  ModelOnDevices(const Config& config, const Weights& weights)
+      : weights_(weights), on_cpu_(config, weights) {}
+
+  // Copies the weights to the context's GPU, in the type of its activations.
+  void CopyTo(const Context& context) const {
+    const int gpu = context.device().index;
+    if (gpu >= kMaxGpus) {
+      Fail(ErrorCode::kUnsupported, "device: expected a number below {}, found {}", kMaxGpus,
+           Name(context.device()));
+    }
+    on_gpu_[static_cast<size_t>(gpu)] =
+        std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context));
+  }
+
+  // The model whose weights lie on the context's device. Not const: models may be prepared once.
+  Model& On(const Context& context) const {
+    return context.IsOnGpu() ? *on_gpu_[static_cast<size_t>(context.device().index)] : on_cpu_;
+  }
+
+  const auto& config() const { return on_cpu_.config(); }
+  const Model& on_cpu() const { return on_cpu_; }
+  const Weights& weights() const { return weights_; }
+
+ private:
+  // Fixed: a device's model is read while that of another is made.
+  static constexpr int kMaxGpus = 64;
+
+  Weights weights_;
+  mutable Model on_cpu_;
+  mutable std::array<std::unique_ptr<Model>, kMaxGpus> on_gpu_;
+};
+
+}  // namespace tamias

@@ -1,0 +1,66 @@
+// The text encoders on a GPU against the states that transformers computed in fp32. The fixtures'
+// weights are rounded to 16 bits on the way to the GPU, and so are the activations.
+#include "models/clip_text_encoder.h"
+#include "models/t5_encoder.h"
+#include "tests/models/fixture.h"
+#include "tests/ops/cuda/device_test.h"
+
+namespace tamias {
+namespace {
+
+class CudaTextEncoder : public testing::CudaTest {
+ protected:
+  // Of the last hidden states and, with CLIP, the pooled ones: the largest error of all cases.
+  static double ClipError(const char* name, DType dtype) {
+    const Fixture fixture(name);
+    Context gpu({{DeviceType::kCuda, 0}, dtype}, 1);
+    const ClipTextEncoder clip(ClipTextConfig::FromJson(fixture.config),
+                               fixture.weights.CopyToDevice(gpu));
+    double error = 0;
+    for (const std::string index : {"0.", "1."}) {
+      const ConstTensorView expected = fixture.cases.Get(index + "last_hidden_state");
+      const ConstTensorView pooled = fixture.cases.Get(index + "pooled");
+      Tensor states(expected.shape(), DType::kF32), pooled_states(pooled.shape(), DType::kF32);
+      clip.Encode(gpu, fixture.cases.Get(index + "tokens"), states, pooled_states);
+      error = std::max({error, RelativeL2(states, expected), RelativeL2(pooled_states, pooled)});
+    }
+    return error;
+  }
+
+  static double T5Error(const char* name, DType dtype) {
+    const Fixture fixture(name);
+    Context gpu({{DeviceType::kCuda, 0}, dtype}, 1);
+    const T5Encoder t5(T5Config::FromJson(fixture.config), fixture.weights.CopyToDevice(gpu));
+    double error = 0;
+    for (const std::string index : {"0.", "1."}) {
+      const ConstTensorView expected = fixture.cases.Get(index + "last_hidden_state");
+      Tensor states(expected.shape(), DType::kF32);
+      t5.Encode(gpu, fixture.cases.Get(index + "tokens"), states);
+      error = std::max(error, RelativeL2(states, expected));
+    }
+    return error;
+  }
+};
+
+TEST_F(CudaTextEncoder, ClipAgreesWithTransformers) {
+  for (const char* name : {"clip-tiny", "clip-legacy-tiny"}) {
+    SCOPED_TRACE(name);
+    const double error = ClipError(name, DType::kBF16), fine_error = ClipError(name, DType::kF16);
+    RecordProperty(name, fmt::format("bf16 {}, f16 {}", error, fine_error));
+    EXPECT_LT(error, 2e-2);
+    EXPECT_LT(fine_error, 2.5e-3);
+  }
+}
+
+TEST_F(CudaTextEncoder, T5AgreesWithTransformers) {
+  for (const char* name : {"t5-gated-tiny", "t5-relu-tiny", "umt5-tiny"}) {
+    SCOPED_TRACE(name);
+    const double error = T5Error(name, DType::kBF16), fine_error = T5Error(name, DType::kF16);
+    RecordProperty(name, fmt::format("bf16 {}, f16 {}", error, fine_error));
+    EXPECT_LT(error, 2e-2);
+    EXPECT_LT(fine_error, 2.5e-3);
+  }
+}
+
+}  // namespace
+}  // namespace tamias
