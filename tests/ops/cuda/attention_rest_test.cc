@@ -6,6 +6,7 @@ namespace tamias {
 namespace {
 
 using testing::DeviceOperand;
+using testing::LargestError;
 using testing::Random;
 using testing::RandomFloatType;
 using testing::ToDevice;

@@ -37,7 +37,7 @@ struct Steps {
   SparsityReport cpu, gpu;
 };
 
-Steps Run(DType dtype, const SparsityConfig& config, int num_steps) {
+Steps RunOnBoth(DType dtype, const SparsityConfig& config, int num_steps) {
   FluxCase flux(dtype);
   SparseSession cpu(config, {flux.Geometry()});
   SparseSession gpu(flux.gpu, config, {flux.Geometry()});
@@ -86,7 +86,7 @@ void ExpectSameReport(const Steps& steps) {
 }
 
 TEST_F(CudaSparseSession, SparseStepsMatchTheCpu) {
-  const Steps steps = Run(DType::kBF16, Accelerated(), 8);
+  const Steps steps = RunOnBoth(DType::kBF16, Accelerated(), 8);
   RecordProperty("error", std::to_string(steps.largest_error));
   RecordProperty("effect", std::to_string(steps.largest_effect));
   EXPECT_LT(steps.largest_error, 1.5e-2);
@@ -99,7 +99,7 @@ TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
   config.attn.merge = AttentionMerge::kLse;
   config.attn.should_compress_indices = false;
   config.mlp.is_enabled = false;
-  const Steps steps = Run(DType::kF16, config, 4);
+  const Steps steps = RunOnBoth(DType::kF16, config, 4);
   RecordProperty("error", std::to_string(steps.largest_error));
   EXPECT_LT(steps.largest_error, 5e-3);
   ExpectSameReport(steps);
@@ -112,7 +112,7 @@ TEST_F(CudaSparseSession, StepCachingBySchedule) {
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {2, 3};
   config.step_caching.order = 1;
-  const Steps steps = Run(DType::kBF16, config, 4);
+  const Steps steps = RunOnBoth(DType::kBF16, config, 4);
   EXPECT_EQ(steps.kinds[2], StepKind::kSkip);
   EXPECT_EQ(steps.kinds[3], StepKind::kSkip);
   // Extrapolating by two steps triples the error of a prediction at most, and adds twice another's.
@@ -126,7 +126,7 @@ TEST_F(CudaSparseSession, StepCachingByChange) {
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {};
   config.step_caching.threshold = 0.5;
-  const Steps steps = Run(DType::kBF16, config, 3);
+  const Steps steps = RunOnBoth(DType::kBF16, config, 3);
   EXPECT_EQ(steps.gpu.CountSteps(StepKind::kSkip), 2);
   EXPECT_EQ(steps.cpu.CountSteps(StepKind::kSkip), 2);
   EXPECT_LT(steps.largest_error, 1e-2);
