@@ -14,19 +14,19 @@ using ::testing::HasSubstr;
 
 class CudaSparseSession : public testing::CudaTest {};
 
-// Full steps 0, 1 and 6, the MLP's 0 and 6; sparse ones in between.
+// Full steps 0, 1 and 4, the MLP's 0 and 4; sparse ones in between.
 SparsityConfig Accelerated() {
   SparsityConfig config;
   config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
-  config.attn.full_step_schedule = {0, 1, 6};
+  config.attn.full_step_schedule = {0, 1, 4};
   config.attn.top_keys = 0.3;
   config.attn.random_keys = 0.05;
   config.attn.local_1d_window = 0.1;
   config.attn.counts_multiple_of = 1;
-  config.attn.mbm = 48;
-  config.mlp.full_step_every = 6;
+  config.attn.mbm = 32;
+  config.mlp.full_step_every = 4;
   config.mlp.counts_multiple_of = 1;
-  config.mlp.mbm = 32;
+  config.mlp.mbm = 64;
   return config;
 }
 
@@ -86,12 +86,21 @@ void ExpectSameReport(const Steps& steps) {
 }
 
 TEST_F(CudaSparseSession, SparseStepsMatchTheCpu) {
-  const Steps steps = RunOnBoth(DType::kBF16, Accelerated(), 8);
+  const Steps steps = RunOnBoth(DType::kBF16, Accelerated(), 6);
   RecordProperty("error", std::to_string(steps.largest_error));
   RecordProperty("effect", std::to_string(steps.largest_effect));
-  EXPECT_LT(steps.largest_error, 1.5e-2);
-  EXPECT_GT(steps.largest_effect, 2 * steps.largest_error);
+  EXPECT_LT(steps.largest_error, 4e-2);
+  EXPECT_GT(steps.largest_effect, 3 * steps.largest_error);
   ExpectSameReport(steps);
+}
+
+// Nothing depends on a threshold here: what is left is rounding.
+TEST_F(CudaSparseSession, SparseStepsThatSelectEverythingMatchTheCpu) {
+  SparsityConfig config = Accelerated();
+  config.attn.top_keys = config.mlp.top_keys = 1;
+  const Steps steps = RunOnBoth(DType::kF16, config, 4);
+  RecordProperty("error", std::to_string(steps.largest_error));
+  EXPECT_LT(steps.largest_error, 1.5e-3);
 }
 
 TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
@@ -137,7 +146,7 @@ TEST_F(CudaSparseSession, InvocationsDoNotSeeEachOther) {
   const std::vector<SparseGeometry> two = {flux.Geometry(), flux.Geometry()};
   SparseSession both(flux.gpu, Accelerated(), two);
   SparseSession alone(flux.gpu, Accelerated(), {flux.Geometry()});
-  for (int step = 0; step < 4; ++step) {
+  for (int step = 0; step < 3; ++step) {
     both.BeginStep(step);
     alone.BeginStep(step);
     flux.OnGpu(both.invocation(1), 10 + step);  // other latents
