@@ -1,6 +1,8 @@
 // Entry of the distance: checks, then the device's implementation.
 #include "ops/distance.h"
 
+#include <algorithm>
+
 #include "base/device_memory.h"
 #include "ops/check_tensor.h"
 
@@ -10,13 +12,15 @@ namespace {
 constexpr std::string_view kName = "distance";
 
 Distance MeasureOnGpu(Context& context, ConstTensorView a, ConstTensorView b) {
-  constexpr int64_t kParts = 256;  // enough blocks to read at full speed, few numbers to copy back
+  constexpr int64_t kMaxParts = 256;  // blocks enough to read at full speed, few numbers to copy
+  const int64_t rows = a.NumElements() / std::max<int64_t>(a.dim(-1), 1);
+  const int64_t parts = std::clamp<int64_t>(rows, 1, kMaxParts);
   Workspace::Scope scope(context.workspace());
-  const TensorView sums = context.workspace().Allocate({kParts, 4});
+  const TensorView sums = context.workspace().Allocate({parts, 4});
   cuda::MeasureDistance(context.stream(), a, b, sums);
   const Tensor host = CopyToHost(context, sums);
   Distance distance;
-  for (int64_t part = 0; part < kParts; ++part) {
+  for (int64_t part = 0; part < parts; ++part) {
     const float* values = host.data<float>() + part * 4;
     distance += {values[0], values[1], values[2], values[3]};
   }

@@ -12,6 +12,7 @@
 #include "ops/linear.h"
 #include "pipeline/generation_report.h"
 #include "pipeline/sparsity_choice.h"
+#include "sparsity/delta_mlp.h"
 
 namespace tamias {
 namespace {
@@ -19,12 +20,26 @@ namespace {
 // What oneDNN's compiled kernels, its scratch and the libraries' touched pages add while a
 // generation runs: 13 to 23 MB measured from 128x128 to 512x512 pixels, dense and accelerated.
 constexpr size_t kRuntimeBytes = size_t{16} << 20;
-// On a GPU: operands of dense layers in another type, orders of groups, sums.
-constexpr size_t kGpuScratchBytes = size_t{8} << 20;
 constexpr size_t kCublasLtBytes = size_t{32} << 20;
 // Beyond this even the plan's own tables are too large; FLUX.1 at 2304x1280 has 11,520 and
 // HunyuanVideo at 720x1280x129 118,800.
 constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
+
+// What operations take from the workspace beside what the denoiser and the sparsity layer plan.
+size_t CpuScratchBytes(const SparseGeometry& geometry, const SparsityConfig& sparsity,
+                       int threads) {
+  const int64_t tokens = geometry.joint_tokens();
+  return std::max(LinearWorkspaceBytes(tokens, geometry.model_dim + geometry.mlp_dim,
+                                       geometry.model_dim, DType::kF16),
+                  AttentionWorkspaceBytes(Context(threads).threads(), geometry.head_dim,
+                                          geometry.num_heads * (tokens / sparsity.attn.mbm + 1)));
+}
+
+size_t GpuScratchBytes(const SparseGeometry& geometry, const Placement& placement) {
+  // Small operands of dense layers in another type, orders of groups, sums, alignment.
+  constexpr size_t kSmall = size_t{4} << 20;
+  return DenseMlpWorkspaceBytes(geometry, geometry.joint_tokens(), placement) + kSmall;
+}
 
 // prediction <- negative + scale (prediction - negative), in place (Ho and Salimans, 2207.12598).
 void Guide(double scale, ConstTensorView negative, TensorView prediction) {
@@ -134,15 +149,9 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
 
   const StageBytes denoiser = PlanDenoiser(plan.settings, plan.latents, plan.placement);
   const StageBytes decoder = PlanDecoder(plan.latents, plan.coder);
-  const int64_t tokens = geometry.joint_tokens();
-  const size_t op_scratch =
-      plan.placement.IsOnGpu()
-          ? kGpuScratchBytes
-          : std::max(LinearWorkspaceBytes(tokens, geometry.model_dim + geometry.mlp_dim,
-                                          geometry.model_dim, DType::kF16),
-                     AttentionWorkspaceBytes(
-                         Context(options.threads).threads(), geometry.head_dim,
-                         geometry.num_heads * (tokens / plan.sparsity.attn.mbm + 1)));
+  const size_t op_scratch = plan.placement.IsOnGpu()
+                                ? GpuScratchBytes(geometry, plan.placement)
+                                : CpuScratchBytes(geometry, plan.sparsity, options.threads);
   plan.state = SparseSession::Plan(plan.sparsity, plan.geometries, plan.placement);
   plan.denoiser_workspace = denoiser.workspace + op_scratch + plan.state.workspace_bytes;
   plan.decoder_workspace = decoder.workspace;

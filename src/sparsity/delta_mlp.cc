@@ -83,6 +83,13 @@ void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input
   }
 }
 
+size_t DenseMlpWorkspaceBytes(const SparseGeometry& geometry, int64_t tokens,
+                              const Placement& placement) {
+  const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
+  const int64_t rows = RowsPerChunk(geometry.model_dim, pre_activations, tokens, 1);
+  return static_cast<size_t>(rows * pre_activations) * SizeOf(placement.activation_dtype);
+}
+
 DeltaMlp::DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry, int64_t tokens,
                    uint64_t seed, StateBuilder& state)
     : config_(config),

@@ -25,6 +25,10 @@ namespace tamias {
 void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input, TensorView output,
               TensorView cached_activations = {});
 
+// What one call takes from the workspace at most, in bytes, without the operations' own scratch.
+size_t DenseMlpWorkspaceBytes(const SparseGeometry& geometry, int64_t tokens,
+                              const Placement& placement);
+
 class DeltaMlp {
  public:
   // tokens: M. `seed` is of this layer.

@@ -8,6 +8,8 @@
 namespace tamias {
 namespace {
 
+using testing::LargestError;
+
 // Attention of random heads over all keys and over the first `selected` of them.
 struct Problem {
   Problem(testing::Random& random, int64_t keys, int64_t selected)

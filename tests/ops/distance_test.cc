@@ -5,6 +5,9 @@
 namespace tamias {
 namespace {
 
+using testing::Operand;
+using testing::RandomOperand;
+
 void ExpectNear(const Distance& actual, const Distance& expected) {
   const auto near = [](double a, double b) { EXPECT_NEAR(a, b, 1e-5 * (1e-6 + b)); };
   near(actual.absolute, expected.absolute);
@@ -19,7 +22,7 @@ TEST(Distance, MatchesReferenceOverRandomShapes) {
     testing::Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
     const Shape shape = {random.Integer(0, 3), random.Integer(1, 200), random.Integer(1, 300)};
-    const testing::Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
+    const Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
     ExpectNear(MeasureDistance(context, a.view, b.view),
                reference::MeasureDistance(context, a.view, b.view));
   }

@@ -5,6 +5,8 @@
 namespace tamias {
 namespace {
 
+using testing::LargestError;
+
 TEST(Transpose, MatchesReferenceOverRandomShapes) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);

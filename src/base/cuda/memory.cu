@@ -62,6 +62,7 @@ void Copy(Stream& stream, ConstTensorView source, TensorView destination) {
          destination.shape().ToString());
   }
   if (source.NumElements() == 0) return;
+  const DeviceScope scope(stream.device().index);
   Check(cudaMemcpyAsync(destination.raw(), source.raw(), BytesOf(source), cudaMemcpyDefault,
                         stream.handle()),
         "copying a tensor");
@@ -70,6 +71,7 @@ void Copy(Stream& stream, ConstTensorView source, TensorView destination) {
 void Zero(Stream& stream, TensorView destination) {
   CheckPlace(stream, "destination", destination);
   if (destination.NumElements() == 0) return;
+  const DeviceScope scope(stream.device().index);
   Check(cudaMemsetAsync(destination.raw(), 0, BytesOf(destination), stream.handle()),
         "zeroing a tensor");
 }

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/cuda/error.cuh"
 #include "base/cuda/memory.h"
 
 namespace tamias::cuda {
@@ -191,6 +192,7 @@ class CublasLt::State {
  public:
   explicit State(int device)
       : workspace_(DeviceTensor({static_cast<int64_t>(kWorkspaceBytes)}, DType::kU8, device)) {
+    const DeviceScope scope(device);  // of the handle
     library_.Check(library_.create(&handle_), "starting the library");
   }
   ~State() { library_.destroy(handle_); }
@@ -199,6 +201,7 @@ class CublasLt::State {
 
   void Multiply(Stream& stream, const LinearPlan& plan, const void* input, const void* weight,
                 const void* bias, void* output) {
+    const DeviceScope scope(stream.device().index);
     const Operation operation(library_, plan, bias);
     const Matrix a(library_, plan.dtype, plan.inputs, plan.outputs, plan.weight_stride,
                    plan.batches, 0);

@@ -15,8 +15,8 @@ namespace tamias::testing {
 
 struct FluxCase {
   static constexpr int64_t kText = 13;
-  static constexpr TokenGrid kGrid = {.time = 1, .height = 12, .width = 10};
-  static constexpr int64_t kImage = 120;
+  static constexpr TokenGrid kGrid = {.time = 1, .height = 8, .width = 9};
+  static constexpr int64_t kImage = 72;
 
   explicit FluxCase(DType dtype)
       : weights(WriteWeights(dtype)),

@@ -3,6 +3,7 @@
 // (f16) of an element in the mean, and some fifteen lie one behind another in these three blocks.
 #include "models/flux_transformer.h"
 
+#include "sparsity/delta_mlp.h"
 #include "sparsity/sparse_session.h"
 #include "tests/models/cuda/flux_case.h"
 
@@ -20,7 +21,7 @@ TEST_F(CudaFluxTransformer, DenseMatchesTheCpuInBFloat16) {
   const Tensor actual = flux.OnGpu(session->invocation(1), 0);
   const double error = RelativeL2(actual, expected);
   RecordProperty("error", std::to_string(error));
-  EXPECT_LT(error, 1e-2);
+  EXPECT_LT(error, 7e-3);
 }
 
 TEST_F(CudaFluxTransformer, DenseMatchesTheCpuInFloat16) {
@@ -29,7 +30,7 @@ TEST_F(CudaFluxTransformer, DenseMatchesTheCpuInFloat16) {
   const auto session = SparseSession::Dense(2);
   const Tensor expected = flux.OnCpu(session->invocation(0), 0);
   const Tensor actual = flux.OnGpu(session->invocation(1), 0);
-  EXPECT_LT(RelativeL2(actual, expected), 1.5e-3);
+  EXPECT_LT(RelativeL2(actual, expected), 1e-3);
 }
 
 TEST_F(CudaFluxTransformer, Float32WeightsAreRoundedToBFloat16) {
@@ -45,10 +46,12 @@ TEST_F(CudaFluxTransformer, PlanCoversTheWorkspace) {
   FluxCase flux(DType::kBF16);
   const auto session = SparseSession::Dense();
   flux.OnGpu(session->invocation(0), 0);
+  const Placement& placement = flux.gpu.placement();
   const size_t planned =
-      flux.gpu_model.PlanBytes(1, FluxCase::kText, FluxCase::kImage, flux.gpu.placement());
-  // Beside the plan: rows of a hundred small vectors that begin at multiples of 256 bytes.
-  EXPECT_LE(flux.gpu.workspace().peak_bytes(), planned + 100 * 256);
+      flux.gpu_model.PlanBytes(1, FluxCase::kText, FluxCase::kImage, placement) +
+      DenseMlpWorkspaceBytes(flux.Geometry(), FluxCase::kText + FluxCase::kImage, placement);
+  // Beside the plan: vectors of d and F in another type, and beginnings at multiples of 256 bytes.
+  EXPECT_LE(flux.gpu.workspace().peak_bytes(), planned + 16 * 1024);
 }
 
 }  // namespace

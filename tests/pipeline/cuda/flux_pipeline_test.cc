@@ -15,7 +15,8 @@ class CudaFluxPipeline : public testing::CudaTest {
     GenerateOptions options;
     options.prompt = "a small pink heart at the top right on a marble white background";
     options.width = options.height = 64;
-    options.steps = 4;
+    options.steps = 3;
+    options.true_cfg_scale = 1;
     options.seed = 5;
     options.sparsity = sparsity;
     return options;
@@ -42,7 +43,7 @@ TEST_F(CudaFluxPipeline, DensePicturesAreTheCpus) {
 
 TEST_F(CudaFluxPipeline, AcceleratedPicturesAreTheCpus) {
   GenerateOptions options = Options("demo");
-  options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=8", "mlp.mbm=8",
+  options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
                        "step_caching.is_enabled=false"};
   GenerateResult result;
   const double psnr = PsnrToTheCpu(options, result);

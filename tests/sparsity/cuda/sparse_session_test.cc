@@ -1,7 +1,8 @@
 // Sparse state on a GPU: a FLUX.1 transformer over several steps against the CPU with the same
 // configuration. The CPU selects from scores in fp32 and the GPU from scores of 16-bit activations,
 // so that a column or neuron near the threshold may be chosen on one side only; its weight is that
-// of the others near the threshold.
+// of the others near the threshold. Measured on the emulator: 2.1e-2 in bf16, where sparsity
+// itself changes predictions by 0.13; 5e-4 in f16 when everything is selected, a dense step's error.
 #include "sparsity/sparse_session.h"
 
 #include "tests/models/cuda/flux_case.h"
@@ -14,19 +15,19 @@ using ::testing::HasSubstr;
 
 class CudaSparseSession : public testing::CudaTest {};
 
-// Full steps 0, 1 and 6, the MLP's 0 and 6; sparse ones in between.
+// Full steps 0, 1 and 4, the MLP's 0 and 4; sparse ones in between.
 SparsityConfig Accelerated() {
   SparsityConfig config;
   config.attn.first_n_dense_layers = config.mlp.first_n_dense_layers = 0;
-  config.attn.full_step_schedule = {0, 1, 6};
+  config.attn.full_step_schedule = {0, 1, 4};
   config.attn.top_keys = 0.3;
   config.attn.random_keys = 0.05;
   config.attn.local_1d_window = 0.1;
   config.attn.counts_multiple_of = 1;
-  config.attn.mbm = 48;
-  config.mlp.full_step_every = 6;
+  config.attn.mbm = 32;
+  config.mlp.full_step_every = 4;
   config.mlp.counts_multiple_of = 1;
-  config.mlp.mbm = 32;
+  config.mlp.mbm = 64;
   return config;
 }
 
@@ -37,7 +38,7 @@ struct Steps {
   SparsityReport cpu, gpu;
 };
 
-Steps Run(DType dtype, const SparsityConfig& config, int num_steps) {
+Steps RunOnBoth(DType dtype, const SparsityConfig& config, int num_steps) {
   FluxCase flux(dtype);
   SparseSession cpu(config, {flux.Geometry()});
   SparseSession gpu(flux.gpu, config, {flux.Geometry()});
@@ -86,12 +87,21 @@ void ExpectSameReport(const Steps& steps) {
 }
 
 TEST_F(CudaSparseSession, SparseStepsMatchTheCpu) {
-  const Steps steps = Run(DType::kBF16, Accelerated(), 8);
+  const Steps steps = RunOnBoth(DType::kBF16, Accelerated(), 6);
   RecordProperty("error", std::to_string(steps.largest_error));
   RecordProperty("effect", std::to_string(steps.largest_effect));
-  EXPECT_LT(steps.largest_error, 1.5e-2);
-  EXPECT_GT(steps.largest_effect, 2 * steps.largest_error);
+  EXPECT_LT(steps.largest_error, 4e-2);
+  EXPECT_GT(steps.largest_effect, 3 * steps.largest_error);
   ExpectSameReport(steps);
+}
+
+// Nothing depends on a threshold here: what is left is rounding.
+TEST_F(CudaSparseSession, SparseStepsThatSelectEverythingMatchTheCpu) {
+  SparsityConfig config = Accelerated();
+  config.attn.top_keys = config.mlp.top_keys = 1;
+  const Steps steps = RunOnBoth(DType::kF16, config, 4);
+  RecordProperty("error", std::to_string(steps.largest_error));
+  EXPECT_LT(steps.largest_error, 1.5e-3);
 }
 
 TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
@@ -99,7 +109,7 @@ TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
   config.attn.merge = AttentionMerge::kLse;
   config.attn.should_compress_indices = false;
   config.mlp.is_enabled = false;
-  const Steps steps = Run(DType::kF16, config, 4);
+  const Steps steps = RunOnBoth(DType::kF16, config, 4);
   RecordProperty("error", std::to_string(steps.largest_error));
   EXPECT_LT(steps.largest_error, 5e-3);
   ExpectSameReport(steps);
@@ -112,7 +122,7 @@ TEST_F(CudaSparseSession, StepCachingBySchedule) {
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {2, 3};
   config.step_caching.order = 1;
-  const Steps steps = Run(DType::kBF16, config, 4);
+  const Steps steps = RunOnBoth(DType::kBF16, config, 4);
   EXPECT_EQ(steps.kinds[2], StepKind::kSkip);
   EXPECT_EQ(steps.kinds[3], StepKind::kSkip);
   // Extrapolating by two steps triples the error of a prediction at most, and adds twice another's.
@@ -126,7 +136,7 @@ TEST_F(CudaSparseSession, StepCachingByChange) {
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {};
   config.step_caching.threshold = 0.5;
-  const Steps steps = Run(DType::kBF16, config, 3);
+  const Steps steps = RunOnBoth(DType::kBF16, config, 3);
   EXPECT_EQ(steps.gpu.CountSteps(StepKind::kSkip), 2);
   EXPECT_EQ(steps.cpu.CountSteps(StepKind::kSkip), 2);
   EXPECT_LT(steps.largest_error, 1e-2);
@@ -137,7 +147,7 @@ TEST_F(CudaSparseSession, InvocationsDoNotSeeEachOther) {
   const std::vector<SparseGeometry> two = {flux.Geometry(), flux.Geometry()};
   SparseSession both(flux.gpu, Accelerated(), two);
   SparseSession alone(flux.gpu, Accelerated(), {flux.Geometry()});
-  for (int step = 0; step < 4; ++step) {
+  for (int step = 0; step < 3; ++step) {
     both.BeginStep(step);
     alone.BeginStep(step);
     flux.OnGpu(both.invocation(1), 10 + step);  // other latents

@@ -1,0 +1,44 @@
+#include "base/placement.h"
+
+#include <gmock/gmock.h>
+
+#include "tamias/error.h"
+
+namespace tamias {
+namespace {
+
+std::string ErrorOf(const std::string& text) {
+  try {
+    ParseDevice(text);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Placement, DevicesAreReadAsTheyAreNamed) {
+  EXPECT_EQ(ParseDevice("cpu"), Device());
+  EXPECT_EQ(ParseDevice("cuda"), (Device{DeviceType::kCuda, 0}));
+  EXPECT_EQ(ParseDevice("cuda:12"), (Device{DeviceType::kCuda, 12}));
+  for (const char* name : {"cpu", "cuda:0", "cuda:3"}) EXPECT_EQ(Name(ParseDevice(name)), name);
+}
+
+TEST(Placement, OtherDevicesAreRefused) {
+  EXPECT_EQ(ErrorOf("gpu"), "device: expected cpu, cuda or cuda:<number>, found 'gpu'");
+  for (const char* text :
+       {"", "CPU", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999", "cuda 1"}) {
+    EXPECT_NE(ErrorOf(text), "") << text;
+  }
+}
+
+TEST(Placement, ActivationsOnAGpuHaveTheTypeOfTheWeights) {
+  const Device gpu = {DeviceType::kCuda, 1};
+  EXPECT_EQ(PlacementOn(gpu, DType::kF16).activation_dtype, DType::kF16);
+  EXPECT_EQ(PlacementOn(gpu, DType::kBF16).activation_dtype, DType::kBF16);
+  EXPECT_EQ(PlacementOn(gpu, DType::kF32).activation_dtype, DType::kBF16);
+  EXPECT_EQ(PlacementOn({}, DType::kF16).activation_dtype, DType::kF32);
+}
+
+}  // namespace
+}  // namespace tamias

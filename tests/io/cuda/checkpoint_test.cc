@@ -1,0 +1,44 @@
+// Weights in a GPU's memory.
+#include "io/checkpoint.h"
+
+#include "base/device_memory.h"
+#include "io/safetensors.h"
+#include "tests/models/cuda/flux_case.h"
+
+namespace tamias {
+namespace {
+
+using testing::Random;
+using testing::Rounded;
+using testing::SameBytes;
+using testing::WeightsFolder;
+
+class CudaWeights : public testing::CudaTest {};
+
+TEST_F(CudaWeights, FloatsTakeTheTypeOfTheActivationsAndOtherTypesStay) {
+  Random random(1);
+  const Tensor f32 = random.Normal({70, 1000}), bf16 = Rounded(f32.view(), DType::kBF16);
+  const Tensor indices = Tensor::Zeros({5}, DType::kI32);
+  const NamedTensor tensors[] = {{"a.f32", f32}, {"a.bf16", bf16}, {"a.indices", indices}};
+  const WeightsFolder folder;
+  WriteSafetensors(folder.path() / "model.safetensors", tensors);
+  const Weights host = Weights::Open(folder.path());
+  EXPECT_EQ(host.MainDType(), DType::kF32);
+
+  const Context context(PlacementOn({DeviceType::kCuda, 0}, DType::kF32));
+  const Weights device = host.CopyToDevice(context);
+  const auto there = [&](const char* name, const Shape& shape) {
+    const ConstTensorView view = device.Sub("a").Get(name, shape);
+    EXPECT_EQ(view.device(), context.device());
+    return CopyToHost(context, view);
+  };
+  EXPECT_TRUE(SameBytes(there("f32", {70, 1000}), bf16));
+  EXPECT_TRUE(SameBytes(there("bf16", {70, 1000}), bf16));
+  EXPECT_TRUE(SameBytes(there("indices", {5}), indices));
+  EXPECT_EQ(host.DeviceBytes(context.placement()), size_t{2 * 2 * 70 * 1000 + 5 * 4});
+  EXPECT_EQ(host.Get("a.f32").device(), Device());
+  EXPECT_EQ(ErrorOf([&] { device.Get("a.f32", {1}); }), ErrorOf([&] { host.Get("a.f32", {1}); }));
+}
+
+}  // namespace
+}  // namespace tamias
