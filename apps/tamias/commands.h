@@ -10,5 +10,6 @@ void AddGenerateCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);
 void AddBenchCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
+void AddTuneCommand(CLI::App& app);
 
 }  // namespace tamias::cli

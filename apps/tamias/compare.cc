@@ -15,6 +15,7 @@
 #include "commands.h"
 #include "common_options.h"
 #include "io/atomic_file.h"
+#include "likeness.h"
 #include "output_files.h"
 #include "progress.h"
 
@@ -72,12 +73,6 @@ Video Combined(const Video& a, const Video& b, const Combine& combine) {
   return combined;
 }
 
-std::vector<Video> TakeFilms(GenerateResult& result) {
-  std::vector<Video> films = std::move(result.videos);
-  for (Image& image : result.images) films.push_back({0, {std::move(image)}});
-  return films;
-}
-
 double RelativeL2(const Latents& found, const Latents& expected) {
   double error = 0;
   double norm = 0;
@@ -89,32 +84,6 @@ double RelativeL2(const Latents& found, const Latents& expected) {
   return std::sqrt(error / norm);
 }
 
-// Means over all frames of all films; the PSNR of equal frames counts as 99 dB.
-struct Likeness {
-  std::vector<std::vector<FrameLikeness>> films;
-  double psnr = 0;
-  double ssim = 0;
-  double latent_relative_l2 = 0;
-};
-
-Likeness Compare(const std::vector<Video>& dense, const std::vector<Video>& accelerated) {
-  constexpr double kEqual = 99;
-  Likeness likeness;
-  size_t count = 0;
-  for (size_t i = 0; i < dense.size(); ++i) {
-    likeness.films.push_back(CompareVideos(dense[i], accelerated[i]));
-    for (FrameLikeness& frame : likeness.films.back()) {
-      frame.psnr = std::min(kEqual, frame.psnr);
-      likeness.psnr += frame.psnr;
-      likeness.ssim += frame.ssim;
-      ++count;
-    }
-  }
-  likeness.psnr /= static_cast<double>(count);
-  likeness.ssim /= static_cast<double>(count);
-  return likeness;
-}
-
 double MeanRelativeL2(const std::vector<Latents>& found, const std::vector<Latents>& expected) {
   double sum = 0;
   for (size_t i = 0; i < found.size(); ++i) sum += RelativeL2(found[i], expected[i]);
@@ -122,7 +91,7 @@ double MeanRelativeL2(const std::vector<Latents>& found, const std::vector<Laten
 }
 
 nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateResult& accelerated,
-                                  const Likeness& likeness) {
+                                  const Likeness& likeness, double latent_error) {
   nlohmann::ordered_json report;
   report["seconds_dense"] = dense.seconds_total;
   report["seconds_accelerated"] = accelerated.seconds_total;
@@ -130,7 +99,7 @@ nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateRes
   report["denoising_speedup"] = dense.seconds_denoise / accelerated.seconds_denoise;
   report["psnr"] = likeness.psnr;
   report["ssim"] = likeness.ssim;
-  report["latent_relative_l2"] = likeness.latent_relative_l2;
+  report["latent_relative_l2"] = latent_error;
   for (size_t film = 0; film < likeness.films.size(); ++film) {
     for (size_t i = 0; i < likeness.films[film].size(); ++i) {
       const FrameLikeness& frame = likeness.films[film][i];
@@ -151,7 +120,7 @@ nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateRes
 }
 
 void PrintTable(const GenerateResult& dense, const GenerateResult& accelerated,
-                const Likeness& likeness) {
+                const Likeness& likeness, double latent_error) {
   fmt::print("{:<22}{:>12}{:>14}{:>11}\n", "", "dense", "accelerated", "ratio");
   const auto row = [](const char* name, double a, double b) {
     fmt::print("{:<22}{:>10.2f} s{:>12.2f} s{:>10.2f}x\n", name, a, b, a / b);
@@ -161,7 +130,7 @@ void PrintTable(const GenerateResult& dense, const GenerateResult& accelerated,
   fmt::print("attention sparsity    {:>37.1f} %\nMLP sparsity          {:>37.1f} %\n",
              100 * accelerated.attention_sparsity, 100 * accelerated.mlp_sparsity);
   fmt::print("likeness to dense: PSNR {:.2f} dB, SSIM {:.4f}, latent relative L2 {:.4f}\n",
-             likeness.psnr, likeness.ssim, likeness.latent_relative_l2);
+             likeness.psnr, likeness.ssim, latent_error);
 }
 
 // One of the four results of a film: PNG when it is a picture.
@@ -212,17 +181,17 @@ void Run(const Options& options) {
 
   const std::vector<Video> dense_films = TakeFilms(dense);
   const std::vector<Video> accelerated_films = TakeFilms(accelerated);
-  Likeness likeness = Compare(dense_films, accelerated_films);
-  likeness.latent_relative_l2 = MeanRelativeL2(accelerated.latents, dense.latents);
+  const Likeness likeness = Compare(dense_films, accelerated_films);
+  const double latent_error = MeanRelativeL2(accelerated.latents, dense.latents);
   // Before the encoders take memory of their own.
-  const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness);
+  const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness, latent_error);
   WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
   WriteFileAtomically(folder / "report.json", report.dump(2) + "\n");
   if (options.common.json) {
     fmt::print("{}\n", report.dump(2));
     return;
   }
-  PrintTable(dense, accelerated, likeness);
+  PrintTable(dense, accelerated, likeness, latent_error);
   fmt::print("wrote {}/: dense, accelerated, side-by-side and difference {}, report.json\n",
              folder.string(), dense_films.front().frames.size() == 1 ? "PNG" : "MP4");
 }

@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   tamias::cli::AddCompareCommand(app);
   tamias::cli::AddBenchCommand(app);
   tamias::cli::AddInspectCommand(app);
+  tamias::cli::AddTuneCommand(app);
   tamias::cli::InstallInterruptHandler();
 
   try {

@@ -24,17 +24,17 @@ namespace {
 constexpr int64_t kSampleSize = 1024;
 // While the picture takes shape, selections age within a step: they are renewed on each.
 constexpr int64_t kEarlySteps = 10;
-// Rows of activations in work at a time on a full step. Small layers stay in the L2 cache; layers
-// whose weights do not fit it take many rows, to read (and widen) the weights seldom.
+// Rows of activations in work at a time on a full step. On a CPU small layers stay in the L2 cache;
+// layers whose weights do not fit it, and GPUs, take many rows, to read (and widen) the weights
+// seldom.
 constexpr int64_t kSmallWeights = 1 << 20;  // elements
 constexpr int64_t kSmallRows = 512;
 constexpr int64_t kActivationBytes = int64_t{256} << 20;
 
-int64_t RowsPerChunk(int64_t model_dim, int64_t pre_activations, int64_t tokens,
-                     int64_t group_size) {
-  const int64_t rows = model_dim * pre_activations <= kSmallWeights
-                           ? kSmallRows
-                           : kActivationBytes / (4 * pre_activations);
+int64_t RowsPerChunk(int64_t model_dim, int64_t pre_activations, int64_t tokens, int64_t group_size,
+                     const Placement& placement) {
+  const bool is_small = model_dim * pre_activations <= kSmallWeights && !placement.IsOnGpu();
+  const int64_t rows = is_small ? kSmallRows : kActivationBytes / (4 * pre_activations);
   return std::min(tokens, std::max(int64_t{1}, rows / group_size) * group_size);
 }
 
@@ -62,7 +62,8 @@ void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input
   const int64_t tokens = input.dim(1);
   const int64_t pre_activations = weights.fc1_weight.dim(0);
   const int64_t group_size = cached_activations.empty() ? 1 : cached_activations.dim(3);
-  const int64_t chunk = RowsPerChunk(input.dim(2), pre_activations, tokens, group_size);
+  const int64_t chunk =
+      RowsPerChunk(input.dim(2), pre_activations, tokens, group_size, context.placement());
   Workspace::Scope scope(context.workspace());
   const TensorView scratch =
       context.workspace().Allocate({1, chunk, pre_activations}, context.activation_dtype());
@@ -86,7 +87,7 @@ void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input
 size_t DenseMlpWorkspaceBytes(const SparseGeometry& geometry, int64_t tokens,
                               const Placement& placement) {
   const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
-  const int64_t rows = RowsPerChunk(geometry.model_dim, pre_activations, tokens, 1);
+  const int64_t rows = RowsPerChunk(geometry.model_dim, pre_activations, tokens, 1, placement);
   return static_cast<size_t>(rows * pre_activations) * SizeOf(placement.activation_dtype);
 }
 
@@ -115,7 +116,8 @@ size_t DeltaMlp::WorkspaceBytes(const SparsityConfig& config, const SparseGeomet
                                 int64_t tokens, const Placement& placement) {
   const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
   const int64_t full =
-      RowsPerChunk(geometry.model_dim, pre_activations, tokens, config.mlp.mbm) * pre_activations;
+      RowsPerChunk(geometry.model_dim, pre_activations, tokens, config.mlp.mbm, placement) *
+      pre_activations;
   const int64_t rows = geometry.batch * ((tokens + config.mlp.mbm - 1) / config.mlp.mbm);
   // Block means of the input and of fc1, their change, and (bits) the mask.
   const int64_t selection =

@@ -33,16 +33,14 @@ def test_compare_takes_it_as_well(without_gpu, tmp_path):
     expect_error(run("compare", *arguments, "--device", "cuda"), 1, "GPU 0")
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cuda:-1", ""])
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cuda:-1"])
 def test_unknown_devices_are_refused(tmp_path, device):
     result = generate(f"--device={device}", "--output", tmp_path / "p.png")
     expect_error(result, 2, "expected cpu, cuda or cuda:<number>")
 
 
 def test_families_that_run_on_the_cpu_only_say_so(tmp_path):
-    result = run(
-        "inspect", "--model", ROOT / "models/demo-video", "--device", "cuda"
-    )
+    result = run("inspect", "--model", ROOT / "models/demo-video", "--device", "cuda")
     expect_error(result, 2, "HunyuanVideoPipeline runs on the CPU only", "cuda")
 
 

@@ -1,7 +1,8 @@
 """Encoded clips on disk: writes them, and draws windows of tokens from them for training.
 
 Drawing and encoding a clip costs more than a training step on a window of it, so clips are encoded
-once, by any number of processes beside the training, which takes up new files as they come.
+once, by any number of processes beside the training, which takes up new files as they come. A
+folder may hold clips of several sizes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from clips import Course, caption, frame_times, parse_caption, render, sample_cl
 from diffusers import AutoencoderKLHunyuanVideo
 from token_windows import WindowShape, choose_positions
 
+PIXELS_PER_TOKEN = 8
+GRID_SIDE = 16  # positions run over this many rows and columns, whatever the clip's size
+
 
 class ClipBank:
     """The encoded clips of a folder, without those whose captions are held out for judging."""
@@ -24,19 +28,15 @@ class ClipBank:
         self._held_out = held_out
         self._rng = np.random.default_rng(seed)
         self._read: set[Path] = set()
-        self._texts: list[str] = []
-        self._tokens: list[torch.Tensor] = []
+        self._clips: dict[int, list[tuple[str, torch.Tensor]]] = {}  # by side in pixels
         self.take_up_new_files()
-        if not self._texts:
-            raise FileNotFoundError(f"no encoded clips in {folder}: run clip_bank.py first")
 
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    @property
-    def grid(self) -> tuple[int, int, int]:
-        """Frames, rows and columns of tokens of a clip."""
-        return tuple(self._tokens[0].shape[:3])
+    def grid(self, side: int) -> tuple[int, int, int]:
+        """Frames, rows and columns of tokens of a clip of side x side pixels."""
+        if side not in self._clips:
+            message = f"no encoded clips of {side} pixels in {self._folder}: run clip_bank.py first"
+            raise FileNotFoundError(message)
+        return tuple(self._clips[side][0][1].shape[:3])
 
     def take_up_new_files(self) -> None:
         """Reads the files that were written since the last call."""
@@ -44,24 +44,30 @@ class ClipBank:
             shard = torch.load(path)
             for text, tokens in zip(shard["captions"], shard["tokens"], strict=True):
                 if text not in self._held_out:
-                    self._texts.append(text)
-                    self._tokens.append(tokens)
+                    side = tokens.shape[1] * PIXELS_PER_TOKEN
+                    self._clips.setdefault(side, []).append((text, tokens))
             self._read.add(path)
 
     def draw(
-        self, batch: int, shape: WindowShape
+        self, batch: int, side: int, shape: WindowShape
     ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Tokens [batch, tokens, 16] fp32, their positions [batch, tokens, 3], and captions."""
+        """Tokens [batch, tokens, 16] fp32, their positions [batch, tokens, 3], and captions.
+
+        Rows and columns are where a token's centre lies on the grid of a clip of 128 x 128 pixels:
+        in a smaller clip the tokens stand further apart, and "top left" is at the same ones.
+        """
+        grid = self.grid(side)
+        stretch = torch.tensor([1, GRID_SIDE / grid[1], GRID_SIDE / grid[2]], dtype=torch.float64)
         tokens, positions, texts = [], [], []
-        frames = self.grid[0]
-        for index in self._rng.integers(len(self), size=batch):
-            first = int(self._rng.integers(frames - shape.frames + 1))
-            time = (first + shape.frames / 2) / frames
-            x, y, _, _ = Course.of(parse_caption(self._texts[index])).at(time)
-            where = choose_positions(self._rng, self.grid, shape, first, (x, y))
-            tokens.append(self._tokens[index][where[:, 0], where[:, 1], where[:, 2]].float())
-            positions.append(torch.from_numpy(where))
-            texts.append(self._texts[index])
+        for index in self._rng.integers(len(self._clips[side]), size=batch):
+            text, clip = self._clips[side][index]
+            first = int(self._rng.integers(grid[0] - shape.frames + 1))
+            time = (first + shape.frames / 2) / grid[0]
+            x, y, _, _ = Course.of(parse_caption(text)).at(time)
+            where = choose_positions(self._rng, grid, shape, first, (x, y))
+            tokens.append(clip[where[:, 0], where[:, 1], where[:, 2]].float())
+            positions.append((torch.from_numpy(where) + 0.5) * stretch - 0.5)
+            texts.append(text)
         return torch.stack(tokens), torch.stack(positions), texts
 
 
@@ -90,10 +96,10 @@ def main() -> None:
     vae = AutoencoderKLHunyuanVideo.from_pretrained(args.vae).eval()
     args.output.mkdir(parents=True, exist_ok=True)
     for file in range(args.files):
-        path = args.output / f"{args.seed:03d}-{file:04d}.pt"
+        path = args.output / f"{args.side:03d}-{args.seed:03d}-{file:04d}.pt"
         if path.exists():
             continue
-        rng = np.random.default_rng((args.seed, file))
+        rng = np.random.default_rng((args.side, args.seed, file))
         clips = [sample_clip(rng) for _ in range(args.clips)]
         times = frame_times(args.frames)
         tokens = [encode(vae, render(clip, args.side, times, rng)) for clip in clips]

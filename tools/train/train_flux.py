@@ -37,7 +37,9 @@ class Recipe:
 
     @staticmethod
     def parse(text: str) -> Recipe:
-        side, window, scattered, batch, weight = recipe_fields(text, "SIDE")
+        (side, window, scattered, batch), weight = recipe_fields(
+            text, "SIDE:WINDOW:SCATTERED:BATCH"
+        )
         return Recipe(side, WindowShape(window, scattered), batch, weight)
 
     @property

@@ -27,20 +27,23 @@ FLOW_SHIFT = 5.0  # as in the scheduler's configuration
 
 @dataclass
 class ClipRecipe:
-    """One kind of training sample, written FRAMES:WINDOW:SCATTERED:BATCH[:WEIGHT].
+    """One kind of training sample, written SIDE:FRAMES:WINDOW:SCATTERED:BATCH[:WEIGHT].
 
-    Frames and side of the window in tokens, scattered tokens, batch, and how often the recipe is
-    chosen against the others of the stage.
+    Side of the clip in pixels, frames and side of the window in tokens, scattered tokens, batch, and
+    how often the recipe is chosen against the others of the stage.
     """
 
+    clip_side: int
     window: WindowShape
     batch: int
     weight: float = 1.0
 
     @staticmethod
     def parse(text: str) -> ClipRecipe:
-        frames, side, scattered, batch, weight = recipe_fields(text, "FRAMES")
-        return ClipRecipe(WindowShape(side, scattered, frames), batch, weight)
+        (clip_side, frames, side, scattered, batch), weight = recipe_fields(
+            text, "SIDE:FRAMES:WINDOW:SCATTERED:BATCH"
+        )
+        return ClipRecipe(clip_side, WindowShape(side, scattered, frames), batch, weight)
 
 
 def key_bias(shape: WindowShape, tokens: int, text_mask: torch.Tensor) -> torch.Tensor:
@@ -72,12 +75,15 @@ class VideoTrainer(Trainer):
         if done % self.args.read_every == 0:
             self.bank.take_up_new_files()
         recipe = self.args.recipe[choice]
-        clean, positions, captions = self.bank.draw(recipe.batch, recipe.window)
+        clean, positions, captions = self.bank.draw(
+            recipe.batch, recipe.clip_side, recipe.window
+        )
         captions = drop_captions(captions, self.args.caption_dropout)
         llama_ids, text_mask, clip_ids = (i.to(self.device) for i in self.tokenizers(captions))
         clean, positions = clean.to(self.device), positions.to(self.device)
         noise, timestep, noisy = self.add_noise(clean, FLOW_SHIFT)
-        bias = key_bias(recipe.window, math.prod(self.bank.grid), text_mask)
+        whole = math.prod(self.bank.grid(recipe.clip_side))
+        bias = key_bias(recipe.window, whole, text_mask)
         geometry = VideoGeometry(*rotary_angles(positions), bias, text_mask)
         with self.autocast():
             text, pooled = self.model.encode(llama_ids, clip_ids)

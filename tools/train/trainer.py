@@ -161,13 +161,12 @@ def make_parser(
     return parser
 
 
-def recipe_fields(text: str, first: str) -> tuple[int, int, int, int, float]:
-    """Reads FIRST:WINDOW:SCATTERED:BATCH[:WEIGHT]."""
-    fields = text.split(":")
-    if len(fields) not in (4, 5):
-        expected = f"{first}:WINDOW:SCATTERED:BATCH[:WEIGHT]"
-        raise argparse.ArgumentTypeError(f"{text!r} is not {expected}")
-    return *map(int, fields[:4]), float(fields[4]) if len(fields) == 5 else 1.0
+def recipe_fields(text: str, names: str) -> tuple[list[int], float]:
+    """Reads the integers that `names` lists, separated by colons, and a weight if there is one."""
+    fields, count = text.split(":"), names.count(":") + 1
+    if len(fields) not in (count, count + 1):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {names}[:WEIGHT]")
+    return [int(f) for f in fields[:count]], float(fields[count]) if len(fields) > count else 1.0
 
 
 def load_tokenizers(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:

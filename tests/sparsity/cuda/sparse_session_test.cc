@@ -2,7 +2,8 @@
 // configuration. The CPU selects from scores in fp32 and the GPU from scores of 16-bit activations,
 // so that a column or neuron near the threshold may be chosen on one side only; its weight is that
 // of the others near the threshold. Measured on the emulator: 2.1e-2 in bf16, where sparsity
-// itself changes predictions by 0.13; 5e-4 in f16 when everything is selected, a dense step's error.
+// itself changes predictions by 0.13; 5e-4 in f16 when everything is selected, a dense step's
+// error.
 #include "sparsity/sparse_session.h"
 
 #include "tests/models/cuda/flux_case.h"

@@ -1,0 +1,68 @@
+"""tamias tune: finds settings that keep the floor and writes them as a profile that does."""
+
+import json
+
+import pytest
+from conftest import MODEL, PROMPT, expect_error, read_json, run
+
+SMALL = ["--model", MODEL, "--prompt", PROMPT, "--width", "96", "--height", "96", "--steps", "12"]
+FLOOR = 25
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    profile = tmp_path_factory.mktemp("tune") / "mine.yml"
+    result = run("tune", *SMALL, "--min-psnr", FLOOR, "--output", profile, "--json", "--quiet")
+    assert result.returncode == 0, result.stderr
+    return profile, json.loads(result.stdout)
+
+
+def test_best_is_the_fastest_trial_that_keeps_the_floor(tuned):
+    _, report = tuned
+    trials, best = report["trials"], report["best"]
+    assert 3 <= len(trials) <= 10
+    assert len({trial["name"] for trial in trials}) == len(trials)
+    assert all(trial["is_alike"] == (trial["psnr"] >= FLOOR) for trial in trials)
+    assert best["psnr"] >= FLOOR
+    assert best["seconds"] == min(t["seconds"] for t in trials if t["is_alike"])
+    assert {t["is_alike"] for t in trials} == {True, False}  # the walk crossed the floor
+
+
+def test_fewer_steps_take_their_share_of_the_time(tuned):
+    _, report = tuned
+    steps = round(12 * min(1, report["best"]["seconds"] / report["seconds_dense"]))
+    assert report["fewer_steps"]["name"] == f"{max(1, steps)} plain steps"
+
+
+def test_profile_gives_the_measured_likeness_again(tuned, tmp_path):
+    profile, report = tuned
+    result = run("compare", *SMALL, "--sparsity", profile, "--output", tmp_path, "--quiet")
+    assert result.returncode == 0, result.stderr
+    assert read_json(tmp_path / "report.json")["psnr"] == pytest.approx(report["best"]["psnr"])
+
+
+def test_fixed_keys_stay(tmp_path):
+    profile = tmp_path / "fixed.yml"
+    result = run("tune", *SMALL, "--min-psnr", "10", "--output", profile, "--quiet",
+                 "--set", "attn.top_keys=0.5", "--set", "step_caching.is_enabled=false")
+    assert result.returncode == 0, result.stderr
+    text = profile.read_text()
+    assert "top_keys: 0.5" in text
+    assert "step_caching:\n  is_enabled: false" in text
+    assert f"wrote {profile}" in result.stdout
+
+
+def test_floor_out_of_reach_writes_nothing(tmp_path):
+    profile = tmp_path / "none.yml"
+    result = run("tune", *SMALL, "--min-psnr", "98", "--output", profile, "--quiet")
+    expect_error(result, 2, "min-psnr", "98 dB")
+    assert not profile.exists()
+
+
+@pytest.mark.parametrize(("arguments", "status", "fragment"), [
+    (["--sparsity", "off"], 2, "sparsity"),
+    (["--min-psnr", "-3"], 2, "--min-psnr"),
+    (["--output", "/no/such/folder/x.yml"], 1, "/no/such/folder/x.yml"),
+])
+def test_bad_arguments(arguments, status, fragment):
+    expect_error(run("tune", *SMALL, *arguments), status, fragment)
