@@ -135,8 +135,9 @@ size_t T5Encoder::PlanGpuBytes(int64_t length) const {
 
 void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView diagonals) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView values = context.workspace().Allocate(table.shape());
-  Convert(context, table, values);
+  const Shape flat = {table.NumElements()};  // rows of any number of heads
+  const TensorView values = context.workspace().Allocate(flat);
+  Convert(context, table.Reshape(flat), values);
   const Tensor buckets = CopyToHost(context, values);
   Tensor expanded(diagonals.shape(), DType::kF32);
   const int64_t heads = expanded.dim(0), count = expanded.dim(1);

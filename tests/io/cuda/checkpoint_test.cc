@@ -3,7 +3,9 @@
 
 #include "base/device_memory.h"
 #include "io/safetensors.h"
-#include "tests/models/cuda/flux_case.h"
+#include "tests/models/cuda/weights_folder.h"
+#include "tests/models/fixture.h"
+#include "tests/ops/cuda/device_operand.h"
 
 namespace tamias {
 namespace {

@@ -27,6 +27,7 @@ class WeightsFolder {
   ~WeightsFolder() { std::filesystem::remove_all(path_); }
   WeightsFolder(const WeightsFolder&) = delete;
   WeightsFolder& operator=(const WeightsFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
 
   // Writes the tensors in a type, and opens them.
   Weights Write(const NamedTensors& tensors, DType dtype) const {
