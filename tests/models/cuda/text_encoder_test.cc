@@ -52,13 +52,14 @@ TEST_F(CudaTextEncoder, ClipAgreesWithTransformers) {
   }
 }
 
+// T5 does not scale its scores, so that their rounding weighs more than in CLIP.
 TEST_F(CudaTextEncoder, T5AgreesWithTransformers) {
   for (const char* name : {"t5-gated-tiny", "t5-relu-tiny", "umt5-tiny"}) {
     SCOPED_TRACE(name);
     const double error = T5Error(name, DType::kBF16), fine_error = T5Error(name, DType::kF16);
     RecordProperty(name, fmt::format("bf16 {}, f16 {}", error, fine_error));
-    EXPECT_LT(error, 2e-2);
-    EXPECT_LT(fine_error, 2.5e-3);
+    EXPECT_LT(error, 5e-2);
+    EXPECT_LT(fine_error, 5e-3);
   }
 }
 
