@@ -4,6 +4,7 @@
 #include "base/device_memory.h"
 #include "io/safetensors.h"
 #include "tests/models/cuda/flux_case.h"
+#include "tests/ops/cuda/device_operand.h"
 
 namespace tamias {
 namespace {
