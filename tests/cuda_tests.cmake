@@ -30,7 +30,7 @@ if(NOT TAMIAS_SANITIZE)
   # Loops carry "#pragma unroll" for nvcc.
   target_compile_options(cuda_emulation_test PRIVATE -Wno-unknown-pragmas)
   gtest_discover_tests(cuda_emulation_test TEST_PREFIX "emulated." DISCOVERY_MODE PRE_TEST
-                       PROPERTIES LABELS unit TIMEOUT 300)
+                       PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
 endif()
 
 if(TAMIAS_WITH_CUDA AND cuda_tests)

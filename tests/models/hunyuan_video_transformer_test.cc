@@ -153,7 +153,8 @@ std::vector<Tensor> GuidedPredictions(const HunyuanVideoTransformer& model, cons
 TEST(HunyuanVideoTransformer, TheOrderOfItsInvocationsChangesNothing) {
   const Fixture fixture("hunyuan-video-tiny");
   HunyuanVideoTransformer model = Load(fixture);
-  model.PrepareForSparsity(Context());
+  Context context;
+  model.PrepareForSparsity(context);
   const Case recorded(fixture, 2);
   const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
   const std::vector<Tensor> forward = GuidedPredictions(model, recorded, rotary, {0, 1});

@@ -29,7 +29,7 @@ __global__ void AttentionRestKernel(RestTask task) {
   if (row >= task.rows) return;
   const float total = task.log_sum_exp[row];
   const float exponent = fminf(task.selected_log_sum_exp[row] - total, 0.0f);
-  const float share = -expm1f(exponent);  // 1 - w; NaN where both are -inf
+  const float share = -expm1f(exponent);  // 1 - w; 0 where both are -inf
   const bool is_nothing = !(share > kMinRestShare);
   Floats8 rest{};
   if (!is_nothing) {
