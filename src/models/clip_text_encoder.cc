@@ -2,13 +2,9 @@
 #include "models/clip_text_encoder.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "io/json.h"
-#include "models/activation_name.h"
-#include "models/attention_heads.h"
-#include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -31,22 +27,11 @@ int64_t EndPosition(const int32_t* tokens, int64_t length, int64_t eos_token_id)
 ClipTextConfig ClipTextConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 24};
   ClipTextConfig config;
+  config.Read(json);
   config.vocab_size = json.IntOr("vocab_size", config.vocab_size, kSize);
-  config.hidden_size = json.IntOr("hidden_size", config.hidden_size, kSize);
-  config.intermediate_size = json.IntOr("intermediate_size", config.intermediate_size, kSize);
-  config.num_hidden_layers = json.IntOr("num_hidden_layers", config.num_hidden_layers, {1, 1000});
-  config.num_attention_heads =
-      json.IntOr("num_attention_heads", config.num_attention_heads, {1, 1000});
   config.max_position_embeddings =
       json.IntOr("max_position_embeddings", config.max_position_embeddings, kSize);
-  config.hidden_act =
-      ActivationFromName(json, "hidden_act", json.StringOr("hidden_act", "quick_gelu"));
-  config.layer_norm_eps =
-      static_cast<float>(json.FloatOr("layer_norm_eps", config.layer_norm_eps, {0, 1}));
   config.eos_token_id = json.IntOr("eos_token_id", config.eos_token_id, {0, 1 << 24});
-  if (config.hidden_size % config.num_attention_heads != 0) {
-    json.FailField("num_attention_heads", "expected a divisor of hidden_size");
-  }
   return config;
 }
 
@@ -59,15 +44,7 @@ ClipTextEncoder::ClipTextEncoder(const ClipTextConfig& config, const Weights& we
   position_embedding_ =
       weights_.Get("embeddings.position_embedding.weight", {config.max_position_embeddings, d});
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const Weights block = weights_.Sub("encoder.layers", i);
-    layers_.push_back({.norm1 = NormLayer::Load(block, "layer_norm1", d),
-                       .norm2 = NormLayer::Load(block, "layer_norm2", d),
-                       .query = LinearLayer::Load(block, "self_attn.q_proj", d, d),
-                       .key = LinearLayer::Load(block, "self_attn.k_proj", d, d),
-                       .value = LinearLayer::Load(block, "self_attn.v_proj", d, d),
-                       .out = LinearLayer::Load(block, "self_attn.out_proj", d, d),
-                       .fc1 = LinearLayer::Load(block, "mlp.fc1", d, config.intermediate_size),
-                       .fc2 = LinearLayer::Load(block, "mlp.fc2", config.intermediate_size, d)});
+    layers_.emplace_back(config, weights_.Sub("encoder.layers", i));
   }
   final_norm_ = NormLayer::Load(weights_, "final_layer_norm", d);
 }
@@ -90,7 +67,7 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
   CheckTensor("CLIP", "last_hidden_state", last_hidden_state, DType::kF32, shape);
 
   EmbedTokens(context, tokens, hidden);
-  for (const Layer& layer : layers_) RunLayer(context, layer, hidden);
+  for (const ClipEncoderLayer& layer : layers_) layer.Forward(context, /*causal=*/true, hidden);
   LayerNorm(context, hidden, final_norm_.weight, final_norm_.bias, config_.layer_norm_eps,
             last_hidden_state);
   for (int64_t row = 0; row < batch; ++row) {
@@ -110,38 +87,6 @@ void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,
   for (int64_t row = 0; row < tokens.dim(0); ++row) {
     Add(context, hidden.Select(0, row), positions, hidden.Select(0, row));
   }
-}
-
-void ClipTextEncoder::RunLayer(Context& context, const Layer& layer, TensorView hidden) const {
-  Workspace& workspace = context.workspace();
-  Workspace::Scope scope(workspace);
-  const int64_t heads = config_.num_attention_heads;
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView query = workspace.Allocate(hidden.shape());
-  const TensorView key = workspace.Allocate(hidden.shape());
-  const TensorView value = workspace.Allocate(hidden.shape());
-  const TensorView attended = workspace.Allocate(hidden.shape());
-
-  LayerNorm(context, hidden, layer.norm1.weight, layer.norm1.bias, config_.layer_norm_eps, normed);
-  layer.query(context, normed, query);
-  layer.key(context, normed, key);
-  layer.value(context, normed, value);
-  const auto head_dim = static_cast<float>(config_.hidden_size / heads);
-  BiasedAttention(context,
-                  {.query = SplitHeads(query, heads),
-                   .key = SplitHeads(key, heads),
-                   .value = SplitHeads(value, heads),
-                   .bias = {},
-                   .scale = 1.0f / std::sqrt(head_dim),
-                   .causal = true},
-                  SplitHeads(attended, heads));
-  layer.out(context, attended, hidden, {.accumulate = true});
-
-  const TensorView inner =
-      workspace.Allocate({hidden.dim(0), hidden.dim(1), config_.intermediate_size});
-  LayerNorm(context, hidden, layer.norm2.weight, layer.norm2.bias, config_.layer_norm_eps, normed);
-  layer.fc1(context, normed, inner, {.activation = config_.hidden_act});
-  layer.fc2(context, inner, hidden, {.accumulate = true});
 }
 
 }  // namespace tamias
