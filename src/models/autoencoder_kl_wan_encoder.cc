@@ -15,6 +15,10 @@ constexpr int64_t kFramesOfKernel = 3;
 // ever will.
 constexpr int64_t kLatentsToSteadyState = 4;
 
+// Latent pixels along a side up to which the operations' scratch is asked for, which takes time in
+// proportion to the picture; frames beyond take hundreds of GiB without it.
+constexpr int64_t kLongestSideWithScratch = 512;
+
 const auto kNoScratch = [] { return size_t{0}; };
 
 }  // namespace
@@ -115,7 +119,8 @@ FramePass AutoencoderKlWanEncoder::PlanPass(Context& context, const Shape& laten
 
 size_t AutoencoderKlWanEncoder::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
   Context context;
-  return PlanPass(context, {frames, height, width, config_.z_dim}, /*plans_scratch=*/true).bytes();
+  const bool plans_scratch = std::max(height, width) <= kLongestSideWithScratch;
+  return PlanPass(context, {frames, height, width, config_.z_dim}, plans_scratch).bytes();
 }
 
 void AutoencoderKlWanEncoder::Encode(Context& context, const FrameSource& source,

@@ -36,7 +36,8 @@ class AutoencoderKlWanEncoder {
   void Encode(Context& context, const FrameSource& source, TensorView latents,
               const std::function<void()>& after_piece = {}) const;
 
-  // Peak workspace of Encode, the same for any number of latent frames from four on.
+  // Peak workspace of Encode, the same for any number of latent frames from four on; without the
+  // operations' scratch beyond 512 latent pixels a side.
   size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
 
  private:

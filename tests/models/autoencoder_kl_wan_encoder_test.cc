@@ -76,6 +76,12 @@ TEST_P(WanAutoencoderEncoder, TakesTheWorkspaceItPlansWhateverTheLength) {
   EXPECT_EQ(peaks[3], peaks[5]);
 }
 
+TEST_P(WanAutoencoderEncoder, PlansAbsurdSizesWithoutTakingTheirMemory) {
+  EXPECT_GT(vae_.PlanBytes(2, 25'000, 25'000), size_t{1} << 30);
+  EXPECT_GT(vae_.PlanBytes(2, 1, 25'000), size_t{1} << 20);
+  EXPECT_EQ(vae_.PlanBytes(1'000'000, 9, 9), vae_.PlanBytes(4, 9, 9));
+}
+
 INSTANTIATE_TEST_SUITE_P(Fixtures, WanAutoencoderEncoder,
                          testing::Values("wan-vae-encoder-tiny", "wan-vae-encoder-wide-tiny"),
                          [](const auto& test) {
