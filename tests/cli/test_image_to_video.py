@@ -134,6 +134,7 @@ def test_a_picture_is_required(model, tmp_path, command):
 @pytest.mark.parametrize("command", ["generate", "compare"])
 def test_other_models_refuse_a_picture(text_model, tmp_path, command):
     for folder, what in ((text_model, "films"), (MODEL, "pictures")):
-        result = run(command, "--model", folder, "--prompt", PROMPT, "--image", PICTURE, "--output", tmp_path / "f.mp4")
+        result = run(command, "--model", folder, "--prompt", PROMPT, "--image", PICTURE, "--output",
+                     tmp_path / ("f.mp4" if what == "films" else "p.png"))
         expect_error(result, 2, f"image: this model makes {what} of text alone")
         assert not list(tmp_path.iterdir())
