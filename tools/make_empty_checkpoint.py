@@ -27,6 +27,8 @@ LLAMA_TOKENIZER = ROOT / "tests/data/pipeline/tiny-hunyuan-video/tokenizer"
 
 CLIP_L = dict(vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
               projection_dim=768, max_position_embeddings=77, hidden_act="quick_gelu", eos_token_id=49407)
+CLIP_VIT_H = dict(hidden_size=1280, intermediate_size=5120, num_hidden_layers=32, num_attention_heads=16,
+                  projection_dim=1024, image_size=224, patch_size=14, hidden_act="gelu")
 LLAMA_8B = dict(vocab_size=128320, hidden_size=4096, intermediate_size=14336, num_hidden_layers=32,
                 num_attention_heads=32, num_key_value_heads=8, rms_norm_eps=1e-5, rope_theta=500000.0,
                 max_position_embeddings=8192)
@@ -72,6 +74,16 @@ MODELS = {
         "text_encoder": lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**UMT5_XXL)),
         "scheduler": lambda: diffusers.UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
+    }, {"tokenizer": T5_TOKENIZER}),
+    "wan-2.1-i2v": ("WanImageToVideoPipeline", {
+        "transformer": lambda: diffusers.WanTransformer3DModel(
+            in_channels=36, image_dim=1280, added_kv_proj_dim=5120),
+        "vae": lambda: diffusers.AutoencoderKLWan(),
+        "text_encoder": lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**UMT5_XXL)),
+        "image_encoder": lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**CLIP_VIT_H)),
+        "image_processor": transformers.CLIPImageProcessor,
+        "scheduler": lambda: diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
     }, {"tokenizer": T5_TOKENIZER}),
     "mochi": ("MochiPipeline", {
         "transformer": lambda: diffusers.MochiTransformer3DModel(),

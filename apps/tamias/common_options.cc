@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <string>
 
+#include "base/check.h"
+
 namespace tamias::cli {
 
 void AddModelOptions(CLI::App& command, CommonOptions& options) {
@@ -80,11 +82,24 @@ void AddPromptOptions(CLI::App& command, CommonOptions& options) {
                   "What it must not show (with --true-cfg-scale above 1)")
       ->type_name("TEXT");
   command
+      .add_option("--image", options.image,
+                  "PNG or JPEG that the film begins with, for image-to-video models")
+      ->type_name("FILE");
+  command
       .add_option("--seed", generate.seed,
                   "Seed of the noise; the same picture as diffusers' CPU seed")
       ->type_name("S")
       ->capture_default_str();
   command.add_flag("--quiet", options.quiet, "No progress and no warnings");
+}
+
+void ReadInputImage(const Pipeline& pipeline, CommonOptions& options) {
+  if (!options.image.empty()) {
+    options.generate.image = ReadImage(options.image);
+  } else if (pipeline.info().needs_image) {
+    Fail(ErrorCode::kInvalidArgument, "image: {} makes films of a picture: --image FILE is missing",
+         pipeline.info().family);
+  }
 }
 
 int NumFrames(const Pipeline& pipeline, const GenerateOptions& options) {

@@ -11,6 +11,7 @@ namespace tamias::cli {
 struct CommonOptions {
   std::string model;
   GenerateOptions generate;
+  std::string image;  // file that generate.image is read from; empty: none
   bool quiet = false;
   bool json = false;
 };
@@ -19,6 +20,10 @@ struct CommonOptions {
 void AddModelOptions(CLI::App& command, CommonOptions& options);
 // --prompt and what else decides the result, --quiet and --json.
 void AddPromptOptions(CLI::App& command, CommonOptions& options);
+
+// Reads --image into the options. Throws when the file is no picture, or the model needs one and
+// none is given.
+void ReadInputImage(const Pipeline& pipeline, CommonOptions& options);
 
 // Frames of one result: 1 for a picture.
 int NumFrames(const Pipeline& pipeline, const GenerateOptions& options);

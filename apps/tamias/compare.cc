@@ -158,17 +158,18 @@ void WriteFilms(const std::filesystem::path& folder, const Pipeline& pipeline,
   }
 }
 
-void Run(const Options& options) {
-  const GenerateOptions& accelerated_options = options.common.generate;
-  if (accelerated_options.sparsity == "off") {
+void Run(Options& options) {
+  if (options.common.generate.sparsity == "off") {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to compare with dense");
   }
+  const Pipeline pipeline(options.common.model);
+  ReadInputImage(pipeline, options.common);
+  const GenerateOptions& accelerated_options = options.common.generate;
   GenerateOptions dense_options = accelerated_options;
   dense_options.sparsity = "off";
   dense_options.overrides.clear();
 
   const std::filesystem::path folder = options.output;
-  const Pipeline pipeline(options.common.model);
   pipeline.PlanMemory(accelerated_options);  // refuses bad options before the folder is made
   CreateFolder(folder);
   PrintWarnings(pipeline, options.common);

@@ -24,7 +24,8 @@ constexpr char kExamples[] = R"(Examples:
   tamias generate --model models/demo-video --prompt "a red star moving left at the top on a grey background" \
       --output star.mp4
   tamias generate --model Wan2.1-T2V-1.3B --prompt "a chipmunk runs over moss" --frames 81 --fps 16 \
-      --width 832 --height 480 --output chipmunk.webp --frames-dir chipmunk-frames)";
+      --width 832 --height 480 --output chipmunk.webp --frames-dir chipmunk-frames
+  tamias generate --model Wan2.1-I2V-14B-480P --image chipmunk.jpg --prompt "it turns its head" --output film.mp4)";
 
 struct Options {
   CommonOptions common;
@@ -82,8 +83,9 @@ void WriteResult(const Options& options, const Pipeline& pipeline,
   }
 }
 
-void Run(const Options& options) {
+void Run(Options& options) {
   const Pipeline pipeline(options.common.model);
+  ReadInputImage(pipeline, options.common);
   const std::filesystem::path output = OutputPath(pipeline, options);
   CheckWritable(output);
   if (!options.frames_folder.empty()) {

@@ -56,6 +56,8 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
                component.class_name, component.parameters,
                static_cast<double>(component.bytes) / kMiB, component.dtype);
   }
+  if (info.needs_image)
+    fmt::print("\nFilms begin with a picture: generate and compare need --image\n");
   if (info.makes_videos) fmt::print("\nFilm of {} frames", NumFrames(pipeline, options));
   fmt::print("\nTokens: {} {} + {} text\n", pipeline.NumImageTokens(options),
              info.makes_videos ? "video" : "image", pipeline.NumTextTokens(options));
@@ -87,6 +89,7 @@ void Run(const CommonOptions& options) {
                                   {"bytes", component.bytes},
                                   {"dtype", component.dtype}});
   }
+  json["needs_image"] = pipeline.info().needs_image;
   json["num_frames"] = NumFrames(pipeline, options.generate);
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);

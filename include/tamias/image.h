@@ -1,4 +1,4 @@
-// A picture in memory and as a PNG file, and the two standard measures of how alike two pictures
+// A picture in memory and as a file, and the two standard measures of how alike two pictures
 // are.
 #pragma once
 
@@ -21,6 +21,12 @@ struct Image {
 // cannot be stored, kIo when the file cannot be written.
 void WritePng(const std::filesystem::path& path, const Image& image,
               const std::map<std::string, std::string>& text = {});
+
+// Reads a PNG or a JPEG (baseline or progressive), told apart by their first bytes, as 8-bit RGB:
+// alpha is dropped, a JPEG is turned upright as its EXIF says. Throws kNotFound, kIo, kInvalidFile
+// for files that are neither, broken, cut off or larger than 32768 pixels a side or 2^28 pixels,
+// kUnsupported for other kinds of JPEG (lossless, CMYK).
+Image ReadImage(const std::filesystem::path& path);
 
 // Peak signal-to-noise ratio in dB over all channels, peak 255; infinity for equal pictures.
 // Throws kInvalidArgument when the sizes differ.

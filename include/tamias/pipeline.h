@@ -34,8 +34,13 @@ struct GenerateOptions {
   std::optional<double> true_cfg_scale;  // classifier-free guidance, two model calls a step; 1: off
   // the embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)
   std::optional<double> guidance_scale;
-  std::optional<int> width;       // pixels, a multiple of Pipeline::size_multiple()
-  std::optional<int> height;      // pixels, likewise
+  // What a film begins with, for models that need one (ModelInfo::needs_image), else none: 1 to
+  // 32768 pixels a side, one side at most 100 times the other. Resized to the film's size.
+  std::optional<Image> image;
+  // Pixels, multiples of Pipeline::size_multiple(). Beside an image, a side that is not given
+  // follows from its shape; where neither is, the area is that of the defaults.
+  std::optional<int> width;
+  std::optional<int> height;
   std::optional<int> num_frames;  // of a film; one more than a multiple that the family sets
   std::optional<double> fps;      // frames per second of a film, 0.01 to 1000
   std::optional<int> steps;       // denoising steps, 1 to 1000
@@ -121,6 +126,7 @@ struct ComponentInfo {
 struct ModelInfo {
   std::string family;  // "FluxPipeline"
   bool makes_videos = false;
+  bool needs_image = false;  // films begin with a picture: GenerateOptions::image
   std::vector<ComponentInfo> components;
   std::string default_profile;                  // what "auto" means for this model
   std::map<std::string, std::string> defaults;  // the options' defaults for this model

@@ -4,10 +4,7 @@
 #include "io/video.h"
 
 extern "C" {
-#include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
 #include <libavutil/opt.h>
-#include <libswscale/swscale.h>
 }
 
 #include <algorithm>
@@ -15,16 +12,19 @@ extern "C" {
 #include <cerrno>
 #include <cmath>
 #include <memory>
-#include <mutex>
 #include <string_view>
 #include <utility>
 
 #include "base/check.h"
 #include "io/atomic_file.h"
+#include "io/ffmpeg.h"
 #include "io/memory_stream.h"
 
 namespace tamias {
 namespace {
+
+using ffmpeg::Owned;
+using ffmpeg::QuietLog;
 
 constexpr int kMaxSide = 8192;  // the largest level of H.264 ends at 8192x4320
 constexpr double kMinFps = 0.01;
@@ -56,21 +56,6 @@ struct Container {
 const Container kMp4 = {"mp4", {{"movflags", "+faststart"}}, AV_PIX_FMT_YUV420P, 2};
 const Container kWebp = {"webp", {{"loop", "0"}}, AV_PIX_FMT_RGB32, 1};
 
-// FFmpeg's log level belongs to the process: quiet while a film is encoded, then as it was. Films
-// are encoded one at a time for that.
-class QuietLog {
- public:
-  QuietLog() : lock_(mutex_), level_(av_log_get_level()) { av_log_set_level(AV_LOG_QUIET); }
-  ~QuietLog() { av_log_set_level(level_); }
-  QuietLog(const QuietLog&) = delete;
-  QuietLog& operator=(const QuietLog&) = delete;
-
- private:
-  static inline std::mutex mutex_;
-  std::lock_guard<std::mutex> lock_;
-  int level_;
-};
-
 // FFmpeg's result, or an error that says what was being done.
 int Check(int result, const char* what) {
   if (result >= 0) return result;
@@ -85,16 +70,6 @@ T* CheckPointer(T* pointer) {
   if (pointer == nullptr) Fail(ErrorCode::kOutOfMemory, "video: no memory for the encoder");
   return pointer;
 }
-
-struct Free {
-  void operator()(AVFormatContext* format) const { avformat_free_context(format); }
-  void operator()(AVCodecContext* codec) const { avcodec_free_context(&codec); }
-  void operator()(AVFrame* frame) const { av_frame_free(&frame); }
-  void operator()(AVPacket* packet) const { av_packet_free(&packet); }
-  void operator()(SwsContext* converter) const { sws_freeContext(converter); }
-};
-template <typename T>
-using Owned = std::unique_ptr<T, Free>;
 
 // Options as FFmpeg takes them. It removes those that it knows: what is left would have no effect.
 class Options {

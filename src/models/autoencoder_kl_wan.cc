@@ -2,11 +2,9 @@
 #include "models/autoencoder_kl_wan.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "io/json.h"
 #include "models/autoencoder_config.h"
-#include "ops/biased_attention.h"
 #include "ops/upsample_conv2d.h"
 
 namespace tamias {
@@ -14,39 +12,6 @@ namespace {
 
 constexpr int64_t kColours = 3;
 constexpr int64_t kKernel = 3;
-
-// As x / max(|x|, 1e-12) sqrt(C): the mean square may be that of |x| = 1e-12, but not 0.
-float NormEpsilon(int64_t channels) { return 1e-24f / static_cast<float>(channels); }
-
-// The weight is [C] with as many axes of one as the data has axes beside.
-FrameNorm LoadNorm(const Weights& weights, const std::string& name, const Shape& shape) {
-  return {.layer = {.weight = weights.Get(name + ".gamma", shape).Reshape({shape[0]}), .bias = {}},
-          .groups = 0,
-          .epsilon = NormEpsilon(shape[0])};
-}
-
-FrameNorm LoadFilmNorm(const Weights& weights, const std::string& name, int64_t channels) {
-  return LoadNorm(weights, name, {channels, 1, 1, 1});
-}
-
-CausalConv LoadConv(const Weights& weights, const std::string& name, int64_t in, int64_t out) {
-  return CausalConv::Load(weights, name, in, out, kKernel, kKernel);
-}
-
-// A convolution whose kernel is one pixel: a linear layer. `shape`: of the weight.
-LinearLayer LoadPointwise(const Weights& weights, const std::string& name, const Shape& shape) {
-  return {weights.Get(name + ".weight", shape).Reshape({shape[0], shape[1]}),
-          weights.Get(name + ".bias", {shape[0]})};
-}
-
-FrameResidualBlock LoadBlock(const Weights& weights, int64_t in, int64_t out) {
-  FrameResidualBlock block = {.norm1 = LoadFilmNorm(weights, "norm1", in),
-                              .conv1 = LoadConv(weights, "conv1", in, out),
-                              .norm2 = LoadFilmNorm(weights, "norm2", out),
-                              .conv2 = LoadConv(weights, "conv2", out, out)};
-  if (in != out) block.shortcut = LoadPointwise(weights, "conv_shortcut", {out, in, 1, 1, 1});
-  return block;
-}
 
 void Refuse(const JsonObject& json, std::string_view field, std::string_view found) {
   Fail(ErrorCode::kUnsupported,
@@ -87,8 +52,8 @@ AutoencoderKlWanConfig AutoencoderKlWanConfig::FromJson(const JsonObject& json) 
   RefuseLaterVersions(json);
   AutoencoderKlWanConfig config;
   config.z_dim = json.IntOr("z_dim", 16, {1, kMostChannels});
-  const int64_t base = json.IntOr("base_dim", 96, {1, kMostChannels});
-  config.decoder_base_dim = json.IntOr("decoder_base_dim", base, {1, kMostChannels});
+  config.base_dim = json.IntOr("base_dim", 96, {1, kMostChannels});
+  config.decoder_base_dim = json.IntOr("decoder_base_dim", config.base_dim, {1, kMostChannels});
   config.dim_mult = json.IntArrayOr("dim_mult", {1, 2, 4, 4}, {1, kMostChannels});
   const auto levels = static_cast<int64_t>(config.dim_mult.size());
   if (levels < 1 || levels > kMostLevels) {
@@ -129,20 +94,15 @@ AutoencoderKlWan::AutoencoderKlWan(const AutoencoderKlWanConfig& config, const W
       weights_(weights) {
   const int64_t latent = config.z_dim, coarsest = config.Channels(0);
   post_quant_conv_ = LoadPointwise(weights, "post_quant_conv", {latent, latent, 1, 1, 1});
-  const Weights decoder = weights.Sub("decoder"), mid = decoder.Sub("mid_block");
-  conv_in_ = LoadConv(decoder, "conv_in", latent, coarsest);
-  mid_block1_ = LoadBlock(mid.Sub("resnets", 0), coarsest, coarsest);
-  const Weights attention = mid.Sub("attentions", 0);
-  mid_attention_ = {LoadNorm(attention, "norm", {coarsest, 1, 1}),
-                    LoadPointwise(attention, "to_qkv", {3 * coarsest, coarsest, 1, 1}),
-                    LoadPointwise(attention, "proj", {coarsest, coarsest, 1, 1})};
-  mid_block2_ = LoadBlock(mid.Sub("resnets", 1), coarsest, coarsest);
+  const Weights decoder = weights.Sub("decoder");
+  conv_in_ = LoadWanConv(decoder, "conv_in", latent, coarsest);
+  middle_ = WanMiddle::Load(decoder.Sub("mid_block"), coarsest);
   for (size_t i = 0; i < config.dim_mult.size(); ++i) {
     levels_.push_back(LoadLevel(decoder.Sub("up_blocks", static_cast<int64_t>(i)), i));
   }
   const int64_t finest = config.Channels(levels_.size() - 1);
-  norm_out_ = LoadFilmNorm(decoder, "norm_out", finest);
-  conv_out_ = LoadConv(decoder, "conv_out", finest, kColours);
+  norm_out_ = LoadWanNorm(decoder, "norm_out", finest);
+  conv_out_ = LoadWanConv(decoder, "conv_out", finest, kColours);
 }
 
 AutoencoderKlWan::Level AutoencoderKlWan::LoadLevel(const Weights& weights, size_t index) const {
@@ -150,7 +110,7 @@ AutoencoderKlWan::Level AutoencoderKlWan::LoadLevel(const Weights& weights, size
   int64_t in = index == 0 ? out : config_.Channels(index - 1) / 2;
   Level level;
   for (int64_t i = 0; i <= config_.num_res_blocks; ++i) {
-    level.blocks.push_back(LoadBlock(weights.Sub("resnets", i), in, out));
+    level.blocks.push_back(LoadWanBlock(weights.Sub("resnets", i), in, out));
     in = out;
   }
   if (index + 1 == config_.dim_mult.size()) return level;
@@ -164,38 +124,15 @@ AutoencoderKlWan::Level AutoencoderKlWan::LoadLevel(const Weights& weights, size
   return level;
 }
 
-void AutoencoderKlWan::Attention::Forward(FramePass& pass, const TensorView& frame) const {
-  const FramePass::Scope scope(pass);
-  Context& context = pass.context();
-  const int64_t pixels = frame.dim(1) * frame.dim(2), channels = frame.dim(3);
-  const TensorView normed = pass.Allocate(frame.shape());
-  const TensorView projected = pass.Allocate({1, frame.dim(1), frame.dim(2), 3 * channels});
-  norm(pass, frame, /*silu=*/false, normed);
-  ApplyToPixels(pass, qkv, normed, /*accumulate=*/false, projected);
-  pass.Run([&] { return BiasedAttentionWorkspaceBytes(context, pixels, pixels, channels); },
-           [&] {
-             const TensorView triple = projected.Reshape({1, 1, pixels, 3 * channels});
-             BiasedAttention(context,
-                             {.query = triple.Slice(3, 0, channels),
-                              .key = triple.Slice(3, channels, 2 * channels),
-                              .value = triple.Slice(3, 2 * channels, 3 * channels),
-                              .scale = 1 / std::sqrt(static_cast<float>(channels))},
-                             normed.Reshape({1, 1, pixels, channels}));
-           });
-  ApplyToPixels(pass, proj, normed, /*accumulate=*/true, frame);
-}
-
 void AutoencoderKlWan::DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
                                          const FrameSink& sink) const {
   const FramePass::Scope scope(pass);
   const TensorView quantised = pass.TakeFrame(latents.shape());
   ApplyToPixels(pass, post_quant_conv_, latents, /*accumulate=*/false, quantised);
-  TensorView frame = pass.Allocate({1, latents.dim(1), latents.dim(2), config_.Channels(0)});
+  const TensorView frame = pass.Allocate({1, latents.dim(1), latents.dim(2), config_.Channels(0)});
   pass.Convolve(conv_in_, quantised, /*accumulate=*/false, {frame});
-  frame = mid_block1_.Forward(pass, frame);
-  mid_attention_.Forward(pass, frame);
-  DecodeFrom({.pass = pass, .is_first = is_first, .sink = sink}, 0,
-             mid_block2_.Forward(pass, frame));
+  middle_.Forward(pass, frame);
+  DecodeFrom({.pass = pass, .is_first = is_first, .sink = sink}, 0, frame);
 }
 
 void AutoencoderKlWan::DecodeFrom(const Turn& turn, size_t level, TensorView frame) const {

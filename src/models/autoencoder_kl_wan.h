@@ -19,6 +19,7 @@
 #include "models/frame_pass.h"
 #include "models/frame_sink.h"
 #include "models/linear_layer.h"
+#include "models/wan_autoencoder_blocks.h"
 
 namespace tamias {
 
@@ -26,9 +27,10 @@ class JsonObject;
 
 struct AutoencoderKlWanConfig {
   int64_t z_dim = 16;
+  int64_t base_dim = 96;  // of the encoder
   int64_t decoder_base_dim = 96;
   std::vector<int64_t> dim_mult = {1, 2, 4, 4};  // channels by level / base, finest first
-  int64_t num_res_blocks = 2;                    // the decoder has one more per level
+  int64_t num_res_blocks = 2;                    // per level; the decoder has one more
   std::vector<bool> temporal_downsample = {false, true, true};  // by level, finest first
   // Latents of the diffusion model z become z * latents_std + latents_mean before Decode.
   std::vector<double> latents_mean, latents_std;  // [z_dim]
@@ -54,12 +56,6 @@ class AutoencoderKlWan : public FrameDecoder {
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
-  // x += proj(attention(q, k, v of norm(x))) over the pixels of a frame, one head.
-  struct Attention {
-    FrameNorm norm;
-    LinearLayer qkv, proj;
-    void Forward(FramePass& pass, const TensorView& frame) const;
-  };
   struct Upsampler {
     std::optional<CausalConv> time_conv;  // one frame -> 2 C channels: those of two frames
     ConstTensorView weight, bias;         // [C / 2, C, 3, 3], [C / 2]
@@ -88,8 +84,7 @@ class AutoencoderKlWan : public FrameDecoder {
   Weights weights_;  // keeps the files mapped
   LinearLayer post_quant_conv_;
   CausalConv conv_in_;
-  FrameResidualBlock mid_block1_, mid_block2_;
-  Attention mid_attention_;
+  WanMiddle middle_;
   std::vector<Level> levels_;  // coarsest first
   FrameNorm norm_out_;
   CausalConv conv_out_;

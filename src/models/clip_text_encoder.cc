@@ -2,14 +2,10 @@
 #include "models/clip_text_encoder.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "base/device_memory.h"
 #include "io/json.h"
-#include "models/activation_name.h"
-#include "models/attention_heads.h"
-#include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -32,22 +28,11 @@ int64_t EndPosition(const int32_t* tokens, int64_t length, int64_t eos_token_id)
 ClipTextConfig ClipTextConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 24};
   ClipTextConfig config;
+  config.Read(json);
   config.vocab_size = json.IntOr("vocab_size", config.vocab_size, kSize);
-  config.hidden_size = json.IntOr("hidden_size", config.hidden_size, kSize);
-  config.intermediate_size = json.IntOr("intermediate_size", config.intermediate_size, kSize);
-  config.num_hidden_layers = json.IntOr("num_hidden_layers", config.num_hidden_layers, {1, 1000});
-  config.num_attention_heads =
-      json.IntOr("num_attention_heads", config.num_attention_heads, {1, 1000});
   config.max_position_embeddings =
       json.IntOr("max_position_embeddings", config.max_position_embeddings, kSize);
-  config.hidden_act =
-      ActivationFromName(json, "hidden_act", json.StringOr("hidden_act", "quick_gelu"));
-  config.layer_norm_eps =
-      static_cast<float>(json.FloatOr("layer_norm_eps", config.layer_norm_eps, {0, 1}));
   config.eos_token_id = json.IntOr("eos_token_id", config.eos_token_id, {0, 1 << 24});
-  if (config.hidden_size % config.num_attention_heads != 0) {
-    json.FailField("num_attention_heads", "expected a divisor of hidden_size");
-  }
   return config;
 }
 
@@ -60,15 +45,7 @@ ClipTextEncoder::ClipTextEncoder(const ClipTextConfig& config, const Weights& we
   position_embedding_ =
       weights_.Get("embeddings.position_embedding.weight", {config.max_position_embeddings, d});
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const Weights block = weights_.Sub("encoder.layers", i);
-    layers_.push_back({.norm1 = NormLayer::Load(block, "layer_norm1", d),
-                       .norm2 = NormLayer::Load(block, "layer_norm2", d),
-                       .query = LinearLayer::Load(block, "self_attn.q_proj", d, d),
-                       .key = LinearLayer::Load(block, "self_attn.k_proj", d, d),
-                       .value = LinearLayer::Load(block, "self_attn.v_proj", d, d),
-                       .out = LinearLayer::Load(block, "self_attn.out_proj", d, d),
-                       .fc1 = LinearLayer::Load(block, "mlp.fc1", d, config.intermediate_size),
-                       .fc2 = LinearLayer::Load(block, "mlp.fc2", config.intermediate_size, d)});
+    layers_.emplace_back(config, weights_.Sub("encoder.layers", i));
   }
   final_norm_ = NormLayer::Load(weights_, "final_layer_norm", d);
 }
@@ -96,7 +73,7 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
   DeviceMirror states(context, last_hidden_state);
 
   EmbedTokens(context, tokens, hidden);
-  for (const Layer& layer : layers_) RunLayer(context, layer, hidden);
+  for (const ClipEncoderLayer& layer : layers_) layer.Forward(context, /*causal=*/true, hidden);
   LayerNorm(context, hidden, final_norm_.weight, final_norm_.bias, config_.layer_norm_eps,
             states.device());
   states.Download(context);
@@ -110,7 +87,7 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
 size_t ClipTextEncoder::PlanGpuBytes(int64_t length) const {
   const int64_t d = config_.hidden_size;
   const int64_t residual = 3 * length * d;  // fp32: hidden, positions, last hidden state
-  const int64_t activations = length * (5 * d + config_.intermediate_size);
+  const int64_t activations = length * std::max(4 * d, d + config_.intermediate_size);
   constexpr size_t kVectors = size_t{1} << 16;  // biases in fp32, ends of lines
   return 4 * static_cast<size_t>(residual) + 2 * static_cast<size_t>(activations) +
          cuda::BiasedAttentionScratchBytes(config_.num_attention_heads, length, length) + kVectors;
@@ -126,39 +103,6 @@ void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,
   for (int64_t row = 0; row < tokens.dim(0); ++row) {
     Add(context, hidden.Select(0, row), positions, hidden.Select(0, row));
   }
-}
-
-void ClipTextEncoder::RunLayer(Context& context, const Layer& layer, TensorView hidden) const {
-  Workspace& workspace = context.workspace();
-  Workspace::Scope scope(workspace);
-  const int64_t heads = config_.num_attention_heads;
-  const DType dtype = context.activation_dtype();
-  const TensorView normed = workspace.Allocate(hidden.shape(), dtype);
-  const TensorView query = workspace.Allocate(hidden.shape(), dtype);
-  const TensorView key = workspace.Allocate(hidden.shape(), dtype);
-  const TensorView value = workspace.Allocate(hidden.shape(), dtype);
-  const TensorView attended = workspace.Allocate(hidden.shape(), dtype);
-
-  LayerNorm(context, hidden, layer.norm1.weight, layer.norm1.bias, config_.layer_norm_eps, normed);
-  layer.query(context, normed, query);
-  layer.key(context, normed, key);
-  layer.value(context, normed, value);
-  const auto head_dim = static_cast<float>(config_.hidden_size / heads);
-  BiasedAttention(context,
-                  {.query = SplitHeads(query, heads),
-                   .key = SplitHeads(key, heads),
-                   .value = SplitHeads(value, heads),
-                   .bias = {},
-                   .scale = 1.0f / std::sqrt(head_dim),
-                   .causal = true},
-                  SplitHeads(attended, heads));
-  layer.out(context, attended, hidden, {.accumulate = true});
-
-  const TensorView inner =
-      workspace.Allocate({hidden.dim(0), hidden.dim(1), config_.intermediate_size}, dtype);
-  LayerNorm(context, hidden, layer.norm2.weight, layer.norm2.bias, config_.layer_norm_eps, normed);
-  layer.fc1(context, normed, inner, {.activation = config_.hidden_act});
-  layer.fc2(context, inner, hidden, {.accumulate = true});
 }
 
 }  // namespace tamias

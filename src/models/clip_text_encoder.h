@@ -9,22 +9,16 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/clip_encoder_layer.h"
 #include "models/linear_layer.h"
-#include "ops/activation.h"
 
 namespace tamias {
 
 class JsonObject;
 
-struct ClipTextConfig {
+struct ClipTextConfig : ClipEncoderConfig {
   int64_t vocab_size = 49408;
-  int64_t hidden_size = 512;
-  int64_t intermediate_size = 2048;
-  int64_t num_hidden_layers = 12;
-  int64_t num_attention_heads = 8;
   int64_t max_position_embeddings = 77;
-  Activation hidden_act = Activation::kQuickGelu;
-  float layer_norm_eps = 1e-5f;
   int64_t eos_token_id = 49407;
 
   static ClipTextConfig FromJson(const JsonObject& json);
@@ -50,19 +44,13 @@ class ClipTextEncoder {
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
-  struct Layer {
-    NormLayer norm1, norm2;
-    LinearLayer query, key, value, out;
-    LinearLayer fc1, fc2;
-  };
   void EmbedTokens(Context& context, ConstTensorView tokens, TensorView hidden) const;
-  void RunLayer(Context& context, const Layer& layer, TensorView hidden) const;
 
   ClipTextConfig config_;
   Weights weights_;                     // keeps the files mapped
   ConstTensorView token_embedding_;     // [vocab_size, hidden_size]
   ConstTensorView position_embedding_;  // [max_position_embeddings, hidden_size]
-  std::vector<Layer> layers_;
+  std::vector<ClipEncoderLayer> layers_;
   NormLayer final_norm_;
 };
 

@@ -1,4 +1,4 @@
-// A decoder that is causal in time, run over a film one frame at a time: each convolution keeps the
+// A coder that is causal in time, run over a film one frame at a time: each convolution keeps the
 // frames it will see again, so that memory does not grow with the film and the result is that of
 // the whole film at once. Frames of one shape come from one pool: a frame goes from the convolution
 // that no longer needs it to the next that writes one, and none is ever copied. What lives within a
@@ -77,6 +77,10 @@ class FramePass {
   // takes its share of the output channels. accumulate: outputs += convolution + bias.
   void Convolve(const CausalConv& conv, const TensorView& frame, bool accumulate,
                 std::initializer_list<TensorView> outputs);
+  // What Convolve does but for the convolution: the frame is one that a later one looks back at.
+  void Remember(const CausalConv& conv, const TensorView& frame) {
+    Convolve(conv, frame, /*accumulate=*/false, {});
+  }
 
  private:
   struct Pool {

@@ -36,12 +36,14 @@ void AddModulation(Context& context, ConstTensorView table, ConstTensorView time
 }
 
 WanAttention WanAttention::Load(const Weights& weights, int64_t dim) {
-  return {.query = LinearLayer::Load(weights, "to_q", dim, dim),
-          .key = LinearLayer::Load(weights, "to_k", dim, dim),
-          .value = LinearLayer::Load(weights, "to_v", dim, dim),
-          .out = LinearLayer::Load(weights, "to_out.0", dim, dim),
-          .query_norm = NormLayer::Load(weights, "norm_q", dim, false).weight,
-          .key_norm = NormLayer::Load(weights, "norm_k", dim, false).weight};
+  WanAttention attention;
+  attention.query = LinearLayer::Load(weights, "to_q", dim, dim);
+  attention.key = LinearLayer::Load(weights, "to_k", dim, dim);
+  attention.value = LinearLayer::Load(weights, "to_v", dim, dim);
+  attention.out = LinearLayer::Load(weights, "to_out.0", dim, dim);
+  attention.query_norm = NormLayer::Load(weights, "norm_q", dim, false).weight;
+  attention.key_norm = NormLayer::Load(weights, "norm_k", dim, false).weight;
+  return attention;
 }
 
 WanBlock::WanBlock(const WanBlockShape& shape, const Weights& weights) : shape_(shape) {
@@ -49,6 +51,12 @@ WanBlock::WanBlock(const WanBlockShape& shape, const Weights& weights) : shape_(
   scale_shift_table_ = weights.Get("scale_shift_table", {1, kNumVectors, d}).Select(0, 0);
   self_ = WanAttention::Load(weights.Sub("attn1"), d);
   cross_ = WanAttention::Load(weights.Sub("attn2"), d);
+  if (shape.attends_image) {
+    const Weights cross = weights.Sub("attn2");
+    image_ = {.key = LinearLayer::Load(cross, "add_k_proj", d, d),
+              .value = LinearLayer::Load(cross, "add_v_proj", d, d),
+              .key_norm = NormLayer::Load(cross, "norm_added_k", d, false).weight};
+  }
   if (shape.cross_attn_norm) cross_norm_ = NormLayer::Load(weights, "norm2", d);
   const LinearLayer fc1 = LinearLayer::Load(weights, "ffn.net.0.proj", d, shape.mlp_dim);
   const LinearLayer fc2 = LinearLayer::Load(weights, "ffn.net.2", shape.mlp_dim, d);
@@ -90,9 +98,9 @@ void WanBlock::Forward(Context& context, const WanBlockInputs& inputs, int layer
 
   if (shape_.cross_attn_norm) {
     LayerNorm(context, hidden, cross_norm_.weight, cross_norm_.bias, shape_.epsilon, normed);
-    CrossAttend(context, inputs.text, normed, branch, normed);
+    CrossAttend(context, inputs, normed, branch, normed);
   } else {
-    CrossAttend(context, inputs.text, hidden, branch, normed);
+    CrossAttend(context, inputs, hidden, branch, normed);
   }
   cross_.out(context, normed, hidden, {.accumulate = true});
 
@@ -131,17 +139,28 @@ void WanBlock::SelfAttend(Context& context, const WanBlockInputs& inputs, int la
       projected);
 }
 
-void WanBlock::CrossAttend(Context& context, ConstTensorView text, ConstTensorView input,
+void WanBlock::CrossAttend(Context& context, const WanBlockInputs& inputs, ConstTensorView input,
                            TensorView query, TensorView attended) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView key = workspace.Allocate(text.shape());
-  const TensorView value = workspace.Allocate(text.shape());
   cross_.query(context, input, query);
   RmsNorm(context, query, cross_.query_norm, shape_.epsilon, query);
-  cross_.key(context, text, key);
-  RmsNorm(context, key, cross_.key_norm, shape_.epsilon, key);
-  cross_.value(context, text, value);
+  AttendTokens(context, cross_, inputs.text, query, attended);
+  if (!shape_.attends_image) return;
+  const TensorView to_image = workspace.Allocate(attended.shape());
+  AttendTokens(context, image_, inputs.image, query, to_image);
+  Add(context, attended, to_image, attended);
+}
+
+void WanBlock::AttendTokens(Context& context, const WanKeyValue& layers, ConstTensorView tokens,
+                            TensorView query, TensorView attended) const {
+  Workspace& workspace = context.workspace();
+  Workspace::Scope scope(workspace);
+  const TensorView key = workspace.Allocate(tokens.shape());
+  const TensorView value = workspace.Allocate(tokens.shape());
+  layers.key(context, tokens, key);
+  RmsNorm(context, key, layers.key_norm, shape_.epsilon, key);
+  layers.value(context, tokens, value);
   DenseAttention(context,
                  {.query = SplitHeads(query, shape_.num_heads),
                   .key = SplitHeads(key, shape_.num_heads),

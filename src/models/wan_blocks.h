@@ -1,6 +1,6 @@
-// The block of Wan 2.1: self-attention over the video tokens, cross-attention to the text and an
-// MLP, the first and the last modulated by the timestep. Works in place on the residual stream
-// hidden [B, N, d]. Symbols as in wan_transformer.h.
+// The block of Wan 2.1: self-attention over the video tokens, cross-attention to the text (and to a
+// picture) and an MLP, the first and the last modulated by the timestep. Works in place on the
+// residual stream hidden [B, N, d]. Symbols as in wan_transformer.h.
 #pragma once
 
 #include <cstdint>
@@ -20,21 +20,28 @@ struct WanBlockShape {
   int64_t mlp_dim = 0;
   float epsilon = 1e-6f;        // of every norm
   bool cross_attn_norm = true;  // a layer norm before the cross-attention
+  bool attends_image = false;   // image-to-video: cross-attention to a picture, too
   int64_t model_dim() const { return num_heads * head_dim; }
 };
 
 // What all blocks of one forward pass share.
 struct WanBlockInputs {
   ConstTensorView text;        // [B, L, d], embedded
+  ConstTensorView image;       // [B, K, d], embedded; empty without attends_image
   ConstTensorView modulation;  // [B, 6, d]: the timestep's part, to which each block adds its own
   ConstTensorView rotary_cos;  // [N, D]
   ConstTensorView rotary_sin;  // [N, D]
 };
 
 // Projections [d, d] each, and the RMS norms of query and key over all heads at once, [d].
-struct WanAttention {
-  LinearLayer query, key, value, out;
-  ConstTensorView query_norm, key_norm;
+struct WanKeyValue {
+  LinearLayer key, value;
+  ConstTensorView key_norm;
+};
+
+struct WanAttention : WanKeyValue {
+  LinearLayer query, out;
+  ConstTensorView query_norm;
 
   static WanAttention Load(const Weights& weights, int64_t dim);
 };
@@ -58,13 +65,17 @@ class WanBlock {
   // output projection, in `attended` [B, N, d].
   void SelfAttend(Context& context, const WanBlockInputs& inputs, int layer,
                   SparseInvocation& invocation, ConstTensorView input, TensorView attended) const;
-  // Overwrites `query` [B, N, d].
-  void CrossAttend(Context& context, ConstTensorView text, ConstTensorView input, TensorView query,
-                   TensorView attended) const;
+  // Overwrites `query` [B, N, d]. The sum of the attention to the text and that to the picture.
+  void CrossAttend(Context& context, const WanBlockInputs& inputs, ConstTensorView input,
+                   TensorView query, TensorView attended) const;
+  // To tokens [B, L, d], with a query that is ready.
+  void AttendTokens(Context& context, const WanKeyValue& layers, ConstTensorView tokens,
+                    TensorView query, TensorView attended) const;
 
   WanBlockShape shape_;
   ConstTensorView scale_shift_table_;  // [6, d]
   WanAttention self_, cross_;
+  WanKeyValue image_;     // of the cross-attention; empty without attends_image
   NormLayer cross_norm_;  // empty without cross_attn_norm
   MlpWeights mlp_;
   Tensor fc2_transposed_;  // [F, d] f32 once prepared for sparsity

@@ -12,11 +12,20 @@
 namespace tamias {
 namespace {
 
-void RefusePresent(const JsonObject& json, std::string_view field) {
-  if (json.Has(field)) {
-    Fail(ErrorCode::kUnsupported, "{}: field '{}': image-to-video models are not supported",
-         json.source(), field);
+// Image-to-video models have all of these fields but the last, which those of one picture lack.
+void ReadImageFields(const JsonObject& json, WanTransformerConfig& config) {
+  constexpr IntRange kSize = {1, 1 << 20};
+  if (json.Has("image_dim") || json.Has("added_kv_proj_dim")) {
+    config.image_dim = json.Int("image_dim", kSize);
+    const int64_t added = json.Int("added_kv_proj_dim", kSize);
+    if (added != config.model_dim()) {
+      json.FailField("added_kv_proj_dim", fmt::format("expected the model width of {}, found {}",
+                                                      config.model_dim(), added));
+    }
   }
+  if (!json.Has("pos_embed_seq_len")) return;
+  config.pos_embed_seq_len = json.Int("pos_embed_seq_len", kSize);
+  if (!config.takes_image()) json.FailField("pos_embed_seq_len", "expected only beside image_dim");
 }
 
 }  // namespace
@@ -28,9 +37,6 @@ std::array<int64_t, 3> WanTransformerConfig::RotaryAxes() const {
 
 WanTransformerConfig WanTransformerConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 20};
-  for (const std::string_view field : {"image_dim", "added_kv_proj_dim", "pos_embed_seq_len"}) {
-    RefusePresent(json, field);
-  }
   WanTransformerConfig config;
   const std::string qk_norm = json.StringOr("qk_norm", "rms_norm_across_heads");
   if (qk_norm != "rms_norm_across_heads") {
@@ -62,6 +68,7 @@ WanTransformerConfig WanTransformerConfig::FromJson(const JsonObject& json) {
   config.num_layers = json.IntOr("num_layers", config.num_layers, {1, 10'000});
   config.cross_attn_norm = json.BoolOr("cross_attn_norm", config.cross_attn_norm);
   config.eps = static_cast<float>(json.FloatOr("eps", config.eps, {0, 1}));
+  ReadImageFields(json, config);
   return config;
 }
 
@@ -76,13 +83,18 @@ WanTransformer::WanTransformer(const WanTransformerConfig& config, const Weights
   const Weights embedders = weights.Sub("condition_embedder");
   text_linear_1_ = LinearLayer::Load(embedders, "text_embedder.linear_1", config.text_dim, d);
   text_linear_2_ = LinearLayer::Load(embedders, "text_embedder.linear_2", d, d);
+  if (config.takes_image()) {
+    image_embedder_ = WanImageEmbedding::Load(embedders.Sub("image_embedder"), config.image_dim, d,
+                                              config.pos_embed_seq_len);
+  }
   time_embedder_ = TimestepEmbedding::Load(embedders, "time_embedder", config.freq_dim, d);
   time_proj_ = LinearLayer::Load(embedders, "time_proj", d, 6 * d);
   const WanBlockShape shape = {.num_heads = config.num_attention_heads,
                                .head_dim = config.attention_head_dim,
                                .mlp_dim = config.ffn_dim,
                                .epsilon = config.eps,
-                               .cross_attn_norm = config.cross_attn_norm};
+                               .cross_attn_norm = config.cross_attn_norm,
+                               .attends_image = config.takes_image()};
   for (int64_t i = 0; i < config.num_layers; ++i) {
     blocks_.emplace_back(shape, weights.Sub("blocks", i));
   }
@@ -114,13 +126,19 @@ SparseGeometry WanTransformer::Geometry(int64_t batch, const TokenGrid& grid) co
   return geometry;
 }
 
-size_t WanTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens) const {
+size_t WanTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens,
+                                 int64_t image_tokens) const {
   const int64_t d = config_.model_dim();
   const int64_t text = batch * text_tokens * d;
   const int64_t video = batch * video_tokens * d;
-  // The residual stream, a block's normed input and a branch; query, key and value of the
-  // self-attention or key and value of the text.
-  const int64_t streams = text + 3 * video + std::max(3 * video, 2 * text);
+  const int64_t image = batch * image_tokens * d;
+  // A block's normed input and a branch; query, key and value of the self-attention, key and value
+  // of the text, or those of the picture and the attention to it.
+  const int64_t to_image = image > 0 ? video + 2 * image : 0;
+  const int64_t block = 2 * video + std::max({3 * video, 2 * text, to_image});
+  const int64_t embedding = image > 0 ? image_embedder_.PlanNumbers(batch * image_tokens) : 0;
+  // The residual stream, text and picture live through both.
+  const int64_t streams = video + text + image + std::max(block, embedding);
   const int64_t vectors = batch * d * (1 + 6 + 6);
   return static_cast<size_t>(streams + vectors) * sizeof(float);
 }
@@ -132,6 +150,14 @@ void WanTransformer::CheckInputs(const WanTransformerInputs& inputs,
   CheckTensor("Wan", "hidden_states", video, DType::kF32, {-1, -1, config_.in_channels * patch});
   CheckTensor("Wan", "encoder_hidden_states", inputs.encoder_hidden_states, DType::kF32,
               {video.dim(0), -1, config_.text_dim});
+  if (config_.takes_image()) {
+    const int64_t tokens = config_.pos_embed_seq_len > 0 ? config_.pos_embed_seq_len : -1;
+    CheckTensor("Wan", "encoder_hidden_states_image", inputs.encoder_hidden_states_image,
+                DType::kF32, {video.dim(0), tokens, config_.image_dim});
+  } else if (!inputs.encoder_hidden_states_image.empty()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "Wan: encoder_hidden_states_image: expected none in a text-to-video model");
+  }
   const Shape rotary = {video.dim(1), config_.attention_head_dim};
   CheckTensor("Wan", "rotary_cos", inputs.rotary_cos, DType::kF32, rotary);
   CheckTensor("Wan", "rotary_sin", inputs.rotary_sin, DType::kF32, rotary);
@@ -177,7 +203,13 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
   patch_embedding_(context, inputs.hidden_states, hidden);
   EmbedText(context, inputs.encoder_hidden_states, text);
   EmbedTime(context, inputs.timestep, time, modulation);
+  TensorView image;
+  if (config_.takes_image()) {
+    image = workspace.Allocate({batch, inputs.encoder_hidden_states_image.dim(1), d});
+    image_embedder_(context, inputs.encoder_hidden_states_image, image);
+  }
   const WanBlockInputs block_inputs = {.text = text,
+                                       .image = image,
                                        .modulation = modulation,
                                        .rotary_cos = inputs.rotary_cos,
                                        .rotary_sin = inputs.rotary_sin};

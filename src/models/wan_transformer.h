@@ -1,6 +1,7 @@
-// The Wan 2.1 text-to-video diffusion transformer (diffusers' WanTransformer3DModel; Wan team,
-// 2503.20314). Symbols: B batch, L text tokens, N video tokens, H heads, D head dimension,
-// d = H D model width, F MLP width, P = C pt ph pw numbers of a latent patch, in that order.
+// The Wan 2.1 diffusion transformer, text-to-video and image-to-video (diffusers'
+// WanTransformer3DModel; Wan team, 2503.20314). Symbols: B batch, L text tokens, K tokens of a
+// picture, N video tokens, H heads, D head dimension, d = H D model width, F MLP width, P = C pt ph
+// pw numbers of a latent patch, in that order.
 #pragma once
 
 #include <array>
@@ -14,6 +15,7 @@
 #include "models/patch_projection.h"
 #include "models/timestep_embedding.h"
 #include "models/wan_blocks.h"
+#include "models/wan_image_embedding.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 
@@ -33,22 +35,27 @@ struct WanTransformerConfig {
   int64_t num_layers = 40;
   bool cross_attn_norm = true;
   float eps = 1e-6f;
+  int64_t image_dim = 0;          // width of the picture's embedding; 0: text-to-video
+  int64_t pos_embed_seq_len = 0;  // K of models whose picture tokens have learned positions
 
+  bool takes_image() const { return image_dim > 0; }
   int64_t model_dim() const { return attention_head_dim * num_attention_heads; }
   int64_t patch_elements() const { return patch_size[0] * patch_size[1] * patch_size[2]; }
   // The widths of a head's rotary axes: height and width a third each, time the rest.
   std::array<int64_t, 3> RotaryAxes() const;
 
-  // Throws kUnsupported for image-to-video models (image_dim, added_kv_proj_dim).
   static WanTransformerConfig FromJson(const JsonObject& json);
 };
 
 struct WanTransformerInputs {
   ConstTensorView hidden_states;          // [B, N, in_channels pt ph pw] f32, in token order
   ConstTensorView encoder_hidden_states;  // [B, L, text_dim] f32; padding is attended to
-  float timestep = 0;                     // the scheduler's, 0 to 1000
-  ConstTensorView rotary_cos;             // [N, D] f32, in token order
-  ConstTensorView rotary_sin;             // [N, D] f32
+  // [B, K, image_dim] f32 of a model that takes an image, else empty. K is any number unless
+  // pos_embed_seq_len says it: then the tokens of several pictures lie one after another.
+  ConstTensorView encoder_hidden_states_image = {};
+  float timestep = 0;          // the scheduler's, 0 to 1000
+  ConstTensorView rotary_cos;  // [N, D] f32, in token order
+  ConstTensorView rotary_sin;  // [N, D] f32
 };
 
 class WanTransformer {
@@ -72,7 +79,8 @@ class WanTransformer {
   SparseGeometry Geometry(int64_t batch, const TokenGrid& grid) const;
 
   // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens) const;
+  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens,
+                   int64_t image_tokens = 0) const;
 
   const WanTransformerConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
@@ -92,6 +100,7 @@ class WanTransformer {
   Weights weights_;  // keeps the files mapped
   LinearLayer patch_embedding_;
   LinearLayer text_linear_1_, text_linear_2_;
+  WanImageEmbedding image_embedder_;  // empty unless the model takes an image
   TimestepEmbedding time_embedder_;
   LinearLayer time_proj_;
   std::vector<WanBlock> blocks_;

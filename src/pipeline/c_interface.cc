@@ -109,6 +109,8 @@ const std::map<std::string_view, Setter>& Setters() {
       {"num_images", Number(&Options::num_images)},
       {"threads", Number(&Options::threads)},
       {"max_memory", Number(&Options::max_memory_bytes)},
+      {"image", [](Options& options, std::string_view,
+                   std::string_view text) { options.image = tamias::ReadImage(text); }},
       {"set", [](Options& options, std::string_view,
                  std::string_view text) { options.overrides.emplace_back(text); }},
   };

@@ -89,6 +89,7 @@ void DenoisingPipeline::AddComponent(const std::string& name, const Weights& wei
 void DenoisingPipeline::SetDefaults(const FamilyDefaults& family, const std::string& profile) {
   family_ = family;
   info_.makes_videos = family.makes_videos();
+  info_.needs_image = family.needs_image;
   info_.default_profile = folder_.defaults().profile.value_or(profile);
   const GenerationSettings settings = Settings({});
   info_.defaults = {
@@ -149,6 +150,7 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
 
   const StageBytes denoiser = PlanDenoiser(plan.settings, plan.latents, plan.placement);
   const StageBytes decoder = PlanDecoder(plan.latents, plan.coder);
+  plan.image_encoder = PlanImageEncoder(plan.latents);
   const size_t op_scratch = plan.placement.IsOnGpu()
                                 ? GpuScratchBytes(geometry, plan.placement)
                                 : CpuScratchBytes(geometry, plan.sparsity, options.threads);
@@ -184,6 +186,11 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   const auto scheduler = MakeScheduler(plan.settings, plan.latents.tokens());
   always += add("latents", 5 * sizeof(float) * static_cast<size_t>(plan.latents.size()) +
                                scheduler->HistoryBytes(plan.latents.size()));
+  size_t encoding = 0;
+  if (info_.needs_image) {
+    always += add("picture, encoded", plan.image_encoder.held);
+    encoding = add("workspace of the picture's encoders", plan.image_encoder.workspace);
+  }
   size_t denoising = add("rotary tables and text embeddings", denoiser.held);
   if (is_on_gpu) {
     PlanDeviceMemory(plan, denoiser, decoder, memory);
@@ -200,7 +207,7 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   const size_t decoding =
       add("decoder and its workspace", decoder.held + (is_on_gpu ? 0 : decoder.workspace)) +
       add(info_.makes_videos ? "film" : "picture", pixels * 3 * plan.settings.num_frames);
-  memory.peak_bytes = always + std::max(denoising, decoding);
+  memory.peak_bytes = always + std::max({encoding, denoising, decoding});
   return memory;
 }
 
@@ -269,6 +276,10 @@ void DenoisingPipeline::Prepare(const Plan& plan, int threads) const {
 
 GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
                                            const ProgressCallback& progress) const {
+  if (info_.needs_image && !options.image) {
+    Fail(ErrorCode::kInvalidArgument,
+         "image: this model makes films of a picture, and none is given");
+  }
   const Plan plan = MakePlan(options);
   CheckMemory(plan, options);
   GenerationClock clock(progress, options.num_images);
@@ -279,8 +290,9 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
   std::vector<PromptEmbedding> prompts;
   {
     Context context(plan.coder, options.threads);
-    prompts = EncodePrompts(context, options, plan.settings, clock);
+    prompts = EncodePrompts(context, options, plan, clock);
   }
+  const ImageCondition condition = EncodePicture(options, plan, clock);
   std::vector<SparseGeometry> geometries;
   for (const PromptEmbedding& prompt : prompts) {
     geometries.push_back(Geometry(prompt.sequence.dim(1), plan.latents.grid()));
@@ -293,7 +305,7 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
       Context context(plan.placement, options.threads, plan.denoiser_workspace);
       SparseSession session(context, plan.sparsity, geometries, plan.state_place);
       if (image == 0) result.seconds_to_first_step = clock.Seconds();
-      latents = Denoise(context, plan, prompts, options, image, session, clock);
+      latents = Denoise(context, plan, prompts, condition, options, image, session, clock);
       result.seconds_denoise += clock.StageSeconds();
       report.AddImage(session.report());
     }
@@ -314,9 +326,11 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
 
 std::vector<PromptEmbedding> DenoisingPipeline::EncodePrompts(Context& context,
                                                               const GenerateOptions& options,
-                                                              const GenerationSettings& settings,
+                                                              const Plan& plan,
                                                               GenerationClock& clock) const {
-  clock.BeginStage(Stage::kEncodePrompt, 0, settings.use_true_cfg() ? 2 : 1);
+  const GenerationSettings& settings = plan.settings;
+  clock.BeginStage(Stage::kEncodePrompt, 0,
+                   (settings.use_true_cfg() ? 2 : 1) + NumImagePieces(plan.latents));
   std::vector<PromptEmbedding> prompts;
   const auto encode = [&](const std::string& text) {
     const PromptEmbedding& prompt = prompts.emplace_back(EncodePrompt(context, text, settings));
@@ -329,10 +343,21 @@ std::vector<PromptEmbedding> DenoisingPipeline::EncodePrompts(Context& context,
   return prompts;
 }
 
+ImageCondition DenoisingPipeline::EncodePicture(const GenerateOptions& options, const Plan& plan,
+                                                GenerationClock& clock) const {
+  if (!options.image) return {};
+  Context context(options.threads, plan.image_encoder.workspace);
+  ImageCondition condition =
+      EncodeImage(context, *options.image, plan.latents, [&] { clock.EndStep(); });
+  CheckFinite(condition.embedding, "the picture's embedding", context);
+  CheckFinite(condition.latents, "the picture's latents", context);
+  return condition;
+}
+
 Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
                                   const std::vector<PromptEmbedding>& prompts,
-                                  const GenerateOptions& options, int image, SparseSession& session,
-                                  GenerationClock& clock) const {
+                                  const ImageCondition& condition, const GenerateOptions& options,
+                                  int image, SparseSession& session, GenerationClock& clock) const {
   const GenerationSettings& settings = plan.settings;
   Context host(options.threads);
   std::vector<PromptEmbedding> uploaded;
@@ -340,7 +365,8 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
     for (const PromptEmbedding& prompt : prompts) uploaded.push_back(CopyToDevice(context, prompt));
   }
   const TokenOrder& order = session.token_order();
-  const std::unique_ptr<Denoiser> denoiser = MakeDenoiser(context, settings, plan.latents, order);
+  const std::unique_ptr<Denoiser> denoiser =
+      MakeDenoiser(context, settings, plan.latents, order, condition);
   const std::unique_ptr<FlowScheduler> scheduler = MakeScheduler(settings, plan.latents.tokens());
 
   Tensor noise = PackedNoise(plan.latents, options.seed, image, options.num_images);
@@ -462,6 +488,9 @@ std::map<std::string, std::string> DenoisingPipeline::PngText(const GenerateOpti
   if (info_.makes_videos) {
     json["num_frames"] = settings.num_frames;
     json["fps"] = settings.fps;
+  }
+  if (options.image) {
+    json["picture"] = fmt::format("{}x{}", options.image->width, options.image->height);
   }
   json["steps"] = settings.steps;
   json["true_cfg_scale"] = settings.true_cfg_scale;

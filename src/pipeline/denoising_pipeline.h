@@ -16,6 +16,7 @@
 #include "models/frame_sink.h"
 #include "pipeline/generation_clock.h"
 #include "pipeline/generation_settings.h"
+#include "pipeline/image_condition.h"
 #include "pipeline/packed_latents.h"
 #include "pipeline/pipeline_family.h"
 #include "pipeline/prompt_embedding.h"
@@ -79,10 +80,21 @@ class DenoisingPipeline : public PipelineFamily {
   virtual std::unique_ptr<Denoiser> MakeDenoiser(Context& context,
                                                  const GenerationSettings& settings,
                                                  const LatentShape& latents,
-                                                 const TokenOrder& order) const = 0;
+                                                 const TokenOrder& order,
+                                                 const ImageCondition& image) const = 0;
   // Denoiser and prompt embeddings; the workspace without the operations' own scratch.
   virtual StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
                                   const Placement& placement) const = 0;
+  // Of families that need an image (FamilyDefaults): the condition of a film of these latents,
+  // which outlives the denoiser. after_piece is called NumImagePieces times.
+  virtual ImageCondition EncodeImage(Context& /*context*/, const Image& /*image*/,
+                                     const LatentShape& /*latents*/,
+                                     const std::function<void()>& /*after_piece*/) const {
+    return {};
+  }
+  virtual int NumImagePieces(const LatentShape& /*latents*/) const { return 0; }
+  // held: the condition, to the end of the generation.
+  virtual StageBytes PlanImageEncoder(const LatentShape& /*latents*/) const { return {}; }
   // The weights whose type a GPU's activations have; null: the family runs on the CPU only.
   virtual const Weights* GpuWeights() const { return nullptr; }
   // Copies the weights of all components to a GPU: the denoiser's in the type of the context's
@@ -121,6 +133,7 @@ class DenoisingPipeline : public PipelineFamily {
     std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
     StatePlan state;
     StatePlace state_place = StatePlace::kMemory;
+    StageBytes image_encoder;
     size_t denoiser_workspace = 0;
     size_t decoder_workspace = 0;
     MemoryPlan memory;
@@ -139,15 +152,18 @@ class DenoisingPipeline : public PipelineFamily {
   // Makes ready on the context's device what every generation there shares.
   void Prepare(const Plan& plan, int threads) const;
 
-  // The prompt, and with true guidance the negative prompt: one for each invocation.
+  // The prompt, and with true guidance the negative prompt: one for each invocation. Also announces
+  // the pieces of the picture, which is encoded next.
   std::vector<PromptEmbedding> EncodePrompts(Context& context, const GenerateOptions& options,
-                                             const GenerationSettings& settings,
-                                             GenerationClock& clock) const;
+                                             const Plan& plan, GenerationClock& clock) const;
+  // Empty without a picture.
+  ImageCondition EncodePicture(const GenerateOptions& options, const Plan& plan,
+                               GenerationClock& clock) const;
   // Returns the final latents [1, N, P] in row order. The denoiser runs with `context`, where the
   // session's state lies; noise, scheduler and guidance are the host's.
   Tensor Denoise(Context& context, const Plan& plan, const std::vector<PromptEmbedding>& prompts,
-                 const GenerateOptions& options, int image, SparseSession& session,
-                 GenerationClock& clock) const;
+                 const ImageCondition& condition, const GenerateOptions& options, int image,
+                 SparseSession& session, GenerationClock& clock) const;
   std::vector<Image> DecodeFrames(const Plan& plan, ConstTensorView latents, int threads, int image,
                                   GenerationClock& clock) const;
   void CheckFinite(ConstTensorView values, const char* what, const Context& context) const;

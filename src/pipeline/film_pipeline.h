@@ -34,6 +34,7 @@ class FilmPipeline : public DenoisingPipeline {
 
   const Transformer& transformer() const { return transformer_; }
   const VaeConfig& vae_config() const { return vae_.config(); }
+  const Weights& vae_weights() const { return vae_weights_; }
 
  private:
   LatentShape LatentsOf(const GenerationSettings& settings) const final {

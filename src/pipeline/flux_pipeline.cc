@@ -71,7 +71,8 @@ std::unique_ptr<FlowScheduler> FluxPipeline::MakeScheduler(const GenerationSetti
 std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
                                                      const GenerationSettings& settings,
                                                      const LatentShape& latents,
-                                                     const TokenOrder& order) const {
+                                                     const TokenOrder& order,
+                                                     const ImageCondition& /*image*/) const {
   FluxTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<FluxDenoiser>(

@@ -1,5 +1,6 @@
 #include "pipeline/generation_settings.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -16,6 +17,8 @@ constexpr int kMaxSteps = 1000;
 constexpr int kMaxImages = 256;
 constexpr int kMaxThreads = 1024;
 constexpr size_t kMaxPromptBytes = 1 << 20;
+constexpr int kMaxImageSide = 32768;  // pixels, as files may have
+constexpr int kMaxImageAspect = 100;
 
 void CheckRange(const char* name, double value, double min, double max) {
   if (!(value >= min && value <= max)) {
@@ -60,6 +63,44 @@ void CheckPrompt(const char* name, const std::string& prompt) {
   }
 }
 
+void CheckImage(const GenerateOptions& options, const FamilyDefaults& family) {
+  if (!options.image) return;
+  const auto& [width, height, rgb] = *options.image;
+  if (!family.needs_image) {
+    Fail(ErrorCode::kInvalidArgument, "image: this model makes {} of text alone",
+         family.makes_videos() ? "films" : "pictures");
+  }
+  if (width < 1 || height < 1 || width > kMaxImageSide || height > kMaxImageSide ||
+      std::max(width, height) / std::min(width, height) >= kMaxImageAspect) {
+    Fail(ErrorCode::kInvalidArgument,
+         "image: expected sides of 1 to {} pixels that differ less than {}-fold, found {}x{}",
+         kMaxImageSide, kMaxImageAspect, width, height);
+  }
+  const size_t expected = size_t{3} * static_cast<size_t>(width) * static_cast<size_t>(height);
+  if (rgb.size() != expected) {
+    Fail(ErrorCode::kInvalidArgument, "image: {}x{} pixels: expected {} bytes, found {}", width,
+         height, expected, rgb.size());
+  }
+}
+
+// Gives the sides that are not given the picture's shape, as diffusers' examples do: of the area
+// that the settings have, or beside the other side.
+void FollowImage(const GenerateOptions& options, int multiple, GenerationSettings& settings) {
+  const double aspect = static_cast<double>(options.image->height) / options.image->width;
+  const double area = static_cast<double>(settings.width) * settings.height;
+  const auto fit = [&](double side) {
+    return std::max(1, static_cast<int>(std::nearbyint(side)) / multiple) * multiple;
+  };
+  if (!options.width && !options.height) {
+    settings.width = fit(std::sqrt(area / aspect));
+    settings.height = fit(std::sqrt(area * aspect));
+  } else if (!options.width) {
+    settings.width = fit(settings.height / aspect);
+  } else if (!options.height) {
+    settings.height = fit(settings.width * aspect);
+  }
+}
+
 }  // namespace
 
 std::string GenerationSettings::SizeText() const {
@@ -85,6 +126,8 @@ GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDe
   settings.guidance_scale =
       pick(options.guidance_scale, model.guidance_scale, family.guidance_scale);
 
+  CheckImage(options, family);
+  if (options.image) FollowImage(options, family.size_multiple, settings);
   CheckSide("width", settings.width, family.size_multiple);
   CheckSide("height", settings.height, family.size_multiple);
   CheckFrames(options, settings, family);

@@ -23,6 +23,7 @@ struct FamilyDefaults {
   double fps = 0;
   int size_multiple = 16;               // pixels
   int max_sequence_length_limit = 512;  // text tokens
+  bool needs_image = false;             // films begin with a picture
   bool makes_videos() const { return num_frames > 1; }
 };
 

@@ -66,10 +66,9 @@ std::unique_ptr<FlowScheduler> HunyuanVideoPipeline::MakeScheduler(
   return std::make_unique<FlowMatchEuler>(scheduler_, EvenSigmas(settings.steps));
 }
 
-std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(Context& context,
-                                                             const GenerationSettings& settings,
-                                                             const LatentShape& latents,
-                                                             const TokenOrder& order) const {
+std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(
+    Context& context, const GenerationSettings& settings, const LatentShape& latents,
+    const TokenOrder& order, const ImageCondition& /*image*/) const {
   const HunyuanVideoTransformerConfig& config = transformer().config();
   HunyuanVideoTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);

@@ -74,7 +74,8 @@ std::unique_ptr<FlowScheduler> MochiPipeline::MakeScheduler(const GenerationSett
 
 std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const GenerationSettings&,
                                                       const LatentShape& latents,
-                                                      const TokenOrder& order) const {
+                                                      const TokenOrder& order,
+                                                      const ImageCondition& /*image*/) const {
   return std::make_unique<MochiDenoiser>(
       context, transformer(),
       transformer().RotaryPositions(context, latents.grid(), order.tokens()));

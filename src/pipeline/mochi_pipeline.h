@@ -23,8 +23,8 @@ class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlM
   std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
                                                int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
-                                         const LatentShape& latents,
-                                         const TokenOrder& order) const override;
+                                         const LatentShape& latents, const TokenOrder& order,
+                                         const ImageCondition& image) const override;
   StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
                           const Placement& placement) const override;
 

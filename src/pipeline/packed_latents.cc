@@ -65,6 +65,16 @@ void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const Laten
   });
 }
 
+Tensor PackLatents(const LatentShape& shape, ConstTensorView unpacked) {
+  TAMIAS_CHECK(unpacked.IsContiguous() && unpacked.NumElements() == shape.size());
+  Tensor packed({1, shape.tokens(), shape.token_channels()}, DType::kF32);
+  ForEachLatent(shape, [&, in = unpacked.data<float>(), out = packed.data<float>()](
+                           int64_t index, int64_t channel, int64_t frame, int64_t y, int64_t x) {
+    out[index] = in[((frame * shape.height + y) * shape.width + x) * shape.channels + channel];
+  });
+  return packed;
+}
+
 Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order) {
   const TokenGrid grid = shape.grid();
   Tensor positions({grid.size(), 3}, DType::kF32);

@@ -44,6 +44,9 @@ Tensor PackedNoise(const LatentShape& shape, uint64_t seed, int image, int num_i
 void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const LatentScaling& scaling,
                    TensorView unpacked);
 
+// The other way round, unscaled: channels-last [T, h, w, C] -> packed [1, N, C patch_time patch^2].
+Tensor PackLatents(const LatentShape& shape, ConstTensorView unpacked);
+
 // Rotary coordinates [N, 3] of the tokens, (time, row, column), in token order.
 Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order);
 

@@ -13,9 +13,8 @@ struct Family {
   std::unique_ptr<PipelineFamily> (*load)(const ModelFolder& folder);
 };
 constexpr Family kFamilies[] = {
-    {"FluxPipeline", LoadFluxPipeline},
-    {"HunyuanVideoPipeline", LoadHunyuanVideoPipeline},
-    {"WanPipeline", LoadWanPipeline},
+    {"FluxPipeline", LoadFluxPipeline},   {"HunyuanVideoPipeline", LoadHunyuanVideoPipeline},
+    {"WanPipeline", LoadWanPipeline},     {"WanImageToVideoPipeline", LoadWanPipeline},
     {"MochiPipeline", LoadMochiPipeline},
 };
 

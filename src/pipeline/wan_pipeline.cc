@@ -1,6 +1,6 @@
 #include "pipeline/wan_pipeline.h"
 
-#include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "models/flow_match_euler.h"
@@ -42,6 +42,29 @@ void RefuseLaterVersions(const ModelFolder& folder) {
 
 using WanDenoiser = RotaryDenoiser<WanTransformer, WanTransformerInputs>;
 
+// Puts the picture's latents behind the noisy ones, token by token.
+class WanImageDenoiser final : public Denoiser {
+ public:
+  // latents [1, N, P] in token order.
+  WanImageDenoiser(std::unique_ptr<Denoiser> denoiser, Tensor latents)
+      : denoiser_(std::move(denoiser)), latents_(std::move(latents)) {}
+
+  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
+               ConstTensorView latents, SparseInvocation& invocation,
+               TensorView prediction) const override {
+    Workspace::Scope scope(context.workspace());
+    const int64_t noisy = latents.dim(2), width = noisy + latents_.dim(2);
+    const TensorView joined = context.workspace().Allocate({1, latents.dim(1), width});
+    CopyTensor(latents, joined.Slice(2, 0, noisy));
+    CopyTensor(latents_, joined.Slice(2, noisy, width));
+    denoiser_->Predict(context, timestep, prompt, joined, invocation, prediction);
+  }
+
+ private:
+  std::unique_ptr<Denoiser> denoiser_;
+  Tensor latents_;
+};
+
 }  // namespace
 
 WanPipeline::WanPipeline(const ModelFolder& folder)
@@ -49,14 +72,13 @@ WanPipeline::WanPipeline(const ModelFolder& folder)
       text_(folder),
       make_scheduler_(ReadScheduler(folder.Config("scheduler"))) {
   RefuseLaterVersions(folder);
+  if (folder.family() == "WanImageToVideoPipeline") {
+    image_ = std::make_unique<WanImageEncoder>(folder, vae_config(), vae_weights());
+  }
+  CheckTransformer();
   const WanTransformerConfig& config = transformer().config();
-  CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().z_dim);
-  CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
-  CheckTransformerField("text_dim", config.text_dim, "text_encoder", text_.sequence_dim());
-  CheckTransformerField("patch_size[0]", config.patch_size[0], "Wan", 1);
-  CheckTransformerField("patch_size[2]", config.patch_size[2], "patch_size[1]",
-                        config.patch_size[1]);
   AddComponent("text_encoder", text_.weights());
+  if (image_) AddComponent("image_encoder", image_->weights());
   SetFilm(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean});
   FamilyDefaults defaults;
   defaults.width = 832;
@@ -67,7 +89,31 @@ WanPipeline::WanPipeline(const ModelFolder& folder)
   defaults.true_cfg_scale = 5;
   defaults.frame_multiple = static_cast<int>(vae_config().temporal_scale());
   defaults.size_multiple = static_cast<int>(vae_config().spatial_scale() * config.patch_size[1]);
+  defaults.needs_image = image_ != nullptr;
   SetDefaults(defaults, "wan-2.1");
+}
+
+void WanPipeline::CheckTransformer() const {
+  const WanTransformerConfig& config = transformer().config();
+  const int64_t z_dim = vae_config().z_dim;
+  if (image_) {
+    CheckTransformerField("image_dim", config.image_dim, "image_encoder", image_->embedding_dim());
+    if (config.pos_embed_seq_len > 0) {
+      Fail(ErrorCode::kUnsupported,
+           "{}: transformer: field 'pos_embed_seq_len': models of a first and a last picture are "
+           "not supported",
+           folder().path().string());
+    }
+  } else {
+    CheckTransformerField("image_dim", config.image_dim, "a text-to-video pipeline", 0);
+  }
+  CheckTransformerField("in_channels", config.in_channels, "the VAE",
+                        z_dim + (image_ ? image_->channels() : 0));
+  CheckTransformerField("out_channels", config.out_channels, "the VAE", z_dim);
+  CheckTransformerField("text_dim", config.text_dim, "text_encoder", text_.sequence_dim());
+  CheckTransformerField("patch_size[0]", config.patch_size[0], "Wan", 1);
+  CheckTransformerField("patch_size[2]", config.patch_size[2], "patch_size[1]",
+                        config.patch_size[1]);
 }
 
 std::unique_ptr<PipelineFamily> LoadWanPipeline(const ModelFolder& folder) {
@@ -100,10 +146,18 @@ std::unique_ptr<FlowScheduler> WanPipeline::MakeScheduler(const GenerationSettin
 std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
                                                     const GenerationSettings& /*settings*/,
                                                     const LatentShape& latents,
-                                                    const TokenOrder& order) const {
-  return std::make_unique<WanDenoiser>(
+                                                    const TokenOrder& order,
+                                                    const ImageCondition& image) const {
+  WanTransformerInputs constants;
+  if (image_) constants.encoder_hidden_states_image = image.embedding;
+  auto denoiser = std::make_unique<WanDenoiser>(
       context, transformer(),
-      RotaryPositions(TokenPositions(latents, order), transformer().config().RotaryAxes()));
+      RotaryPositions(TokenPositions(latents, order), transformer().config().RotaryAxes()),
+      constants);
+  if (!image_) return denoiser;
+  Tensor ordered(image.latents.shape(), DType::kF32);
+  order.Apply(context, image.latents, ordered);
+  return std::make_unique<WanImageDenoiser>(std::move(denoiser), std::move(ordered));
 }
 
 StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
@@ -112,8 +166,28 @@ StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings, const L
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
   const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_dim;
-  return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer().PlanBytes(1, text, latents.tokens())};
+  // The picture's latents in token order, and beside the noisy ones.
+  const int64_t condition = image_ ? image_->ConditionShape(latents).size() : 0;
+  const int64_t joined = image_ ? latents.size() + condition : 0;
+  const int64_t image_tokens = image_ ? image_->embedding_tokens() : 0;
+  return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings + condition),
+          .workspace = sizeof(float) * static_cast<size_t>(joined) +
+                       transformer().PlanBytes(1, text, latents.tokens(), image_tokens)};
+}
+
+ImageCondition WanPipeline::EncodeImage(Context& context, const Image& image,
+                                        const LatentShape& latents,
+                                        const std::function<void()>& after_piece) const {
+  return image_->Encode(context, image, latents, after_piece);
+}
+
+int WanPipeline::NumImagePieces(const LatentShape& latents) const {
+  return image_ ? image_->NumPieces(latents) : 0;
+}
+
+StageBytes WanPipeline::PlanImageEncoder(const LatentShape& latents) const {
+  if (!image_) return {};
+  return {.held = image_->ConditionBytes(latents), .workspace = image_->PlanBytes(latents)};
 }
 
 }  // namespace tamias

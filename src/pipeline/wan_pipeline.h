@@ -1,6 +1,6 @@
-// Wan 2.1 text-to-video (diffusers' WanPipeline), with classifier-free guidance. Prompts are taken
-// as typed: diffusers also resolves HTML entities ("&amp;") and, where ftfy is installed, repairs
-// broken Unicode.
+// Wan 2.1, text-to-video and image-to-video (diffusers' WanPipeline and WanImageToVideoPipeline),
+// with classifier-free guidance. Prompts are taken as typed: diffusers also resolves HTML entities
+// ("&amp;") and, where ftfy is installed, repairs broken Unicode.
 #pragma once
 
 #include <functional>
@@ -10,6 +10,7 @@
 #include "models/wan_transformer.h"
 #include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
+#include "pipeline/wan_image_encoder.h"
 
 namespace tamias {
 
@@ -26,12 +27,18 @@ class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> 
   std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
                                                int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
-                                         const LatentShape& latents,
-                                         const TokenOrder& order) const override;
+                                         const LatentShape& latents, const TokenOrder& order,
+                                         const ImageCondition& image) const override;
   StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
                           const Placement& placement) const override;
+  ImageCondition EncodeImage(Context& context, const Image& image, const LatentShape& latents,
+                             const std::function<void()>& after_piece) const override;
+  int NumImagePieces(const LatentShape& latents) const override;
+  StageBytes PlanImageEncoder(const LatentShape& latents) const override;
+  void CheckTransformer() const;
 
   T5PromptEncoder text_;
+  std::unique_ptr<WanImageEncoder> image_;  // null: text-to-video
   std::function<std::unique_ptr<FlowScheduler>(int num_steps)> make_scheduler_;
 };
 

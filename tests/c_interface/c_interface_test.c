@@ -56,6 +56,23 @@ static void TestErrors(const char* folder) {
   CHECK(tamias_result_num_images(NULL) == 0);
 }
 
+/* The picture lies in the repository of which `folder` is a model. */
+static void TestImage(const tamias_pipeline* pipeline, const char* folder) {
+  char path[4096];
+  tamias_options* options = MakeOptions();
+  CHECK(tamias_options_set(options, "image", "/nowhere.png") == TAMIAS_NOT_FOUND);
+  CHECK(strstr(tamias_last_error(), "/nowhere.png") != NULL);
+  snprintf(path, sizeof path, "%s/model_index.json", folder);
+  CHECK(tamias_options_set(options, "image", path) == TAMIAS_INVALID_FILE);
+  CHECK(strstr(tamias_last_error(), "neither PNG nor JPEG") != NULL);
+  snprintf(path, sizeof path, "%s/../../docs/images/frontier.png", folder);
+  CHECK(tamias_options_set(options, "image", path) == TAMIAS_OK);
+  tamias_result* result = NULL;
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "text alone") != NULL);
+  tamias_options_destroy(options);
+}
+
 static void TestGeneration(const tamias_pipeline* pipeline) {
   tamias_options* options = MakeOptions();
   tamias_result* result = NULL;
@@ -103,6 +120,7 @@ int main(int argc, char** argv) {
   tamias_pipeline* pipeline = NULL;
   CHECK(tamias_pipeline_load(argv[1], &pipeline) == TAMIAS_OK);
   TestGeneration(pipeline);
+  TestImage(pipeline, argv[1]);
   tamias_pipeline_destroy(pipeline);
   puts("the C interface works");
   return 0;

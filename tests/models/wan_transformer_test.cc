@@ -22,6 +22,9 @@ class Case : public TransformerCase {
   WanTransformerInputs Inputs() const {
     return {.hidden_states = Get("hidden_states"),
             .encoder_hidden_states = Get("encoder_hidden_states"),
+            .encoder_hidden_states_image = Has("encoder_hidden_states_image")
+                                               ? Get("encoder_hidden_states_image")
+                                               : ConstTensorView(),
             .timestep = Scalar("timestep"),
             .rotary_cos = Get("rotary_cos"),
             .rotary_sin = Get("rotary_sin")};
@@ -55,10 +58,14 @@ TEST_P(WanTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-7);
 }
 
-INSTANTIATE_TEST_SUITE_P(, WanTransformerParity, testing::Values("wan-tiny", "wan-plain-tiny"));
+INSTANTIATE_TEST_SUITE_P(, WanTransformerParity,
+                         testing::Values("wan-tiny", "wan-plain-tiny", "wan-image-tiny",
+                                         "wan-image-positions-tiny"));
 
-TEST(WanTransformer, SparseStepsThatSelectEverythingEqualDense) {
-  const Fixture fixture("wan-plain-tiny");
+class WanTransformerSparsity : public testing::TestWithParam<const char*> {};
+
+TEST_P(WanTransformerSparsity, StepsThatSelectEverythingEqualDense) {
+  const Fixture fixture(GetParam());
   WanTransformer model = Load(fixture);
   Context context;
   model.PrepareForSparsity(context);
@@ -69,6 +76,9 @@ TEST(WanTransformer, SparseStepsThatSelectEverythingEqualDense) {
       SparsePrediction(context, model, session, recorded.Inputs(), 900, recorded.output().shape());
   EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
+
+INSTANTIATE_TEST_SUITE_P(, WanTransformerSparsity,
+                         testing::Values("wan-plain-tiny", "wan-image-tiny"));
 
 TEST(WanTransformer, SwappingTheInvocationsSwapsThePredictions) {
   const Fixture fixture("wan-tiny");
@@ -144,6 +154,57 @@ TEST_P(WanTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
 
 INSTANTIATE_TEST_SUITE_P(LongAndShortVideo, WanTransformerPlan, testing::Values(2000, 900));
 
+TEST(WanTransformer, PlanOfAnImageCoversTheWorkspaceWithinTwoPercent) {
+  const Fixture fixture("wan-image-tiny");
+  const WanTransformer model = Load(fixture);
+  const WanTransformerConfig& config = model.config();
+  // The picture's keys and values, then the video's, then its embedding take the most.
+  for (const auto& [video_tokens, image_tokens] : {std::pair{600, 1300}, {2000, 100}, {40, 3000}}) {
+    SCOPED_TRACE(video_tokens);
+    const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4});
+    const Tensor text = Tensor::Zeros({1, 20, config.text_dim});
+    const Tensor image = Tensor::Zeros({1, image_tokens, config.image_dim});
+    const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim});
+    DensePasses passes(2);
+    passes.Predict(model,
+                   WanTransformerInputs{.hidden_states = video,
+                                        .encoder_hidden_states = text,
+                                        .encoder_hidden_states_image = image,
+                                        .timestep = 500,
+                                        .rotary_cos = rotary,
+                                        .rotary_sin = rotary},
+                   {1, video_tokens, config.out_channels * 4});
+    ExpectPlanCovers(
+        passes.context(), model.PlanBytes(1, 20, video_tokens, image_tokens),
+        AttentionWorkspaceBytes(2, config.attention_head_dim,
+                                config.num_attention_heads * ((video_tokens + 191) / 192)),
+        video_tokens > 1000 ? 0.98 : 0.5);
+  }
+}
+
+TEST(WanTransformer, RefusesAnImageThatDoesNotFit) {
+  const Fixture fixture("wan-image-positions-tiny");
+  const WanTransformer model = Load(fixture);
+  const Case recorded(fixture, 0);
+  WanTransformerInputs inputs = recorded.Inputs();
+  const auto error = [&] {
+    return ErrorOf([&] { DensePasses().Predict(model, inputs, recorded.output().shape()); });
+  };
+  inputs.encoder_hidden_states_image = inputs.encoder_hidden_states_image.Slice(1, 0, 3);
+  EXPECT_THAT(error(), testing::HasSubstr("encoder_hidden_states_image"));
+  inputs.encoder_hidden_states_image = {};
+  EXPECT_THAT(error(), testing::HasSubstr("encoder_hidden_states_image"));
+
+  const Fixture text_fixture("wan-tiny");
+  const WanTransformer text_model = Load(text_fixture);
+  const Case text_case(text_fixture, 0);
+  WanTransformerInputs with_image = text_case.Inputs();
+  with_image.encoder_hidden_states_image = with_image.encoder_hidden_states;
+  EXPECT_THAT(
+      ErrorOf([&] { DensePasses().Predict(text_model, with_image, text_case.output().shape()); }),
+      testing::HasSubstr("expected none in a text-to-video model"));
+}
+
 TEST(WanTransformer, RefusesInputsThatDoNotFit) {
   const Fixture fixture("wan-tiny");
   const WanTransformer model = Load(fixture);
@@ -168,15 +229,26 @@ TEST(WanTransformer, RefusesWeightsThatDoNotFitTheConfig) {
 
 TEST(WanTransformerConfig, RefusesBadFieldsByName) {
   const std::pair<const char*, const char*> cases[] = {
-      {"image_dim", "1280"},       {"added_kv_proj_dim", "5120"}, {"pos_embed_seq_len", "514"},
-      {"qk_norm", R"("layer")"},   {"patch_size", "[2, 2]"},      {"attention_head_dim", "17"},
-      {"attention_head_dim", "4"}, {"num_layers", "0"},           {"freq_dim", "33"},
+      {"image_dim", "0"},       {"pos_embed_seq_len", "514"}, {"qk_norm", R"("layer")"},
+      {"patch_size", "[2, 2]"}, {"attention_head_dim", "17"}, {"attention_head_dim", "4"},
+      {"num_layers", "0"},      {"freq_dim", "33"},
   };
   for (const auto& [field, value] : cases) {
     const JsonObject json = JsonObject::Parse(fmt::format(R"({{"{}": {}}})", field, value), "file");
     EXPECT_THAT(ErrorOf([&] { WanTransformerConfig::FromJson(json); }),
                 testing::StartsWith(fmt::format("file: field '{}'", field)));
   }
+}
+
+TEST(WanTransformerConfig, WantsTheImageFieldsTogether) {
+  const auto error = [](const char* fields) {
+    return ErrorOf([&] { WanTransformerConfig::FromJson(JsonObject::Parse(fields, "file")); });
+  };
+  EXPECT_EQ(error(R"({"image_dim": 1280, "added_kv_proj_dim": 5120})"), "");
+  EXPECT_THAT(error(R"({"image_dim": 1280})"), testing::HasSubstr("field 'added_kv_proj_dim'"));
+  EXPECT_THAT(error(R"({"added_kv_proj_dim": 5120})"), testing::HasSubstr("field 'image_dim'"));
+  EXPECT_EQ(error(R"({"image_dim": 1280, "added_kv_proj_dim": 1280})"),
+            "file: field 'added_kv_proj_dim': expected the model width of 5120, found 1280");
 }
 
 }  // namespace

@@ -1,0 +1,15 @@
+// A picture as an image-to-video model takes it. Symbols: K tokens of the vision encoder, C their
+// width, N video tokens, P numbers of a token.
+#pragma once
+
+#include "base/tensor.h"
+
+namespace tamias {
+
+struct ImageCondition {
+  Tensor embedding;  // [1, K, C] f32
+  Tensor latents;    // [1, N, P] f32, packed in row order: what lies beside the noisy latents
+  bool empty() const { return latents.empty(); }
+};
+
+}  // namespace tamias

@@ -1,0 +1,96 @@
+#include "pipeline/wan_image_encoder.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "io/json.h"
+#include "io/resize_image.h"
+
+namespace tamias {
+namespace {
+
+// Bytes to [-1, 1], in fp32 as diffusers computes it.
+void WritePixels(const Image& image, TensorView pixels) {
+  float* out = pixels.data<float>();
+  for (const uint8_t byte : image.rgb) *out++ = 2 * (static_cast<float>(byte) / 255) - 1;
+}
+
+}  // namespace
+
+WanImageEncoder::WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
+                                 const Weights& vae_weights)
+    : vae_(vae),
+      vision_weights_(Weights::Open(folder.Component("image_encoder"))),
+      processor_(ClipImageProcessor::FromJson(
+          JsonObject::Load(folder.Component("image_processor") / "preprocessor_config.json"))),
+      vision_(ClipVisionConfig::FromJson(folder.Config("image_encoder")), vision_weights_),
+      film_encoder_(vae, vae_weights) {
+  const int64_t size = vision_.config().image_size;
+  if (processor_.crop_size != size) {
+    Fail(ErrorCode::kInvalidFile,
+         "{}: image_processor: field 'crop_size' is {}, but image_encoder takes {}",
+         folder.path().string(), processor_.crop_size, size);
+  }
+}
+
+LatentShape WanImageEncoder::ConditionShape(LatentShape latents) const {
+  latents.channels = channels();
+  return latents;
+}
+
+ImageCondition WanImageEncoder::Encode(Context& context, const Image& image,
+                                       const LatentShape& latents,
+                                       const std::function<void()>& after_piece) const {
+  ImageCondition condition;
+  condition.embedding = Tensor({1, embedding_tokens(), embedding_dim()}, DType::kF32);
+  vision_.Encode(context, processor_(image), condition.embedding);
+  after_piece();
+
+  Workspace::Scope scope(context.workspace());
+  const LatentShape shape = ConditionShape(latents);
+  const TensorView encoded =
+      context.workspace().Allocate({latents.frames, latents.height, latents.width, vae_.z_dim});
+  EncodeFilm(context, image, latents, after_piece, encoded);
+  const TensorView unpacked =
+      context.workspace().Allocate({shape.frames, shape.height, shape.width, shape.channels});
+  const int64_t mask = vae_.temporal_scale(), pixels = latents.height * latents.width;
+  const float* in = encoded.data<float>();
+  float* out = unpacked.data<float>();
+  for (int64_t i = 0; i < latents.frames * pixels; ++i) {
+    // The first latent frame counts as so many frames, all of them given.
+    out = std::fill_n(out, mask, i < pixels ? 1.0f : 0.0f);
+    for (size_t c = 0; c < vae_.latents_mean.size(); ++c) {
+      *out++ = static_cast<float>((*in++ - vae_.latents_mean[c]) / vae_.latents_std[c]);
+    }
+  }
+  condition.latents = PackLatents(shape, unpacked);
+  return condition;
+}
+
+void WanImageEncoder::EncodeFilm(Context& context, const Image& image, const LatentShape& latents,
+                                 const std::function<void()>& after_piece,
+                                 TensorView encoded) const {
+  const int64_t scale = vae_.spatial_scale();
+  const Image resized =
+      ResizeImage(image, static_cast<int>(scale * latents.width),
+                  static_cast<int>(scale * latents.height), ResizeFilter::kLanczos);
+  const FrameSource source = [&](int64_t frame, TensorView pixels) {
+    if (frame == 0) return WritePixels(resized, pixels);
+    std::fill_n(pixels.data<float>(), pixels.NumElements(), 0.0f);
+  };
+  film_encoder_.Encode(context, source, encoded, after_piece);
+}
+
+size_t WanImageEncoder::ConditionBytes(const LatentShape& latents) const {
+  const int64_t embedding = embedding_tokens() * embedding_dim();
+  return sizeof(float) * static_cast<size_t>(embedding + ConditionShape(latents).size());
+}
+
+size_t WanImageEncoder::PlanBytes(const LatentShape& latents) const {
+  const size_t encoded = sizeof(float) * static_cast<size_t>(latents.size());
+  const size_t unpacked = sizeof(float) * static_cast<size_t>(ConditionShape(latents).size());
+  const size_t film = film_encoder_.PlanBytes(latents.frames, latents.height, latents.width);
+  return std::max(vision_.PlanBytes(Context()), encoded + std::max(film, unpacked));
+}
+
+}  // namespace tamias

@@ -1,0 +1,55 @@
+// What Wan's image-to-video model knows of the picture that a film begins with (diffusers'
+// WanImageToVideoPipeline): the vision encoder's tokens of it, and latents beside the noise: the
+// autoencoder's of a film that is this picture and then grey, normalised, and before them a mask
+// that says which of the frames behind each latent frame are given.
+#pragma once
+
+#include <functional>
+
+#include "base/context.h"
+#include "io/checkpoint.h"
+#include "models/autoencoder_kl_wan_encoder.h"
+#include "models/clip_image_processor.h"
+#include "models/clip_vision_encoder.h"
+#include "pipeline/image_condition.h"
+#include "pipeline/model_folder.h"
+#include "pipeline/packed_latents.h"
+
+namespace tamias {
+
+class WanImageEncoder {
+ public:
+  // Reads the components "image_encoder" and "image_processor", and the autoencoder's encoder from
+  // its weights.
+  WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
+                  const Weights& vae_weights);
+
+  // latents: of the film's noise. The picture is resized to the film's pixels, whatever its shape.
+  // after_piece is called NumPieces times.
+  ImageCondition Encode(Context& context, const Image& image, const LatentShape& latents,
+                        const std::function<void()>& after_piece) const;
+  int NumPieces(const LatentShape& latents) const { return 1 + static_cast<int>(latents.frames); }
+
+  // Bytes of a condition, and of the workspace that Encode takes at most.
+  size_t ConditionBytes(const LatentShape& latents) const;
+  size_t PlanBytes(const LatentShape& latents) const;
+
+  // The shape of a condition's latents: those of the noise with other channels.
+  LatentShape ConditionShape(LatentShape latents) const;
+  int64_t channels() const { return vae_.temporal_scale() + vae_.z_dim; }
+  int64_t embedding_dim() const { return vision_.config().hidden_size; }
+  int64_t embedding_tokens() const { return vision_.config().tokens(); }
+  const Weights& weights() const { return vision_weights_; }
+
+ private:
+  void EncodeFilm(Context& context, const Image& image, const LatentShape& latents,
+                  const std::function<void()>& after_piece, TensorView encoded) const;
+
+  AutoencoderKlWanConfig vae_;
+  Weights vision_weights_;
+  ClipImageProcessor processor_;
+  ClipVisionEncoder vision_;
+  AutoencoderKlWanEncoder film_encoder_;
+};
+
+}  // namespace tamias

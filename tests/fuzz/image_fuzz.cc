@@ -1,0 +1,21 @@
+// Pictures as `--image` takes them: PNG or JPEG by the first bytes. PNG has a target of its own
+// that also puts checksums right; here JPEG's header and pixels are what mutations reach.
+#include "io/read_image.h"
+#include "tamias/error.h"
+#include "tests/fuzz/fuzz_target.h"
+
+namespace tamias::fuzz {
+
+TAMIAS_FUZZ_TARGET(image)(Bytes input) {
+  try {
+    const Image image = DecodeImage(input, "a.jpg");
+    Require(image.width > 0 && image.height > 0, "a picture has pixels");
+    Require(image.rgb.size() == static_cast<size_t>(image.width) * image.height * 3,
+            "every pixel is there");
+  } catch (const Error& error) {
+    Require(error.code() == ErrorCode::kInvalidFile || error.code() == ErrorCode::kUnsupported,
+            "a broken file is kInvalidFile, another kind kUnsupported");
+  }
+}
+
+}  // namespace tamias::fuzz

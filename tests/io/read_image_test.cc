@@ -1,0 +1,125 @@
+// Reading pictures: files of every kind against the pixels that Pillow reads (see
+// tools/fixtures/make_image_fixtures.py), and files that are not what they say.
+#include "io/read_image.h"
+
+#include <cstring>
+
+#include "io/png.h"
+#include "io/safetensors.h"
+#include "tests/io/test_files.h"
+
+namespace tamias {
+namespace {
+
+using testing::ExpectError;
+using testing::ReadBytes;
+using testing::TemporaryFolder;
+using testing::WriteBytes;
+
+const std::filesystem::path kImages = std::filesystem::path(TAMIAS_TEST_DATA) / "io/images";
+
+Image Decode(std::string_view bytes) {
+  return DecodeImage({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "a.jpg");
+}
+
+Image ToImage(ConstTensorView pixels) {
+  const auto* rgb = pixels.data<uint8_t>();
+  return {static_cast<int>(pixels.dim(1)),
+          static_cast<int>(pixels.dim(0)),
+          {rgb, rgb + pixels.NumElements()}};
+}
+
+class ReadJpeg : public ::testing::TestWithParam<const char*> {};
+
+// The two decoders round differently and enlarge the colours of 4:2:0 with other filters; a picture
+// that is turned or has its colours confused is below 20 dB.
+TEST_P(ReadJpeg, AgreesWithPillow) {
+  const SafetensorsFile expected(kImages / "pixels.safetensors");
+  const std::string name = GetParam();
+  const Image image = ReadImage(kImages / (name + ".jpg"));
+  const Image pillow = ToImage(expected.Get(name));
+  ASSERT_EQ(image.width, pillow.width);
+  ASSERT_EQ(image.height, pillow.height);
+  EXPECT_GT(Psnr(image, pillow), name.find("444") != name.npos || name == "grey" ? 50 : 38);
+}
+
+INSTANTIATE_TEST_SUITE_P(, ReadJpeg,
+                         ::testing::Values("baseline-420", "baseline-422", "baseline-444",
+                                           "progressive", "grey", "orientation-1", "orientation-2",
+                                           "orientation-3", "orientation-4", "orientation-5",
+                                           "orientation-6", "orientation-7", "orientation-8"));
+
+TEST(ReadImage, ReadsPngWhateverTheName) {
+  const TemporaryFolder folder;
+  const Image image{2, 1, {1, 2, 3, 4, 5, 6}};
+  WritePng(folder / "picture.jpg", image);
+  EXPECT_EQ(ReadImage(folder / "picture.jpg").rgb, image.rgb);
+}
+
+TEST(ReadImage, NamesTheFileThatIsNoPicture) {
+  const TemporaryFolder folder;
+  ExpectError(ErrorCode::kNotFound, "none.png: cannot open",
+              [&] { ReadImage(folder / "none.png"); });
+  for (const std::string text : {"", "GIF89a", "\xFF\xD8", "\x89PN"}) {
+    WriteBytes(folder / "a.png", text);
+    ExpectError(ErrorCode::kInvalidFile, "a.png: neither PNG nor JPEG",
+                [&] { ReadImage(folder / "a.png"); });
+  }
+}
+
+TEST(ReadImage, RefusesEveryCutOffJpeg) {
+  for (const char* name : {"baseline-444.jpg", "progressive.jpg"}) {
+    const std::string whole = ReadBytes(kImages / name);
+    for (size_t size = 3; size < whole.size(); ++size) {
+      SCOPED_TRACE(size);
+      ExpectError(ErrorCode::kInvalidFile, "a.jpg: not a readable JPEG: ", [&] {
+        Decode(std::string_view(whole).substr(0, size));
+      });
+    }
+  }
+}
+
+TEST(ReadImage, SurvivesBitFlipsInJpeg) {
+  const std::string whole = ReadBytes(kImages / "grey.jpg");
+  for (size_t bit = 24; bit < whole.size() * 8; bit += 3) {
+    std::string flipped = whole;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    try {
+      const Image read = Decode(flipped);
+      EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width) * read.height * 3);
+    } catch (const Error& error) {
+      EXPECT_TRUE(error.code() == ErrorCode::kInvalidFile ||
+                  error.code() == ErrorCode::kUnsupported)
+          << error.what();
+    }
+  }
+}
+
+// The size of a baseline file: behind the marker, the length and the bits of a sample.
+std::string WithSize(std::string_view size) {
+  std::string bytes = ReadBytes(kImages / "baseline-444.jpg");
+  const size_t frame = bytes.find("\xFF\xC0");
+  return bytes.replace(frame + 5, 4, size);
+}
+
+TEST(ReadImage, RefusesSizesThatTheFileCannotHold) {
+  using std::string_view_literals::operator""sv;
+  ExpectError(ErrorCode::kInvalidFile, "a.jpg: not a readable JPEG: cut off",
+              [] { Decode(WithSize("\x40\x00\x40\x00"sv)); });  // 16384 x 16384
+  ExpectError(ErrorCode::kInvalidFile, "a.jpg: 65535x1 pixels: sides must be 1 to 32768",
+              [] { Decode(WithSize("\x00\x01\xFF\xFF"sv)); });
+  ExpectError(ErrorCode::kInvalidFile, "a.jpg: 8x0 pixels",
+              [] { Decode(WithSize("\x00\x00\x00\x08"sv)); });
+}
+
+TEST(ReadImage, RefusesOtherKindsOfJpeg) {
+  ExpectError(ErrorCode::kUnsupported, "cmyk.jpg: only baseline and progressive JPEG",
+              [] { ReadImage(kImages / "cmyk.jpg"); });
+  std::string lossless = ReadBytes(kImages / "grey.jpg");
+  lossless[lossless.find("\xFF\xC0") + 1] = '\xC3';
+  ExpectError(ErrorCode::kUnsupported, "found kind 3, 8 bits, 1 components",
+              [&] { Decode(lossless); });
+}
+
+}  // namespace
+}  // namespace tamias
