@@ -95,10 +95,9 @@ Setting MakeSetting(int period, const Density& density, int steps) {
   const bool is_sparse = density.columns < 1;
   Setting setting;
   setting.name = skips ? fmt::format("{} of {} steps skipped", period - 1, period) : "no skips";
-  setting.overrides = {fmt::format("steps={}", steps),
-                       fmt::format("step_caching.is_enabled={}", skips),
-                       fmt::format("attn.is_enabled={}", is_sparse),
-                       fmt::format("mlp.is_enabled={}", is_sparse)};
+  setting.overrides = {
+      fmt::format("steps={}", steps), fmt::format("step_caching.is_enabled={}", skips),
+      fmt::format("attn.is_enabled={}", is_sparse), fmt::format("mlp.is_enabled={}", is_sparse)};
   if (skips) {
     setting.overrides.emplace_back("step_caching.order=1");
     setting.overrides.push_back(fmt::format("step_caching.skip_step_schedule=[{}]",
@@ -249,8 +248,8 @@ void WriteProfile(const Pipeline& pipeline, const Tuner& tuner, const Options& o
                   const Trial& best) {
   const std::string header = fmt::format(
       "# Written by `tamias tune` {} for {}:\n# {}, {:.2f}x at {:.1f} dB (asked: {:g}), on {}.\n",
-      Version(), std::filesystem::path(options.common.model).filename().string(),
-      best.setting.name, best.speedup, best.psnr, options.min_psnr, MachineName());
+      Version(), std::filesystem::path(options.common.model).filename().string(), best.setting.name,
+      best.speedup, best.psnr, options.min_psnr, MachineName());
   WriteFileAtomically(options.output, header + pipeline.SparsityYaml(tuner.With(best.setting)));
 }
 

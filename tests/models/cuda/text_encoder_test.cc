@@ -63,5 +63,24 @@ TEST_F(CudaTextEncoder, T5AgreesWithTransformers) {
   }
 }
 
+TEST_F(CudaTextEncoder, PlansCoverTheWorkspace) {
+  const Placement placement = {{DeviceType::kCuda, 0}, DType::kBF16};
+  Tensor tokens = Tensor::Zeros({1, 20}, DType::kI32), states({1, 20, 48}, DType::kF32);
+  Tensor pooled({1, 48}, DType::kF32), t5_states({1, 20, 40}, DType::kF32);
+  {
+    const Fixture fixture("clip-tiny");
+    Context gpu(placement, 1);
+    const ClipTextEncoder clip(ClipTextConfig::FromJson(fixture.config),
+                               fixture.weights.CopyToDevice(gpu));
+    clip.Encode(gpu, tokens, states, pooled);
+    EXPECT_LE(gpu.workspace().peak_bytes(), clip.PlanGpuBytes(20));
+  }
+  const Fixture fixture("t5-gated-tiny");
+  Context gpu(placement, 1);
+  const T5Encoder t5(T5Config::FromJson(fixture.config), fixture.weights.CopyToDevice(gpu));
+  t5.Encode(gpu, tokens, t5_states);
+  EXPECT_LE(gpu.workspace().peak_bytes(), t5.PlanGpuBytes(20));
+}
+
 }  // namespace
 }  // namespace tamias

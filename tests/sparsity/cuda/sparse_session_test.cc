@@ -6,6 +6,7 @@
 // error.
 #include "sparsity/sparse_session.h"
 
+#include "sparsity/delta_mlp.h"
 #include "tests/models/cuda/flux_case.h"
 
 namespace tamias {
@@ -39,12 +40,22 @@ struct Steps {
   SparsityReport cpu, gpu;
 };
 
+// The GPU's workspace stays within what model and session plan, beside vectors of d and F in
+// another type and beginnings at multiples of 256 bytes.
+void ExpectPlanned(FluxCase& flux, const StatePlan& plan) {
+  const Placement& placement = flux.gpu.placement();
+  const size_t model = flux.gpu_model.PlanBytes(1, FluxCase::kText, FluxCase::kImage, placement);
+  const size_t mlp =
+      DenseMlpWorkspaceBytes(flux.Geometry(), FluxCase::kText + FluxCase::kImage, placement);
+  EXPECT_LE(flux.gpu.workspace().peak_bytes(), model + mlp + plan.workspace_bytes + 16 * 1024);
+}
+
 Steps RunOnBoth(DType dtype, const SparsityConfig& config, int num_steps) {
   FluxCase flux(dtype);
   SparseSession cpu(config, {flux.Geometry()});
   SparseSession gpu(flux.gpu, config, {flux.Geometry()});
-  EXPECT_EQ(gpu.allocated_bytes(),
-            SparseSession::Plan(config, {flux.Geometry()}, flux.gpu.placement()).TotalBytes());
+  const StatePlan plan = SparseSession::Plan(config, {flux.Geometry()}, flux.gpu.placement());
+  EXPECT_EQ(gpu.allocated_bytes(), plan.TotalBytes());
   const auto dense = SparseSession::Dense();
   Steps steps;
   for (int step = 0; step < num_steps; ++step) {
@@ -70,6 +81,7 @@ Steps RunOnBoth(DType dtype, const SparsityConfig& config, int num_steps) {
   gpu.EndStep();
   steps.cpu = cpu.report();
   steps.gpu = gpu.report();
+  ExpectPlanned(flux, plan);
   return steps;
 }
 
