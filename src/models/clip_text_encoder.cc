@@ -6,6 +6,7 @@
 
 #include "base/device_memory.h"
 #include "io/json.h"
+#include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"

@@ -70,10 +70,10 @@ void ClipVisionEncoder::EmbedPatches(Context& context, ConstTensorView pixels,
              patches);
   patch_embedding_(context, patches.Reshape({batch, grid * grid, kColours * p * p}),
                    hidden.Slice(1, 1, config_.tokens()));
-  ConvertToFloat(context, position_embedding_, positions);
+  Convert(context, position_embedding_, positions);
   for (int64_t item = 0; item < batch; ++item) {
     const TensorView tokens = hidden.Select(0, item);
-    ConvertToFloat(context, class_embedding_, tokens.Select(0, 0));
+    Convert(context, class_embedding_, tokens.Select(0, 0));
     Add(context, tokens, positions, tokens);
   }
 }

@@ -34,7 +34,7 @@ void WanImageEmbedding::operator()(Context& context, ConstTensorView tokens,
   CopyTensor(tokens, normed);
   if (!positions_.empty()) {
     for (int64_t item = 0; item < tokens.dim(0); ++item) {
-      ConvertToFloat(context, positions_, inner.Select(0, item));
+      Convert(context, positions_, inner.Select(0, item));
     }
     Add(context, normed, inner, normed);
   }
