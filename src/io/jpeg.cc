@@ -9,6 +9,7 @@ extern "C" {
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "base/check.h"
 #include "io/ffmpeg.h"
@@ -61,7 +62,10 @@ class HeaderWalk {
     if (size_.width == 0) FailJpeg(source_, "no size before the pixels");
     constexpr uint8_t kEndOfImage[] = {0xFF, 0xD9};
     const auto scan = bytes_.subspan(at_);
-    if (std::ranges::search(scan, kEndOfImage).empty()) FailJpeg(source_, "cut off");
+    if (std::search(scan.begin(), scan.end(), std::begin(kEndOfImage), std::end(kEndOfImage)) ==
+        scan.end()) {
+      FailJpeg(source_, "cut off");
+    }
     return size_;
   }
 
