@@ -24,8 +24,8 @@ void WritePng(const std::filesystem::path& path, const Image& image,
 
 // Reads a PNG or a JPEG (baseline or progressive), told apart by their first bytes, as 8-bit RGB:
 // alpha is dropped, a JPEG is turned upright as its EXIF says. Throws kNotFound, kIo, kInvalidFile
-// for files that are neither, broken, cut off or larger than 32768 pixels a side or 2^28 pixels,
-// kUnsupported for other kinds of JPEG (lossless, CMYK).
+// for files that are neither, broken, cut off or larger than 32768 pixels a side or 2^28 pixels
+// (JPEG: 2^27), kUnsupported for other kinds of JPEG (lossless, CMYK).
 Image ReadImage(const std::filesystem::path& path);
 
 // Peak signal-to-noise ratio in dB over all channels, peak 255; infinity for equal pictures.

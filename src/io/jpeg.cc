@@ -9,6 +9,7 @@ extern "C" {
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "base/check.h"
 #include "io/ffmpeg.h"
@@ -20,7 +21,7 @@ using ffmpeg::Owned;
 using ffmpeg::QuietLog;
 
 constexpr int kMaxSide = 32768;
-constexpr int64_t kMaxPixels = int64_t{1} << 28;
+constexpr int64_t kMaxPixels = int64_t{1} << 27;  // FFmpeg stops a little before twice as many
 // Of a progressive file's 8x8 blocks each takes a bit at least; most pixels a byte has a grey one.
 constexpr int64_t kMaxPixelsPerByte = 8 * 64;
 
@@ -34,15 +35,19 @@ T* CheckPointer(T* pointer) {
   return pointer;
 }
 
+struct Size {
+  int64_t width = 0, height = 0;
+};
+
 // The segments of the file up to the first scan.
 class HeaderWalk {
  public:
   HeaderWalk(std::span<const uint8_t> bytes, const std::string& source)
       : bytes_(bytes), source_(source) {}
 
-  void Check() {
+  // Throws unless the file can be what it says; the size of its picture.
+  Size Check() {
     Skip(2);  // start of image
-    bool has_frame = false;
     for (;;) {
       const uint8_t marker = NextMarker();
       if (marker == kStartOfScan) break;
@@ -50,15 +55,18 @@ class HeaderWalk {
       if (length < 2) FailJpeg(source_, "a segment without length");
       if (IsFrame(marker)) {
         CheckFrame(marker);
-        has_frame = true;
       }
       at_ = begin;
       Skip(length);
     }
-    if (!has_frame) FailJpeg(source_, "no size before the pixels");
+    if (size_.width == 0) FailJpeg(source_, "no size before the pixels");
     constexpr uint8_t kEndOfImage[] = {0xFF, 0xD9};
     const auto scan = bytes_.subspan(at_);
-    if (std::ranges::search(scan, kEndOfImage).empty()) FailJpeg(source_, "cut off");
+    if (std::search(scan.begin(), scan.end(), std::begin(kEndOfImage), std::end(kEndOfImage)) ==
+        scan.end()) {
+      FailJpeg(source_, "cut off");
+    }
+    return size_;
   }
 
  private:
@@ -110,21 +118,26 @@ class HeaderWalk {
     if (width * height / kMaxPixelsPerByte > static_cast<int64_t>(bytes_.size())) {
       FailJpeg(source_, "cut off");
     }
+    size_ = {width, height};
   }
 
   std::span<const uint8_t> bytes_;
   const std::string& source_;
   size_t at_ = 0;
+  Size size_;
 };
 
-Owned<AVFrame> DecodeFrame(std::span<const uint8_t> bytes, const std::string& source) {
+Owned<AVFrame> DecodeFrame(std::span<const uint8_t> bytes, const Size& size,
+                           const std::string& source) {
   const AVCodec* codec = avcodec_find_decoder(AV_CODEC_ID_MJPEG);
   if (codec == nullptr) {
     Fail(ErrorCode::kUnsupported, "{}: this FFmpeg cannot read JPEG", source);
   }
   const Owned<AVCodecContext> decoder(CheckPointer(avcodec_alloc_context3(codec)));
   decoder->thread_count = 1;
-  decoder->max_pixels = kMaxPixels;
+  // Also of what a second header might say. FFmpeg counts rows as long as it lays them out.
+  constexpr int64_t kRowAlignment = 64;
+  decoder->max_pixels = (size.width + kRowAlignment) * size.height;
   decoder->err_recognition = AV_EF_EXPLODE;
   const Owned<AVPacket> packet(CheckPointer(av_packet_alloc()));
   if (av_new_packet(packet.get(), static_cast<int>(bytes.size())) < 0) {
@@ -136,8 +149,8 @@ Owned<AVFrame> DecodeFrame(std::span<const uint8_t> bytes, const std::string& so
                           avcodec_send_packet(decoder.get(), packet.get()) >= 0 &&
                           avcodec_send_packet(decoder.get(), nullptr) >= 0 &&
                           avcodec_receive_frame(decoder.get(), frame.get()) >= 0;
-  if (!is_decoded || frame->decode_error_flags != 0 ||
-      (frame->flags & AV_FRAME_FLAG_CORRUPT) != 0) {
+  if (!is_decoded || frame->width != size.width || frame->height != size.height ||
+      frame->decode_error_flags != 0 || (frame->flags & AV_FRAME_FLAG_CORRUPT) != 0) {
     FailJpeg(source, "broken pixels");
   }
   return frame;
@@ -214,9 +227,9 @@ Image TurnUpright(Image image, const AVFrame& frame) {
 }  // namespace
 
 Image DecodeJpeg(std::span<const uint8_t> bytes, const std::string& source) {
-  HeaderWalk(bytes, source).Check();
+  const Size size = HeaderWalk(bytes, source).Check();
   const QuietLog quiet;
-  const Owned<AVFrame> frame = DecodeFrame(bytes, source);
+  const Owned<AVFrame> frame = DecodeFrame(bytes, size, source);
   return TurnUpright(ToRgb(*frame), *frame);
 }
 

@@ -9,7 +9,6 @@ namespace tamias {
 struct ImageCondition {
   Tensor embedding;  // [1, K, C] f32
   Tensor latents;    // [1, N, P] f32, packed in row order: what lies beside the noisy latents
-  bool empty() const { return latents.empty(); }
 };
 
 }  // namespace tamias

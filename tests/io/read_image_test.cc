@@ -105,11 +105,28 @@ std::string WithSize(std::string_view size) {
 TEST(ReadImage, RefusesSizesThatTheFileCannotHold) {
   using std::string_view_literals::operator""sv;
   ExpectError(ErrorCode::kInvalidFile, "a.jpg: not a readable JPEG: cut off",
-              [] { Decode(WithSize("\x40\x00\x40\x00"sv)); });  // 16384 x 16384
+              [] { Decode(WithSize("\x20\x00\x40\x00"sv)); });  // 16384 x 8192
+  ExpectError(ErrorCode::kInvalidFile,
+              "a.jpg: 16384x16384 pixels: ", [] { Decode(WithSize("\x40\x00\x40\x00"sv)); });
   ExpectError(ErrorCode::kInvalidFile, "a.jpg: 65535x1 pixels: sides must be 1 to 32768",
               [] { Decode(WithSize("\x00\x01\xFF\xFF"sv)); });
   ExpectError(ErrorCode::kInvalidFile, "a.jpg: 8x0 pixels",
               [] { Decode(WithSize("\x00\x00\x00\x08"sv)); });
+}
+
+TEST(ReadImage, RefusesASecondHeaderBehindThePixels) {
+  // A whole picture, then the header of a larger one in the same file.
+  const std::string small = ReadBytes(kImages / "grey.jpg");
+  const std::string large = ReadBytes(kImages / "baseline-420.jpg");
+  const size_t end = small.rfind("\xFF\xD9");
+  const std::string joined = small.substr(0, end) + large.substr(2);
+  try {
+    const Image image = Decode(joined);
+    EXPECT_EQ(image.width, 30);
+    EXPECT_EQ(image.height, 19);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidFile);
+  }
 }
 
 TEST(ReadImage, RefusesOtherKindsOfJpeg) {

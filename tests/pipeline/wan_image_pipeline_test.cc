@@ -222,6 +222,14 @@ TEST_F(WanImagePipelineTest, RefusesComponentsThatDoNotFitEachOther) {
   }
 }
 
+TEST_F(WanImagePipelineTest, RefusesLaterVersionsByName) {
+  fs::remove(folder_ / "model_index.json");
+  std::ofstream(folder_ / "model_index.json")
+      << R"({"_class_name": "WanImageToVideoPipeline", "boundary_ratio": 0.9})";
+  fs::remove(folder_ / "image_encoder");  // Wan 2.2 has none
+  EXPECT_THAT(LoadError(), testing::HasSubstr("field 'boundary_ratio': Wan 2.2 is not supported"));
+}
+
 // The text-to-video model beside it.
 class WanTextPipelineTest : public LinkedModelTest {
  protected:
