@@ -168,7 +168,7 @@ void PixelAttention::Forward(DecoderPass& pass, const Film& film) const {
     const int64_t pixels = film.pixels();
     pass.NeedScratch([&] {
       return std::max(
-          LinearWorkspaceBytes(pixels, channels, channels, query_.weight.dtype()),
+          LinearWorkspaceBytes(pass.context(), pixels, channels, channels, query_.weight.dtype()),
           BiasedAttentionWorkspaceBytes(pass.context(), pixels / film.frames(), pixels, channels));
     });
   } else {

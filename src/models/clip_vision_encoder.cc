@@ -86,9 +86,9 @@ size_t ClipVisionEncoder::PlanBytes(const Context& context) const {
   const int64_t mlp = tokens * (d + config_.intermediate_size);
   const DType dtype = patch_embedding_.weight.dtype();
   const size_t scratch = std::max(
-      {LinearWorkspaceBytes(config_.patches(), patch, d, dtype),
-       LinearWorkspaceBytes(tokens, d, config_.intermediate_size, dtype),
-       LinearWorkspaceBytes(tokens, config_.intermediate_size, d, dtype),
+      {LinearWorkspaceBytes(context, config_.patches(), patch, d, dtype),
+       LinearWorkspaceBytes(context, tokens, d, config_.intermediate_size, dtype),
+       LinearWorkspaceBytes(context, tokens, config_.intermediate_size, d, dtype),
        BiasedAttentionWorkspaceBytes(context, tokens, tokens, d / config_.num_attention_heads)});
   return static_cast<size_t>(std::max({embedding, attention, mlp})) * sizeof(float) + scratch;
 }

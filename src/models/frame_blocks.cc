@@ -32,8 +32,8 @@ void ApplyToPixels(FramePass& pass, const LinearLayer& layer, ConstTensorView in
                    bool accumulate, const TensorView& output) {
   pass.Run(
       [&] {
-        return LinearWorkspaceBytes(input.dim(1) * input.dim(2), input.dim(3), output.dim(3),
-                                    layer.weight.dtype());
+        return LinearWorkspaceBytes(pass.context(), input.dim(1) * input.dim(2), input.dim(3),
+                                    output.dim(3), layer.weight.dtype());
       },
       [&] { layer(pass.context(), input, output, {.accumulate = accumulate}); });
 }

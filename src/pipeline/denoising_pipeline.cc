@@ -28,10 +28,11 @@ constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
 // What operations take from the workspace beside what the denoiser and the sparsity layer plan.
 size_t CpuScratchBytes(const SparseGeometry& geometry, const SparsityConfig& sparsity,
                        int threads) {
+  const Context context(threads);
   const int64_t tokens = geometry.joint_tokens();
-  return std::max(LinearWorkspaceBytes(tokens, geometry.model_dim + geometry.mlp_dim,
+  return std::max(LinearWorkspaceBytes(context, tokens, geometry.model_dim + geometry.mlp_dim,
                                        geometry.model_dim, DType::kF16),
-                  AttentionWorkspaceBytes(Context(threads).threads(), geometry.head_dim,
+                  AttentionWorkspaceBytes(context.threads(), geometry.head_dim,
                                           geometry.num_heads * (tokens / sparsity.attn.mbm + 1)));
 }
 

@@ -65,7 +65,8 @@ TEST(Linear, StaysWithinItsWorkspaceBytes) {
       const Tensor bias = random.Normal({160}, 1, dtype);
       Tensor output({rows, 160}, DType::kF32);
       Linear(context, input, weight, bias, output, {.accumulate = true});
-      EXPECT_LE(context.workspace().peak_bytes(), LinearWorkspaceBytes(rows, 96, 160, dtype));
+      EXPECT_LE(context.workspace().peak_bytes(),
+                LinearWorkspaceBytes(context, rows, 96, 160, dtype));
     }
   }
 }
