@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from likeness import psnr, ssim
+from likeness import pairs, psnr, ssim
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -37,3 +37,17 @@ def test_ssim_falls_with_noise_and_is_symmetric():
 def test_different_shapes_are_refused():
     with pytest.raises(ValueError, match="shapes"):
         psnr(picture(), picture()[:16])
+
+
+def test_films_pair_their_frames_by_name(tmp_path):
+    for film, names in (("a", ("1.png", "2.png")), ("b", ("2.png", "1.png")), ("c", ("1.png",))):
+        (tmp_path / film).mkdir()
+        for name in names:
+            (tmp_path / film / name).touch()
+    a, b, c = (tmp_path / film for film in "abc")
+    assert pairs(a, b) == [(a / "1.png", b / "1.png"), (a / "2.png", b / "2.png")]
+    assert pairs(a / "1.png", b / "2.png") == [(a / "1.png", b / "2.png")]
+    with pytest.raises(ValueError, match="lengths: 2 and 1"):
+        pairs(a, c)
+    with pytest.raises(FileNotFoundError, match="no frames"):
+        pairs(tmp_path, a)

@@ -1,4 +1,7 @@
-"""How like two pictures are: PSNR in dB, and SSIM after Wang et al. 2004.
+"""How like two pictures or films are: PSNR in dB, and SSIM after Wang et al. 2004.
+
+A film is a folder of its frames, as `tamias generate --frames-dir` writes it; both measures are means
+over the frames then.
 
 SSIM: Gaussian window of 11 x 11, deviation 1.5, K1 0.01, K2 0.03, data range 1, the mean over the
 three channels and over the area that the window covers wholly.
@@ -45,6 +48,18 @@ def ssim(first: np.ndarray, second: np.ndarray) -> float:
     )
 
 
+def pairs(first: Path, second: Path) -> list[tuple[Path, Path]]:
+    """The two pictures, or the frames of two films in the order of their names."""
+    if not first.is_dir():
+        return [(first, second)]
+    frames = [sorted(folder.glob("*.png")) for folder in (first, second)]
+    if not frames[0]:
+        raise FileNotFoundError(f"{first}: no frames (*.png)")
+    if len(frames[0]) != len(frames[1]):
+        raise ValueError(f"films of different lengths: {len(frames[0])} and {len(frames[1])}")
+    return list(zip(*frames, strict=True))
+
+
 def _blur(image: np.ndarray) -> np.ndarray:
     """Separable Gaussian over the first two axes, only where the window fits."""
     offsets = np.arange(WINDOW) - WINDOW // 2
@@ -65,8 +80,9 @@ def main() -> None:
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     args = parser.parse_args()
-    a, b = load(args.first), load(args.second)
-    print(json.dumps({"psnr": psnr(a, b), "ssim": ssim(a, b)}))
+    found = [(load(a), load(b)) for a, b in pairs(args.first, args.second)]
+    means = {m.__name__: float(np.mean([m(a, b) for a, b in found])) for m in (psnr, ssim)}
+    print(json.dumps(means))
 
 
 if __name__ == "__main__":
