@@ -8,7 +8,6 @@
 #include <cmath>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -58,17 +57,17 @@ struct Density {
 constexpr std::array<Density, 5> kDensities = {
     {{1, 1}, {0.35, 0.5}, {0.2, 0.4}, {0.1, 0.3}, {0.05, 0.2}}};
 
-struct Setting {
-  std::string name;
-  std::vector<std::string> overrides;  // of the profile started from
-};
+// Changes to the profile started from.
+using Setting = std::vector<std::string>;
 
 struct Trial {
+  std::string name;
   Setting setting;
-  double seconds = 0;  // of denoising
-  double speedup = 0;  // over dense, likewise
-  double psnr = 0;     // dB, of the worst result
-  double ssim = 0;     // mean
+  std::string profile;  // the setting with what --set fixes, as YAML
+  double seconds = 0;   // of denoising
+  double speedup = 0;   // over dense, likewise
+  double psnr = 0;      // dB, of the worst result
+  double ssim = 0;      // mean
   double attention_sparsity = 0;
   double mlp_sparsity = 0;
   bool is_alike = false;  // as --min-psnr asks
@@ -91,34 +90,50 @@ std::vector<int> FullSteps(int steps) {
 }
 
 Setting MakeSetting(int period, const Density& density, int steps) {
-  const bool skips = period > 1;
   const bool is_sparse = density.columns < 1;
-  Setting setting;
-  setting.name = skips ? fmt::format("{} of {} steps skipped", period - 1, period) : "no skips";
-  setting.overrides = {
-      fmt::format("steps={}", steps), fmt::format("step_caching.is_enabled={}", skips),
+  Setting setting = {
+      fmt::format("steps={}", steps), fmt::format("step_caching.is_enabled={}", period > 1),
       fmt::format("attn.is_enabled={}", is_sparse), fmt::format("mlp.is_enabled={}", is_sparse)};
-  if (skips) {
-    setting.overrides.emplace_back("step_caching.order=1");
-    setting.overrides.push_back(fmt::format("step_caching.skip_step_schedule=[{}]",
-                                            fmt::join(SkippedSteps(period, steps), ", ")));
+  if (period > 1) {
+    setting.emplace_back("step_caching.order=1");
+    setting.push_back(fmt::format("step_caching.skip_step_schedule=[{}]",
+                                  fmt::join(SkippedSteps(period, steps), ", ")));
   }
   if (is_sparse) {
-    setting.name += fmt::format(", columns {:.0f} %, neurons {:.0f} %", 100 * density.columns,
-                                100 * density.neurons);
-    setting.overrides.push_back(fmt::format("attn.top_keys={}", density.columns));
-    setting.overrides.push_back(
+    setting.push_back(fmt::format("attn.top_keys={}", density.columns));
+    setting.push_back(
         fmt::format("attn.full_step_schedule=[{}]", fmt::join(FullSteps(steps), ", ")));
-    setting.overrides.push_back(fmt::format("mlp.top_keys={}", density.neurons));
+    setting.push_back(fmt::format("mlp.top_keys={}", density.neurons));
   }
   return setting;
+}
+
+// What a profile does, in a few words.
+std::string Describe(const SparsityConfig& config, int steps) {
+  std::vector<std::string> parts;
+  if (config.step_caching.is_enabled) {
+    parts.push_back(fmt::format("{} of {} steps skipped",
+                                config.step_caching.skip_step_schedule.size(), steps));
+  }
+  if (config.attn.is_enabled) {
+    const bool is_lse = config.attn.merge == AttentionMerge::kLse;
+    parts.push_back(fmt::format("columns {:.3g} % {}", 100 * config.attn.top_keys,
+                                is_lse ? "lse" : "additive"));
+  }
+  if (config.mlp.is_enabled) {
+    parts.push_back(fmt::format("neurons {:.3g} %", 100 * config.mlp.top_keys));
+  }
+  return fmt::format("{}", fmt::join(parts, ", "));
 }
 
 // Runs settings of one model and judges them by the dense result of the same noise.
 class Tuner {
  public:
-  Tuner(const Pipeline& pipeline, const Options& options)
-      : pipeline_(pipeline), options_(options), dense_options_(options.common.generate) {
+  Tuner(const Pipeline& pipeline, const Options& options, int steps)
+      : pipeline_(pipeline),
+        options_(options),
+        steps_(steps),
+        dense_options_(options.common.generate) {
     dense_options_.sparsity = "off";
     dense_options_.overrides.clear();
     GenerateResult dense = Generate("dense", dense_options_);
@@ -129,30 +144,31 @@ class Tuner {
   double dense_seconds() const { return dense_seconds_; }
   const std::vector<Trial>& trials() const { return trials_; }
 
-  // The options that a setting stands for; keys that the user has fixed win.
-  GenerateOptions With(const Setting& setting) const {
+  // Whether the setting keeps the floor. Runs it, unless --set makes it equal to one that was run,
+  // or leaves nothing that differs from dense.
+  bool IsAlike(const Setting& setting) {
     GenerateOptions generate = options_.common.generate;
-    generate.overrides = setting.overrides;
+    generate.overrides = setting;
     const std::vector<std::string>& fixed = options_.common.generate.overrides;
     generate.overrides.insert(generate.overrides.end(), fixed.begin(), fixed.end());
-    return generate;
-  }
-
-  const Trial& Try(const Setting& setting) {
-    trials_.push_back(Run(setting.name, With(setting)));
-    trials_.back().setting = setting;
-    return trials_.back();
+    const std::string profile = pipeline_.SparsityYaml(generate);
+    if (profile.empty()) return true;
+    for (const Trial& trial : trials_) {
+      if (trial.profile == profile) return trial.is_alike;
+    }
+    Trial trial = Run(Describe(ParseSparsityConfig(profile, "tune"), steps_), generate);
+    trial.setting = setting;
+    trial.profile = profile;
+    trials_.push_back(std::move(trial));
+    return trials_.back().is_alike;
   }
 
   // Plain dense steps, as many as the time of a trial allows.
-  Trial TryFewerSteps(const Trial& trial, int steps) const {
+  Trial RunFewerSteps(const Trial& trial) const {
     GenerateOptions generate = dense_options_;
     const double share = std::min(1.0, trial.seconds / dense_seconds_);
-    generate.steps = std::max(1, static_cast<int>(std::lround(share * steps)));
-    const std::string name = fmt::format("{} plain steps", *generate.steps);
-    Trial plain = Run(name, generate);
-    plain.setting.name = name;
-    return plain;
+    generate.steps = std::max(1, static_cast<int>(std::lround(share * steps_)));
+    return Run(fmt::format("{} plain steps", *generate.steps), generate);
   }
 
  private:
@@ -161,10 +177,11 @@ class Tuner {
     return pipeline_.Generate(generate, std::ref(progress));
   }
 
-  Trial Run(const std::string& label, const GenerateOptions& generate) const {
-    GenerateResult result = Generate(label, generate);
+  Trial Run(const std::string& name, const GenerateOptions& generate) const {
+    GenerateResult result = Generate(name, generate);
     const Likeness likeness = Compare(dense_, TakeFilms(result));
     Trial trial;
+    trial.name = name;
     trial.seconds = result.seconds_denoise;
     trial.speedup = dense_seconds_ / trial.seconds;
     trial.psnr = likeness.worst_psnr;
@@ -172,37 +189,30 @@ class Tuner {
     trial.attention_sparsity = result.attention_sparsity;
     trial.mlp_sparsity = result.mlp_sparsity;
     trial.is_alike = trial.psnr >= options_.min_psnr;
+    if (!options_.common.json) {
+      fmt::print("{:<60}{:>8.2f}x{:>9.1f} dB\n", name, trial.speedup, trial.psnr);
+      std::fflush(stdout);
+    }
     return trial;
   }
 
   const Pipeline& pipeline_;
   const Options& options_;
+  int steps_;
   GenerateOptions dense_options_;
   double dense_seconds_ = 0;
   std::vector<Video> dense_;
   std::vector<Trial> trials_;
 };
 
-void PrintTrial(const Trial& trial) {
-  fmt::print("{:<58}{:>8.2f}x{:>9.1f} dB\n", trial.setting.name, trial.speedup, trial.psnr);
-  std::fflush(stdout);
-}
-
 // Likeness falls with every skipped step and every column left out. So the settings that just keep
 // the floor lie on a staircase through the table of periods and densities, and walking down it from
 // the boldest skipping meets them all in at most nine runs.
-void WalkStaircase(Tuner& tuner, int steps, bool prints) {
+void WalkStaircase(Tuner& tuner, int steps) {
   size_t period = kPeriods.size() - 1;
   size_t density = 0;
   while (density < kDensities.size()) {
-    const bool is_dense = period == 0 && density == 0;
-    bool is_alike = true;
-    if (!is_dense) {
-      const Trial& trial = tuner.Try(MakeSetting(kPeriods[period], kDensities[density], steps));
-      if (prints) PrintTrial(trial);
-      is_alike = trial.is_alike;
-    }
-    if (is_alike) {
+    if (tuner.IsAlike(MakeSetting(kPeriods[period], kDensities[density], steps))) {
       ++density;
     } else if (period > 0) {
       --period;
@@ -222,19 +232,8 @@ const Trial* Fastest(const std::vector<Trial>& trials) {
   return fastest;
 }
 
-// The chosen setting with the other merge of cached and computed attention; which one is more alike
-// depends on the model. None without deltas.
-std::optional<Setting> OtherMerge(const SparsityConfig& chosen, const Setting& setting) {
-  if (!chosen.attn.is_enabled) return std::nullopt;
-  const char* other = chosen.attn.merge == AttentionMerge::kLse ? "additive" : "lse";
-  Setting with = setting;
-  with.name += fmt::format(", merge {}", other);
-  with.overrides.push_back(fmt::format("attn.merge={}", other));
-  return with;
-}
-
 nlohmann::ordered_json ToJson(const Trial& trial) {
-  return {{"name", trial.setting.name},
+  return {{"name", trial.name},
           {"seconds", trial.seconds},
           {"speedup", trial.speedup},
           {"psnr", trial.psnr},
@@ -244,13 +243,12 @@ nlohmann::ordered_json ToJson(const Trial& trial) {
           {"is_alike", trial.is_alike}};
 }
 
-void WriteProfile(const Pipeline& pipeline, const Tuner& tuner, const Options& options,
-                  const Trial& best) {
+void WriteProfile(const Options& options, const Trial& best) {
   const std::string header = fmt::format(
       "# Written by `tamias tune` {} for {}:\n# {}, {:.2f}x at {:.1f} dB (asked: {:g}), on {}.\n",
-      Version(), std::filesystem::path(options.common.model).filename().string(), best.setting.name,
+      Version(), std::filesystem::path(options.common.model).filename().string(), best.name,
       best.speedup, best.psnr, options.min_psnr, MachineName());
-  WriteFileAtomically(options.output, header + pipeline.SparsityYaml(tuner.With(best.setting)));
+  WriteFileAtomically(options.output, header + best.profile);
 }
 
 void Run(const Options& options) {
@@ -263,27 +261,26 @@ void Run(const Options& options) {
   CheckWritable(options.output);
   PrintWarnings(pipeline, options.common);
   const int steps = generate.steps.value_or(std::stoi(pipeline.info().defaults.at("steps")));
-  const bool prints = !options.common.json;
 
-  Tuner tuner(pipeline, options);
-  WalkStaircase(tuner, steps, prints);
+  Tuner tuner(pipeline, options, steps);
+  WalkStaircase(tuner, steps);
   const Trial* best = Fastest(tuner.trials());
   if (best == nullptr) {
     Fail(ErrorCode::kInvalidArgument, "min-psnr: no setting reaches {:g} dB with {} steps",
          options.min_psnr, steps);
   }
-  const SparsityConfig chosen =
-      ParseSparsityConfig(pipeline.SparsityYaml(tuner.With(best->setting)), "tune");
-  if (const auto other = OtherMerge(chosen, best->setting)) {
-    const Trial& trial = tuner.Try(*other);
-    if (prints) PrintTrial(trial);
+  const SparsityConfig chosen = ParseSparsityConfig(best->profile, "tune");
+  if (chosen.attn.is_enabled) {  // which merge is more alike depends on the model
+    Setting other = best->setting;
+    other.emplace_back(chosen.attn.merge == AttentionMerge::kLse ? "attn.merge=additive"
+                                                                 : "attn.merge=lse");
+    tuner.IsAlike(other);
     best = Fastest(tuner.trials());
   }
-  const Trial plain = tuner.TryFewerSteps(*best, steps);
-  if (prints) PrintTrial(plain);
-  WriteProfile(pipeline, tuner, options, *best);
+  const Trial plain = tuner.RunFewerSteps(*best);
+  WriteProfile(options, *best);
 
-  if (!prints) {
+  if (options.common.json) {
     nlohmann::ordered_json report = {{"seconds_dense", tuner.dense_seconds()},
                                      {"min_psnr", options.min_psnr},
                                      {"machine", MachineName()},
@@ -294,8 +291,8 @@ void Run(const Options& options) {
     fmt::print("{}\n", report.dump(2));
     return;
   }
-  fmt::print("best: {}, {:.2f}x at {:.1f} dB; in the same time {}: {:.1f} dB{}\n",
-             best->setting.name, best->speedup, best->psnr, plain.setting.name, plain.psnr,
+  fmt::print("best: {}, {:.2f}x at {:.1f} dB; in the same time {}: {:.1f} dB{}\n", best->name,
+             best->speedup, best->psnr, plain.name, plain.psnr,
              plain.psnr > best->psnr ? " (fewer steps win here)" : "");
   fmt::print("wrote {}: use it with --sparsity {}\n", options.output, options.output);
 }

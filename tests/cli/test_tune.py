@@ -21,7 +21,7 @@ def test_best_is_the_fastest_trial_that_keeps_the_floor(tuned):
     _, report = tuned
     trials, best = report["trials"], report["best"]
     assert 3 <= len(trials) <= 10
-    assert len({trial["name"] for trial in trials}) == len(trials)
+    assert len({(trial["name"], trial["psnr"]) for trial in trials}) == len(trials)
     assert all(trial["is_alike"] == (trial["psnr"] >= FLOOR) for trial in trials)
     assert best["psnr"] >= FLOOR
     assert best["seconds"] == min(t["seconds"] for t in trials if t["is_alike"])
@@ -41,15 +41,23 @@ def test_profile_gives_the_measured_likeness_again(tuned, tmp_path):
     assert read_json(tmp_path / "report.json")["psnr"] == pytest.approx(report["best"]["psnr"])
 
 
-def test_fixed_keys_stay(tmp_path):
+def test_fixed_keys_stay_and_leave_fewer_settings(tmp_path):
     profile = tmp_path / "fixed.yml"
-    result = run("tune", *SMALL, "--min-psnr", "10", "--output", profile, "--quiet",
+    result = run("tune", *SMALL, "--min-psnr", "10", "--output", profile, "--quiet", "--json",
                  "--set", "attn.top_keys=0.5", "--set", "step_caching.is_enabled=false")
     assert result.returncode == 0, result.stderr
+    names = [trial["name"] for trial in json.loads(result.stdout)["trials"]]
+    assert names[:4] == [f"columns 50 % additive, neurons {n} %" for n in (50, 40, 30, 20)]
+    assert len(names) == 5 and "lse" in names[4]
     text = profile.read_text()
     assert "top_keys: 0.5" in text
     assert "step_caching:\n  is_enabled: false" in text
-    assert f"wrote {profile}" in result.stdout
+
+
+def test_settings_that_equal_dense_are_none(tmp_path):
+    off = [f"--set={part}.is_enabled=false" for part in ("attn", "mlp", "step_caching")]
+    result = run("tune", *SMALL, "--min-psnr", "10", "--output", tmp_path / "x.yml", "--quiet", *off)
+    expect_error(result, 2, "no setting")
 
 
 def test_floor_out_of_reach_writes_nothing(tmp_path):
