@@ -49,28 +49,40 @@ __device__ uint32_t SumUpToLane(uint32_t value) {
   return value;
 }
 
+// The run of a row's bytes that a warp works on, when one block takes the row, and the bits of the
+// row that are set before it and in all. All threads of the block call it.
+struct WarpRun {
+  int64_t begin, end;
+  uint32_t before, total;
+};
+
+__device__ WarpRun RunOfWarp(const uint8_t* row, int64_t row_bytes) {
+  __shared__ uint32_t warp_counts[kWarps];
+  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int64_t warp_bytes = (row_bytes + kWarps - 1) / kWarps;
+  const int64_t begin = min(warp * warp_bytes, row_bytes);
+  WarpRun run{begin, min(begin + warp_bytes, row_bytes), 0, 0};
+  uint32_t own = 0;
+  for (int64_t i = run.begin + lane; i < run.end; i += 32) own += __popc(row[i]);
+  own = WarpSum<32>(own);
+  if (lane == 0) warp_counts[warp] = own;
+  __syncthreads();
+  for (unsigned w = 0; w < kWarps; ++w) {
+    if (w < warp) run.before += warp_counts[w];
+    run.total += warp_counts[w];
+  }
+  return run;
+}
+
 // One block per row; each warp lists the columns of a run of bytes, after counting those of the
 // warps before it.
 __global__ void MaskToIndicesKernel(const uint8_t* mask, int64_t row_bytes, int32_t* indices,
                                     int64_t indices_stride, uint32_t capacity, int32_t* counts,
                                     int32_t* overflow) {
-  __shared__ uint32_t warp_counts[kWarps];
   const uint8_t* row = mask + static_cast<int64_t>(blockIdx.x) * row_bytes;
   int32_t* row_indices = indices + static_cast<int64_t>(blockIdx.x) * indices_stride;
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t warp_bytes = (row_bytes + kWarps - 1) / kWarps;
-  const int64_t begin = min(warp * warp_bytes, row_bytes);
-  const int64_t end = min(begin + warp_bytes, row_bytes);
-  uint32_t own = 0;
-  for (int64_t i = begin + lane; i < end; i += 32) own += __popc(row[i]);
-  own = WarpSum<32>(own);
-  if (lane == 0) warp_counts[warp] = own;
-  __syncthreads();
-  uint32_t before = 0, total = 0;
-  for (unsigned w = 0; w < kWarps; ++w) {
-    if (w < warp) before += warp_counts[w];
-    total += warp_counts[w];
-  }
+  const unsigned lane = threadIdx.x % 32;
+  auto [begin, end, before, total] = RunOfWarp(row, row_bytes);
   for (int64_t step = begin; step < end; step += 32) {
     const int64_t i = step + lane;
     uint32_t bits = i < end ? row[i] : 0;
@@ -103,23 +115,14 @@ __global__ void CountMaskKernel(const uint8_t* mask, int64_t rows, int64_t row_b
 // byte that begins within the limit and ends beyond it are taken lowest first.
 __global__ void OrMaskKernel(const uint8_t* source, int64_t source_rows, int64_t row_bytes,
                              int64_t limit, uint8_t* mask) {
-  __shared__ uint32_t warp_counts[kWarps];
   const uint8_t* from = source + blockIdx.x % source_rows * row_bytes;
   uint8_t* to = mask + static_cast<int64_t>(blockIdx.x) * row_bytes;
-  const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const int64_t warp_bytes = (row_bytes + kWarps - 1) / kWarps;
-  const int64_t begin = min(warp * warp_bytes, row_bytes);
-  const int64_t end = min(begin + warp_bytes, row_bytes);
-  uint32_t own = 0;
-  for (int64_t i = begin + lane; i < end; i += 32) own += __popc(from[i]);
-  own = WarpSum<32>(own);
-  if (lane == 0) warp_counts[warp] = own;
-  __syncthreads();
-  int64_t before = 0;
-  for (unsigned w = 0; w < warp; ++w) before += warp_counts[w];
-  for (int64_t step = begin; step < end; step += 32) {
+  const unsigned lane = threadIdx.x % 32;
+  const WarpRun run = RunOfWarp(from, row_bytes);
+  int64_t before = run.before;
+  for (int64_t step = run.begin; step < run.end; step += 32) {
     const int64_t i = step + lane;
-    uint32_t bits = i < end ? from[i] : 0;
+    uint32_t bits = i < run.end ? from[i] : 0;
     const uint32_t count = __popc(bits), up_to = SumUpToLane(count);
     const int64_t left = limit - (before + up_to - count);  // for this byte
     uint32_t taken = 0;

@@ -1,4 +1,4 @@
-// What the tests of GPU kernels share: the fixture (skipped without a device), tensors there and
+// What the tests of GPU kernels share: the fixture (which needs a device), tensors there and
 // back, and rounding of references' inputs. The same tests run on the emulator and on a GPU.
 #pragma once
 
@@ -17,7 +17,7 @@ namespace tamias::testing {
 class CudaTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (cuda::DeviceCount() == 0) GTEST_SKIP() << "no GPU";
+    ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
   }
 };
 
