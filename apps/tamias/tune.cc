@@ -35,8 +35,8 @@ constexpr char kExamples[] = R"(Examples:
 
 Generates densely once, then with ever bolder settings (steps skipped, columns and neurons left
 out, both merge forms), at most ten of them, and writes the fastest whose results are as much like
-the dense ones as --min-psnr asks. Starts from the profile of --sparsity; keys fixed by --set stay as they are. At the end it says what plain
-runs with fewer steps give in the same time.)";
+the dense ones as --min-psnr asks. Starts from the profile of --sparsity; keys fixed by --set stay
+as they are. At the end it says what plain runs with fewer steps give in the same time.)";
 
 struct Options {
   CommonOptions common;
