@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +19,7 @@
 #include "commands.h"
 #include "common_options.h"
 #include "io/atomic_file.h"
+#include "io/read_file.h"
 #include "likeness.h"
 #include "output_files.h"
 #include "progress.h"
@@ -28,21 +31,26 @@ namespace {
 constexpr char kExamples[] = R"(Examples:
   tamias tune --model models/demo-flux --output my.yml \
       --prompt "a large red star at the center on a wooden beige background"
+  tamias tune --model models/demo-flux --prompt-file prompts.txt --min-psnr 30 --output my.yml
   tamias tune --model FLUX.1-dev --prompt "a chipmunk in a library" --width 1280 --height 768 \
       --min-psnr 25 --num-images 3 --output library.yml
   tamias generate --model FLUX.1-dev --prompt "a chipmunk on a bicycle" --width 1280 --height 768 \
       --sparsity library.yml
 
-Generates densely once, then with ever bolder settings (steps skipped, columns and neurons left
+Generates densely once (each prompt of --prompt-file), then with ever bolder settings (steps skipped, columns and neurons left
 out, both merge forms), at most ten of them, and writes the fastest whose results are as much like
 the dense ones as --min-psnr asks. Starts from the profile of --sparsity; keys fixed by --set stay
 as they are. At the end it says what plain runs with fewer steps give in the same time.)";
 
 struct Options {
   CommonOptions common;
+  std::string prompt_file;
+  std::vector<std::string> prompts;  // of --prompt or of the file; prompt i takes seed + i
   double min_psnr = 28;
   std::string output = "tuned.yml";
 };
+
+constexpr size_t kMaxPromptFileBytes = size_t{1} << 20;
 
 // Of each `period` steps all but one are skipped, after the first steps, which decide the layout.
 constexpr std::array<int, 5> kPeriods = {1, 2, 3, 4, 5};
@@ -66,7 +74,8 @@ struct Trial {
   double seconds = 0;   // of denoising
   double speedup = 0;   // over dense, likewise
   double psnr = 0;      // dB, of the worst result
-  double ssim = 0;      // mean
+  double psnr_mean = 0;
+  double ssim = 0;  // mean
   double attention_sparsity = 0;
   double mlp_sparsity = 0;
   bool is_alike = false;  // as --min-psnr asks
@@ -135,9 +144,9 @@ class Tuner {
         dense_options_(options.common.generate) {
     dense_options_.sparsity = "off";
     dense_options_.overrides.clear();
-    GenerateResult dense = Generate("dense", dense_options_);
-    dense_seconds_ = dense.seconds_denoise;
-    dense_ = TakeFilms(dense);
+    Outcome dense = Generate("dense", dense_options_);
+    dense_seconds_ = dense.seconds;
+    dense_ = std::move(dense.films);
   }
 
   double dense_seconds() const { return dense_seconds_; }
@@ -171,25 +180,49 @@ class Tuner {
   }
 
  private:
-  GenerateResult Generate(const std::string& label, const GenerateOptions& generate) const {
-    ProgressPrinter progress(label, options_.common.quiet);
-    return pipeline_.Generate(generate, std::ref(progress));
+  // What the prompts gave with one setting.
+  struct Outcome {
+    double seconds = 0;  // of denoising, all prompts
+    std::vector<Video> films;
+    double attention_sparsity = 0;  // mean
+    double mlp_sparsity = 0;        // mean
+  };
+
+  Outcome Generate(const std::string& label, GenerateOptions generate) const {
+    Outcome outcome;
+    const auto count = static_cast<double>(options_.prompts.size());
+    for (size_t i = 0; i < options_.prompts.size(); ++i) {
+      const bool is_only = options_.prompts.size() == 1;
+      ProgressPrinter progress(
+          is_only ? label : fmt::format("{}, prompt {}/{}", label, i + 1, options_.prompts.size()),
+          options_.common.quiet);
+      generate.prompt = options_.prompts[i];
+      generate.seed = options_.common.generate.seed + i;
+      GenerateResult result = pipeline_.Generate(generate, std::ref(progress));
+      outcome.seconds += result.seconds_denoise;
+      outcome.attention_sparsity += result.attention_sparsity / count;
+      outcome.mlp_sparsity += result.mlp_sparsity / count;
+      std::ranges::move(TakeFilms(result), std::back_inserter(outcome.films));
+    }
+    return outcome;
   }
 
   Trial Run(const std::string& name, const GenerateOptions& generate) const {
-    GenerateResult result = Generate(name, generate);
-    const Likeness likeness = Compare(dense_, TakeFilms(result));
+    const Outcome outcome = Generate(name, generate);
+    const Likeness likeness = Compare(dense_, outcome.films);
     Trial trial;
     trial.name = name;
-    trial.seconds = result.seconds_denoise;
+    trial.seconds = outcome.seconds;
     trial.speedup = dense_seconds_ / trial.seconds;
     trial.psnr = likeness.worst_psnr;
+    trial.psnr_mean = likeness.psnr;
     trial.ssim = likeness.ssim;
-    trial.attention_sparsity = result.attention_sparsity;
-    trial.mlp_sparsity = result.mlp_sparsity;
+    trial.attention_sparsity = outcome.attention_sparsity;
+    trial.mlp_sparsity = outcome.mlp_sparsity;
     trial.is_alike = trial.psnr >= options_.min_psnr;
     if (!options_.common.json) {
-      fmt::print("{:<60}{:>8.2f}x{:>9.1f} dB\n", name, trial.speedup, trial.psnr);
+      fmt::print("{:<60}{:>8.2f}x{:>9.1f} dB (mean {:.1f})\n", name, trial.speedup, trial.psnr,
+                 trial.psnr_mean);
       std::fflush(stdout);
     }
     return trial;
@@ -236,6 +269,7 @@ nlohmann::ordered_json ToJson(const Trial& trial) {
           {"seconds", trial.seconds},
           {"speedup", trial.speedup},
           {"psnr", trial.psnr},
+          {"psnr_mean", trial.psnr_mean},
           {"ssim", trial.ssim},
           {"attention_sparsity", trial.attention_sparsity},
           {"mlp_sparsity", trial.mlp_sparsity},
@@ -244,13 +278,36 @@ nlohmann::ordered_json ToJson(const Trial& trial) {
 
 void WriteProfile(const Options& options, const Trial& best) {
   const std::string header = fmt::format(
-      "# Written by `tamias tune` {} for {}:\n# {}, {:.2f}x at {:.1f} dB (asked: {:g}), on {}.\n",
+      "# Written by `tamias tune` {} for {}:\n# {}, {:.2f}x at {:.1f} dB (asked: {:g}; mean "
+      "{:.1f}) over {} prompt{}, on {}.\n",
       Version(), std::filesystem::path(options.common.model).filename().string(), best.name,
-      best.speedup, best.psnr, options.min_psnr, MachineName());
+      best.speedup, best.psnr, options.min_psnr, best.psnr_mean, options.prompts.size(),
+      options.prompts.size() == 1 ? "" : "s", MachineName());
   WriteFileAtomically(options.output, header + best.profile);
 }
 
-void Run(const Options& options) {
+// The prompts to judge by: --prompt, or the lines of --prompt-file.
+std::vector<std::string> ReadPrompts(const Options& options) {
+  const bool has_prompt = !options.common.generate.prompt.empty();
+  if (has_prompt == !options.prompt_file.empty()) {
+    Fail(ErrorCode::kInvalidArgument, "prompt: expected either --prompt or --prompt-file");
+  }
+  if (has_prompt) return {options.common.generate.prompt};
+  std::vector<std::string> prompts;
+  std::istringstream lines(ReadFile(options.prompt_file, kMaxPromptFileBytes));
+  for (std::string line; std::getline(lines, line);) {
+    if (line.ends_with('\r')) line.pop_back();
+    if (!line.empty()) prompts.push_back(line);
+  }
+  if (prompts.empty()) {
+    Fail(ErrorCode::kInvalidFile, "{}: expected one prompt a line, found none",
+         options.prompt_file);
+  }
+  return prompts;
+}
+
+void Run(Options& options) {
+  options.prompts = ReadPrompts(options);
   const GenerateOptions& generate = options.common.generate;
   if (generate.sparsity == "off") {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to tune");
@@ -304,6 +361,12 @@ void AddTuneCommand(CLI::App& app) {
   auto options = std::make_shared<Options>();
   AddModelOptions(*command, options->common);
   AddPromptOptions(*command, options->common);
+  command->get_option("--prompt")->required(false);
+  command
+      ->add_option(
+          "--prompt-file", options->prompt_file,
+          "Instead of --prompt: prompts to judge by, one a line; prompt i takes seed + i - 1")
+      ->type_name("FILE");
   command
       ->add_option("--min-psnr", options->min_psnr,
                    "Likeness to the dense result that the worst result must keep, in dB")

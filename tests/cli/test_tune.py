@@ -74,3 +74,40 @@ def test_floor_out_of_reach_writes_nothing(tmp_path):
 ])
 def test_bad_arguments(arguments, status, fragment):
     expect_error(run("tune", *SMALL, *arguments), status, fragment)
+
+
+def test_several_prompts_are_judged_by_the_worst(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(PROMPT + "\n\na large yellow ring at the center on a navy background\r\n")
+    profile = tmp_path / "two.yml"
+    small = [*SMALL[:2], *SMALL[4:], "--seed", "3", "--quiet", "--json"]
+    result = run("tune", *small, "--prompt-file", prompts, "--min-psnr", "20", "--output", profile)
+    assert result.returncode == 0, result.stderr
+    best = json.loads(result.stdout)["best"]
+    assert best["psnr"] < best["psnr_mean"]
+    assert "over 2 prompts" in profile.read_text()
+    psnrs = []
+    for seed, prompt in ((3, PROMPT), (4, "a large yellow ring at the center on a navy background")):
+        folder = tmp_path / str(seed)
+        compared = run("compare", *SMALL[:2], *SMALL[4:], "--prompt", prompt, "--seed", seed,
+                       "--sparsity", profile, "--output", folder, "--quiet")
+        assert compared.returncode == 0, compared.stderr
+        psnrs.append(read_json(folder / "report.json")["psnr"])
+    assert best["psnr"] == pytest.approx(min(psnrs))
+    assert best["psnr_mean"] == pytest.approx(sum(psnrs) / 2)
+
+
+@pytest.mark.parametrize("text", [None, "", "\n\r\n", "a" * (1 << 21)])
+def test_bad_prompt_files(tmp_path, text):
+    prompts = tmp_path / "prompts.txt"
+    if text is not None:
+        prompts.write_text(text)
+    result = run("tune", *SMALL[:2], *SMALL[4:], "--prompt-file", prompts, "--output", tmp_path / "x.yml")
+    expect_error(result, 2, "prompts.txt")
+
+
+def test_prompt_and_prompt_file_exclude_one_another(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(PROMPT + "\n")
+    expect_error(run("tune", *SMALL, "--prompt-file", prompts), 2, "--prompt-file")
+    expect_error(run("tune", *SMALL[:2], *SMALL[4:]), 2, "--prompt")
