@@ -103,7 +103,7 @@ Setting MakeSetting(int period, const Density& density, int steps) {
       fmt::format("steps={}", steps), fmt::format("step_caching.is_enabled={}", period > 1),
       fmt::format("attn.is_enabled={}", is_sparse), fmt::format("mlp.is_enabled={}", is_sparse)};
   if (period > 1) {
-    setting.emplace_back("step_caching.order=1");
+    setting.emplace_back("step_caching.reuse=extrapolate");
     setting.push_back(fmt::format("step_caching.skip_step_schedule=[{}]",
                                   fmt::join(SkippedSteps(period, steps), ", ")));
   }

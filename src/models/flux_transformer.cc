@@ -99,8 +99,10 @@ void FluxTransformer::Forward(Context& context, const FluxTransformerInputs& inp
                                          .rotary_sin = inputs.rotary_sin,
                                          .text_tokens = text_tokens};
 
-  context_embedder_(context, inputs.encoder_hidden_states, hidden.Slice(1, 0, text_tokens));
-  x_embedder_(context, inputs.hidden_states, hidden.Slice(1, text_tokens, tokens));
+  if (!invocation.IsSkipped()) {
+    context_embedder_(context, inputs.encoder_hidden_states, hidden.Slice(1, 0, text_tokens));
+    x_embedder_(context, inputs.hidden_states, hidden.Slice(1, text_tokens, tokens));
+  }
   joint_.Forward(context, block_inputs, invocation, hidden, prediction);
 }
 

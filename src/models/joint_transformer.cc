@@ -70,10 +70,9 @@ size_t JointTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t i
 void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
                                SparseInvocation& invocation, TensorView hidden,
                                TensorView prediction) const {
-  const ConstTensorView image = hidden.Slice(1, inputs.text_tokens, hidden.dim(1));
-  if (!Begin(context, inputs, image, invocation)) {
-    invocation.CachedPrediction(context, prediction);
-    return;
+  const TensorView image = hidden.Slice(1, inputs.text_tokens, hidden.dim(1));
+  if (invocation.IsSkipped() || !Begin(context, inputs, image, invocation)) {
+    return FinishSkipped(context, inputs, invocation, image, prediction);
   }
   int layer = 0;
   for (const JointDoubleBlock& block : double_blocks_) {
@@ -82,8 +81,19 @@ void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
   for (const JointSingleBlock& block : single_blocks_) {
     block.Forward(context, inputs, layer++, invocation, hidden);
   }
+  invocation.StoreHidden(context, image);
   ProjectOut(context, inputs, image, prediction);
   invocation.StorePrediction(context, prediction);
+}
+
+void JointTransformer::FinishSkipped(Context& context, const JointBlockInputs& inputs,
+                                     SparseInvocation& invocation, TensorView image,
+                                     TensorView prediction) const {
+  if (invocation.CachedHidden(context, image)) {
+    ProjectOut(context, inputs, image, prediction);
+  } else {
+    invocation.CachedPrediction(context, prediction);
+  }
 }
 
 bool JointTransformer::Begin(Context& context, const JointBlockInputs& inputs,

@@ -40,7 +40,8 @@ class JointTransformer {
   size_t SparsityWeightBytes(const Placement& placement = {}) const;
 
   // Weights, inputs and results lie on the context's device.
-  // hidden [B, S, d] f32: the embedded tokens, text first; overwritten. prediction [B, N, C] f32.
+  // hidden [B, S, d] f32: the embedded tokens, text first, whatever they are on a skipped step;
+  // overwritten. prediction [B, N, C] f32.
   // Layers are numbered for `invocation` from 0: double-stream blocks first, then single-stream
   // ones.
   void Forward(Context& context, const JointBlockInputs& inputs, SparseInvocation& invocation,
@@ -58,6 +59,9 @@ class JointTransformer {
   // SparseInvocation::BeginForward with what the first block sees of image [B, N, d].
   bool Begin(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
              SparseInvocation& invocation) const;
+  // The prediction of a step whose blocks are not run; image [B, N, d] is overwritten.
+  void FinishSkipped(Context& context, const JointBlockInputs& inputs, SparseInvocation& invocation,
+                     TensorView image, TensorView prediction) const;
   void ProjectOut(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                   TensorView prediction) const;
 

@@ -232,18 +232,28 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
                                          .rotary_cos = inputs.rotary_cos,
                                          .rotary_sin = inputs.rotary_sin};
 
-  patch_embed_(context, inputs.hidden_states, video);
-  if (!Begin(context, block_inputs, video, invocation)) {
-    invocation.CachedPrediction(context, prediction);
-    return;
+  if (!invocation.IsSkipped()) patch_embed_(context, inputs.hidden_states, video);
+  if (invocation.IsSkipped() || !Begin(context, block_inputs, video, invocation)) {
+    return FinishSkipped(context, block_inputs, invocation, video, prediction);
   }
   caption_projection_(context, inputs.encoder_hidden_states, text);
   int layer = 0;
   for (const MochiBlock& block : blocks_) {
     block.Forward(context, block_inputs, layer++, invocation, text, video);
   }
+  invocation.StoreHidden(context, video);
   ProjectOut(context, block_inputs, video, prediction);
   invocation.StorePrediction(context, prediction);
+}
+
+void MochiTransformer::FinishSkipped(Context& context, const MochiBlockInputs& inputs,
+                                     SparseInvocation& invocation, TensorView video,
+                                     TensorView prediction) const {
+  if (invocation.CachedHidden(context, video)) {
+    ProjectOut(context, inputs, video, prediction);
+  } else {
+    invocation.CachedPrediction(context, prediction);
+  }
 }
 
 bool MochiTransformer::Begin(Context& context, const MochiBlockInputs& inputs,

@@ -71,7 +71,7 @@ class MochiTransformer {
   void Forward(Context& context, const MochiTransformerInputs& inputs, SparseInvocation& invocation,
                TensorView prediction) const;
 
-  // What this model looks like to the sparsity layer; num_invocations is left to the caller.
+  // What this model looks like to the sparsity layer.
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const;
 
   // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.
@@ -88,6 +88,9 @@ class MochiTransformer {
   // SparseInvocation::BeginForward with what the first block sees of video [B, N, d].
   bool Begin(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
              SparseInvocation& invocation) const;
+  // The prediction of a step whose blocks are not run; video is overwritten.
+  void FinishSkipped(Context& context, const MochiBlockInputs& inputs, SparseInvocation& invocation,
+                     TensorView video, TensorView prediction) const;
   void ProjectOut(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
                   TensorView prediction) const;
   void CheckInputs(const MochiTransformerInputs& inputs, ConstTensorView prediction) const;

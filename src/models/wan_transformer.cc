@@ -200,9 +200,10 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
   const TensorView time = workspace.Allocate({batch, 1, d});
   const TensorView modulation = workspace.Allocate({batch, 6, d});
 
+  EmbedTime(context, inputs.timestep, time, modulation);
+  if (invocation.IsSkipped()) return FinishSkipped(context, time, invocation, hidden, prediction);
   patch_embedding_(context, inputs.hidden_states, hidden);
   EmbedText(context, inputs.encoder_hidden_states, text);
-  EmbedTime(context, inputs.timestep, time, modulation);
   TensorView image;
   if (config_.takes_image()) {
     image = workspace.Allocate({batch, inputs.encoder_hidden_states_image.dim(1), d});
@@ -214,15 +215,25 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
                                        .rotary_cos = inputs.rotary_cos,
                                        .rotary_sin = inputs.rotary_sin};
   if (!Begin(context, block_inputs, hidden, invocation)) {
-    invocation.CachedPrediction(context, prediction);
-    return;
+    return FinishSkipped(context, time, invocation, hidden, prediction);
   }
   int layer = 0;
   for (const WanBlock& block : blocks_) {
     block.Forward(context, block_inputs, layer++, invocation, hidden);
   }
+  invocation.StoreHidden(context, hidden);
   ProjectOut(context, time, hidden, prediction);
   invocation.StorePrediction(context, prediction);
+}
+
+void WanTransformer::FinishSkipped(Context& context, ConstTensorView time,
+                                   SparseInvocation& invocation, TensorView hidden,
+                                   TensorView prediction) const {
+  if (invocation.CachedHidden(context, hidden)) {
+    ProjectOut(context, time, hidden, prediction);
+  } else {
+    invocation.CachedPrediction(context, prediction);
+  }
 }
 
 bool WanTransformer::Begin(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,

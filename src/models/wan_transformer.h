@@ -75,7 +75,7 @@ class WanTransformer {
                TensorView prediction) const;
 
   // What this model looks like to the sparsity layer: no text among the keys of its
-  // self-attention. num_invocations is left to the caller.
+  // self-attention.
   SparseGeometry Geometry(int64_t batch, const TokenGrid& grid) const;
 
   // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.
@@ -92,6 +92,9 @@ class WanTransformer {
   void EmbedTime(Context& context, float timestep, TensorView time, TensorView modulation) const;
   bool Begin(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
              SparseInvocation& invocation) const;
+  // The prediction of a step whose blocks are not run; hidden is overwritten.
+  void FinishSkipped(Context& context, ConstTensorView time, SparseInvocation& invocation,
+                     TensorView hidden, TensorView prediction) const;
   void ProjectOut(Context& context, ConstTensorView time, ConstTensorView hidden,
                   TensorView prediction) const;
   void CheckInputs(const WanTransformerInputs& inputs, ConstTensorView prediction) const;

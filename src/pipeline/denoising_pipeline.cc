@@ -380,18 +380,13 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
 
   clock.BeginStage(Stage::kDenoise, image, settings.steps);
   for (int step = 0; step < settings.steps; ++step) {
-    const bool is_skipped = session.BeginStep(step, scheduler->sigma(step)) == StepKind::kSkip;
+    session.BeginStep(step, scheduler->sigma(step));
     model_input.Upload(context);
     const auto predict = [&](int invocation, DeviceMirror& out) {
-      SparseInvocation& state = session.invocation(invocation);
-      if (is_skipped) {
-        state.CachedPrediction(context, out.device());
-      } else {
-        const auto& embeddings = context.IsOnGpu() ? uploaded : prompts;
-        denoiser->Predict(context, scheduler->timestep(step),
-                          embeddings[static_cast<size_t>(invocation)], model_input.device(), state,
-                          out.device());
-      }
+      const auto& embeddings = context.IsOnGpu() ? uploaded : prompts;
+      denoiser->Predict(context, scheduler->timestep(step),
+                        embeddings[static_cast<size_t>(invocation)], model_input.device(),
+                        session.invocation(invocation), out.device());
       out.Download(context);
     };
     predict(0, model_prediction);

@@ -3,6 +3,7 @@
 #include "sparsity/config.h"
 
 #include <algorithm>
+#include <array>
 #include <functional>
 #include <utility>
 
@@ -63,6 +64,28 @@ void ReadMerge(const YamlNode& node, SparsityConfig& config) {
   } else {
     node.Fail(fmt::format("expected additive or lse, found '{}'", value));
   }
+}
+
+constexpr std::array<std::pair<std::string_view, StepReuse>, 3> kReuses = {
+    {{"hidden", StepReuse::kHidden},
+     {"prediction", StepReuse::kPrediction},
+     {"extrapolate", StepReuse::kExtrapolate}}};
+
+void ReadReuse(const YamlNode& node, SparsityConfig& config) {
+  const std::string value = node.String();
+  for (const auto& [name, reuse] : kReuses) {
+    if (value != name) continue;
+    config.step_caching.reuse = reuse;
+    return;
+  }
+  node.Fail(fmt::format("expected hidden, prediction or extrapolate, found '{}'", value));
+}
+
+std::string WriteReuse(const SparsityConfig& config) {
+  for (const auto& [name, reuse] : kReuses) {
+    if (config.step_caching.reuse == reuse) return std::string(name);
+  }
+  return "?";
 }
 
 void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
@@ -171,7 +194,7 @@ void AppendStepCachingKeys(std::vector<Key>& keys) {
        },
        [](const SparsityConfig& c) { return WriteSteps(c.step_caching.skip_step_schedule); }});
   keys.push_back(FloatKey("step_caching.threshold", MEMBER(step_caching.threshold), {0, 1e6}));
-  keys.push_back(IntKey("step_caching.order", MEMBER(step_caching.order), {0, 1}));
+  keys.push_back({"step_caching.reuse", ReadReuse, WriteReuse});
 }
 
 #undef MEMBER

@@ -21,6 +21,16 @@ enum class AttentionMerge : uint8_t {
   kLse,       // merged by log-sum-exp: the stale part keeps its exact weight as scores move (ours)
 };
 
+// What a skipped step is computed from.
+enum class StepReuse : uint8_t {
+  // The hidden state of the last step that ran: it goes through the model's last layer with the
+  // skipped step's own modulation. The published form.
+  kHidden,
+  kPrediction,  // the last prediction as it is (ours)
+  // The line through the last two predictions, read off at the skipped step's noise level (ours).
+  kExtrapolate,
+};
+
 struct SparsityConfig {
   // Model calls per denoising step: 2 with classifier-free guidance. A pipeline knows better and
   // gives SparseSession one geometry for each.
@@ -90,9 +100,7 @@ struct SparsityConfig {
     // Ours: also skip a step while the relative change of the first block's modulated input, summed
     // since the last step run, stays below this. 0: by schedule only.
     double threshold = 0;
-    // Ours: what stands in for a skipped prediction. 0: the last one again (the published form);
-    // 1: the line through the last two, at the skipped step's noise level.
-    int64_t order = 0;
+    StepReuse reuse = StepReuse::kHidden;  // ours; the reference knows the hidden state alone
   } step_caching;
 
   // The dotted names of the keys that a file or Apply has set; ConfigWarnings speaks of these.

@@ -39,7 +39,11 @@ class InvocationState {
   // Called when a layer's attention or MLP is done for this step: spilled state leaves memory.
   void ReleaseAttention(int layer) { attention_range_[static_cast<size_t>(layer)].Release(); }
   void ReleaseMlp(int layer) { mlp_range_[static_cast<size_t>(layer)].Release(); }
+  void ReleaseStepCache() { step_cache_range_.Release(); }
   StepCache& step_cache() { return step_cache_; }
+  // StepCache::Store and Reuse, timed; what is spilled then leaves memory.
+  void Store(Context& context, ConstTensorView value);
+  void Reuse(Context& context, TensorView output);
   // A full step that the deltas wait for: it runs however little the input has changed.
   bool MustRun() const {
     return (has_attention_ && plan_.attention_is_full) || (has_mlp_ && plan_.mlp_is_full);
@@ -59,6 +63,7 @@ class InvocationState {
   std::vector<std::unique_ptr<DeltaMlp>> mlp_;
   std::vector<SpilledRange> attention_range_;
   std::vector<SpilledRange> mlp_range_;
+  SpilledRange step_cache_range_;
   StepCache step_cache_;
   StepPlan plan_{.attention_is_full = true, .mlp_is_full = true};
   StepReport* report_ = nullptr;

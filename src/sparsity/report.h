@@ -27,7 +27,7 @@ struct StageSeconds {
   double attention_selection = 0;  // choosing columns, unpacking masks, folding caches
   double mlp = 0;
   double mlp_selection = 0;  // block means, choosing neurons
-  double step_cache = 0;     // measuring change, keeping predictions
+  double step_cache = 0;     // measuring change, keeping what skipped steps reuse
   StageSeconds& operator+=(const StageSeconds& other);
 };
 

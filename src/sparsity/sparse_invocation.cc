@@ -17,6 +17,14 @@ namespace {
 // in it where independent ones would add up.
 uint64_t SeedOf(int64_t layer, uint64_t use) { return (static_cast<uint64_t>(layer) << 8) ^ use; }
 
+StepCache MakeStepCache(const SparsityConfig& config, const SparseGeometry& geometry,
+                        StateBuilder& builder, SpilledRange& range) {
+  builder.BeginPart();
+  StepCache cache(config, geometry, builder);
+  range = builder.EndPart();
+  return cache;
+}
+
 double Pairs(int64_t a, int64_t b, int64_t c, int64_t d) {
   return static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c) *
          static_cast<double>(d);
@@ -35,7 +43,7 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
       mlp_(static_cast<size_t>(geometry.num_layers)),
       attention_range_(static_cast<size_t>(geometry.num_layers)),
       mlp_range_(static_cast<size_t>(geometry.num_layers)),
-      step_cache_(config, geometry, builder) {
+      step_cache_(MakeStepCache(config, geometry, builder, step_cache_range_)) {
   for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
@@ -73,6 +81,18 @@ double& InvocationState::step_cache_seconds() {
   return report_ != nullptr ? report_->stages.step_cache : unreported_.seconds.step_cache;
 }
 
+void InvocationState::Store(Context& context, ConstTensorView value) {
+  Stopwatch watch(context, step_cache_seconds());
+  step_cache_.Store(context, value);
+  ReleaseStepCache();
+}
+
+void InvocationState::Reuse(Context& context, TensorView output) {
+  Stopwatch watch(context, step_cache_seconds());
+  step_cache_.Reuse(context, output);
+  ReleaseStepCache();
+}
+
 DeltaAttention* InvocationState::attention(int layer) {
   if (layer < 0 || layer >= num_layers_) return nullptr;
   return attention_[static_cast<size_t>(layer)].get();
@@ -93,12 +113,16 @@ SparseInvocation::SparseInvocation(std::unique_ptr<InvocationState> state)
     : state_(std::move(state)) {}
 SparseInvocation::~SparseInvocation() = default;
 
+bool SparseInvocation::IsSkipped() const { return state_->plan().is_skipped; }
+
 bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_input) {
   state_->CheckStepHasBegun();
+  TAMIAS_CHECK(!IsSkipped());
   Stopwatch watch(context, state_->step_cache_seconds());
-  if (state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input)) return true;
-  state_->ReportSkipped();
-  return false;
+  const bool runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input);
+  if (!runs) state_->ReportSkipped();
+  state_->ReleaseStepCache();
+  return runs;
 }
 
 void SparseInvocation::Attention(Context& context, int layer, const AttentionInputs& inputs,
@@ -133,14 +157,23 @@ void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weight
   report.mlp += {pairs, pairs};
 }
 
-void SparseInvocation::StorePrediction(Context& context, ConstTensorView prediction) {
-  Stopwatch watch(context, state_->step_cache_seconds());
-  state_->step_cache().Store(context, prediction);
+void SparseInvocation::StoreHidden(Context& context, ConstTensorView hidden) {
+  if (state_->step_cache().keeps_hidden()) state_->Store(context, hidden);
 }
 
-void SparseInvocation::CachedPrediction(Context& context, TensorView prediction) const {
-  Stopwatch watch(context, state_->step_cache_seconds());
-  state_->step_cache().Predict(context, prediction);
+void SparseInvocation::StorePrediction(Context& context, ConstTensorView prediction) {
+  if (!state_->step_cache().keeps_hidden()) state_->Store(context, prediction);
+}
+
+bool SparseInvocation::CachedHidden(Context& context, TensorView hidden) {
+  if (!state_->step_cache().keeps_hidden()) return false;
+  state_->Reuse(context, hidden);
+  return true;
+}
+
+void SparseInvocation::CachedPrediction(Context& context, TensorView prediction) {
+  TAMIAS_CHECK(!state_->step_cache().keeps_hidden());
+  state_->Reuse(context, prediction);
 }
 
 }  // namespace tamias

@@ -25,12 +25,16 @@ class SparseInvocation {
   SparseInvocation& operator=(const SparseInvocation&) = delete;
 
   // Tensors lie on the context's device. Inputs and outputs of attention and MLP have the type of
-  // its activations, predictions are f32.
+  // its activations, hidden states and predictions are f32.
+
+  // Whether this step is skipped by schedule. The model then needs no inputs of its blocks, does
+  // not call BeginForward and goes on as where that is false.
+  bool IsSkipped() const;
 
   // Called by the model once a forward pass with the modulated input [B, N, d] of its first block
-  // (layer norm, shift and scale applied). false: the input has hardly changed and the model
-  // returns CachedPrediction() without running its blocks. Always true unless
-  // step_caching.threshold is set.
+  // (layer norm, shift and scale applied). false: the input has hardly changed and the model goes
+  // on from its last layer if it gets a CachedHidden, else returns CachedPrediction. Always true
+  // unless step_caching.threshold is set.
   bool BeginForward(Context& context, ConstTensorView modulated_input);
 
   // Joint attention of layer `layer`, text tokens first: query, key, value and output
@@ -42,12 +46,17 @@ class SparseInvocation {
   void Mlp(Context& context, int layer, const MlpWeights& weights, ConstTensorView input,
            TensorView output);
 
-  // Called by the model at the end of a forward pass with its output [B, N, C]; keeps a copy when
-  // step caching is on.
+  // Called by the model after its blocks with the hidden state of the image [B, N, d], before the
+  // last norm, and at the end of a forward pass with its output [B, N, C]. Step caching keeps a
+  // copy of the one or the other (step_caching.reuse).
+  void StoreHidden(Context& context, ConstTensorView hidden);
   void StorePrediction(Context& context, ConstTensorView prediction);
-  // prediction [B, N, C]: what stands in for this step's prediction, from those stored before
-  // (StepCache::Predict). Only on skipped steps, when there is one.
-  void CachedPrediction(Context& context, TensorView prediction) const;
+  // On a skipped step. True: hidden [B, N, d] is that of the last step that ran, for the last layer
+  // with this step's modulation. False, and nothing done: predictions are kept.
+  bool CachedHidden(Context& context, TensorView hidden);
+  // prediction [B, N, C]: what stands in for this step's, from those stored before
+  // (StepCache::Reuse). On a skipped step where CachedHidden is false.
+  void CachedPrediction(Context& context, TensorView prediction);
 
   InvocationState& state() { return *state_; }
 

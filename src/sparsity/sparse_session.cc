@@ -55,8 +55,11 @@ void CheckGeometry(const SparsityConfig& config, const SparseGeometry& geometry)
     }
   }
   if (config.step_caching.is_enabled) {
-    CheckPositive("prediction_channels", geometry.prediction_channels);
-    if (config.step_caching.threshold > 0) CheckPositive("model_dim", geometry.model_dim);
+    const bool keeps_hidden = config.step_caching.reuse == StepReuse::kHidden;
+    if (!keeps_hidden) CheckPositive("prediction_channels", geometry.prediction_channels);
+    if (keeps_hidden || config.step_caching.threshold > 0) {
+      CheckPositive("model_dim", geometry.model_dim);
+    }
   }
 }
 

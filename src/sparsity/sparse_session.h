@@ -64,9 +64,9 @@ class SparseSession {
                         const std::vector<SparseGeometry>& invocations,
                         const Placement& placement = {});
 
-  // Starts step 0, 1, 2, ... in turn. kSkip: the model need not run; every invocation's
-  // CachedPrediction() stands in. Otherwise the caller runs each invocation once, in any order.
-  // time: the step's noise level, for step_caching.order 1; not given: the step's number.
+  // Starts step 0, 1, 2, ... in turn. The caller then runs the model once for each invocation, in
+  // any order; kSkip: it computes its last layer at most. time: the step's noise level, which
+  // step_caching.reuse extrapolates to; not given: the step's number.
   StepKind BeginStep(int64_t step, std::optional<double> time = std::nullopt);
   // Ends the step begun last; implied by the next BeginStep.
   void EndStep();

@@ -19,22 +19,27 @@ double ReplaceAndMeasureChange(Context& context, ConstTensorView a, TensorView b
                                          : INFINITY;
 }
 
+// On a GPU the hidden state is kept in the activations' type, as the reference keeps it, unless
+// that is f16, whose range the residual stream of large models leaves.
+DType HiddenDType(const Placement& placement) {
+  return placement.activation_dtype == DType::kF16 ? DType::kF32 : placement.activation_dtype;
+}
+
 }  // namespace
 
 StepCache::StepCache(const SparsityConfig& config, const SparseGeometry& geometry,
                      StateBuilder& state)
     : is_enabled_(config.step_caching.is_enabled),
       threshold_(config.step_caching.threshold),
-      extrapolates_(config.step_caching.order == 1) {
+      reuse_(config.step_caching.reuse) {
   if (!is_enabled_) return;
-  const Shape prediction_shape = {geometry.batch, geometry.image_tokens(),
-                                  geometry.prediction_channels};
-  prediction_ = state.Make("step cache", prediction_shape);
-  if (extrapolates_) earlier_ = state.Make("step cache", prediction_shape);
+  const Shape hidden = {geometry.batch, geometry.image_tokens(), geometry.model_dim};
+  const Shape prediction = {geometry.batch, geometry.image_tokens(), geometry.prediction_channels};
+  value_ = keeps_hidden() ? state.Make("step cache", hidden, HiddenDType(state.placement()))
+                          : state.Make("step cache", prediction);
+  if (reuse_ == StepReuse::kExtrapolate) earlier_ = state.Make("step cache", prediction);
   if (threshold_ > 0) {
-    previous_input_ =
-        state.Make("step cache", {geometry.batch, geometry.image_tokens(), geometry.model_dim},
-                   state.placement().activation_dtype);
+    previous_input_ = state.Make("step cache", hidden, state.placement().activation_dtype);
   }
 }
 
@@ -46,31 +51,32 @@ bool StepCache::ShouldRun(Context& context, bool must_run, ConstTensorView modul
   accumulated_ += has_input_ ? change : 0;
   has_input_ = true;
   // Not a number counts as a large change.
-  if (!must_run && has_prediction_ && accumulated_ < threshold_) return false;
+  if (!must_run && has_value_ && accumulated_ < threshold_) return false;
   accumulated_ = 0;
   return true;
 }
 
-void StepCache::Store(Context& context, ConstTensorView prediction) {
+void StepCache::Store(Context& context, ConstTensorView value) {
   if (!is_enabled_) return;
-  CheckTensor("step cache", "prediction", prediction, DType::kF32, prediction_.shape());
-  if (extrapolates_ && has_prediction_) {
-    std::swap(prediction_, earlier_);
-    earlier_time_ = prediction_time_;
+  CheckTensor("step cache", keeps_hidden() ? "hidden" : "prediction", value, DType::kF32,
+              value_.shape());
+  if (reuse_ == StepReuse::kExtrapolate && has_value_) {
+    std::swap(value_, earlier_);
+    earlier_time_ = value_time_;
     has_earlier_ = true;
   }
-  Convert(context, prediction, prediction_);
-  prediction_time_ = time_;
-  has_prediction_ = true;
+  Convert(context, value, value_);
+  value_time_ = time_;
+  has_value_ = true;
 }
 
-void StepCache::Predict(Context& context, TensorView output) const {
-  TAMIAS_CHECK(has_prediction_);
-  CheckTensor("step cache", "output", output, DType::kF32, prediction_.shape());
-  Convert(context, prediction_.view(), output);
-  if (!has_earlier_ || prediction_time_ == earlier_time_) return;
-  const double slope = (time_ - prediction_time_) / (prediction_time_ - earlier_time_);
-  Axpy(context, static_cast<float>(slope), prediction_.view(), output);
+void StepCache::Reuse(Context& context, TensorView output) const {
+  TAMIAS_CHECK(has_value_);
+  CheckTensor("step cache", "output", output, DType::kF32, value_.shape());
+  Convert(context, value_.view(), output);
+  if (!has_earlier_ || value_time_ == earlier_time_) return;
+  const double slope = (time_ - value_time_) / (value_time_ - earlier_time_);
+  Axpy(context, static_cast<float>(slope), value_.view(), output);
   Axpy(context, static_cast<float>(-slope), earlier_.view(), output);
 }
 

@@ -1,10 +1,12 @@
-// Step caching: on some steps the transformer is not run and its previous prediction serves again,
-// by schedule (StepSchedule) or while the model's input has hardly changed. The measure of change
-// is that of TeaCache (Liu et al., arXiv 2411.19108): the relative L1 change of the modulated input
-// of the first block, summed up over the steps since the last one that ran. What stands in for a
-// skipped prediction is the last one again or, with order 1, the line through the last two: the
-// first-order Taylor forecast of TaylorSeer (Liu et al., arXiv 2503.06923), of the prediction
-// alone. Symbols: B batch, N image tokens, d model width, C output channels.
+// Step caching: on some steps the transformer's blocks are not run and what an earlier step gave
+// serves again, by schedule (StepSchedule) or while the model's input has hardly changed. The
+// measure of change is that of TeaCache (Liu et al., arXiv 2411.19108): the relative L1 change of
+// the modulated input of the first block, summed up over the steps since the last one that ran.
+// What is kept is the hidden state after the last block, which the model's last layer then takes
+// with the current modulation (Chipmunk), or the prediction: repeated, or continued by the line
+// through the last two, the first-order Taylor forecast of TaylorSeer (Liu et al., arXiv
+// 2503.06923), of the prediction alone.
+// Symbols: B batch, N image tokens, d model width, C output channels.
 #pragma once
 
 #include <cstdint>
@@ -22,32 +24,34 @@ class StepCache {
   StepCache(const SparsityConfig& config, const SparseGeometry& geometry, StateBuilder& state);
 
   // Whether the model must run on a step with this modulated input [B, N, d]. Always true when
-  // `must_run`, without a threshold, and before the first prediction.
+  // `must_run`, without a threshold, and before the first Store.
   bool ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input);
 
-  // The time (noise level) of the step that begins: where order 1 extrapolates to.
+  // The time (noise level) of the step that begins: where predictions are extrapolated to.
   void BeginStep(double time) { time_ = time; }
-  // Keeps the prediction [B, N, C] of the step begun last.
-  void Store(Context& context, ConstTensorView prediction);
-  bool has_prediction() const { return has_prediction_; }
-  // output [B, N, C]: what stands in for the prediction of the step begun last. Needs one Store.
-  void Predict(Context& context, TensorView output) const;
+  // What is kept: hidden states [B, N, d], or predictions [B, N, C].
+  bool keeps_hidden() const { return reuse_ == StepReuse::kHidden; }
+  // Keeps what the step begun last gave, f32.
+  void Store(Context& context, ConstTensorView value);
+  bool has_value() const { return has_value_; }
+  // output f32: what stands in for it on the step begun last. Needs one Store.
+  void Reuse(Context& context, TensorView output) const;
   // The change summed up since the last step that ran.
   double accumulated_change() const { return accumulated_; }
 
  private:
   bool is_enabled_;
   double threshold_;
-  bool extrapolates_;
-  bool has_prediction_ = false;
+  StepReuse reuse_;
+  bool has_value_ = false;
   bool has_earlier_ = false;
   bool has_input_ = false;
   double accumulated_ = 0;
   Tensor previous_input_;  // [B, N, d]; with a threshold only
-  Tensor prediction_;      // [B, N, C]
-  Tensor earlier_;         // [B, N, C], the one before; with order 1 only
+  Tensor value_;           // of the last step that ran: [B, N, d] or [B, N, C]
+  Tensor earlier_;         // [B, N, C], of the one before; when extrapolating only
   double time_ = 0;
-  double prediction_time_ = 0;
+  double value_time_ = 0;
   double earlier_time_ = 0;
 };
 

@@ -89,6 +89,15 @@ TEST(FluxTransformer, SparseStepsThatSelectEverythingEqualDense) {
   EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
 }
 
+TEST_P(FluxTransformerParity, SkippedStepsReuseTheHiddenState) {
+  const Fixture fixture(GetParam());
+  const FluxTransformer model = Load(fixture);
+  const Case recorded(fixture, 0);
+  const Shape image = recorded.Get("hidden_states").shape(), text = recorded.Get("txt_ids").shape();
+  ExpectHiddenStateIsReused(GetParam(), model, model.Geometry(image[0], text[0], {1, 1, image[1]}),
+                            recorded.Inputs(), kTolerance);
+}
+
 class FluxStepCaching : public testing::TestWithParam<bool> {};
 
 TEST_P(FluxStepCaching, AnInputThatHardlyChangedGivesThePreviousPrediction) {

@@ -167,6 +167,16 @@ TEST(HunyuanVideoTransformer, TheOrderOfItsInvocationsChangesNothing) {
   EXPECT_GT(RelativeL2(forward[10], forward[11]), 1e-3);
 }
 
+TEST(HunyuanVideoTransformer, SkippedStepsReuseTheHiddenState) {
+  const Fixture fixture("hunyuan-video-tiny");
+  const HunyuanVideoTransformer model = Load(fixture);
+  const Case recorded(fixture, 0);
+  const RotaryTable rotary = RowOrderRotary(model, recorded.grid());
+  ExpectHiddenStateIsReused("hunyuan-video-tiny", model,
+                            model.Geometry(1, recorded.text_tokens(), recorded.grid()),
+                            recorded.Inputs(rotary), kTolerance);
+}
+
 TEST(HunyuanVideoTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   const Fixture fixture("hunyuan-video-tiny");
   const HunyuanVideoTransformer model = Load(fixture);

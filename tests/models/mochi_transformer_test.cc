@@ -131,6 +131,16 @@ TEST(MochiTransformer, SwappingTheInvocationsSwapsThePredictions) {
   ExpectSwapped(predict(0), predict(1));
 }
 
+TEST(MochiTransformer, SkippedStepsReuseTheHiddenState) {
+  const Fixture fixture("mochi-tiny");
+  const MochiTransformer model = Load(fixture);
+  Context context;
+  const Case recorded(fixture, 0);
+  const RotaryTable rotary = RowOrderRotary(context, model, recorded.grid());
+  ExpectHiddenStateIsReused("mochi-tiny", model, model.Geometry(2, 7, recorded.grid()),
+                            recorded.Inputs(rotary), kTolerance);
+}
+
 TEST(MochiTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   const Fixture fixture("mochi-tiny");
   const MochiTransformer model = Load(fixture);

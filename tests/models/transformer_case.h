@@ -4,7 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <memory>
 #include <string>
 
@@ -119,9 +121,11 @@ Tensor SparsePrediction(Context& context, const Model& model, SparseSession& ses
   return prediction;
 }
 
-// Step caching alone, by how much the input has changed; sparse deltas only where asked for.
+// Step caching alone, by how much the input has changed, of predictions; sparse deltas only where
+// asked for.
 inline SparsityConfig StepCaching(bool with_sparse_deltas = false) {
   SparsityConfig config;
+  config.step_caching.reuse = StepReuse::kPrediction;
   config.attn.is_enabled = config.mlp.is_enabled = with_sparse_deltas;
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {};
@@ -145,6 +149,47 @@ void ExpectThirdStepIsSkipped(const Model& model, SparseSession& session, Inputs
   model.Forward(context, inputs, session.invocation(0), second);
   session.EndStep();
   EXPECT_EQ(RelativeL2(second, first), 0);
+}
+
+// Expects a skipped step to send the hidden state of the step before through the last layer with
+// its own modulation, as recorded from diffusers, and two skipped steps of the first's timestep to
+// give the first's prediction. inputs: of the first recorded case of the fixture `name`.
+template <typename Model, typename Inputs>
+void ExpectHiddenStateIsReused(const std::string& name, const Model& model,
+                               const SparseGeometry& geometry, const Inputs& inputs,
+                               double tolerance) {
+  const SafetensorsFile recorded(FixtureFolder("step-caching") / (name + ".safetensors"));
+  const ConstTensorView expected = recorded.Get("output");
+  Tensor nothing(inputs.hidden_states.shape(), DType::kF32);  // a skipped step reads no latents
+  std::fill_n(nothing.data<float>(), nothing.NumElements(), NAN);
+  for (const bool by_schedule : {true, false}) {
+    SCOPED_TRACE(by_schedule ? "by schedule" : "by measured change");
+    SparsityConfig config = SparsityConfig::Dense();
+    config.step_caching.is_enabled = true;
+    config.step_caching.skip_step_schedule = {1, 2, 3};
+    if (!by_schedule) {
+      config.step_caching.skip_step_schedule = {};
+      config.step_caching.threshold = 1e6;
+    }
+    Context context(2);
+    SparseSession session(config, {geometry});
+    Inputs skipped = inputs;
+    if (by_schedule) skipped.hidden_states = nothing;
+    std::array<Tensor, 4> predictions;
+    for (size_t step = 0; step < 4; ++step) {
+      session.BeginStep(static_cast<int64_t>(step));
+      skipped.timestep = step == 1 ? recorded.Get("timestep").data<float>()[0] : inputs.timestep;
+      predictions[step] = Tensor(expected.shape(), DType::kF32);
+      model.Forward(context, step == 0 ? inputs : skipped, session.invocation(0),
+                    predictions[step]);
+      session.EndStep();
+    }
+    EXPECT_EQ(session.report().CountSteps(StepKind::kSkip), 3);
+    EXPECT_LT(RelativeL2(predictions[1], expected), tolerance);
+    EXPECT_GT(RelativeL2(predictions[1], predictions[0]), 0.1);
+    EXPECT_EQ(RelativeL2(predictions[2], predictions[0]), 0);
+    EXPECT_EQ(RelativeL2(predictions[3], predictions[0]), 0);
+  }
 }
 
 // Expects the calls of two texts to give the same predictions, by text, in either order.

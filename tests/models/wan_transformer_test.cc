@@ -118,6 +118,18 @@ TEST(WanTransformer, SwappingTheInvocationsSwapsThePredictions) {
   ExpectSwapped(predict(0), predict(1));
 }
 
+TEST(WanTransformer, SkippedStepsReuseTheHiddenState) {
+  for (const char* name : {"wan-tiny", "wan-plain-tiny"}) {
+    SCOPED_TRACE(name);
+    const Fixture fixture(name);
+    const WanTransformer model = Load(fixture);
+    const Case recorded(fixture, 0);
+    const int64_t batch = recorded.output().dim(0);
+    ExpectHiddenStateIsReused(name, model, model.Geometry(batch, recorded.grid()),
+                              recorded.Inputs(), kTolerance);
+  }
+}
+
 TEST(WanTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   const Fixture fixture("wan-tiny");
   const WanTransformer model = Load(fixture);

@@ -46,7 +46,7 @@ TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
   // The file sets each key away from its default; ours are not in it.
   for (const std::string& key : SparsityConfigKeys()) {
     const bool is_ours = key == "attn.merge" || key == "attn.cache_dtype" ||
-                         key == "step_caching.threshold" || key == "step_caching.order";
+                         key == "step_caching.threshold" || key == "step_caching.reuse";
     EXPECT_EQ(c.keys_set.contains(key), !is_ours) << key;
   }
   EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);
@@ -79,6 +79,7 @@ TEST(SparsityConfig, WritesWhatItReads) {
   SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
   Apply(config, "attn.merge=lse");
   Apply(config, "step_caching.threshold=0.125");
+  Apply(config, "step_caching.reuse=extrapolate");
   const std::string text = WriteYaml(config);
   EXPECT_EQ(WriteYaml(ParseSparsityConfig(text, "written")), text);
   EXPECT_NE(text, WriteYaml(SparsityConfig()));
@@ -98,6 +99,8 @@ TEST(SparsityConfig, ErrorsNameFileLineKeyAndTheNearestKnownKey) {
             "my.yml:4: key 'attn.topkeys': unknown; did you mean 'attn.top_keys'?");
   EXPECT_THAT(ParseError("atn:\n  top_keys: 0.1\n"),
               HasSubstr("my.yml:1: key 'atn': unknown; did you mean 'attn'?"));
+  EXPECT_EQ(ParseError("step_caching:\n  order: 1\n"),  // of before the first release
+            "my.yml:2: key 'step_caching.order': unknown; did you mean 'step_caching.reuse'?");
   EXPECT_THAT(ParseError("quite_something_else: 1\n"),
               HasSubstr("key 'quite_something_else': unknown"));
 }
@@ -113,6 +116,10 @@ TEST(SparsityConfig, RefusesOtherTypesAndRanges) {
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: [-1]\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  merge: other\n"), HasSubstr("expected additive or lse"));
   EXPECT_THAT(ParseError("attn:\n  cache_dtype: f16\n"), HasSubstr("expected f32 or bf16"));
+  EXPECT_THAT(ParseError("step_caching:\n  reuse: 1\n"),
+              HasSubstr("my.yml:2: key 'step_caching.reuse'"));
+  EXPECT_THAT(ParseError("step_caching:\n  reuse: hiden\n"),
+              HasSubstr("expected hidden, prediction or extrapolate, found 'hiden'"));
   EXPECT_THAT(ParseError("attn: 1\n"), HasSubstr("my.yml:1"));
   EXPECT_THAT(ParseError("[1, 2]\n"), HasSubstr("my.yml:1"));
   EXPECT_THAT(ParseError("attn: {\n"), HasSubstr("my.yml"));

@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "ops/elementwise.h"
 #include "random_tensors.h"
 #include "sparsity/invocation_state.h"
 
@@ -16,7 +17,8 @@ namespace {
 
 using ::testing::HasSubstr;
 
-// A model of two layers, attention and MLP, that maps latents to a prediction.
+// A model of two layers, attention and MLP, and a last layer that maps latents to a prediction:
+// `modulation`, the step's, times the hidden state.
 class ToyModel {
  public:
   static constexpr int64_t kHeads = 2, kHeadDim = 8, kModelDim = 16, kMlpDim = 32, kText = 5;
@@ -45,11 +47,18 @@ class ToyModel {
   static std::vector<SparseGeometry> TwoInvocations() { return {Geometry(), Geometry()}; }
 
   // x [1, L + N, d] -> prediction of the image tokens [1, N, d].
-  Tensor Forward(Context& context, const Tensor& x, SparseInvocation& invocation) const {
+  Tensor Forward(Context& context, const Tensor& x, SparseInvocation& invocation,
+                 float modulation = 1) const {
     const int64_t tokens = x.dim(1);
     Tensor prediction({1, tokens - kText, kModelDim}, DType::kF32);
-    if (!invocation.BeginForward(context, x.view().Slice(1, kText, tokens))) {
-      invocation.CachedPrediction(context, prediction.view());
+    if (invocation.IsSkipped() ||
+        !invocation.BeginForward(context, x.view().Slice(1, kText, tokens))) {
+      Tensor reused(prediction.shape(), DType::kF32);
+      if (invocation.CachedHidden(context, reused)) {
+        ScaleShift(context, reused, modulation, 0, prediction);
+      } else {
+        invocation.CachedPrediction(context, prediction);
+      }
       return prediction;
     }
     Tensor hidden = Tensor::CopyOf(x.view());
@@ -68,7 +77,9 @@ class ToyModel {
                       .fc2_bias = {}},
                      attended.view(), hidden.view());
     }
-    CopyTensor(hidden.view().Slice(1, kText, tokens), prediction.view());
+    const ConstTensorView image = hidden.view().Slice(1, kText, tokens);
+    invocation.StoreHidden(context, image);
+    ScaleShift(context, image, modulation, 0, prediction);
     invocation.StorePrediction(context, prediction.view());
     return prediction;
   }
@@ -98,12 +109,7 @@ Tensor Latents(int64_t step, uint64_t seed) {
   return Moved(start, seed + 1000, 0.01f * static_cast<float>(step));
 }
 
-Tensor Cached(Context& context, const SparseInvocation& invocation) {
-  const SparseGeometry geometry = ToyModel::Geometry();
-  Tensor prediction({1, geometry.image_tokens(), geometry.prediction_channels}, DType::kF32);
-  invocation.CachedPrediction(context, prediction.view());
-  return prediction;
-}
+float Modulation(int64_t step) { return 1 + 0.25f * static_cast<float>(step); }
 
 // The predictions of both invocations over some steps; `order` says which runs first.
 std::vector<Tensor> Generate(SparseSession& session, int64_t steps, uint64_t seed, int first = 0,
@@ -112,13 +118,11 @@ std::vector<Tensor> Generate(SparseSession& session, int64_t steps, uint64_t see
   Context context(threads);
   std::vector<Tensor> results(static_cast<size_t>(2 * steps));
   for (int64_t step = 0; step < steps; ++step) {
-    const StepKind kind = session.BeginStep(step);
+    session.BeginStep(step);
     for (const int i : {first, 1 - first}) {
-      SparseInvocation& invocation = session.invocation(i);
       const Tensor x = Latents(step, seed + static_cast<uint64_t>(i));
-      results[static_cast<size_t>(2 * step + i)] = kind == StepKind::kSkip
-                                                       ? Cached(context, invocation)
-                                                       : model.Forward(context, x, invocation);
+      results[static_cast<size_t>(2 * step + i)] =
+          model.Forward(context, x, session.invocation(i), Modulation(step));
     }
     session.EndStep();
   }
@@ -138,6 +142,7 @@ TEST(SparseSession, AllocatesExactlyWhatItPlans) {
       config.attn.merge = merge;
       config.step_caching.is_enabled = true;
       config.step_caching.threshold = 0.1;
+      config.step_caching.reuse = compresses ? StepReuse::kHidden : StepReuse::kExtrapolate;
       const StatePlan plan = SparseSession::Plan(config, ToyModel::TwoInvocations());
       const SparseSession session(config, ToyModel::TwoInvocations());
       EXPECT_EQ(session.allocated_bytes(), plan.TotalBytes());
@@ -293,13 +298,24 @@ TEST(SparseSession, InvocationsOfDifferentGridsAreRefused) {
 }
 
 TEST(SparseSession, SpilledStateGivesTheSameBytes) {
-  const StatePlan plan = SparseSession::Plan(Config(), ToyModel::TwoInvocations());
-  EXPECT_GE(plan.spill_bytes, plan.TotalBytes() / 2);
-  EXPECT_LT(plan.spill_resident_bytes, plan.spill_bytes);
-  SparseSession in_memory(Config(), ToyModel::TwoInvocations());
-  SparseSession spilled(Config(), ToyModel::TwoInvocations(), StatePlace::kFile);
-  ExpectEqual(Generate(in_memory, 6, 7), Generate(spilled, 6, 7));
-  EXPECT_EQ(in_memory.allocated_bytes(), spilled.allocated_bytes());
+  SparsityConfig config = Config();
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {4};
+  config.step_caching.threshold = 1e-3;
+  for (const StepReuse reuse : {StepReuse::kHidden, StepReuse::kExtrapolate}) {
+    for (const DType cache : {DType::kF32, DType::kBF16}) {
+      config.step_caching.reuse = reuse;
+      config.attn.cache_dtype = cache;
+      const StatePlan plan = SparseSession::Plan(config, ToyModel::TwoInvocations());
+      EXPECT_GE(plan.spill_bytes, plan.TotalBytes() / 2);
+      EXPECT_LT(plan.spill_resident_bytes, plan.spill_bytes / 2) << "one part at a time";
+      SparseSession in_memory(config, ToyModel::TwoInvocations());
+      SparseSession spilled(config, ToyModel::TwoInvocations(), StatePlace::kFile);
+      ExpectEqual(Generate(in_memory, 6, 7), Generate(spilled, 6, 7));
+      EXPECT_EQ(in_memory.allocated_bytes(), spilled.allocated_bytes());
+      EXPECT_EQ(in_memory.allocated_bytes(), plan.TotalBytes());
+    }
+  }
 }
 
 TEST(SparseSession, SelectionsDoNotDependOnTheNumberOfThreads) {
@@ -314,8 +330,29 @@ TEST(SparseSession, SelectionsDoNotDependOnTheNumberOfThreads) {
   }
 }
 
+// Each invocation its own, with the modulation of the skipped step.
+TEST(SparseSession, SkippedStepsReuseTheHiddenState) {
+  SparsityConfig config = Config();
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {3, 4};
+  SparseSession session(config, ToyModel::TwoInvocations());
+  const auto results = Generate(session, 6, 7);
+  Context context(1);
+  for (size_t step = 3; step < 5; ++step) {
+    for (size_t i = 0; i < 2; ++i) {
+      Tensor expected(results[4 + i].shape(), DType::kF32);
+      const float factor = Modulation(static_cast<int64_t>(step)) / Modulation(2);
+      ScaleShift(context, results[4 + i], factor, 0, expected);
+      EXPECT_LT(RelativeL2(results[2 * step + i], expected), 1e-6) << step;
+    }
+  }
+  EXPECT_GT(RelativeL2(results[6], results[7]), 1e-3) << "the invocations differ";
+  EXPECT_EQ(session.report().CountSteps(StepKind::kSkip), 2);
+}
+
 TEST(SparseSession, SkippedStepsRepeatThePreviousPrediction) {
   SparsityConfig config = Config();
+  config.step_caching.reuse = StepReuse::kPrediction;
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {3, 5};
   SparseSession session(config, ToyModel::TwoInvocations());
@@ -334,6 +371,7 @@ TEST(SparseSession, MeasuredChangeSkipsStepsButNoFullOnes) {
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {};
   config.step_caching.threshold = 1e5;
+  config.step_caching.reuse = StepReuse::kPrediction;
   SparseSession session(config, ToyModel::TwoInvocations());
   const auto results = Generate(session, 6, 7);
   std::string kinds;
@@ -411,7 +449,8 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
       "step_caching.is_enabled=false",
       "step_caching.skip_step_schedule=[4]",
       "step_caching.threshold=1000",
-      "step_caching.order=1",
+      "step_caching.reuse=prediction",
+      "step_caching.reuse=extrapolate",
   };
   std::set<std::string> seen;
   const Outcome expected = OutcomeOf(base);

@@ -18,8 +18,10 @@ SparseGeometry Geometry() {
   return geometry;
 }
 
+// Keeps predictions.
 SparsityConfig Config(double threshold) {
   SparsityConfig config = SparsityConfig::Dense();
+  config.step_caching.reuse = StepReuse::kPrediction;
   config.step_caching.is_enabled = true;
   config.step_caching.threshold = threshold;
   return config;
@@ -69,13 +71,51 @@ TEST(StepCache, AlwaysRunsWithoutAThresholdAndKeepsThePrediction) {
   Context context(1);
   StateBuilder state(false);
   StepCache cache(Config(0), Geometry(), state);
-  EXPECT_FALSE(cache.has_prediction());
+  EXPECT_FALSE(cache.has_value());
   const Tensor prediction = RandomTensor({2, 130, 4}, 1);
   cache.Store(context, prediction);
   EXPECT_TRUE(cache.ShouldRun(context, false, {}));
   Tensor cached(prediction.shape(), DType::kF32);
-  cache.Predict(context, cached);
+  cache.Reuse(context, cached);
   EXPECT_EQ(RelativeL2(cached, prediction), 0);
+}
+
+TEST(StepCache, KeepsTheHiddenStateByDefault) {
+  Context context(1);
+  SparsityConfig config = SparsityConfig::Dense();
+  config.step_caching.is_enabled = true;
+  StateBuilder state(false);
+  StepCache cache(config, Geometry(), state);
+  EXPECT_TRUE(cache.keeps_hidden());
+  // The image's rows of a sequence that begins with text.
+  const Tensor sequence = RandomTensor({2, 5 + 130, 8}, 1);
+  Tensor reused = RandomTensor({2, 5 + 130, 8}, 2);
+  cache.Store(context, sequence.view().Slice(1, 5, 135));
+  cache.BeginStep(7);
+  cache.Reuse(context, reused.view().Slice(1, 5, 135));
+  EXPECT_EQ(RelativeL2(Tensor::CopyOf(reused.view().Slice(1, 5, 135)),
+                       Tensor::CopyOf(sequence.view().Slice(1, 5, 135))),
+            0);
+}
+
+TEST(StepCache, HoldsWhatTheFormNeedsInTheTypeOfTheDevice) {
+  const size_t hidden = 2 * 130 * 8, prediction = 2 * 130 * 4;
+  const auto bytes = [](StepReuse reuse, double threshold, const Placement& placement) {
+    SparsityConfig config = Config(threshold);
+    config.step_caching.reuse = reuse;
+    StateBuilder state(placement);
+    StepCache(config, Geometry(), state);
+    return state.entries().front().second;
+  };
+  const Placement bf16 = {{DeviceType::kCuda, 0}, DType::kBF16};
+  const Placement f16 = {{DeviceType::kCuda, 0}, DType::kF16};
+  EXPECT_EQ(bytes(StepReuse::kHidden, 0, {}), 4 * hidden);
+  EXPECT_EQ(bytes(StepReuse::kHidden, 0.5, {}), 8 * hidden);
+  EXPECT_EQ(bytes(StepReuse::kPrediction, 0, {}), 4 * prediction);
+  EXPECT_EQ(bytes(StepReuse::kExtrapolate, 0, {}), 8 * prediction);
+  EXPECT_EQ(bytes(StepReuse::kHidden, 0, bf16), 2 * hidden);
+  EXPECT_EQ(bytes(StepReuse::kHidden, 0, f16), 4 * hidden) << "its range is too small";
+  EXPECT_EQ(bytes(StepReuse::kExtrapolate, 0, bf16), 8 * prediction);
 }
 
 TEST(StepCache, HoldsNothingWhenDisabled) {
@@ -83,7 +123,7 @@ TEST(StepCache, HoldsNothingWhenDisabled) {
   StateBuilder state(false);
   StepCache cache(SparsityConfig::Dense(), Geometry(), state);
   cache.Store(context, RandomTensor({2, 130, 4}, 1));
-  EXPECT_FALSE(cache.has_prediction());
+  EXPECT_FALSE(cache.has_value());
   EXPECT_TRUE(state.entries().empty());
 }
 
@@ -105,7 +145,7 @@ TEST(StepCache, DecidesAlikeAtAnyNumberOfThreads) {
 TEST(StepCache, ExtrapolatesALineThroughTheLastTwoPredictions) {
   Context context(2);
   SparsityConfig config = Config(0);
-  config.step_caching.order = 1;
+  config.step_caching.reuse = StepReuse::kExtrapolate;
   StateBuilder state(false);
   StepCache cache(config, Geometry(), state);
   const Tensor base = RandomTensor({2, 130, 4}, 1);
@@ -121,7 +161,7 @@ TEST(StepCache, ExtrapolatesALineThroughTheLastTwoPredictions) {
   const auto predicted_at = [&](double time) {
     Tensor value(base.shape(), DType::kF32);
     cache.BeginStep(time);
-    cache.Predict(context, value);
+    cache.Reuse(context, value);
     return value;
   };
   cache.BeginStep(1.0);
