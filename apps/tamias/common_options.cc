@@ -1,3 +1,5 @@
+// The options that `generate`, `compare`, `tune` and `inspect` share, their help, and what those
+// commands do with them: the picture that a film begins with, the number of frames, notes.
 #include "common_options.h"
 
 #include <cstdio>

@@ -1,4 +1,4 @@
-// The options that `generate`, `compare` and `inspect` share.
+// The options that `generate`, `compare`, `tune` and `inspect` share.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,3 +1,5 @@
+// The first signal sets a flag that the progress callback reads between steps, and gives the signal
+// back to the system, so that a second one ends the program.
 #include "interrupt.h"
 
 #include <atomic>

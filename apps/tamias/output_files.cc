@@ -1,3 +1,4 @@
+// Numbered names, writability tried before the work begins, frames as frame-0001.png and on.
 #include "output_files.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// The bar on a terminal, with the time that is left; one line per tenth of the steps elsewhere.
 #include "progress.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// What a context opens: a queue where its device is a GPU, scratch memory on that device.
 #include "base/context.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// The host's memory is its own copy on the CPU; on a GPU each copy waits until it has landed.
 #include "base/device_memory.h"
 
 #include <cstring>

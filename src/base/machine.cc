@@ -1,3 +1,4 @@
+// Linux's own accounts of memory (bytes) and of the processor's name.
 #include "base/machine.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,5 @@
+// Names of devices ("cpu", "cuda", "cuda:1"), and the types that go with them: f32 on the CPU; on a
+// GPU f16 where the weights are f16, else bf16.
 #include "base/placement.h"
 
 #include <charconv>

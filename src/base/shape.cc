@@ -1,3 +1,4 @@
+// Dimensions, their product (checked for overflow), row-major strides and text ("[2, 3]").
 #include "base/shape.h"
 
 #include <algorithm>

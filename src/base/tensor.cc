@@ -1,3 +1,5 @@
+// Views are made by changing offset, shape and strides (in elements); copies of strided ones go
+// axis by axis and row by row where the last axis is contiguous on both sides.
 #include "base/tensor.h"
 
 #include <cstdlib>

@@ -1,3 +1,5 @@
+// A stack over a list of blocks: what does not fit into the present block goes to the next one, or
+// to a new one of its own size. Allocations are multiples of 64 bytes, of 256 on a GPU.
 #include "base/workspace.h"
 
 #include <algorithm>

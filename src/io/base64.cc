@@ -1,3 +1,4 @@
+// Four characters of 6 bits give three bytes; what is not base64 gives nothing.
 #include "io/base64.h"
 
 #include <cstdint>

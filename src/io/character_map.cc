@@ -1,3 +1,5 @@
+// The search in the double array: from a unit, the next one lies at its offset xor the byte, and is
+// a child where its label is that byte.
 #include "io/character_map.h"
 
 #include "base/check.h"

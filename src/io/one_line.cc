@@ -1,3 +1,4 @@
+// Cut to a number of bytes between characters, control characters escaped ("\n", "\x07").
 #include "io/one_line.h"
 
 #include <fmt/format.h>

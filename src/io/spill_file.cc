@@ -1,3 +1,5 @@
+// The file is unlinked as soon as it is made, its disk space taken at once (posix_fallocate), and
+// its pages given back with madvise. It lies in $TMPDIR, else in /var/tmp.
 #include "io/spill_file.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Ids [n] -> [max_length]: cut, with the end token last, or padded behind.
 #include "io/token_length.h"
 
 #include "base/check.h"

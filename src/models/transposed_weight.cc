@@ -1,3 +1,4 @@
+// weight [O, C] -> [C, O] in the type of the context's activations, in the memory of its device.
 #include "models/transposed_weight.h"
 
 #include "base/device_memory.h"

@@ -1,3 +1,4 @@
+// Prompt -> token ids [1, 77], padded or cut -> CLIP's pooled embedding [1, d].
 #include "pipeline/clip_prompt_encoder.h"
 
 #include "pipeline/prompt_tokens.h"

@@ -1,3 +1,6 @@
+// The loop of all families: settings and plan are checked, prompts encoded, and for each picture
+// latents x [1, N, C] go from noise to picture, step by step through the scheduler; with guidance
+// prediction = negative + scale (positive - negative) (Ho and Salimans, arXiv 2207.12598).
 #include "pipeline/denoising_pipeline.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// FLUX.1 from its parts: latents of 2 x 2 VAE pixels a token, CLIP and T5 embeddings, flow-matching
+// Euler steps shifted by the number of tokens, embedded guidance, large pictures decoded in tiles.
 #include "pipeline/flux_pipeline.h"
 
 #include "base/check.h"

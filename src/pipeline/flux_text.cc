@@ -1,3 +1,5 @@
+// Prompt -> CLIP's pooled embedding [1, d] and T5's states [1, max_sequence_length, d], padded as
+// diffusers pads.
 #include "pipeline/flux_text.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// For each setting the option, else the model's tamias.json, else the family's default; then
+// ranges, multiples and what the family does not take, each error naming the setting.
 #include "pipeline/generation_settings.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// HunyuanVideo from its parts: Llama and CLIP embeddings, flow-matching Euler steps with the
+// checkpoint's shift, embedded guidance, the causal 3D VAE.
 #include "pipeline/hunyuan_video_pipeline.h"
 
 #include <numeric>

@@ -1,3 +1,5 @@
+// instructions + prompt -> Llama's states two layers before the last, without the first 95 tokens:
+// [1, L, d]; prompt -> CLIP's pooled embedding [1, d].
 #include "pipeline/hunyuan_video_text.h"
 
 #include "base/check.h"

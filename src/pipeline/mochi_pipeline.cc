@@ -1,3 +1,5 @@
+// Mochi 1 from its parts: T5 states without padding, noise levels of the linear-quadratic schedule,
+// the asymmetric transformer with its own rotary tables, the VAE's latents scaled per channel.
 #include "pipeline/mochi_pipeline.h"
 
 #include "base/check.h"

@@ -1,3 +1,5 @@
+// Reads model_index.json (`_class_name` is the family) and tamias.json, whose unknown fields are
+// refused; finds a component's folder and its config.json or scheduler_config.json.
 #include "pipeline/model_folder.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// One loop over (token, channel, time, row, column) serves noise, packing and unpacking: packed
+// [1, N, C patch_time patch^2] <-> unpacked [T, h, w, C], scale and offset per channel.
 #include "pipeline/packed_latents.h"
 
 #include <vector>

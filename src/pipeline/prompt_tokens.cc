@@ -1,3 +1,5 @@
+// Token ids as a tensor [1, L] of i32; a tokenizer with more tokens than its encoder has embeddings
+// is refused, naming both.
 #include "pipeline/prompt_tokens.h"
 
 #include <algorithm>

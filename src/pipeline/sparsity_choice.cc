@@ -1,3 +1,5 @@
+// "off" is dense, "auto" the model's profile, what has a slash or ends in .yml a file, anything
+// else the name of a shipped profile; then --set's assignments in order.
 #include "pipeline/sparsity_choice.h"
 
 #include "base/check.h"

@@ -1,3 +1,5 @@
+// Prompt -> L token ids without padding, cut to max_length with the end token kept -> T5's states
+// [1, L, d].
 #include "pipeline/t5_prompt_encoder.h"
 
 #include "pipeline/prompt_tokens.h"

@@ -1,3 +1,5 @@
+// Picture -> the vision encoder's tokens [1, L, d] and the packed condition: at each place of each
+// latent frame the mask's channels (1: given) and then the VAE's C channels, (value - mean) / std.
 #include "pipeline/wan_image_encoder.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Wan 2.1 from its parts: UMT5 states padded with zeros, UniPC or Euler steps, the transformer (for
+// image-to-video with the condition behind the latents' channels), the causal 3D VAE.
 #include "pipeline/wan_pipeline.h"
 
 #include <utility>

@@ -133,9 +133,10 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, int64_t nu
 // The dotted names of all keys, in the order of the file.
 std::vector<std::string> SparsityConfigKeys();
 
-// The file of a profile: `name`.yml in $TAMIAS_CONFIGS, in the source tree the library was built
-// from, or in the installed data folder, whichever comes first. Throws kNotFound listing the
-// profiles there are.
+// The file of a profile: `name`.yml in $TAMIAS_CONFIGS or else in the folder of shipped profiles,
+// of which a program has one: PREFIX/share/tamias/configs where the program is PREFIX/bin/NAME and
+// this exists; for a program in the build tree the source tree's configs/; else the data folder of
+// the configured prefix. Throws kNotFound listing the profiles there are.
 std::filesystem::path FindProfile(std::string_view name);
 std::vector<std::string> ListProfiles();
 

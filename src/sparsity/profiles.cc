@@ -1,5 +1,5 @@
-// Where sparsity profiles are found: $TAMIAS_CONFIGS, the source tree, beside the program's prefix
-// (PREFIX/bin/program, PREFIX/share/tamias/configs), and the folder set at configuration time.
+// Where sparsity profiles are found: $TAMIAS_CONFIGS, and one folder of shipped profiles. An
+// installed program never reads the source tree it was built from, which may have moved on.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -15,22 +15,29 @@ namespace {
 
 namespace fs = std::filesystem;
 
+bool IsBelow(const fs::path& path, const fs::path& folder) {
+  const fs::path relative = path.lexically_relative(folder);
+  return !relative.empty() && *relative.begin() != "..";
+}
+
+// Profiles of one version only: the first folder that fits, not what several of them hold.
+fs::path ShippedProfiles() {
+  std::error_code ignored;
+  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
+  const fs::path beside = program.parent_path().parent_path() / "share" / "tamias" / "configs";
+  if (!program.empty() && fs::is_directory(beside, ignored)) return beside;
+  if (!program.empty() && IsBelow(program, fs::canonical(TAMIAS_BUILD_TREE, ignored))) {
+    return TAMIAS_SOURCE_CONFIGS;
+  }
+  return TAMIAS_INSTALLED_CONFIGS;
+}
+
 std::vector<fs::path> ProfileFolders() {
   std::vector<fs::path> folders;
   if (const char* folder = std::getenv("TAMIAS_CONFIGS"); folder != nullptr && *folder != '\0') {
     folders.emplace_back(folder);
   }
-#ifdef TAMIAS_SOURCE_CONFIGS
-  folders.emplace_back(TAMIAS_SOURCE_CONFIGS);
-#endif
-  std::error_code ignored;
-  const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
-  if (!program.empty()) {
-    folders.push_back(program.parent_path().parent_path() / "share" / "tamias" / "configs");
-  }
-#ifdef TAMIAS_INSTALLED_CONFIGS
-  folders.emplace_back(TAMIAS_INSTALLED_CONFIGS);
-#endif
+  folders.push_back(ShippedProfiles());
   return folders;
 }
 
@@ -62,7 +69,8 @@ fs::path FindProfile(std::string_view name) {
   const std::string nearest = NearestName(name, known);
   Fail(ErrorCode::kNotFound, "sparsity profile '{}': not found{}; there are: {}", name,
        nearest.empty() ? "" : fmt::format(", did you mean '{}'?", nearest),
-       names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")));
+       names.empty() ? fmt::format("none in {}; set $TAMIAS_CONFIGS", ShippedProfiles().string())
+                     : fmt::format("{}", fmt::join(names, ", ")));
 }
 
 }  // namespace tamias

@@ -1,3 +1,5 @@
+// Sparsity = 1 - computed / all, summed over layers and over the steps that ran; drift is averaged
+// over the layers where it was measured; all of it as JSON.
 #include "sparsity/report.h"
 
 #include <nlohmann/json.hpp>

@@ -1,3 +1,5 @@
+// One running position gives each tensor its place (multiples of 64 bytes) and each layer's part
+// whole pages, whether memory is taken, a file is mapped, or bytes are only counted by name.
 #include "sparsity/state_builder.h"
 
 #include <algorithm>

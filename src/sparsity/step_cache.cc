@@ -1,3 +1,5 @@
+// The change of the modulated input [B, N, d] between two steps is sum |a - b| / sum |b|. With order
+// 1, at noise level s, last + (last - earlier) (s - s_last) / (s_last - s_earlier) is predicted.
 #include "sparsity/step_cache.h"
 
 #include <cmath>

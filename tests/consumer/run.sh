@@ -12,5 +12,10 @@ cmake -S "$here" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" >/
 cmake --build "$work/build" >/dev/null
 "$work/build/consumer" "$model" "$work/film.mp4"
 [[ -s $work/film.mp4 ]]
-# The installed command line finds the installed profiles by itself.
-(cd "$work" && env -u TAMIAS_CONFIGS "$work/prefix/bin/tamias" inspect --model "$model" >/dev/null)
+# The installed command line finds the installed profiles by itself, and no others: those of the source tree may
+# belong to another version.
+inspect() { (cd "$work" && env -u TAMIAS_CONFIGS "$work/prefix/bin/tamias" inspect --model "$model" --sparsity "$1"); }
+inspect demo >/dev/null
+rm "$work/prefix/share/tamias/configs/mochi.yml"
+error=$(inspect mochi 2>&1 >/dev/null) && { echo "the installed program reads the source tree's profiles"; exit 1; }
+grep -q "sparsity profile 'mochi': not found" <<<"$error" || { echo "$error"; exit 1; }

@@ -259,6 +259,11 @@ TEST(Profiles, UnknownOnesAreRefusedWithTheListOfThoseThereAre) {
   EXPECT_THROW(FindProfile(""), Error);
 }
 
+TEST(Profiles, ProgramsInTheBuildTreeTakeThoseOfTheSourceTree) {
+  const auto configs = std::filesystem::path(TAMIAS_SOURCE_DIR) / "configs";
+  EXPECT_EQ(FindProfile("mochi"), configs / "mochi.yml");
+}
+
 TEST(Profiles, TheEnvironmentComesFirst) {
   const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "profiles";
   std::filesystem::create_directories(folder);
