@@ -9,8 +9,11 @@
 #include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -24,6 +27,7 @@
 #include "output_files.h"
 #include "progress.h"
 #include "sparsity/config.h"
+#include "sparsity/skip_schedule.h"
 
 namespace tamias::cli {
 namespace {
@@ -38,7 +42,7 @@ constexpr char kExamples[] = R"(Examples:
       --sparsity library.yml
 
 Generates densely once (each prompt of --prompt-file), then with ever bolder settings (steps skipped, columns and neurons left
-out, both merge forms), at most ten of them, and writes the fastest whose results are as much like
+out; last the other forms of reuse and merge), at most eleven of them, and writes the fastest whose results are as much like
 the dense ones as --min-psnr asks. Starts from the profile of --sparsity; keys fixed by --set stay
 as they are. At the end it says what plain runs with fewer steps give in the same time.)";
 
@@ -52,9 +56,8 @@ struct Options {
 
 constexpr size_t kMaxPromptFileBytes = size_t{1} << 20;
 
-// Of each `period` steps all but one are skipped, after the first steps, which decide the layout.
+// One of `period` steps is run; which, is chosen from the predictions of the dense run.
 constexpr std::array<int, 5> kPeriods = {1, 2, 3, 4, 5};
-constexpr int kFirstSteps = 4;
 
 // Shares of key columns and neurons that a sparse step computes; 1: no deltas.
 struct Density {
@@ -64,12 +67,20 @@ struct Density {
 constexpr std::array<Density, 5> kDensities = {
     {{1, 1}, {0.35, 0.5}, {0.2, 0.4}, {0.1, 0.3}, {0.05, 0.2}}};
 
+// A place in the table of settings, and the two forms that are tried at the end.
+struct Choice {
+  size_t period = 0;   // of kPeriods
+  size_t density = 0;  // of kDensities
+  StepReuse reuse = StepReuse::kPrediction;
+  std::optional<AttentionMerge> merge;  // empty: as the profile has it
+};
+
 // Changes to the profile started from.
 using Setting = std::vector<std::string>;
 
 struct Trial {
   std::string name;
-  Setting setting;
+  Choice choice;
   std::string profile;  // the setting with what --set fixes, as YAML
   double seconds = 0;   // of denoising
   double speedup = 0;   // over dense, likewise
@@ -81,37 +92,66 @@ struct Trial {
   bool is_alike = false;  // as --min-psnr asks
 };
 
-std::vector<int> SkippedSteps(int period, int steps) {
-  std::vector<int> skipped;
-  for (int step = kFirstSteps; step < steps - 1; ++step) {
-    if ((step - kFirstSteps + 1) % period != 0) skipped.push_back(step);
+std::string_view Name(StepReuse reuse) {
+  switch (reuse) {
+    case StepReuse::kHidden:
+      return "hidden";
+    case StepReuse::kPrediction:
+      return "prediction";
+    case StepReuse::kExtrapolate:
+      return "extrapolate";
+  }
+  return "?";
+}
+
+std::vector<int64_t> SkippedSteps(const std::vector<int64_t>& runs, int64_t steps) {
+  std::vector<int64_t> skipped;
+  for (int64_t step = 0; step < steps; ++step) {
+    if (!std::ranges::binary_search(runs, step)) skipped.push_back(step);
   }
   return skipped;
 }
 
-// Full steps of attention: close together at first, never more than ten apart.
-std::vector<int> FullSteps(int steps) {
-  std::vector<int> full = {0, 1, 2, 4, 7, 12};
-  for (int step = 20; step < steps; step += 10) full.push_back(step);
-  std::erase_if(full, [&](int step) { return step >= steps; });
+// Full steps of attention among those that run. Of all steps: close together at first, never more
+// than ten apart. Of few: the first three, then every other.
+std::vector<int64_t> FullSteps(const std::vector<int64_t>& runs, int64_t steps) {
+  std::vector<int64_t> full;
+  if (static_cast<int64_t>(runs.size()) == steps) {
+    full = {0, 1, 2, 4, 7, 12};
+    for (int64_t step = 20; step < steps; step += 10) full.push_back(step);
+    std::erase_if(full, [&](int64_t step) { return step >= steps; });
+    return full;
+  }
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (i < 3 || i % 2 == 0) full.push_back(runs[i]);
+  }
   return full;
 }
 
-Setting MakeSetting(int period, const Density& density, int steps) {
+// traces: of the dense runs.
+Setting MakeSetting(const Choice& choice, std::span<const PredictionTrace> traces) {
+  const int64_t steps = traces[0].num_steps();
+  const int64_t period = kPeriods[choice.period];
+  const Density& density = kDensities[choice.density];
   const bool is_sparse = density.columns < 1;
+  const std::vector<int64_t> runs = ChooseRuns(traces, (steps + period / 2) / period, choice.reuse);
   Setting setting = {
       fmt::format("steps={}", steps), fmt::format("step_caching.is_enabled={}", period > 1),
       fmt::format("attn.is_enabled={}", is_sparse), fmt::format("mlp.is_enabled={}", is_sparse)};
   if (period > 1) {
-    setting.emplace_back("step_caching.reuse=extrapolate");
+    setting.push_back(fmt::format("step_caching.reuse={}", Name(choice.reuse)));
     setting.push_back(fmt::format("step_caching.skip_step_schedule=[{}]",
-                                  fmt::join(SkippedSteps(period, steps), ", ")));
+                                  fmt::join(SkippedSteps(runs, steps), ", ")));
   }
   if (is_sparse) {
     setting.push_back(fmt::format("attn.top_keys={}", density.columns));
     setting.push_back(
-        fmt::format("attn.full_step_schedule=[{}]", fmt::join(FullSteps(steps), ", ")));
+        fmt::format("attn.full_step_schedule=[{}]", fmt::join(FullSteps(runs, steps), ", ")));
     setting.push_back(fmt::format("mlp.top_keys={}", density.neurons));
+  }
+  if (choice.merge) {
+    setting.emplace_back(*choice.merge == AttentionMerge::kLse ? "attn.merge=lse"
+                                                               : "attn.merge=additive");
   }
   return setting;
 }
@@ -120,8 +160,9 @@ Setting MakeSetting(int period, const Density& density, int steps) {
 std::string Describe(const SparsityConfig& config, int steps) {
   std::vector<std::string> parts;
   if (config.step_caching.is_enabled) {
-    parts.push_back(fmt::format("{} of {} steps skipped",
-                                config.step_caching.skip_step_schedule.size(), steps));
+    parts.push_back(fmt::format("{} of {} steps skipped ({})",
+                                config.step_caching.skip_step_schedule.size(), steps,
+                                Name(config.step_caching.reuse)));
   }
   if (config.attn.is_enabled) {
     const bool is_lse = config.attn.merge == AttentionMerge::kLse;
@@ -144,7 +185,7 @@ class Tuner {
         dense_options_(options.common.generate) {
     dense_options_.sparsity = "off";
     dense_options_.overrides.clear();
-    Outcome dense = Generate("dense", dense_options_);
+    Outcome dense = Generate("dense", dense_options_, &traces_);
     dense_seconds_ = dense.seconds;
     dense_ = std::move(dense.films);
   }
@@ -152,11 +193,11 @@ class Tuner {
   double dense_seconds() const { return dense_seconds_; }
   const std::vector<Trial>& trials() const { return trials_; }
 
-  // Whether the setting keeps the floor. Runs it, unless --set makes it equal to one that was run,
+  // Whether the choice keeps the floor. Runs it, unless --set makes it equal to one that was run,
   // or leaves nothing that differs from dense.
-  bool IsAlike(const Setting& setting) {
+  bool IsAlike(const Choice& choice) {
     GenerateOptions generate = options_.common.generate;
-    generate.overrides = setting;
+    generate.overrides = MakeSetting(choice, traces_);
     const std::vector<std::string>& fixed = options_.common.generate.overrides;
     generate.overrides.insert(generate.overrides.end(), fixed.begin(), fixed.end());
     const std::string profile = pipeline_.SparsityYaml(generate);
@@ -165,7 +206,7 @@ class Tuner {
       if (trial.profile == profile) return trial.is_alike;
     }
     Trial trial = Run(Describe(ParseSparsityConfig(profile, "tune"), steps_), generate);
-    trial.setting = setting;
+    trial.choice = choice;
     trial.profile = profile;
     trials_.push_back(std::move(trial));
     return trials_.back().is_alike;
@@ -188,7 +229,9 @@ class Tuner {
     double mlp_sparsity = 0;        // mean
   };
 
-  Outcome Generate(const std::string& label, GenerateOptions generate) const {
+  // traces: where to add the predictions of each result, or null.
+  Outcome Generate(const std::string& label, GenerateOptions generate,
+                   std::vector<PredictionTrace>* traces = nullptr) const {
     Outcome outcome;
     const auto count = static_cast<double>(options_.prompts.size());
     for (size_t i = 0; i < options_.prompts.size(); ++i) {
@@ -198,6 +241,13 @@ class Tuner {
           options_.common.quiet);
       generate.prompt = options_.prompts[i];
       generate.seed = options_.common.generate.seed + i;
+      if (traces != nullptr) {
+        const size_t first = traces->size();
+        traces->resize(first + static_cast<size_t>(generate.num_images));
+        generate.on_prediction = [=](const StepPrediction& at) {
+          (*traces)[first + static_cast<size_t>(at.image)].Add(at.values, at.sigma, at.next_sigma);
+        };
+      }
       GenerateResult result = pipeline_.Generate(generate, std::ref(progress));
       outcome.seconds += result.seconds_denoise;
       outcome.attention_sparsity += result.attention_sparsity / count;
@@ -234,20 +284,20 @@ class Tuner {
   GenerateOptions dense_options_;
   double dense_seconds_ = 0;
   std::vector<Video> dense_;
+  std::vector<PredictionTrace> traces_;  // of the dense results
   std::vector<Trial> trials_;
 };
 
 // Likeness falls with every skipped step and every column left out. So the settings that just keep
 // the floor lie on a staircase through the table of periods and densities, and walking down it from
 // the boldest skipping meets them all in at most nine runs.
-void WalkStaircase(Tuner& tuner, int steps) {
-  size_t period = kPeriods.size() - 1;
-  size_t density = 0;
-  while (density < kDensities.size()) {
-    if (tuner.IsAlike(MakeSetting(kPeriods[period], kDensities[density], steps))) {
-      ++density;
-    } else if (period > 0) {
-      --period;
+void WalkStaircase(Tuner& tuner) {
+  Choice choice{.period = kPeriods.size() - 1};
+  while (choice.density < kDensities.size()) {
+    if (tuner.IsAlike(choice)) {
+      ++choice.density;
+    } else if (choice.period > 0) {
+      --choice.period;
     } else {
       break;
     }
@@ -262,6 +312,26 @@ const Trial* Fastest(const std::vector<Trial>& trials) {
     }
   }
   return fastest;
+}
+
+// What skipped steps reuse, and how the stale part of attention is merged: which is more alike
+// depends on the model.
+const Trial* TryOtherForms(Tuner& tuner, const Trial* best) {
+  if (ParseSparsityConfig(best->profile, "tune").step_caching.is_enabled) {
+    Choice other = best->choice;
+    other.reuse = StepReuse::kExtrapolate;
+    tuner.IsAlike(other);
+    best = Fastest(tuner.trials());
+  }
+  const SparsityConfig chosen = ParseSparsityConfig(best->profile, "tune");
+  if (chosen.attn.is_enabled) {
+    Choice other = best->choice;
+    other.merge = chosen.attn.merge == AttentionMerge::kLse ? AttentionMerge::kAdditive
+                                                            : AttentionMerge::kLse;
+    tuner.IsAlike(other);
+    best = Fastest(tuner.trials());
+  }
+  return best;
 }
 
 nlohmann::ordered_json ToJson(const Trial& trial) {
@@ -319,20 +389,13 @@ void Run(Options& options) {
   const int steps = generate.steps.value_or(std::stoi(pipeline.info().defaults.at("steps")));
 
   Tuner tuner(pipeline, options, steps);
-  WalkStaircase(tuner, steps);
+  WalkStaircase(tuner);
   const Trial* best = Fastest(tuner.trials());
   if (best == nullptr) {
     Fail(ErrorCode::kInvalidArgument, "min-psnr: no setting reaches {:g} dB with {} steps",
          options.min_psnr, steps);
   }
-  const SparsityConfig chosen = ParseSparsityConfig(best->profile, "tune");
-  if (chosen.attn.is_enabled) {  // which merge is more alike depends on the model
-    Setting other = best->setting;
-    other.emplace_back(chosen.attn.merge == AttentionMerge::kLse ? "attn.merge=additive"
-                                                                 : "attn.merge=lse");
-    tuner.IsAlike(other);
-    best = Fastest(tuner.trials());
-  }
+  best = TryOtherForms(tuner, best);
   const Trial plain = tuner.RunFewerSteps(*best);
   WriteProfile(options, *best);
 

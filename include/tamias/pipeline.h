@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,15 @@
 #include "tamias/video.h"
 
 namespace tamias {
+
+// What the model predicted on one denoising step: with guidance the guided velocity.
+struct StepPrediction {
+  int image = 0;
+  int step = 0;
+  double sigma = 0;               // the noise level it was made at
+  double next_sigma = 0;          // and that of the next step
+  std::span<const float> values;  // [tokens, channels], as Latents; valid during the call
+};
 
 // What to generate. An option that is not set takes the model's own default (tamias.json in the
 // checkpoint folder), else the default of the family.
@@ -57,6 +67,8 @@ struct GenerateOptions {
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
   size_t max_memory_bytes = 0;
   bool decode = true;  // false: stop at the latents
+  // Called on the generating thread in every denoising step, when its prediction is there.
+  std::function<void(const StepPrediction&)> on_prediction;
 };
 
 enum class Stage { kEncodePrompt, kDenoise, kDecode };

@@ -397,6 +397,15 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
       predict(1, model_negative);
       Guide(settings.true_cfg_scale, negative, prediction);
     }
+    if (options.on_prediction) {
+      order.Invert(host, prediction, noise);
+      options.on_prediction(
+          {.image = image,
+           .step = step,
+           .sigma = scheduler->sigma(step),
+           .next_sigma = scheduler->sigma(step + 1),
+           .values = {noise.data<float>(), static_cast<size_t>(noise.NumElements())}});
+    }
     scheduler->Step(host, step, prediction, latents);
     session.EndStep();
     CheckFinite(latents, "the latents", host);
