@@ -71,7 +71,7 @@ SYMBOL = re.compile(r"^([a-z]+(_[A-Za-z]+)?|[A-Z](_[A-Za-z]+)?)$")
 OPERATOR = re.compile(r" [=+*/-] |\^")
 COMMENT = {
     "c": re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL),
-    "sh": re.compile(r"(?m)(^|\s)#[^\n]*"),
+    "sh": re.compile(r'(?m)(^|\s)#[^\n]*|^ *r?"""(?:.|\n)*?"""'),  # and docstrings
 }
 C_SUFFIXES = {".c", ".cc", ".h", ".cu", ".cuh"}
 CODE_SUFFIXES = C_SUFFIXES | {".py", ".sh", ".cmake", ".txt", ".json", ".yml", ".in", ""}
@@ -409,8 +409,10 @@ class Checker:
         rest = words[1:]
         nested = {other.split()[1] for other in commands if other.startswith(name + " ")}
         if nested:
-            if not rest or rest[0] not in nested:
-                return self.fault(f"no such command: tamias {name} {rest[0] if rest else ''}")
+            if not rest:
+                return  # the group of commands is spoken of
+            if rest[0] not in nested:
+                return self.fault(f"no such command: tamias {name} {rest[0]}")
             name, rest = f"{name} {rest[0]}", rest[1:]
         self.arguments(rest, commands[name], f"tamias {name} has no option")
 

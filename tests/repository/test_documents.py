@@ -131,7 +131,7 @@ SMALL = Repository(
         "tests/ops/norm_test.cc": "TEST(LayerNorm, Works) {}",
         "bench/norm_bench.cc": "BENCHMARK(x);",
         "bench/peer.py": 'import common\nparser.add_argument("--rounds")',
-        "bench/common.py": 'parser.add_argument("--seed")  # no --sead',
+        "bench/common.py": '"""Takes --sad."""\nparser.add_argument("--seed")  # no --sead',
         "scripts/test": "#!/bin/sh\n# --slow was once here\ncase $1 in --quick) ;; esac",
         "configs/demo.yml": "attn:\n  top_keys: 0.1",
         "CMakePresets.json": '{"name": "release"}',
@@ -163,7 +163,7 @@ def faults_of(text: str, name: str = "docs/guide.md") -> list[str]:
         "`src/ops/norm.h` `src/ops/` `norm.cc` `src/ops/X.h` `configs/*.yml` `tests/*/` `images/plot.png`",
         "`scheduler/scheduler_config.json` `out/film.mp4` `build/release` `tests/ops/X_test.cc`",
         # commands and options
-        "`tamias generate --model DIR --set attn.top_keys=0.1 --sparsity demo` `tamias tune` `bench mlp --json`",
+        "`tamias generate --model DIR --set attn.top_keys=0.1 --sparsity demo` `tamias tune` `tamias bench` `bench mlp --json`",
         "`bench/peer.py --rounds 3 --seed 1` `./scripts/test --quick` `./build/release/tamias --version`",
         "`build/release/bench/norm_bench --benchmark_filter=x` and `build/release/tests/ops_test --gtest_filter=LayerNorm*`",
         "`--min-psnr DB` `--set steps=4`",
@@ -200,6 +200,7 @@ def test_what_exists_is_no_fault(text):
         ("`tamias generate --sparsity demon`", "demon"),
         ("`tamias generate --model models/gone`", "models/gone"),
         ("`bench/peer.py --sead 1`", "--sead"),
+        ("`bench/peer.py --sad 1`", "--sad"),  # the docstring speaks of it, the code does not
         ("`python bench/gone.py`", "bench/gone.py"),
         ("`./scripts/test --slow`", "--slow"),
         ("`./scripts/gone`", "scripts/gone"),
