@@ -1,5 +1,5 @@
-// The change of the modulated input [B, N, d] between two steps is sum |a - b| / sum |b|. With order
-// 1, at noise level s, last + (last - earlier) (s - s_last) / (s_last - s_earlier) is predicted.
+// The change of the modulated input [B, N, d] between two steps is sum |a - b| / sum |b|; what is
+// extrapolated is a line through two predictions, read off at the noise level of the step.
 #include "sparsity/step_cache.h"
 
 #include <cmath>

@@ -1,4 +1,5 @@
-"""Where the program looks for shipped profiles: beside itself, else in the source tree while it is in the build tree."""
+"""Where the program looks for shipped profiles: beside itself, or in the source tree if it is in
+the build tree."""
 
 import os
 import shutil
@@ -47,7 +48,9 @@ def test_a_link_to_the_built_program_takes_the_source_tree(tmp_path):
 
 def test_an_installed_program_takes_the_folder_beside_it_and_no_other(installed, own_profile):
     assert inspect(installed, own_profile).returncode == 0
-    expect_error(inspect(installed, "mochi"), 2, "sparsity profile 'mochi': not found", "there are: own")
+    expect_error(
+        inspect(installed, "mochi"), 2, "sparsity profile 'mochi': not found", "there are: own"
+    )
 
 
 def test_the_environment_adds_a_folder_before_the_shipped_one(installed, own_profile, tmp_path):
@@ -57,4 +60,6 @@ def test_the_environment_adds_a_folder_before_the_shipped_one(installed, own_pro
     assert inspect(installed, "mochi", configs=folder).returncode == 0
     assert inspect(installed, own_profile, configs=folder).returncode == 0
     (folder / "own.yml").write_text("nonsense: 1\n")
-    expect_error(inspect(installed, own_profile, configs=folder), 2, str(folder / "own.yml"), "nonsense")
+    expect_error(
+        inspect(installed, own_profile, configs=folder), 2, str(folder / "own.yml"), "nonsense"
+    )

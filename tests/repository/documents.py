@@ -1,9 +1,10 @@
 """What documents say about the repository, and whether it is so.
 
-Inline code and fenced blocks are read as paths, commands, options, configuration keys or identifiers, by their form.
-Each has to exist: a path in git, a command and its options in the program's --help or the script's source, a key in
-the table of keys, an identifier in code (comments do not count). What belongs to other projects and stands nowhere in
-our sources is listed in EXCEPTIONS, with the reason.
+Inline code and fenced blocks are read as paths, commands, options, configuration keys or
+identifiers, by their form. Each has to exist: a path in git, a command and its options in the
+program's --help or the script's source, a key in the table of keys, an identifier in code (comments
+do not count). What belongs to other projects and stands nowhere in our sources is listed in
+EXCEPTIONS, with the reason.
 """
 
 import fnmatch
@@ -14,29 +15,64 @@ from dataclasses import dataclass, field
 
 from markdown_parts import Document, Span
 
-# Whole spans or words in them that name nothing here. The test fails when one of these is no longer needed.
+# Spans, or words in them, that name nothing here. One that is no longer needed fails the test.
 EXCEPTIONS = {
     "ATEN_CPU_CAPABILITY": "PyTorch reads it",
     "MKL_ENABLE_INSTRUCTIONS": "MKL reads it",
     "ONEDNN_MAX_CPU_ISA": "oneDNN reads it",
     "GLIBC_TUNABLES": "the C library reads it",
-    "VideoProcessor": "a class within diffusers' pipelines, which the fixtures use without naming it",
+    "VideoProcessor": "a class within pipelines of diffusers that the fixtures use",
     "sm_80": "what nvcc calls compute capability 8.0; our build files say 80",
     "my_program": "stands for the reader's program",
 }
 
 # Programs of others that documents may tell the reader to run. Their options are not looked up.
-OTHER_PROGRAMS = {"apt-get", "cd", "chrt", "clang-format", "cmake", "ctest", "git", "pip", "ptxas", "sudo"}
+OTHER_PROGRAMS = {
+    "apt-get",
+    "cd",
+    "chrt",
+    "clang-format",
+    "cmake",
+    "ctest",
+    "git",
+    "pip",
+    "ptxas",
+    "sudo",
+}
 PLACEHOLDER = re.compile(r"^[A-Z]+(\.\w+)*$|^\.\.\.$|^<.*>$")
-NAMED_OUTSIDE = ("out/", "build/", "/", "$", "~", "../")  # what a reader's machine has, not the repository
-SUFFIXES = {".c", ".cc", ".cmake", ".cu", ".cuh", ".h", ".jpg", ".json", ".md", ".mp4", ".png", ".py", ".safetensors"}
+NAMED_OUTSIDE = (
+    "out/",
+    "build/",
+    "/",
+    "$",
+    "~",
+    "../",
+)  # what a reader's machine has, not the repository
+SUFFIXES = {
+    ".c",
+    ".cc",
+    ".cmake",
+    ".cu",
+    ".cuh",
+    ".h",
+    ".jpg",
+    ".json",
+    ".md",
+    ".mp4",
+    ".png",
+    ".py",
+    ".safetensors",
+}
 SUFFIXES |= {".sh", ".so", ".txt", ".webp", ".yaml", ".yml"}
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 STRING = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 KEY = re.compile(r"^([a-z_]+(?:\.[A-Za-z0-9_*]+)+)(?:\s*[:=].*)?$")
 SYMBOL = re.compile(r"^([a-z]+(_[A-Za-z]+)?|[A-Z](_[A-Za-z]+)?)$")
 OPERATOR = re.compile(r" [=+*/-] |\^")
-COMMENT = {"c": re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL), "sh": re.compile(r"(?m)(^|\s)#[^\n]*")}
+COMMENT = {
+    "c": re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL),
+    "sh": re.compile(r'(?m)(^|\s)#[^\n]*|^ *r?"""(?:.|\n)*?"""'),  # and docstrings
+}
 C_SUFFIXES = {".c", ".cc", ".h", ".cu", ".cuh"}
 CODE_SUFFIXES = C_SUFFIXES | {".py", ".sh", ".cmake", ".txt", ".json", ".yml", ".in", ""}
 VOCABULARIES = re.compile(r"(^|/)(tokenizer|vocab|added_tokens)[^/]*\.json$|_expected\.json$")
@@ -63,8 +99,11 @@ def without_comments(path: str, text: str) -> str:
 
 @dataclass
 class Repository:
-    """`files` maps each tracked path to its text (None: not text); `commands` each command of the program
-    ("generate", "bench attention") to its options; `keys` are those of a sparsity profile."""
+    """What there is to name.
+
+    `files` maps each tracked path to its text (None: not text); `commands` each command of the
+    program ("generate", "bench attention") to its options; `keys` are those of a sparsity profile.
+    """
 
     files: dict[str, str | None]
     commands: dict[str, set[str]]
@@ -76,12 +115,20 @@ class Repository:
         sources = {
             path: text
             for path, text in self.files.items()
-            if text is not None and suffix_of(path) in CODE_SUFFIXES and not VOCABULARIES.search(path)
+            if text is not None
+            and suffix_of(path) in CODE_SUFFIXES
+            and not VOCABULARIES.search(path)
         }
-        self.code = {word for path, text in sources.items() for word in WORD.findall(without_comments(path, text))}
+        self.code = {
+            word
+            for path, text in sources.items()
+            for word in WORD.findall(without_comments(path, text))
+        }
         self.text = "\n".join(sources.values())
         self.words = self.code | set(WORD.findall(self.text))
-        self.profiles = {posixpath.basename(p)[:-4] for p in self.files if fnmatch.fnmatch(p, "configs/*.yml")}
+        self.profiles = {
+            posixpath.basename(p)[:-4] for p in self.files if fnmatch.fnmatch(p, "configs/*.yml")
+        }
 
     def has_path(self, path: str) -> bool:
         path = path.rstrip("/")
@@ -91,7 +138,7 @@ class Repository:
         return any(fnmatch.fnmatch(path, pattern) for path in (*self.files, *self.folders))
 
     def has_tail(self, path: str) -> bool:
-        """Whether some tracked path ends in this one: `scenes.py`, `scheduler/scheduler_config.json`."""
+        """Whether some tracked path ends so: `scenes.py`, `scheduler/scheduler_config.json`."""
         path = "/" + path.rstrip("/")
         return any(("/" + other).endswith(path) for other in (*self.files, *self.folders))
 
@@ -168,11 +215,15 @@ class Checker:
             re.compile(text)  # names of candidates are chosen by expressions
         elif text.startswith("--"):
             self.options(span)
-        elif re.fullmatch(r"([A-Z_]+=\S+ ?)+", text):  # environment variables, with values of any kind
+        elif re.fullmatch(
+            r"([A-Z_]+=\S+ ?)+", text
+        ):  # environment variables, with values of any kind
             self.words(" ".join(word.split("=")[0] for word in text.split()))
         elif self.is_command(text):
             self.command(text)
-        elif (key := KEY.match(text)) and key.group(1).split(".")[0] in {k.split(".")[0] for k in self.repository.keys}:
+        elif (key := KEY.match(text)) and key.group(1).split(".")[0] in {
+            k.split(".")[0] for k in self.repository.keys
+        }:
             self.key(key.group(1))
         elif self.is_path(text):
             self.path(text)
@@ -186,7 +237,11 @@ class Checker:
         first = words[0] if words else ""
         if re.match(r"\./|build/[\w-]+/\w", first) or self.repository.is_script(first):
             return True
-        names = {name.split()[0] for name in self.repository.commands} | {"tamias", "python", "python3"}
+        names = {name.split()[0] for name in self.repository.commands} | {
+            "tamias",
+            "python",
+            "python3",
+        }
         return len(words) > 1 and first in names | OTHER_PROGRAMS
 
     def is_path(self, text: str) -> bool:
@@ -195,13 +250,16 @@ class Checker:
         return "/" in text or suffix_of(text) in SUFFIXES
 
     def path(self, text: str):
-        """From the root or from the document's folder; a name alone, or a model folder's part, anywhere."""
+        """From the root or the document's folder; a name alone or a model folder's part anywhere."""
         repository = self.repository
         if text.startswith(NAMED_OUTSIDE):
             return
         pattern = re.sub(r"(?<![A-Za-z])X(?![A-Za-z])|(?<=/)X(?=_)", "*", text)
         beside = posixpath.join(posixpath.dirname(self.document.name), pattern)
-        if any(repository.has_path(p) or ("*" in p and repository.matches(p.rstrip("/"))) for p in (pattern, beside)):
+        if any(
+            repository.has_path(p) or ("*" in p and repository.matches(p.rstrip("/")))
+            for p in (pattern, beside)
+        ):
             return
         top = text.split("/")[0]
         if "/" in text.rstrip("/") and (top in repository.folders or text.startswith("./")):
@@ -215,18 +273,25 @@ class Checker:
             self.fault(f"no such configuration key: {name}")
 
     def words(self, text: str):
-        """Identifiers are to be in code; other words anywhere in the sources; symbols of a formula are free."""
+        """Identifiers have to be in code, other words anywhere in the sources; symbols are free."""
         repository = self.repository
         if text in repository.keys:
             return
         bare = STRING.sub('""', text)
         if re.match(r"^[a-z0-9][\w.]*(-[\w.]+)+$", bare):  # a name with hyphens
-            if not (repository.has_tail(bare) or bare in repository.profiles or repository.says(bare)):
+            if not (
+                repository.has_tail(bare) or bare in repository.profiles or repository.says(bare)
+            ):
                 self.fault("no source has this name")
             return
         qualified = "::" in bare or "(" in bare or bool(re.search(r"[a-z]\.[a-z]", bare))
-        is_formula = "::" not in bare and '"' not in bare and (
-            OPERATOR.search(bare) is not None or re.match(r"^\(\w+(, \w+)+\)$", bare) is not None
+        is_formula = (
+            "::" not in bare
+            and '"' not in bare
+            and (
+                OPERATOR.search(bare) is not None
+                or re.match(r"^\(\w+(, \w+)+\)$", bare) is not None
+            )
         )
         found = [word for word in WORD.findall(bare) if len(word) > 1]
         for word in found:
@@ -234,17 +299,23 @@ class Checker:
                 continue
             is_identifier = qualified or "_" in word.strip("_") or re.search(r"[a-z][A-Z]", word)
             if word not in (repository.code if is_identifier else repository.words):
-                self.fault(f"no code has the name {word}" if is_identifier else f"no source has the word {word}")
+                self.fault(
+                    f"no code has the name {word}"
+                    if is_identifier
+                    else f"no source has the word {word}"
+                )
 
     # Commands and options.
 
     def options(self, span: Span):
-        """Options alone: of the commands that the section is about, else of any that the page names."""
+        """Options alone: of the commands that the section is about, else of all the page names."""
         words = self.split(span.text)
         titled = self.commands_in(re.findall(r"`([^`]*)`", span.section))
         if titled:
-            known = self.options_of(titled | self.commands_in(s.text for s in self.document.spans
-                                                              if s.section == span.section))
+            known = self.options_of(
+                titled
+                | self.commands_in(s.text for s in self.document.spans if s.section == span.section)
+            )
         else:
             known = set().union(*self.repository.commands.values())
             for name in self.scripts_on_page():
@@ -252,7 +323,7 @@ class Checker:
         self.arguments(words, known, "no command that this page names has the option")
 
     def commands_in(self, texts) -> set[str]:
-        """The commands of the program among `tamias generate`, `generate --quiet`, `bench attention`."""
+        """The program's commands among `tamias generate`, `generate --quiet`, `bench attention`."""
         found = set()
         for text in texts:
             words = [word for word in text.split() if word != "tamias"]
@@ -270,10 +341,14 @@ class Checker:
         }
 
     def scripts_on_page(self) -> set[str]:
-        texts = [span.text for span in self.document.spans] + [block.text for block in self.document.blocks]
+        texts = [span.text for span in self.document.spans] + [
+            block.text for block in self.document.blocks
+        ]
         names = {word for text in texts for word in re.findall(r"[\w./-]+", text)}
         folder = posixpath.dirname(self.document.name)
-        candidates = {posixpath.normpath(name) for name in names} | {posixpath.join(folder, name) for name in names}
+        candidates = {posixpath.normpath(name) for name in names} | {
+            posixpath.join(folder, name) for name in names
+        }
         return {name for name in candidates if self.repository.is_script(name)}
 
     def split(self, text: str) -> list[str]:
@@ -298,7 +373,9 @@ class Checker:
         if program == "tamias" or program in {name.split()[0] for name in self.repository.commands}:
             return self.tamias(arguments if program == "tamias" else words)
         if self.repository.is_script(program):
-            return self.arguments(arguments, self.repository.script_options(program), f"{program} has no option")
+            return self.arguments(
+                arguments, self.repository.script_options(program), f"{program} has no option"
+            )
         if program == "-m" or program in OTHER_PROGRAMS:
             return self.arguments(arguments, None, "")
         self.fault(f"no such command: {program}")
@@ -309,7 +386,8 @@ class Checker:
         if folder is None and name == "tamias":
             return self.tamias(arguments)
         is_test = folder == "tests" and (
-            self.repository.has_path("tests/" + name.removesuffix("_test")) or self.repository.says(name)
+            self.repository.has_path("tests/" + name.removesuffix("_test"))
+            or self.repository.says(name)
         )
         if not (is_test or (folder == "bench" and self.repository.has_path(f"bench/{name}.cc"))):
             self.fault(f"nothing builds {name}")
@@ -331,8 +409,10 @@ class Checker:
         rest = words[1:]
         nested = {other.split()[1] for other in commands if other.startswith(name + " ")}
         if nested:
-            if not rest or rest[0] not in nested:
-                return self.fault(f"no such command: tamias {name} {rest[0] if rest else ''}")
+            if not rest:
+                return  # the group of commands is spoken of
+            if rest[0] not in nested:
+                return self.fault(f"no such command: tamias {name} {rest[0]}")
             name, rest = f"{name} {rest[0]}", rest[1:]
         self.arguments(rest, commands[name], f"tamias {name} has no option")
 
@@ -348,7 +428,11 @@ class Checker:
             elif option == "--set" and "=" in word and not PLACEHOLDER.match(word.split("=")[0]):
                 if word.split("=")[0] != "key":
                     self.key(word.split("=")[0])
-            elif option == "--sparsity" and re.fullmatch(r"[a-z][\w.-]*", word) and suffix_of(word) not in SUFFIXES:
+            elif (
+                option == "--sparsity"
+                and re.fullmatch(r"[a-z][\w.-]*", word)
+                and suffix_of(word) not in SUFFIXES
+            ):
                 if word not in self.repository.profiles | {"auto", "off"}:
                     self.fault(f"no such profile: {word}")
             elif self.is_path(word) and word.split("/")[0] in self.repository.folders:
@@ -383,7 +467,9 @@ class Checker:
             command = re.sub(r"\$(\w+)", lambda m: variables.get(m.group(1), m.group()), command)
             assigned = re.match(r'^(\w+)=(?:"([^"]*)"|(\S*))$', command)
             if assigned:
-                command = variables[assigned.group(1)] = assigned.group(2) or assigned.group(3) or ""
+                command = variables[assigned.group(1)] = (
+                    assigned.group(2) or assigned.group(3) or ""
+                )
             if not assigned or " " in command:
                 self.command(command)
 
@@ -417,22 +503,38 @@ class Checker:
                 self.key(f"{section}.{name}" if indent else name)
 
 
-def check(document: Document, repository: Repository, exceptions: dict[str, str] | None = None) -> list[Fault]:
+def check(
+    document: Document, repository: Repository, exceptions: dict[str, str] | None = None
+) -> list[Fault]:
     return Checker(document, repository, EXCEPTIONS if exceptions is None else exceptions).run()
 
 
-def check_links(document: Document, documents: dict[str, Document], repository: Repository) -> list[Fault]:
+def check_links(
+    document: Document, documents: dict[str, Document], repository: Repository
+) -> list[Fault]:
     """Links within the repository lead to a tracked file and, in documents, to a heading."""
     faults = []
     for link in document.links:
         if re.match(r"^[a-z]+:", link.target):
             continue
         path, _, anchor = link.target.partition("#")
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(document.name), path)) if path else document.name
+        target = (
+            posixpath.normpath(posixpath.join(posixpath.dirname(document.name), path))
+            if path
+            else document.name
+        )
         if not repository.has_path(target):
-            faults.append(Fault(document.name, link.line, link.target, "leads to no file of the repository"))
+            faults.append(
+                Fault(document.name, link.line, link.target, "leads to no file of the repository")
+            )
         elif anchor:
-            slugs = {heading.slug for heading in documents[target].headings} if target in documents else set()
+            slugs = (
+                {heading.slug for heading in documents[target].headings}
+                if target in documents
+                else set()
+            )
             if anchor not in slugs:
-                faults.append(Fault(document.name, link.line, link.target, f"{target} has no such heading"))
+                faults.append(
+                    Fault(document.name, link.line, link.target, f"{target} has no such heading")
+                )
     return faults

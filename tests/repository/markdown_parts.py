@@ -1,7 +1,7 @@
 """Takes Markdown apart: spans and blocks of code, links and headings, each with its line.
 
-Only what our documents use: fenced blocks of three backquotes, inline code (which may go on in the next line),
-inline links and images, headings with #.
+Only what our documents use: fenced blocks of three backquotes, inline code (which may go on in the
+next line), inline links and images, headings with #.
 """
 
 import re
@@ -68,7 +68,9 @@ def blank(text: str) -> str:
 
 def slug_of(title: str, taken: list[str]) -> str:
     """The anchor that GitHub gives a heading."""
-    slug = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()).replace(" ", "-")
+    slug = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).lower()).replace(
+        " ", "-"
+    )
     count = taken.count(slug)
     taken.append(slug)
     return f"{slug}-{count}" if count else slug
@@ -103,7 +105,8 @@ def parse(name: str, text: str) -> Document:
             title = heading.group(2)
             document.headings.append(Heading(number, title, slug_of(title, taken)))
     document.blocks = [
-        Block(block.line, block.language, block.text, document.section_at(block.line)) for block in document.blocks
+        Block(block.line, block.language, block.text, document.section_at(block.line))
+        for block in document.blocks
     ]
 
     def line_of(match) -> int:

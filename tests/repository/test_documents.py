@@ -1,4 +1,6 @@
-"""Documents name nothing that does not exist, and leave out no option and no key. The rules are in documents.py."""
+"""Documents name nothing that does not exist and leave out no option and no key.
+
+The rules are in documents.py."""
 
 import os
 import re
@@ -11,14 +13,25 @@ from markdown_parts import parse
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(os.environ.get("TAMIAS_PROGRAM", ROOT / "build/release/tamias"))
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "models/*/README.md", "tools/*README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/*.md",
+    "models/*/README.md",
+    "tools/*README.md",
+]
 # The made-up names of the tests below must not count as sources.
 THIS = "tests/repository/"
 
 
 def tracked(*patterns: str) -> list[str]:
     listing = subprocess.run(
-        ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-z", "--", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return [name for name in listing.stdout.split("\0") if name and (ROOT / name).is_file()]
 
@@ -32,11 +45,15 @@ def read(name: str) -> str | None:
 
 def commands_of_program(*names: str) -> dict[str, set[str]]:
     """Every command with its options, as --help prints them."""
-    result = subprocess.run([PROGRAM, *names, "--help"], capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run(
+        [PROGRAM, *names, "--help"], capture_output=True, text=True, check=True, timeout=60
+    )
     commands = {}
     if names:
         commands[" ".join(names)] = set(re.findall(r"(?m)^ +(?:-\w,)?(--[\w-]+)", result.stdout))
-    listing = re.search(r"(?m)^(?:SUB)?(?:COMMANDS|Subcommands):\n((?:  .*\n?)*)", result.stdout, re.IGNORECASE)
+    listing = re.search(
+        r"(?m)^(?:SUB)?(?:COMMANDS|Subcommands):\n((?:  .*\n?)*)", result.stdout, re.IGNORECASE
+    )
     for name in re.findall(r"(?m)^  (\w[\w-]*)", listing.group(1) if listing else ""):
         commands |= commands_of_program(*names, name)
     return commands
@@ -50,8 +67,10 @@ def keys_of_table() -> set[str]:
 
 @pytest.fixture(scope="module")
 def repository():
+    commands = commands_of_program()
+    assert {"generate", "bench attention"} <= commands.keys() and "--model" in commands["generate"]
     files = {name: None if name.startswith(THIS) else read(name) for name in tracked()}
-    return Repository(files, commands_of_program(), keys_of_table())
+    return Repository(files, commands, keys_of_table())
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +86,11 @@ def test_what_documents_name_exists(repository, documents):
 
 
 def test_links_lead_somewhere(repository, documents):
-    faults = [fault for document in documents.values() for fault in check_links(document, documents, repository)]
+    faults = [
+        fault
+        for document in documents.values()
+        for fault in check_links(document, documents, repository)
+    ]
     assert not faults, "\n" + "\n".join(map(str, faults))
 
 
@@ -81,7 +104,11 @@ def test_every_document_is_linked(documents):
 
 
 def test_the_guide_has_every_option(repository, documents):
-    said = {option for span in documents["docs/guide.md"].spans for option in re.findall(r"--[a-z][\w-]*", span.text)}
+    said = {
+        option
+        for span in documents["docs/guide.md"].spans
+        for option in re.findall(r"--[a-z][\w-]*", span.text)
+    }
     for command, options in repository.commands.items():
         missing = options - said - {"--help"}
         assert not missing, f"docs/guide.md: no word of {sorted(missing)} of tamias {command}"
@@ -104,7 +131,7 @@ SMALL = Repository(
         "tests/ops/norm_test.cc": "TEST(LayerNorm, Works) {}",
         "bench/norm_bench.cc": "BENCHMARK(x);",
         "bench/peer.py": 'import common\nparser.add_argument("--rounds")',
-        "bench/common.py": 'parser.add_argument("--seed")  # no --sead',
+        "bench/common.py": '"""Takes --sad."""\nparser.add_argument("--seed")  # no --sead',
         "scripts/test": "#!/bin/sh\n# --slow was once here\ncase $1 in --quick) ;; esac",
         "configs/demo.yml": "attn:\n  top_keys: 0.1",
         "CMakePresets.json": '{"name": "release"}',
@@ -113,13 +140,20 @@ SMALL = Repository(
         "docs/guide.md": "# Guide",
         "docs/images/plot.png": None,
     },
-    {"generate": {"--model", "--set", "--sparsity", "--quiet"}, "tune": {"--min-psnr"}, "bench": set(), "bench mlp": {"--json"}},
+    {
+        "generate": {"--model", "--set", "--sparsity", "--quiet"},
+        "tune": {"--min-psnr"},
+        "bench": set(),
+        "bench mlp": {"--json"},
+    },
     {"attn.top_keys", "attn.merge", "steps", "offloading.mlp.counts", "offloading.text_encoders"},
 )
 
 
 def faults_of(text: str, name: str = "docs/guide.md") -> list[str]:
-    return [str(fault) for fault in check(parse(name, text), SMALL, {"chunk": "of another project"})]
+    return [
+        str(fault) for fault in check(parse(name, text), SMALL, {"chunk": "of another project"})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -129,7 +163,7 @@ def faults_of(text: str, name: str = "docs/guide.md") -> list[str]:
         "`src/ops/norm.h` `src/ops/` `norm.cc` `src/ops/X.h` `configs/*.yml` `tests/*/` `images/plot.png`",
         "`scheduler/scheduler_config.json` `out/film.mp4` `build/release` `tests/ops/X_test.cc`",
         # commands and options
-        "`tamias generate --model DIR --set attn.top_keys=0.1 --sparsity demo` `tamias tune` `bench mlp --json`",
+        "`tamias generate --model DIR --set attn.top_keys=0.1 --sparsity demo` `tamias tune` `tamias bench` `bench mlp --json`",
         "`bench/peer.py --rounds 3 --seed 1` `./scripts/test --quick` `./build/release/tamias --version`",
         "`build/release/bench/norm_bench --benchmark_filter=x` and `build/release/tests/ops_test --gtest_filter=LayerNorm*`",
         "`--min-psnr DB` `--set steps=4`",
@@ -142,7 +176,7 @@ def faults_of(text: str, name: str = "docs/guide.md") -> list[str]:
         # identifiers, formulas, words
         "`LayerNorm` `LayerNorm(context)` `cuda::Run()` `tamias::Pipeline` `shift` `chunk` `chunk.LayerNorm()` `3 %`",
         "`o_cache = o_full - A_S` `(o_rest, lse_rest)` `exp(s - lse_prev)` `x^2`",
-        "```cpp\n#include <tamias/pipeline.h>\n// NotChecked\ntamias::Pipeline context(\"NoName\");\n```",
+        '```cpp\n#include <tamias/pipeline.h>\n// NotChecked\ntamias::Pipeline context("NoName");\n```',
     ],
 )
 def test_what_exists_is_no_fault(text):
@@ -166,6 +200,7 @@ def test_what_exists_is_no_fault(text):
         ("`tamias generate --sparsity demon`", "demon"),
         ("`tamias generate --model models/gone`", "models/gone"),
         ("`bench/peer.py --sead 1`", "--sead"),
+        ("`bench/peer.py --sad 1`", "--sad"),  # the docstring speaks of it, the code does not
         ("`python bench/gone.py`", "bench/gone.py"),
         ("`./scripts/test --slow`", "--slow"),
         ("`./scripts/gone`", "scripts/gone"),
@@ -208,10 +243,18 @@ def test_code_over_two_lines_is_one_span():
 
 def test_links_and_anchors_are_followed():
     documents = {
-        "docs/guide.md": parse("docs/guide.md", "# Guide\n## `tamias tune`, told\n[a](#guide) [b](gone.md) ![c](images/plot.png)"),
-        "README.md": parse("README.md", "[a](docs/guide.md#tamias-tune-told)\n\n[b](docs/guide.md#gone) [c](https://x.y/z#q)"),
+        "docs/guide.md": parse(
+            "docs/guide.md",
+            "# Guide\n## `tamias tune`, told\n[a](#guide) [b](gone.md) ![c](images/plot.png)",
+        ),
+        "README.md": parse(
+            "README.md",
+            "[a](docs/guide.md#tamias-tune-told)\n\n[b](docs/guide.md#gone) [c](https://x.y/z#q)",
+        ),
     }
-    faults = [str(f) for document in documents.values() for f in check_links(document, documents, SMALL)]
+    faults = [
+        str(f) for document in documents.values() for f in check_links(document, documents, SMALL)
+    ]
     assert len(faults) == 2
     assert faults[0].startswith("docs/guide.md:3: `gone.md`")
     assert faults[1].startswith("README.md:3: `docs/guide.md#gone`")

@@ -5,7 +5,17 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ["src", "include", "apps", "bench", "tools", "scripts", "cmake", "CMakeLists.txt", "tests"]
+SOURCES = [
+    "src",
+    "include",
+    "apps",
+    "bench",
+    "tools",
+    "scripts",
+    "cmake",
+    "CMakeLists.txt",
+    "tests",
+]
 SUFFIXES = {".c", ".cc", ".h", ".cu", ".cuh", ".py", ".sh", ".cmake", ".yml"}
 TEST = re.compile(r"^tests/.*(_test\.cc|_test\.c|/test_\w+\.py)$")
 COMMENT = re.compile(r'(?:#!.*\n\s*)?(?://+|/\*+|r?"""|#(?!!|include|pragma|if|define))\s*(\S.*)')
@@ -13,7 +23,9 @@ COMMENT = re.compile(r'(?:#!.*\n\s*)?(?://+|/\*+|r?"""|#(?!!|include|pragma|if|d
 
 def wants_comment(name: str) -> bool:
     path = Path(name)
-    is_source = path.suffix in SUFFIXES or path.name == "CMakeLists.txt" or name.startswith("scripts/")
+    is_source = (
+        path.suffix in SUFFIXES or path.name == "CMakeLists.txt" or name.startswith("scripts/")
+    )
     return is_source and not TEST.match(name) and "/corpus/" not in name and "/data/" not in name
 
 
@@ -39,7 +51,17 @@ def test_what_counts_as_a_first_comment():
     assert first_comment('#!/usr/bin/env python3\n"""Adds numbers."""') == 'Adds numbers."""'
     assert first_comment("#!/usr/bin/env bash\n# Adds numbers.") == "Adds numbers."
     assert first_comment("# Adds numbers.") == "Adds numbers."
-    for text in ("#include <x>\n// Late.", "#pragma once\n// Late.", "int x;", "", "#!/bin/sh\ntrue\n# Late."):
+    for text in (
+        "#include <x>\n// Late.",
+        "#pragma once\n// Late.",
+        "int x;",
+        "",
+        "#!/bin/sh\ntrue\n# Late.",
+    ):
         assert first_comment(text) == ""
-    assert wants_comment("src/ops/norm.cc") and wants_comment("tests/ops/operands.h") and wants_comment("scripts/build")
+    assert (
+        wants_comment("src/ops/norm.cc")
+        and wants_comment("tests/ops/operands.h")
+        and wants_comment("scripts/build")
+    )
     assert not wants_comment("tests/ops/norm_test.cc") and not wants_comment("tests/data/x/y.py")

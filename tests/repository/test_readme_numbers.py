@@ -1,10 +1,11 @@
 """Every figure of the README stands on a page that the same section links.
 
-A figure is a number with a unit: "4.5x", "30 dB", "2.6 GB"; in a list or a range ("1.3x to 2.2x", "36.9 and 39.9 dB",
-"+1 to 2 %") the last unit counts for all. Decimals without a unit are looked up as numbers, but for versions ("CUDA
-12.4"). The pages are those in docs/measurements/ and the model cards. On them a figure may stand in the text or in a
-table, with its unit in the cell or in the head of its column ("PSNR, dB"). "30 dB" and "30.0 dB" are the same;
-what is rounded differently is not: then the page says the README's figure, too.
+A figure is a number with a unit: "4.5x", "30 dB", "2.6 GB"; in a list or a range ("1.3x to 2.2x",
+"36.9 and 39.9 dB", "+1 to 2 %") the last unit counts for all. Decimals without a unit are looked up
+as numbers, but for versions ("CUDA 12.4"). The pages are those in docs/measurements/ and the model
+cards. On them a figure may stand in the text or in a table, with its unit in the cell or in the
+head of its column ("PSNR, dB"). "30 dB" and "30.0 dB" are the same; what is rounded differently is
+not: then the page says the README's figure, too.
 """
 
 import posixpath
@@ -23,7 +24,10 @@ ITEM = rf"(?:{NUMBER})(?: ?(?:{UNIT}))?"
 SERIES = re.compile(rf"(?:{ITEM})(?:(?: to | and | or | / )(?:{ITEM}))*")
 ONE = re.compile(rf"({NUMBER})(?: ?({UNIT}))?")
 # Numbers behind these are names, not figures.
-VERSIONED = r"(?:arXiv|capability|CUDA|diffusers|FLUX|Mochi|nvcc|oneDNN|PyTorch|Python|torch|transformers|Wan|version)"
+VERSIONED = (
+    r"(?:arXiv|capability|CUDA|diffusers|FLUX|Mochi|nvcc|oneDNN|PyTorch|Python|torch|transformers|"
+    r"Wan|version)"
+)
 NAMES = re.compile(rf"(?i)\b{VERSIONED}[ .]\d[\d.]*|\b\d+x\d+(?:x\d+)*\b|[A-Za-z_][\w.-]*\d[\w.-]*")
 LINK_TARGET = re.compile(r"\]\([^)]*\)")
 
@@ -52,7 +56,9 @@ def sections(document: Document) -> list[tuple[int, str, set[str]]]:
     for start, end in zip(starts, [*starts[1:], len(lines) + 1]):
         pages = set()
         for link in document.links:
-            target = posixpath.normpath(posixpath.join(posixpath.dirname(document.name), link.target.split("#")[0]))
+            target = posixpath.normpath(
+                posixpath.join(posixpath.dirname(document.name), link.target.split("#")[0])
+            )
             if start <= link.line < end and PAGE.match(target):
                 pages.add(target)
         result.append((start - 1, "\n".join(lines[start - 1 : end - 1]), pages))
@@ -83,7 +89,9 @@ def unsupported(readme: Document, pages: dict[str, Document]) -> list[str]:
             is_figure = unit != "" or number != number.to_integral_value()
             if is_figure and (number, unit) not in known:
                 where = ", ".join(sorted(linked)) or "a page: the section links none"
-                faults.append(f"{readme.name}:{before + line}: {number} {unit} does not stand on {where}")
+                faults.append(
+                    f"{readme.name}:{before + line}: {number} {unit} does not stand on {where}"
+                )
     return faults
 
 
@@ -108,11 +116,43 @@ def read(text: str) -> list[str]:
 
 def test_numbers_are_read_with_their_units():
     assert read("**4.5x** faster at 30 dB (28.9 at worst)") == ["4.5 x", "30 dB", "28.9"]
-    assert read("1.3x to 2.2x, 36.9 and 39.9 dB, +1 to 2 %") == ["1.3 x", "2.2 x", "36.9 dB", "39.9 dB", "1 %", "2 %"]
-    assert read("5.4x / 12.1x / 16.2x; 83.5 / 93 / 95 % sparse") == ["5.4 x", "12.1 x", "16.2 x", "83.5 %", "93 %", "95 %"]
-    assert read("D 128, 93 % sparse; 2.7x at width 256, 2.8x at 768") == ["128", "93 %", "2.7 x", "256", "2.8 x", "768"]
-    assert read("N 7,680 takes 1.5 s, 12 ms, 2 GB, 3.1 TFLOP/s") == ["7680", "1.5 s", "12 ms", "2 GB", "3.1 TFLOP/s"]
-    assert read("512x512 pixels, Wan 2.1, FLUX.1, diffusers 0.42 on PyTorch 2.13, CUDA 12.4, D128, bf16") == []
+    assert read("1.3x to 2.2x, 36.9 and 39.9 dB, +1 to 2 %") == [
+        "1.3 x",
+        "2.2 x",
+        "36.9 dB",
+        "39.9 dB",
+        "1 %",
+        "2 %",
+    ]
+    assert read("5.4x / 12.1x / 16.2x; 83.5 / 93 / 95 % sparse") == [
+        "5.4 x",
+        "12.1 x",
+        "16.2 x",
+        "83.5 %",
+        "93 %",
+        "95 %",
+    ]
+    assert read("D 128, 93 % sparse; 2.7x at width 256, 2.8x at 768") == [
+        "128",
+        "93 %",
+        "2.7 x",
+        "256",
+        "2.8 x",
+        "768",
+    ]
+    assert read("N 7,680 takes 1.5 s, 12 ms, 2 GB, 3.1 TFLOP/s") == [
+        "7680",
+        "1.5 s",
+        "12 ms",
+        "2 GB",
+        "3.1 TFLOP/s",
+    ]
+    assert (
+        read(
+            "512x512 pixels, Wan 2.1, FLUX.1, diffusers 0.42 on PyTorch 2.13, CUDA 12.4, D128, bf16"
+        )
+        == []
+    )
     assert read("50 steps, [30 dB](docs/measurements/a-10.5.md)") == ["50", "30 dB"]
 
 
@@ -124,7 +164,9 @@ def supported(readme: str, page: str) -> list[str]:
 def test_figures_of_the_page_are_supported():
     readme = "# T\n## S\n4.5x at 30 dB, 28.9 at worst: [page](docs/measurements/a.md)"
     assert supported(readme, "It is **4.5x** faster at 30.0 dB (28.9 dB).") == []
-    table = "| way | speed-up | PSNR, dB (worst) |\n| --- | ---: | ---: |\n| a | 4.5x | 30.0 (28.9) |"
+    table = (
+        "| way | speed-up | PSNR, dB (worst) |\n| --- | ---: | ---: |\n| a | 4.5x | 30.0 (28.9) |"
+    )
     assert supported(readme, table) == []
 
 
