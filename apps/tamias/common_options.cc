@@ -14,6 +14,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
   command.add_option("--model", options.model, "Checkpoint folder in diffusers' layout")
       ->required()
       ->type_name("DIR");
+  command
+      .add_option("--variant", options.load.variant,
+                  "Variant of the weights, e.g. fp16 for *.fp16.safetensors; plain where a "
+                  "component has none")
+      ->type_name("NAME");
   command.add_option("--width", generate.width, "Width in pixels")->type_name("W");
   command.add_option("--height", generate.height, "Height in pixels")->type_name("H");
   command

@@ -10,13 +10,15 @@ namespace tamias::cli {
 
 struct CommonOptions {
   std::string model;
+  LoadOptions load;
   GenerateOptions generate;
   std::string image;  // file that generate.image is read from; empty: none
   bool quiet = false;
   bool json = false;
 };
 
-// --model, size, frames, steps, guidance, sparsity, --set, --threads: what decides plan and speed.
+// --model, --variant, size, frames, steps, guidance, sparsity, --set, --threads: what decides plan
+// and speed.
 void AddModelOptions(CLI::App& command, CommonOptions& options);
 // --prompt and what else decides the result, --quiet and --json.
 void AddPromptOptions(CLI::App& command, CommonOptions& options);

@@ -162,7 +162,7 @@ void Run(Options& options) {
   if (options.common.generate.sparsity == "off") {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to compare with dense");
   }
-  const Pipeline pipeline(options.common.model);
+  const Pipeline pipeline(options.common.model, options.common.load);
   ReadInputImage(pipeline, options.common);
   const GenerateOptions& accelerated_options = options.common.generate;
   GenerateOptions dense_options = accelerated_options;

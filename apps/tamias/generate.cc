@@ -84,7 +84,7 @@ void WriteResult(const Options& options, const Pipeline& pipeline,
 }
 
 void Run(Options& options) {
-  const Pipeline pipeline(options.common.model);
+  const Pipeline pipeline(options.common.model, options.common.load);
   ReadInputImage(pipeline, options.common);
   const std::filesystem::path output = OutputPath(pipeline, options);
   CheckWritable(output);

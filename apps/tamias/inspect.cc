@@ -52,9 +52,10 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   const ModelInfo& info = pipeline.info();
   fmt::print("{}\n", info.family);
   for (const ComponentInfo& component : info.components) {
-    fmt::print("  {:<16} {:<30} {:>13} parameters {:>10.1f} MiB {}\n", component.name,
+    fmt::print("  {:<16} {:<30} {:>13} parameters {:>10.1f} MiB {}{}{}\n", component.name,
                component.class_name, component.parameters,
-               static_cast<double>(component.bytes) / kMiB, component.dtype);
+               static_cast<double>(component.bytes) / kMiB, component.dtype,
+               component.variant.empty() ? "" : ", variant ", component.variant);
   }
   if (info.needs_image)
     fmt::print("\nFilms begin with a picture: generate and compare need --image\n");
@@ -70,7 +71,7 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
 }
 
 void Run(const CommonOptions& options) {
-  const Pipeline pipeline(options.model);
+  const Pipeline pipeline(options.model, options.load);
   GenerateOptions dense = options.generate;
   dense.sparsity = "off";
   dense.overrides.clear();
@@ -87,7 +88,8 @@ void Run(const CommonOptions& options) {
                                   {"class", component.class_name},
                                   {"parameters", component.parameters},
                                   {"bytes", component.bytes},
-                                  {"dtype", component.dtype}});
+                                  {"dtype", component.dtype},
+                                  {"variant", component.variant}});
   }
   json["needs_image"] = pipeline.info().needs_image;
   json["num_frames"] = NumFrames(pipeline, options.generate);

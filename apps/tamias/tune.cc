@@ -382,7 +382,7 @@ void Run(Options& options) {
   if (generate.sparsity == "off") {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to tune");
   }
-  const Pipeline pipeline(options.common.model);
+  const Pipeline pipeline(options.common.model, options.common.load);
   pipeline.PlanMemory(generate);  // refuses bad options before an hour of work
   CheckWritable(options.output);
   PrintWarnings(pipeline, options.common);

@@ -71,6 +71,13 @@ struct GenerateOptions {
   std::function<void(const StepPrediction&)> on_prediction;
 };
 
+// How a model is loaded.
+struct LoadOptions {
+  // Of weights that a folder holds in several: "fp16" reads *.fp16.safetensors. Components without
+  // it are read plain, as in diffusers. Empty: the plain weights, else the only variant there is.
+  std::string variant;
+};
+
 enum class Stage { kEncodePrompt, kDenoise, kDecode };
 
 struct Progress {
@@ -131,8 +138,9 @@ struct ComponentInfo {
   std::string name;        // "transformer"
   std::string class_name;  // "FluxTransformer2DModel"
   size_t parameters = 0;
-  size_t bytes = 0;   // on disk
-  std::string dtype;  // of most weights
+  size_t bytes = 0;     // on disk
+  std::string dtype;    // of most weights, as they are computed with
+  std::string variant;  // of the files: "fp16"; empty: plain
 };
 
 struct ModelInfo {
@@ -150,7 +158,7 @@ class Pipeline {
  public:
   // Loads a checkpoint folder in diffusers' layout; weights are memory-mapped. Throws kNotFound,
   // kInvalidFile or kUnsupported with the file and field at fault.
-  explicit Pipeline(const std::filesystem::path& folder);
+  explicit Pipeline(const std::filesystem::path& folder, const LoadOptions& options = {});
   ~Pipeline();
   Pipeline(Pipeline&&) noexcept;
   Pipeline& operator=(Pipeline&&) noexcept;

@@ -54,6 +54,10 @@ const char* tamias_version(void);
 const char* tamias_last_error(void);
 
 tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipeline);
+/* The same of weights in several variants: "fp16" reads *.fp16.safetensors where a component has
+ * them; TAMIAS_NOT_FOUND when none has. "" is tamias_pipeline_load. */
+tamias_status tamias_pipeline_load_variant(const char* folder, const char* variant,
+                                           tamias_pipeline** pipeline);
 void tamias_pipeline_destroy(tamias_pipeline* pipeline);
 
 /* Options hold the model's defaults until set. Names are those of the command line without dashes:

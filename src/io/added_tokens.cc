@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "io/json.h"
+#include "io/model_file.h"
 #include "io/unicode.h"
 
 namespace tamias {
@@ -64,18 +65,13 @@ int64_t ReadId(const JsonObject& object, const std::string& key) {
   return id;
 }
 
-bool Exists(const std::filesystem::path& path) {
-  std::error_code error;
-  return std::filesystem::exists(path, error);
-}
-
 }  // namespace
 
 TokenizerConfig TokenizerConfig::Load(const std::filesystem::path& folder,
                                       const JsonObject* tokenizer_json) {
   TokenizerConfig config;
   bool lists_added_tokens = false;
-  if (const auto path = folder / "tokenizer_config.json"; Exists(path)) {
+  if (const auto path = folder / "tokenizer_config.json"; HasEntry(path)) {
     const JsonObject file = JsonObject::Load(path);
     config.extra_ids = file.IntOr("extra_ids", config.extra_ids, {.min = 0, .max = 100000});
     ReadNamedTokens(file, config);
@@ -90,13 +86,13 @@ TokenizerConfig TokenizerConfig::Load(const std::filesystem::path& folder,
     }
   }
   if (lists_added_tokens) return config;
-  if (const auto path = folder / "special_tokens_map.json"; Exists(path)) {
+  if (const auto path = folder / "special_tokens_map.json"; HasEntry(path)) {
     const JsonObject file = JsonObject::Load(path);
     ReadNamedTokens(file, config);
     ReadExtraTokens(file, "extra_special_tokens", config);
     ReadExtraTokens(file, "additional_special_tokens", config);
   }
-  if (const auto path = folder / "added_tokens.json"; Exists(path)) {
+  if (const auto path = folder / "added_tokens.json"; HasEntry(path)) {
     const JsonObject file = JsonObject::Load(path);
     for (const std::string& content : file.Keys()) {
       config.added[file.Int(content, kIdRange)] = {.content = content, .normalized = true};

@@ -10,6 +10,7 @@
 #include "io/byte_pair_encoding.h"
 #include "io/byte_pair_files.h"
 #include "io/json.h"
+#include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/token_length.h"
 #include "io/tokenizer.h"
@@ -180,7 +181,7 @@ BytePairEncoder ReadEncoder(const JsonObject& model) {
     model.FailField("type", fmt::format("expected \"BPE\", found \"{}\"", OneLine(type)));
   }
   if (model.FloatOr("dropout", 0) != 0) model.FailField("dropout", "expected none");
-  if (model.BoolOr("byte_fallback", false)) model.FailField("byte_fallback", "expected false");
+  model.BoolOr("byte_fallback", false);  // of no effect: every byte has a token, as checked below
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!model.StringOr(affix, "").empty()) model.FailField(affix, "expected none");
   }
@@ -277,10 +278,9 @@ int32_t ByteLevelTokenizer::vocab_size() const { return model_->vocab_size; }
 ByteLevelTokenizer ByteLevelTokenizer::Load(const std::filesystem::path& folder) {
   const JsonObject file = JsonObject::Load(folder / "tokenizer.json");
   const auto config_path = folder / "tokenizer_config.json";
-  std::error_code error;
-  return ByteLevelTokenizer(std::make_unique<Model>(
-      file, TokenizerConfig::Load(folder, &file),
-      std::filesystem::exists(config_path, error) ? JsonObject::Load(config_path) : file));
+  return ByteLevelTokenizer(
+      std::make_unique<Model>(file, TokenizerConfig::Load(folder, &file),
+                              HasEntry(config_path) ? JsonObject::Load(config_path) : file));
 }
 
 ByteLevelTokenizer ByteLevelTokenizer::Parse(std::string_view tokenizer_json,

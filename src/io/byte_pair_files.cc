@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "io/model_file.h"
 #include "io/read_file.h"
 
 namespace tamias {
@@ -53,6 +54,7 @@ BytePairEncoder::Merges ReadMerges(const JsonObject& model) {
 
 BytePairEncoder::Merges ReadMergesText(const std::filesystem::path& path) {
   const std::string text = ReadFile(path, kMaxMergesBytes);
+  RefuseForeignContent(path, text);
   BytePairEncoder::Merges merges;
   std::string_view rest = text;
   while (!rest.empty()) {

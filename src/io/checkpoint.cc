@@ -1,55 +1,42 @@
-// A component folder's tensors: one file, or shards with a weight_map.
+// A component folder's tensors, from one file or several.
 #include "io/checkpoint.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <map>
-#include <nlohmann/json.hpp>
+#include <mutex>
 
 #include "base/device_memory.h"
 #include "base/parallel.h"
-#include "io/json.h"
+#include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/safetensors.h"
+#include "io/widen.h"
 
 namespace tamias {
 
 struct Weights::Store {
   std::filesystem::path folder;
+  std::string variant;
   std::vector<std::unique_ptr<SafetensorsFile>> files;
   std::map<std::string, const SafetensorsFile*, std::less<>> tensors;
+  // Copies in a wider type, made when a tensor is first asked for.
+  mutable std::mutex widening;
+  mutable std::map<std::string, Tensor, std::less<>> widened;
   // Of weights on a device: the tensors there, and the store of the files.
   std::map<std::string, Tensor, std::less<>> on_device;
   std::shared_ptr<const Store> source;
+
+  const SafetensorsFile::Entry& EntryOf(const std::string& name) const {
+    return tensors.find(name)->second->entries().find(name)->second;
+  }
+  ConstTensorView Widen(const std::string& name) const;
+  bool IsScaled(std::string_view name) const;
+  std::optional<DType> ServedType(const std::string& name) const;
 };
 
 namespace {
-
-constexpr std::string_view kSingleFiles[] = {"diffusion_pytorch_model.safetensors",
-                                             "model.safetensors"};
-constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
-
-// The folder's index file, or an empty path.
-std::filesystem::path FindIndex(const std::filesystem::path& folder) {
-  std::vector<std::filesystem::path> found;
-  std::error_code error;
-  for (const auto& item : std::filesystem::directory_iterator(folder, error)) {
-    if (item.path().filename().string().ends_with(kIndexSuffix)) found.push_back(item.path());
-  }
-  std::ranges::sort(found);
-  if (found.size() > 1) {
-    Fail(ErrorCode::kInvalidFile, "{}: two index files, {} and {}", folder.string(),
-         found[0].filename().string(), found[1].filename().string());
-  }
-  return found.empty() ? std::filesystem::path() : found[0];
-}
-
-// A shard is a plain file name: nothing may lead out of the folder.
-bool IsPlainFileName(const std::string& name) {
-  return std::filesystem::path(name).filename() == name && name.ends_with(".safetensors") &&
-         name.find('\0') == name.npos;
-}
 
 // Elements of one 16- or 32-bit float type whose exponent bits are all ones: NaN or infinity.
 template <typename Bits>
@@ -118,45 +105,66 @@ bool HasNonFinite(ConstTensorView flat, int64_t begin, int64_t end) {
 
 }  // namespace
 
-Weights Weights::Open(const std::filesystem::path& folder) {
-  std::error_code error;
-  if (!std::filesystem::is_directory(folder, error)) {
-    Fail(ErrorCode::kNotFound, "{}: no such folder", folder.string());
+// Whether a layer has numbers beside its weight that this must be multiplied with: quantised
+// checkpoints store 8-bit floats so. Names in use: weight_scale, scale_weight, weight_scale_inv.
+bool Weights::Store::IsScaled(std::string_view name) const {
+  if (tensors.contains("scaled_fp8")) return true;
+  constexpr std::string_view kWeight = "weight";
+  if (!name.ends_with(kWeight)) return false;
+  const std::string_view layer = name.substr(0, name.size() - kWeight.size());
+  for (auto it = tensors.lower_bound(layer); it != tensors.end(); ++it) {
+    if (!it->first.starts_with(layer)) break;
+    const std::string_view rest = std::string_view(it->first).substr(layer.size());
+    const bool is_of_weight = rest.starts_with("weight") || rest.starts_with("scale");
+    if (is_of_weight && rest.find("scale") != rest.npos) return true;
   }
+  return false;
+}
+
+// The type that Get hands a tensor out in; empty where it throws.
+std::optional<DType> Weights::Store::ServedType(const std::string& name) const {
+  const SafetensorsFile::Entry& entry = EntryOf(name);
+  if (entry.shape.size() > Shape::kMaxRank) return std::nullopt;
+  if (entry.dtype) return entry.dtype;
+  return IsScaled(name) ? std::nullopt : WidenedType(entry.dtype_name);
+}
+
+ConstTensorView Weights::Store::Widen(const std::string& name) const {
+  const SafetensorsFile& file = *tensors.find(name)->second;
+  const std::string& dtype = EntryOf(name).dtype_name;
+  if (!WidenedType(dtype)) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: tensor '{}': element type {} is not supported: weights must be floating-point "
+         "numbers (of quantised ones there is no reader)",
+         file.path().string(), OneLine(name), OneLine(dtype));
+  }
+  if (IsScaled(name)) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: tensor '{}': {} with scales beside it: quantised weights are not supported",
+         file.path().string(), OneLine(name), dtype);
+  }
+  const Shape shape = file.ShapeOf(name);
+  const std::lock_guard lock(widening);
+  auto it = widened.find(name);
+  if (it == widened.end()) {
+    it = widened.emplace(name, Widened(dtype, file.BytesOf(name), shape)).first;
+  }
+  return it->second.view();
+}
+
+Weights Weights::Open(const std::filesystem::path& folder, const WeightRequest& request) {
+  RequireFolder(folder);
+  WeightFiles found = FindWeightFiles(folder, request);
   auto store = std::make_shared<Store>();
   store->folder = folder;
-  for (const std::string_view name : kSingleFiles) {
-    if (!std::filesystem::exists(folder / name, error)) continue;
-    store->files.push_back(std::make_unique<SafetensorsFile>(folder / name));
-    for (const auto& [tensor, entry] : store->files[0]->entries()) {
-      store->tensors.emplace(tensor, store->files[0].get());
+  store->variant = std::move(found.variant);
+  for (const std::filesystem::path& path : found.files) {
+    store->files.push_back(std::make_unique<SafetensorsFile>(path));
+    const SafetensorsFile* file = store->files.back().get();
+    // All that lies in a shard, whether its index names it or not, as diffusers and transformers.
+    for (const auto& [tensor, entry] : file->entries()) {
+      store->tensors.insert_or_assign(tensor, file);
     }
-    return {std::move(store), ""};
-  }
-  const std::filesystem::path index_path = FindIndex(folder);
-  if (index_path.empty()) {
-    Fail(ErrorCode::kNotFound,
-         "{}: no weights (diffusion_pytorch_model.safetensors, model.safetensors or "
-         "*.safetensors.index.json)",
-         folder.string());
-  }
-  const JsonObject index = JsonObject::Load(index_path);
-  const JsonObject weight_map = index.Object("weight_map");
-  std::map<std::string, const SafetensorsFile*> shards;
-  for (const std::string& tensor : weight_map.Keys()) {
-    const std::string shard = weight_map.String(tensor);
-    if (!IsPlainFileName(shard)) {
-      weight_map.FailField(tensor, "expected the name of a .safetensors file in the same folder");
-    }
-    const SafetensorsFile*& file = shards[shard];
-    if (file == nullptr) {
-      store->files.push_back(std::make_unique<SafetensorsFile>(folder / shard));
-      file = store->files.back().get();
-    }
-    if (!file->Has(tensor)) {
-      weight_map.FailField(tensor, fmt::format("{} holds no such tensor", shard));
-    }
-    store->tensors.emplace(tensor, file);
   }
   return {std::move(store), ""};
 }
@@ -165,20 +173,30 @@ ConstTensorView Weights::Get(std::string_view name) const {
   const std::string full = prefix_ + std::string(name);
   const auto it = store_->tensors.find(full);
   if (it == store_->tensors.end()) {
-    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': missing", store_->folder.string(), full);
+    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': missing", store_->folder.string(),
+         OneLine(full));
   }
   const auto copy = store_->on_device.find(full);
   if (copy != store_->on_device.end()) return copy->second.view();
-  return it->second->Get(full);
+  return store_->EntryOf(full).dtype ? it->second->Get(full) : store_->Widen(full);
 }
 
 ConstTensorView Weights::Get(std::string_view name, const Shape& expected) const {
   const ConstTensorView tensor = Get(name);
-  if (tensor.shape() != expected) {
+  const auto fail = [&](ErrorCode code, const std::string& problem) {
     const std::string full = prefix_ + std::string(name);
-    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': expected shape {}, found {}",
-         store_->tensors.find(full)->second->path().string(), full, expected.ToString(),
-         tensor.shape().ToString());
+    Fail(code, "{}: tensor '{}': {}", store_->tensors.find(full)->second->path().string(),
+         OneLine(full), problem);
+  };
+  if (!IsFloat(tensor.dtype())) {
+    fail(ErrorCode::kUnsupported,
+         fmt::format("expected floating-point numbers, found {}: quantised weights are not "
+                     "supported",
+                     Name(tensor.dtype())));
+  }
+  if (tensor.shape() != expected) {
+    fail(ErrorCode::kInvalidFile, fmt::format("expected shape {}, found {}", expected.ToString(),
+                                              tensor.shape().ToString()));
   }
   return tensor;
 }
@@ -208,9 +226,9 @@ int64_t Weights::TotalParameters() const {
   int64_t total = 0;
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
-    const auto& entry = store_->tensors.find(full)->second->entries().find(full)->second;
     int64_t count = 1;
-    for (const int64_t dim : entry.shape) count *= dim;  // the file's validation excludes overflow
+    for (const int64_t dim : store_->EntryOf(full).shape)
+      count *= dim;  // the file's validation excludes overflow
     total += count;
   }
   return total;
@@ -220,23 +238,37 @@ int64_t Weights::TotalBytes() const {
   int64_t total = 0;
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
-    const auto& entry = store_->tensors.find(full)->second->entries().find(full)->second;
+    const SafetensorsFile::Entry& entry = store_->EntryOf(full);
     total += static_cast<int64_t>(entry.end - entry.begin);
+  }
+  return total;
+}
+
+int64_t Weights::WidenedBytes() const {
+  const std::lock_guard lock(store_->widening);
+  int64_t total = 0;
+  for (auto it = store_->widened.lower_bound(prefix_);
+       it != store_->widened.end() && it->first.starts_with(prefix_); ++it) {
+    total += static_cast<int64_t>(it->second.bytes());
   }
   return total;
 }
 
 const std::filesystem::path& Weights::folder() const { return store_->folder; }
 
+const std::string& Weights::variant() const { return store_->variant; }
+
 Weights Weights::CopyToDevice(const Context& context) const {
   auto store = std::make_shared<Store>();
   store->folder = store_->folder;
+  store->variant = store_->variant;
   store->source = store_;
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
+    store->tensors.emplace(full, store_->tensors.find(full)->second);
+    if (!store_->ServedType(full)) continue;  // no model asks for it
     const ConstTensorView tensor = Get(name);
     const DType dtype = DTypeOn(context.placement(), tensor.dtype());
-    store->tensors.emplace(full, store_->tensors.find(full)->second);
     store->on_device.emplace(
         full, tensor.dtype() == dtype
                   ? tamias::CopyToDevice(context, tensor)
@@ -248,8 +280,11 @@ Weights Weights::CopyToDevice(const Context& context) const {
 size_t Weights::DeviceBytes(const Placement& placement) const {
   size_t bytes = 0;
   for (const std::string& name : names()) {
-    const ConstTensorView tensor = Get(name);
-    bytes += static_cast<size_t>(tensor.NumElements()) * SizeOf(DTypeOn(placement, tensor.dtype()));
+    const std::string full = prefix_ + name;
+    const std::optional<DType> dtype = store_->ServedType(full);
+    if (!dtype) continue;
+    const auto count = store_->tensors.find(full)->second->ShapeOf(full).NumElements();
+    bytes += static_cast<size_t>(count) * SizeOf(DTypeOn(placement, *dtype));
   }
   return bytes;
 }
@@ -257,8 +292,10 @@ size_t Weights::DeviceBytes(const Placement& placement) const {
 DType Weights::MainDType() const {
   std::map<DType, int64_t> elements;
   for (const std::string& name : names()) {
-    const ConstTensorView tensor = Get(name);
-    elements[tensor.dtype()] += tensor.NumElements();
+    const std::string full = prefix_ + name;
+    const std::optional<DType> dtype = store_->ServedType(full);
+    if (!dtype) continue;
+    elements[*dtype] += store_->tensors.find(full)->second->ShapeOf(full).NumElements();
   }
   const auto most =
       std::ranges::max_element(elements, {}, &std::pair<const DType, int64_t>::second);
@@ -275,8 +312,7 @@ void Weights::CheckFinite(const Context& context) const {
   std::vector<Chunk> chunks;
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
-    const auto& entry = store_->tensors.find(full)->second->entries().find(full)->second;
-    if (!entry.dtype || entry.shape.size() > Shape::kMaxRank) continue;
+    if (!store_->ServedType(full)) continue;
     const ConstTensorView tensor = Get(name);
     const int64_t count = tensor.NumElements();
     for (int64_t begin = 0; begin < count; begin += kChunkElements) {

@@ -1,5 +1,5 @@
-// The weights of one component folder of a diffusers checkpoint: model.safetensors,
-// diffusion_pytorch_model.safetensors, or shards listed by *.safetensors.index.json.
+// The weights of one component folder of a diffusers checkpoint: the tensors of one safetensors
+// file or of several shards (io/weight_files.h says which).
 #pragma once
 
 #include <filesystem>
@@ -10,18 +10,23 @@
 
 #include "base/context.h"
 #include "base/tensor.h"
+#include "io/weight_files.h"
 
 namespace tamias {
 
-// Named tensors, memory-mapped. Copies are cheap and share the mapping; views returned by Get are
-// valid as long as any Weights of the same folder lives (models keep one as a member).
+// Named tensors, memory-mapped; those of types that no operation computes with (F64, F8_E4M3,
+// F8_E5M2) become wider copies (io/widen.h) when they are first asked for. A tensor that nobody
+// asks for may be of any type. Copies of a Weights are cheap and share the mapping; views returned
+// by Get are valid as long as any Weights of the same folder lives (models keep one as a member).
+// Several threads may share one.
 class Weights {
  public:
-  // Throws kNotFound when the folder holds no weights, kInvalidFile for broken files.
-  static Weights Open(const std::filesystem::path& folder);
+  // Throws as FindWeightFiles, and kInvalidFile for broken files.
+  static Weights Open(const std::filesystem::path& folder, const WeightRequest& request = {});
 
   // The tensor `prefix + name`. Throws kInvalidFile "path: tensor 'name': expected shape .., found
-  // .." or "...: missing", and kUnsupported for element types that Tamias does not compute with.
+  // .." or "...: missing", and kUnsupported for element types that are not served and for quantised
+  // weights: integers where a shape is expected, 8-bit floats with scales beside them.
   ConstTensorView Get(std::string_view name, const Shape& expected) const;
   ConstTensorView Get(std::string_view name) const;  // any shape
   bool Has(std::string_view name) const;
@@ -36,15 +41,18 @@ class Weights {
   // Elements, and bytes on disk, of all tensors below the prefix.
   int64_t TotalParameters() const;
   int64_t TotalBytes() const;
+  // Bytes of the wider copies below the prefix that exist by now.
+  int64_t WidenedBytes() const;
   const std::filesystem::path& folder() const;
+  const std::string& variant() const;  // of the files; empty: plain
 
   // The same tensors in memory of the context's device, copied there at once: floats in the type of
-  // its activations, other types as they are. Views that its Get returns are valid as long as any
-  // Weights made from it lives. Throws kOutOfMemory.
+  // its activations, other types as they are; without those that Get would refuse. Views that its
+  // Get returns are valid as long as any Weights made from it lives. Throws kOutOfMemory.
   Weights CopyToDevice(const Context& context) const;
   // What CopyToDevice takes there, in bytes.
   size_t DeviceBytes(const Placement& placement) const;
-  // The element type of most elements below the prefix; f32 when there are none.
+  // The element type that Get gives most elements below the prefix; f32 when there are none.
   DType MainDType() const;
 
   // Throws kInvalidFile naming the first tensor below the prefix that holds a NaN or an infinity.

@@ -8,6 +8,7 @@
 #include "io/byte_pair_encoding.h"
 #include "io/byte_pair_files.h"
 #include "io/json.h"
+#include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/token_length.h"
 #include "io/tokenizer.h"
@@ -161,13 +162,12 @@ int32_t ClipTokenizer::pad_id() const { return model_->pad_id; }
 int32_t ClipTokenizer::vocab_size() const { return model_->vocab_size; }
 
 ClipTokenizer ClipTokenizer::Load(const std::filesystem::path& folder) {
-  std::error_code error;
-  if (const auto path = folder / "tokenizer.json"; std::filesystem::exists(path, error)) {
+  if (const auto path = folder / "tokenizer.json"; HasEntry(path)) {
     const JsonObject file = JsonObject::Load(path);
     return ClipTokenizer(Model::FromJson(file, TokenizerConfig::Load(folder, &file)));
   }
   const auto vocabulary_path = folder / "vocab.json", merges_path = folder / "merges.txt";
-  if (!std::filesystem::exists(vocabulary_path, error)) {
+  if (!HasEntry(vocabulary_path)) {
     Fail(ErrorCode::kNotFound, "{}: neither tokenizer.json nor vocab.json", folder.string());
   }
   const TokenizerConfig config = TokenizerConfig::Load(folder, nullptr);

@@ -1,11 +1,14 @@
 // JSON parsing with limits, and typed access to fields.
 #include "io/json.h"
 
+#include <charconv>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
 #include "io/json_text.h"
+#include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/read_file.h"
 
@@ -13,7 +16,78 @@ namespace tamias {
 
 using nlohmann::json;
 
+namespace {
+
+// Calls on_token(begin, size, value) for each NaN, Infinity and -Infinity outside of strings: what
+// Python's json writes for such numbers, and RFC 8259 does not have.
+template <typename OnToken>
+void FindNonFiniteTokens(std::string_view text, const OnToken& on_token) {
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  static constexpr std::pair<std::string_view, double> kTokens[] = {
+      {"NaN", std::numeric_limits<double>::quiet_NaN()},
+      {"Infinity", kInfinity},
+      {"-Infinity", -kInfinity}};
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '"') in_string = !in_string;
+    if (in_string) {
+      if (text[i] == '\\') ++i;
+      continue;
+    }
+    for (const auto& [token, value] : kTokens) {
+      if (!text.substr(i).starts_with(token)) continue;
+      on_token(i, token.size(), value);
+      i += token.size() - 1;
+      break;
+    }
+  }
+}
+
+// Text of which the JSON parser can read every token: numbers that are not finite stand in it as
+// strings that nothing else in it equals.
+class FiniteText {
+ public:
+  explicit FiniteText(std::string_view text) : text_(text) {
+    if (text.find("NaN") == text.npos && text.find("Infinity") == text.npos) return;
+    while (text.find(mark_) != text.npos) mark_ += '#';
+    std::string replaced;
+    size_t done = 0;
+    FindNonFiniteTokens(text, [&](size_t begin, size_t size, double value) {
+      replaced += text.substr(done, begin - done);
+      replaced += fmt::format("\"{}{}\"", mark_, values_.size());
+      values_.push_back(value);
+      done = begin + size;
+    });
+    if (values_.empty()) return;
+    replaced += text.substr(done);
+    storage_ = std::move(replaced);
+    text_ = storage_;
+  }
+
+  std::string_view text() const { return text_; }
+
+  // Puts the number back that a parsed value stands for.
+  void Restore(json& value) const {
+    if (values_.empty() || !value.is_string()) return;
+    const std::string& text = value.get_ref<const std::string&>();
+    size_t index = 0;
+    if (!text.starts_with(mark_)) return;
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + mark_.size(), end, index);
+    if (error == std::errc() && stop == end && index < values_.size()) value = values_[index];
+  }
+
+ private:
+  std::string mark_ = "not a finite number #";
+  std::string storage_;
+  std::string_view text_;
+  std::vector<double> values_;
+};
+
+}  // namespace
+
 json ParseJson(std::string_view text, const std::string& source) {
+  const FiniteText finite(text);
   std::vector<std::unordered_set<std::string>> keys;  // of the objects being parsed
   const auto check = [&](int depth, json::parse_event_t event, json& value) {
     if (depth > kMaxJsonDepth) {
@@ -25,10 +99,11 @@ json ParseJson(std::string_view text, const std::string& source) {
         !keys.back().insert(value.get_ref<const std::string&>()).second) {
       Fail(ErrorCode::kInvalidFile, "{}: key {} occurs twice", source, OneLine(value.dump()));
     }
+    if (event == json::parse_event_t::value) finite.Restore(value);
     return true;
   };
   try {
-    return json::parse(text.begin(), text.end(), check);
+    return json::parse(finite.text().begin(), finite.text().end(), check);
   } catch (const json::exception& exception) {
     std::string_view what = exception.what();  // "[json.exception.parse_error.101] parse error ..."
     if (const size_t end = what.find("] "); end != what.npos) what.remove_prefix(end + 2);
@@ -48,6 +123,10 @@ std::string Quote(const json& value) {
   constexpr size_t kLongest = 60;
   if (value.is_object()) return "an object";
   if (value.is_array()) return fmt::format("an array of {}", value.size());
+  if (value.is_number_float() && !std::isfinite(value.get<double>())) {
+    const double number = value.get<double>();
+    return std::isnan(number) ? "NaN" : number > 0 ? "Infinity" : "-Infinity";
+  }
   std::string text = value.dump(-1, ' ', /*ensure_ascii=*/true);
   if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
   return text;
@@ -116,7 +195,10 @@ const json& ToArray(const JsonObject& object, std::string_view key, const json& 
 }  // namespace
 
 JsonObject JsonObject::Load(const std::filesystem::path& path) {
-  return Parse(ReadFile(path, kMaxJsonBytes), path.string());
+  const std::string text = ReadFile(path, kMaxJsonBytes);
+  if (text.empty()) Fail(ErrorCode::kInvalidFile, "{}: empty, not JSON", path.string());
+  RefuseForeignContent(path, text);
+  return Parse(text, path.string());
 }
 
 JsonObject JsonObject::Parse(std::string_view text, std::string source) {

@@ -1,6 +1,7 @@
 // JSON configuration files with typed, range-checked access. Every error is one line,
 // "path: field 'a.b': expected integer in [0, 1000], found "x"".
-// Limits: 64 MiB of text, 64 levels of nesting, no duplicate keys, valid UTF-8.
+// Limits: 64 MiB of text, 64 levels of nesting, no duplicate keys, valid UTF-8. Numbers that are
+// not finite (NaN, Infinity, -Infinity) are refused by who reads their field, not before.
 #pragma once
 
 #include <cstdint>

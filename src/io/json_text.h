@@ -1,4 +1,5 @@
-// The one place where JSON text is parsed: strict RFC 8259, with limits on size and depth.
+// The one place where JSON text is parsed: RFC 8259 and, as Python's json writes them, the numbers
+// NaN, Infinity and -Infinity; with limits on size and depth.
 #pragma once
 
 #include <cstddef>

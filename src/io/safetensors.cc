@@ -9,6 +9,7 @@
 
 #include "io/atomic_file.h"
 #include "io/json_text.h"
+#include "io/model_file.h"
 #include "io/one_line.h"
 
 namespace tamias {
@@ -62,6 +63,7 @@ class HeaderReader {
       : path_(std::move(path)), file_(file) {}
 
   json ReadHeader() {
+    RefuseOtherFormats();
     if (file_.size() < kLengthBytes) {
       FailFile("cut off: {} bytes, a safetensors file has at least 8", file_.size());
     }
@@ -83,13 +85,8 @@ class HeaderReader {
   SafetensorsFile::Entry ReadEntry(const std::string& name, const json& value) const {
     SafetensorsFile::Entry entry;
     if (!value.is_object()) FailTensor(name, "expected an object");
-    for (const auto& item : value.items()) {
-      if (item.key() != "dtype" && item.key() != "shape" && item.key() != "data_offsets") {
-        FailTensor(name, "unknown field '{}'", OneLine(item.key()));
-      }
-    }
-    const ElementType& type = ReadType(name, value, entry);
-    const uint64_t bits = ReadShape(name, value, entry, type.bits);
+    const ElementType* type = ReadType(name, value, entry);
+    const uint64_t bits = ReadShape(name, value, entry, type == nullptr ? 0 : type->bits);
     const auto offsets = value.find("data_offsets");
     if (offsets == value.end() || !offsets->is_array() || offsets->size() != 2 ||
         !(*offsets)[0].is_number_unsigned() || !(*offsets)[1].is_number_unsigned()) {
@@ -101,8 +98,8 @@ class HeaderReader {
       FailTensor(name, "data_offsets [{}, {}) are outside of the file's {} data bytes", begin, end,
                  data_size);
     }
-    if ((end - begin) != bits / 8) {
-      FailTensor(name, "{} {} takes {} bytes, data_offsets [{}, {}) hold {}", type.name,
+    if (type != nullptr && (end - begin) != bits / 8) {
+      FailTensor(name, "{} {} takes {} bytes, data_offsets [{}, {}) hold {}", type->name,
                  fmt::format("[{}]", fmt::join(entry.shape, ", ")), bits / 8, begin, end,
                  end - begin);
     }
@@ -147,24 +144,35 @@ class HeaderReader {
   }
 
  private:
-  const ElementType& ReadType(const std::string& name, const json& value,
+  // Says what the file is when it does not even begin like safetensors.
+  void RefuseOtherFormats() const {
+    const std::string_view bytes(reinterpret_cast<const char*>(file_.data()), file_.size());
+    const auto is_set = [](char c) { return c != 0; };
+    const bool has_length = bytes.size() > kLengthBytes &&
+                            std::ranges::none_of(bytes.substr(4, kLengthBytes - 4), is_set);
+    if (has_length && bytes[kLengthBytes] == '{') return;
+    RefuseForeignContent(path_, bytes);
+    if (bytes.starts_with("{")) FailFile("this is JSON text, not tensors");
+  }
+
+  // Null for types that are not in the specification: that is for who reads the tensor to judge.
+  const ElementType* ReadType(const std::string& name, const json& value,
                               SafetensorsFile::Entry& entry) const {
     const auto dtype = value.find("dtype");
     if (dtype == value.end() || !dtype->is_string()) FailTensor(name, "dtype: expected a string");
     entry.dtype_name = dtype->get<std::string>();
     const ElementType* type = FindElementType(entry.dtype_name);
-    if (type == nullptr) FailTensor(name, "dtype '{}' is unknown", OneLine(entry.dtype_name));
-    entry.dtype = type->dtype;
-    return *type;
+    if (type != nullptr) entry.dtype = type->dtype;
+    return type;
   }
 
-  // Returns the size in bits, a multiple of 8.
+  // Returns the size in bits, a multiple of 8. element_bits: 0 when unknown.
   uint64_t ReadShape(const std::string& name, const json& value, SafetensorsFile::Entry& entry,
                      size_t element_bits) const {
     const auto shape = value.find("shape");
     if (shape == value.end() || !shape->is_array()) FailTensor(name, "shape: expected an array");
     // Counted with empty axes taken as 1, so that strides cannot overflow either.
-    int64_t bits = static_cast<int64_t>(element_bits);
+    int64_t bits = std::max<int64_t>(static_cast<int64_t>(element_bits), 1);
     bool is_empty = false;
     for (const json& dim : *shape) {
       if (!dim.is_number_unsigned() ||
@@ -178,7 +186,9 @@ class HeaderReader {
       }
     }
     if (is_empty) return 0;
-    if (bits % 8 != 0) FailTensor(name, "shape: not a whole number of bytes");
+    if (element_bits != 0 && bits % 8 != 0) {
+      FailTensor(name, "shape: not a whole number of bytes");
+    }
     return static_cast<uint64_t>(bits);
   }
 
@@ -197,6 +207,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : path_(path
       entries_.emplace(item.key(), reader.ReadEntry(item.key(), item.value()));
       continue;
     }
+    if (item.value().is_null()) continue;
     if (!item.value().is_object()) reader.FailFile("__metadata__: expected an object");
     for (const auto& field : item.value().items()) {
       if (!field.value().is_string()) {
@@ -220,20 +231,35 @@ void SafetensorsFile::CopyMisaligned() {
   }
 }
 
-ConstTensorView SafetensorsFile::Get(std::string_view name) const {
+const SafetensorsFile::Entry& SafetensorsFile::Find(std::string_view name) const {
   const auto it = entries_.find(name);
   if (it == entries_.end()) {
     Fail(ErrorCode::kNotFound, "{}: tensor '{}': missing", path_.string(), OneLine(name));
   }
-  const Entry& entry = it->second;
-  if (!entry.dtype) {
-    Fail(ErrorCode::kUnsupported, "{}: tensor '{}': element type {} is not supported",
-         path_.string(), OneLine(name), entry.dtype_name);
-  }
+  return it->second;
+}
+
+Shape SafetensorsFile::ShapeOf(std::string_view name) const {
+  const Entry& entry = Find(name);
   if (entry.shape.size() > Shape::kMaxRank) {
     Fail(ErrorCode::kUnsupported, "{}: tensor '{}': {} axes, at most {} are supported",
          path_.string(), OneLine(name), entry.shape.size(), Shape::kMaxRank);
   }
+  return Shape(std::span<const int64_t>(entry.shape));
+}
+
+std::span<const std::byte> SafetensorsFile::BytesOf(std::string_view name) const {
+  const Entry& entry = Find(name);
+  return file_.bytes().subspan(entry.begin, entry.end - entry.begin);
+}
+
+ConstTensorView SafetensorsFile::Get(std::string_view name) const {
+  const Entry& entry = Find(name);
+  if (!entry.dtype) {
+    Fail(ErrorCode::kUnsupported, "{}: tensor '{}': element type {} is not supported",
+         path_.string(), OneLine(name), OneLine(entry.dtype_name));
+  }
+  const Shape shape = ShapeOf(name);
   const auto copy = aligned_copies_.find(name);
   const void* data = copy != aligned_copies_.end()
                          ? static_cast<const void*>(copy->second.data<uint8_t>())
@@ -241,7 +267,7 @@ ConstTensorView SafetensorsFile::Get(std::string_view name) const {
   // An empty tensor at a misaligned place has no element to misread, but its pointer must still be
   // fit for its type.
   if (entry.begin == entry.end) data = file_.bytes().data();
-  return {data, *entry.dtype, Shape(std::span<const int64_t>(entry.shape))};
+  return {data, *entry.dtype, shape};
 }
 
 namespace {

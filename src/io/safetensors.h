@@ -1,7 +1,8 @@
 // The safetensors format: 8 bytes of header length N (little-endian), N bytes of JSON
 // {"name": {"dtype", "shape", "data_offsets": [begin, end]}, "__metadata__": {str: str}}, then the
-// tensor bytes. Files are memory-mapped; every header field is validated against the file's size
-// before any tensor is handed out. Source: the format's specification at
+// tensor bytes. Files are memory-mapped; what locates the tensors is validated against the file's
+// size before any is handed out. Element types are judged when a tensor is asked for, and fields
+// that the format does not have are left alone. Source: the format's specification at
 // https://huggingface.co/docs/safetensors.
 #pragma once
 
@@ -36,6 +37,9 @@ class SafetensorsFile {
   // (Tensors that an old writer placed at addresses unfit for their type were copied when the file
   // was opened.)
   ConstTensorView Get(std::string_view name) const;
+  // The same of any element type: shape (kUnsupported as above), and bytes at any address.
+  Shape ShapeOf(std::string_view name) const;
+  std::span<const std::byte> BytesOf(std::string_view name) const;
 
   bool Has(std::string_view name) const { return entries_.contains(name); }
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
@@ -44,6 +48,7 @@ class SafetensorsFile {
 
  private:
   void CopyMisaligned();
+  const Entry& Find(std::string_view name) const;
 
   std::filesystem::path path_;
   MappedFile file_;

@@ -18,7 +18,7 @@ enum WireType : uint64_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 }
 // Field numbers of sentencepiece_model.proto.
 enum ModelField : uint64_t { kPieces = 1, kTrainerSpec = 2, kNormalizerSpec = 3 };
 enum PieceField : uint64_t { kText = 1, kScore = 2, kType = 3 };
-enum TrainerField : uint64_t { kModelType = 3, kUnknownId = 40 };
+enum TrainerField : uint64_t { kModelType = 3, kByteFallback = 35, kUnknownId = 40 };
 enum NormalizerField : uint64_t { kPrecompiledCharsMap = 2 };
 constexpr uint64_t kUnigramModel = 1;
 
@@ -132,6 +132,7 @@ SentencePieceModel SentencePieceModel::Parse(std::string_view bytes, const std::
       if (item->number == kModelType && item->value != kUnigramModel) {
         Fail(ErrorCode::kUnsupported, "{}: only Unigram models are supported", source);
       }
+      if (item->number == kByteFallback) model.byte_fallback = item->value != 0;
       if (item->number == kUnknownId) model.unknown_id = static_cast<int64_t>(item->value);
     }
     while (field->number == kNormalizerSpec) {

@@ -1,5 +1,6 @@
-// What a spiece.model holds: pieces with scores, the unknown piece, the character map. The file is
-// a protocol buffer (sentencepiece_model.proto); only these fields are read. Segmentation itself is
+// What a spiece.model holds: pieces with scores, the unknown piece, whether unknown characters
+// become the pieces of their bytes, the character map. The file is a protocol buffer
+// (sentencepiece_model.proto); only these fields are read. Segmentation itself is
 // UnigramTokenizer's, since that of the sentencepiece library differs from transformers' in white
 // space and unknown characters.
 #pragma once
@@ -21,6 +22,7 @@ struct SentencePieceModel {
 
   std::vector<Piece> pieces;
   int64_t unknown_id = 0;
+  bool byte_fallback = false;
   std::string character_map;  // empty: none
 
   // Throws kInvalidFile, "source: problem".

@@ -40,7 +40,8 @@ class ClipTokenizer {
   std::unique_ptr<const Model> model_;
 };
 
-// SentencePiece Unigram of T5 and UMT5: tokens </s>.
+// SentencePiece Unigram of T5 and UMT5: tokens </s>. Characters that it does not know become the
+// pieces of their bytes where the vocabulary has byte fallback, else <unk>.
 class UnigramTokenizer {
  public:
   // Reads tokenizer.json, or spiece.model, of a tokenizer folder. Throws kNotFound or kInvalidFile.

@@ -1,7 +1,11 @@
 // T5's tokenizer: SentencePiece's character map, split at white space, "▁" before each word, then
 // the segmentation of highest total log-probability (Kudo 2018) by dynamic programming. This is the
-// pipeline that transformers 5 builds for every T5Tokenizer, whatever its tokenizer.json describes.
+// pipeline that transformers 5 builds for every T5Tokenizer, whatever its tokenizer.json describes,
+// but for characters that the vocabulary lacks: where it has byte fallback they become the pieces
+// "<0x00>" to "<0xFF>" of their bytes, as in sentencepiece and `tokenizers` (transformers 5 makes
+// them unknown).
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -11,6 +15,7 @@
 #include "io/base64.h"
 #include "io/character_map.h"
 #include "io/json.h"
+#include "io/model_file.h"
 #include "io/read_file.h"
 #include "io/sentencepiece_model.h"
 #include "io/token_length.h"
@@ -30,12 +35,27 @@ struct Piece {
   int32_t id;
 };
 
+using BytePieces = std::array<std::optional<int32_t>, 256>;  // ids; one may be missing
+
+// The byte that a piece like "<0x4A>" stands for.
+std::optional<uint8_t> ByteOf(std::string_view piece) {
+  if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return std::nullopt;
+  int value = 0;
+  for (const char digit : piece.substr(3, 2)) {
+    const size_t hex = std::string_view("0123456789ABCDEF").find(digit);
+    if (hex == std::string_view::npos) return std::nullopt;
+    value = 16 * value + static_cast<int>(hex);
+  }
+  return static_cast<uint8_t>(value);
+}
+
 // The pieces of a vocabulary and the best segmentation of a word into them.
 class UnigramModel {
  public:
   // `pieces` in the order of their ids; of equal texts the last one counts.
-  UnigramModel(std::vector<Piece> pieces, int32_t unknown_id)
-      : pieces_(std::move(pieces)), unknown_id_(unknown_id) {
+  // byte_pieces: of a vocabulary with byte fallback.
+  UnigramModel(std::vector<Piece> pieces, int32_t unknown_id, std::optional<BytePieces> byte_pieces)
+      : pieces_(std::move(pieces)), unknown_id_(unknown_id), byte_pieces_(byte_pieces) {
     unknown_score_ = std::ranges::min_element(pieces_, {}, &Piece::score)->score - kUnknownPenalty;
     std::ranges::stable_sort(pieces_, [](const Piece& a, const Piece& b) {
       return a.text != b.text ? a.text < b.text : a.id > b.id;
@@ -50,7 +70,7 @@ class UnigramModel {
     return it->id;
   }
 
-  // Appends the ids of one word; unknown characters in a row become one unknown id.
+  // Appends the ids of one word; unknown characters in a row become one unknown id, or their bytes.
   void Encode(std::string_view word, std::vector<int32_t>& ids) const {
     struct Node {  // the best path that ends at a byte
       double score = 0;
@@ -75,15 +95,30 @@ class UnigramModel {
     }
     const size_t first = ids.size();
     for (size_t end = word.size(); end > 0; end = best[end].begin) {
-      const bool repeats_unknown =
-          best[end].id == unknown_id_ && ids.size() > first && ids.back() == unknown_id_;
-      if (!repeats_unknown) ids.push_back(best[end].id);
+      if (best[end].id != unknown_id_) {
+        ids.push_back(best[end].id);
+        continue;
+      }
+      size_t begin = best[end].begin;
+      while (begin > 0 && best[begin].id == unknown_id_) begin = best[begin].begin;
+      AppendUnknown(word.substr(begin, end - begin), ids);
+      best[end].begin = begin;
     }
     std::reverse(ids.begin() + static_cast<std::ptrdiff_t>(first), ids.end());
   }
 
  private:
   static constexpr size_t kNone = std::string_view::npos;
+
+  // The ids of characters that no piece has, last byte first.
+  void AppendUnknown(std::string_view characters, std::vector<int32_t>& ids) const {
+    const auto piece_of = [&](char c) { return (*byte_pieces_)[static_cast<unsigned char>(c)]; };
+    if (!byte_pieces_ || !std::ranges::all_of(characters, [&](char c) { return !!piece_of(c); })) {
+      ids.push_back(unknown_id_);
+      return;
+    }
+    for (auto c = characters.rbegin(); c != characters.rend(); ++c) ids.push_back(*piece_of(*c));
+  }
 
   // Calls on_piece for every piece that `text` begins with, shortest first: the range of pieces
   // that share a prefix with the text narrows byte by byte.
@@ -106,8 +141,17 @@ class UnigramModel {
 
   std::vector<Piece> pieces_;  // sorted by text
   int32_t unknown_id_;
+  std::optional<BytePieces> byte_pieces_;
   double unknown_score_;
 };
+
+BytePieces FindBytePieces(const std::vector<Piece>& pieces) {
+  BytePieces found;
+  for (const Piece& piece : pieces) {
+    if (const std::optional<uint8_t> byte = ByteOf(piece.text)) found[*byte] = piece.id;
+  }
+  return found;
+}
 
 // Calls on_word for each word, with "▁" in front; "▁" within a word begins a new one.
 template <typename OnWord>
@@ -171,11 +215,8 @@ CharacterMap ReadCharacterMap(const JsonObject& file) {
 }  // namespace
 
 struct UnigramTokenizer::Model {
-  Model(std::vector<Piece> pieces, int32_t unknown_id, CharacterMap map,
-        const TokenizerConfig& config)
-      : vocab_size(static_cast<int32_t>(pieces.size())),
-        unigram(std::move(pieces), unknown_id),
-        character_map(std::move(map)) {
+  Model(UnigramModel model, int32_t num_pieces, CharacterMap map, const TokenizerConfig& config)
+      : vocab_size(num_pieces), unigram(std::move(model)), character_map(std::move(map)) {
     for (const auto& [id, token] : config.added) AddToken(token);
     for (const auto& [name, token] : config.named_tokens) AddToken(token);
     for (const AddedToken& token : config.extra) AddToken(token);
@@ -212,7 +253,11 @@ struct UnigramTokenizer::Model {
     std::vector<Piece> pieces = ReadPieces(model);
     const int64_t max_id = static_cast<int64_t>(pieces.size()) - 1;
     const auto unknown_id = static_cast<int32_t>(model.Int("unk_id", {.min = 0, .max = max_id}));
-    return std::make_unique<Model>(std::move(pieces), unknown_id, ReadCharacterMap(file), config);
+    std::optional<BytePieces> byte_pieces;
+    if (model.BoolOr("byte_fallback", false)) byte_pieces = FindBytePieces(pieces);
+    const auto num_pieces = static_cast<int32_t>(pieces.size());
+    return std::make_unique<Model>(UnigramModel(std::move(pieces), unknown_id, byte_pieces),
+                                   num_pieces, ReadCharacterMap(file), config);
   }
 
   static std::unique_ptr<const Model> FromSentencePiece(std::string_view bytes,
@@ -224,7 +269,12 @@ struct UnigramTokenizer::Model {
       pieces.push_back({text, score, static_cast<int32_t>(pieces.size())});
     };
     using PieceType = SentencePieceModel::PieceType;
+    BytePieces byte_pieces;
     for (const auto& piece : model.pieces) {
+      const std::optional<uint8_t> byte = ByteOf(piece.text);
+      if (piece.type == PieceType::kByte && byte) {
+        byte_pieces[*byte] = static_cast<int32_t>(pieces.size());
+      }
       append(piece.text, static_cast<double>(piece.score));
       if (piece.type == PieceType::kControl || piece.type == PieceType::kUserDefined) {
         config.extra.push_back({.content = piece.text});
@@ -237,8 +287,18 @@ struct UnigramTokenizer::Model {
     for (int64_t i = config.extra_ids - 1; i >= 0; --i) append(fmt::format("<extra_id_{}>", i), 0);
     CharacterMap map;
     if (!model.character_map.empty()) map = CharacterMap(model.character_map, source);
-    return std::make_unique<Model>(std::move(pieces), static_cast<int32_t>(model.unknown_id),
-                                   std::move(map), config);
+    const auto num_pieces = static_cast<int32_t>(pieces.size());
+    if (model.byte_fallback) {
+      // Bytes are for what no piece has: text does not spell them.
+      std::erase_if(pieces, [&](const Piece& piece) {
+        return model.pieces.size() > static_cast<size_t>(piece.id) &&
+               model.pieces[static_cast<size_t>(piece.id)].type == PieceType::kByte;
+      });
+      if (pieces.empty()) Fail(ErrorCode::kInvalidFile, "{}: only pieces of bytes", source);
+    }
+    UnigramModel unigram(std::move(pieces), static_cast<int32_t>(model.unknown_id),
+                         model.byte_fallback ? std::optional(byte_pieces) : std::nullopt);
+    return std::make_unique<Model>(std::move(unigram), num_pieces, std::move(map), config);
   }
 
   int32_t vocab_size;
@@ -258,17 +318,18 @@ int32_t UnigramTokenizer::pad_id() const { return model_->pad_id; }
 int32_t UnigramTokenizer::vocab_size() const { return model_->vocab_size; }
 
 UnigramTokenizer UnigramTokenizer::Load(const std::filesystem::path& folder) {
-  std::error_code error;
-  if (const auto path = folder / "tokenizer.json"; std::filesystem::exists(path, error)) {
+  if (const auto path = folder / "tokenizer.json"; HasEntry(path)) {
     const JsonObject file = JsonObject::Load(path);
     return UnigramTokenizer(Model::FromJson(file, TokenizerConfig::Load(folder, &file)));
   }
   const auto path = folder / "spiece.model";
-  if (!std::filesystem::exists(path, error)) {
+  if (!HasEntry(path)) {
     Fail(ErrorCode::kNotFound, "{}: neither tokenizer.json nor spiece.model", folder.string());
   }
-  return UnigramTokenizer(Model::FromSentencePiece(ReadFile(path, kMaxModelBytes), path.string(),
-                                                   TokenizerConfig::Load(folder, nullptr)));
+  const std::string bytes = ReadFile(path, kMaxModelBytes);
+  RefuseForeignContent(path, bytes);
+  return UnigramTokenizer(
+      Model::FromSentencePiece(bytes, path.string(), TokenizerConfig::Load(folder, nullptr)));
 }
 
 UnigramTokenizer UnigramTokenizer::Parse(std::string_view tokenizer_json,

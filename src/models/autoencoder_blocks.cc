@@ -152,12 +152,29 @@ Film ResidualBlock::Forward(DecoderPass& pass, const Film& input) const {
   return output;
 }
 
+namespace {
+
+// A projection by its name or the one that older versions of diffusers gave it, a matrix [C, C] or
+// a 1 x 1 convolution.
+LinearLayer LoadProjection(const Weights& weights, const std::string& name,
+                           const std::string& old_name, int64_t channels) {
+  const bool is_old = !weights.Has(name + ".weight") && weights.Has(old_name + ".weight");
+  const Weights layer = weights.Sub(is_old ? old_name : name);
+  const bool is_convolution = layer.Get("weight").rank() == 4;
+  const ConstTensorView weight =
+      is_convolution ? layer.Get("weight", {channels, channels, 1, 1}).Reshape({channels, channels})
+                     : layer.Get("weight", {channels, channels});
+  return {weight, layer.Get("bias", {channels})};
+}
+
+}  // namespace
+
 PixelAttention::PixelAttention(const Weights& weights, int64_t channels)
     : norm_(NormLayer::Load(weights, "group_norm", channels)),
-      query_(LinearLayer::Load(weights, "to_q", channels, channels)),
-      key_(LinearLayer::Load(weights, "to_k", channels, channels)),
-      value_(LinearLayer::Load(weights, "to_v", channels, channels)),
-      out_(LinearLayer::Load(weights, "to_out.0", channels, channels)) {}
+      query_(LoadProjection(weights, "to_q", "query", channels)),
+      key_(LoadProjection(weights, "to_k", "key", channels)),
+      value_(LoadProjection(weights, "to_v", "value", channels)),
+      out_(LoadProjection(weights, "to_out.0", "proj_attn", channels)) {}
 
 void PixelAttention::Forward(DecoderPass& pass, const Film& film) const {
   const int64_t channels = film.channels();

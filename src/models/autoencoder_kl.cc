@@ -5,6 +5,7 @@
 
 #include "io/json.h"
 #include "models/autoencoder_config.h"
+#include "models/config_fields.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
@@ -30,6 +31,9 @@ KlDecoderConfig NetworkOf(const AutoencoderKlConfig& config) {
 // Absent fields have the values that diffusers gives them.
 AutoencoderKlConfig AutoencoderKlConfig::FromJson(const JsonObject& json) {
   AutoencoderKlConfig config;
+  RefuseNull(json, {"latent_channels", "out_channels", "layers_per_block", "norm_num_groups",
+                    "block_out_channels", "mid_block_add_attention", "use_post_quant_conv",
+                    "scaling_factor", "act_fn", "up_block_types"});
   config.latent_channels = json.IntOr("latent_channels", 4, {1, kMostAutoencoderChannels});
   config.out_channels = json.IntOr("out_channels", 3, {1, kMostAutoencoderChannels});
   config.layers_per_block = json.IntOr("layers_per_block", 1, {1, 64});

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "io/json.h"
 #include "models/autoencoder_config.h"
+#include "models/config_fields.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
@@ -47,6 +48,10 @@ void CheckRatios(const JsonObject& json, const AutoencoderKlHunyuanVideoConfig& 
 // Absent fields have the values that diffusers gives them.
 AutoencoderKlHunyuanVideoConfig AutoencoderKlHunyuanVideoConfig::FromJson(const JsonObject& json) {
   AutoencoderKlHunyuanVideoConfig config;
+  RefuseNull(json, {"out_channels", "latent_channels", "norm_num_groups", "block_out_channels",
+                    "layers_per_block", "mid_block_add_attention", "scaling_factor",
+                    "temporal_compression_ratio", "spatial_compression_ratio", "act_fn",
+                    "up_block_types"});
   json.IntOr("out_channels", 3, {3, 3});
   config.latent_channels = json.IntOr("latent_channels", 16, {1, kMostAutoencoderChannels});
   config.norm_num_groups = json.IntOr("norm_num_groups", 32, {1, kMostAutoencoderChannels});

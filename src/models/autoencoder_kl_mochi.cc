@@ -7,6 +7,7 @@
 
 #include "io/json.h"
 #include "models/autoencoder_config.h"
+#include "models/config_fields.h"
 #include "ops/activation.h"
 
 namespace tamias {
@@ -69,6 +70,9 @@ int64_t AutoencoderKlMochiConfig::spatial_scale() const { return Product(spatial
 AutoencoderKlMochiConfig AutoencoderKlMochiConfig::FromJson(const JsonObject& json) {
   constexpr int64_t kMostChannels = kMostAutoencoderChannels, kMostLevels = 8;
   constexpr int64_t kMostExpansion = 8;
+  RefuseNull(json,
+             {"act_fn", "out_channels", "latent_channels", "decoder_block_out_channels",
+              "layers_per_block", "temporal_expansions", "spatial_expansions", "scaling_factor"});
   RefuseVariants(json);
   AutoencoderKlMochiConfig config;
   config.latent_channels =

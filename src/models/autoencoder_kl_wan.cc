@@ -5,6 +5,7 @@
 
 #include "io/json.h"
 #include "models/autoencoder_config.h"
+#include "models/config_fields.h"
 #include "ops/upsample_conv2d.h"
 
 namespace tamias {
@@ -49,6 +50,7 @@ int64_t AutoencoderKlWanConfig::Channels(size_t level) const {
 // Absent fields have the values that diffusers gives them, but for the latents' statistics.
 AutoencoderKlWanConfig AutoencoderKlWanConfig::FromJson(const JsonObject& json) {
   constexpr int64_t kMostChannels = kMostAutoencoderChannels, kMostLevels = 8;
+  RefuseNull(json, {"z_dim", "base_dim", "dim_mult", "num_res_blocks", "temperal_downsample"});
   RefuseLaterVersions(json);
   AutoencoderKlWanConfig config;
   config.z_dim = json.IntOr("z_dim", 16, {1, kMostChannels});

@@ -6,6 +6,7 @@
 #include "io/json.h"
 #include "models/activation_name.h"
 #include "models/attention_heads.h"
+#include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/norm.h"
 
@@ -13,6 +14,7 @@ namespace tamias {
 
 void ClipEncoderConfig::Read(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 24};
+  RefuseNull(json, {"hidden_act"});
   hidden_size = json.IntOr("hidden_size", hidden_size, kSize);
   intermediate_size = json.IntOr("intermediate_size", intermediate_size, kSize);
   num_hidden_layers = json.IntOr("num_hidden_layers", num_hidden_layers, {1, 1000});

@@ -6,6 +6,7 @@
 
 #include "base/device_memory.h"
 #include "io/json.h"
+#include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
@@ -26,7 +27,8 @@ int64_t EndPosition(const int32_t* tokens, int64_t length, int64_t eos_token_id)
 
 }  // namespace
 
-ClipTextConfig ClipTextConfig::FromJson(const JsonObject& json) {
+ClipTextConfig ClipTextConfig::FromJson(const JsonObject& file) {
+  const JsonObject json = EncoderConfig(file, "text_config", {"clip_text_model"});
   constexpr IntRange kSize = {1, 1 << 24};
   ClipTextConfig config;
   config.Read(json);

@@ -21,7 +21,8 @@ struct ClipTextConfig : ClipEncoderConfig {
   int64_t max_position_embeddings = 77;
   int64_t eos_token_id = 49407;
 
-  static ClipTextConfig FromJson(const JsonObject& json);
+  // file: config.json of a CLIPTextModel or of a whole CLIPModel.
+  static ClipTextConfig FromJson(const JsonObject& file);
 };
 
 class ClipTextEncoder {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "io/json.h"
+#include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
@@ -16,7 +17,8 @@ constexpr int64_t kColours = 3;
 
 }  // namespace
 
-ClipVisionConfig ClipVisionConfig::FromJson(const JsonObject& json) {
+ClipVisionConfig ClipVisionConfig::FromJson(const JsonObject& file) {
+  const JsonObject json = EncoderConfig(file, "vision_config", {"clip_vision_model"});
   ClipVisionConfig config;
   config.hidden_size = 768;
   config.intermediate_size = 3072;

@@ -21,7 +21,8 @@ struct ClipVisionConfig : ClipEncoderConfig {
 
   int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
   int64_t tokens() const { return patches() + 1; }
-  static ClipVisionConfig FromJson(const JsonObject& json);
+  // file: config.json of a CLIPVisionModel or of a whole CLIPModel.
+  static ClipVisionConfig FromJson(const JsonObject& file);
 };
 
 class ClipVisionEncoder {

@@ -2,6 +2,7 @@
 #include "models/flux_transformer.h"
 
 #include "io/json.h"
+#include "models/config_fields.h"
 #include "models/rotary_positions.h"
 #include "ops/check_tensor.h"
 
@@ -11,6 +12,9 @@ FluxTransformerConfig FluxTransformerConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 20};
   constexpr IntRange kCount = {0, 10'000};
   FluxTransformerConfig config;
+  RefuseNull(json, {"patch_size", "in_channels", "num_layers", "num_single_layers",
+                    "attention_head_dim", "num_attention_heads", "joint_attention_dim",
+                    "pooled_projection_dim", "guidance_embeds", "axes_dims_rope"});
   if (json.IntOr("patch_size", 1, kSize) != 1) {
     Fail(ErrorCode::kUnsupported, "{}: field 'patch_size': only 1 is supported", json.source());
   }

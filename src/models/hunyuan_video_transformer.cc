@@ -2,6 +2,7 @@
 #include "models/hunyuan_video_transformer.h"
 
 #include "io/json.h"
+#include "models/config_fields.h"
 #include "models/rotary_positions.h"
 #include "ops/check_tensor.h"
 
@@ -16,10 +17,11 @@ HunyuanVideoTransformerConfig HunyuanVideoTransformerConfig::FromJson(const Json
          "{}: field 'image_condition_type': image-to-video models are not supported, found \"{}\"",
          json.source(), json.String("image_condition_type"));
   }
-  if (const std::string norm = json.StringOr("qk_norm", "rms_norm"); norm != "rms_norm") {
-    Fail(ErrorCode::kUnsupported,
-         "{}: field 'qk_norm': only \"rms_norm\" is supported, found \"{}\"", json.source(), norm);
-  }
+  RequireName(json, "qk_norm", "rms_norm");
+  RefuseNull(json, {"in_channels", "num_attention_heads", "attention_head_dim", "num_layers",
+                    "num_single_layers", "num_refiner_layers", "mlp_ratio", "patch_size",
+                    "patch_size_t", "guidance_embeds", "text_embed_dim", "pooled_projection_dim",
+                    "rope_theta", "rope_axes_dim"});
   config.in_channels = json.IntOr("in_channels", config.in_channels, kSize);
   config.out_channels = json.IntOr("out_channels", config.in_channels, kSize);
   config.num_attention_heads =

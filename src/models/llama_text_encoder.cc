@@ -9,6 +9,7 @@
 #include "io/one_line.h"
 #include "models/activation_name.h"
 #include "models/attention_heads.h"
+#include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
@@ -51,6 +52,14 @@ void ReadRotary(const JsonObject& json, LlamaTextConfig& config) {
   }
 }
 
+// The decoder's weights within those of the models that contain it.
+Weights Decoder(const Weights& weights) {
+  for (const char* prefix : {"model", "language_model.model", "model.language_model"}) {
+    if (weights.Has(fmt::format("{}.embed_tokens.weight", prefix))) return weights.Sub(prefix);
+  }
+  return weights;
+}
+
 double Scaled(const LlamaRotaryScaling& scaling, double frequency) {
   const double periods = scaling.original_length * frequency / (2 * std::numbers::pi);
   const double kept = (periods - scaling.low_frequency_factor) /
@@ -60,7 +69,9 @@ double Scaled(const LlamaRotaryScaling& scaling, double frequency) {
 
 }  // namespace
 
-LlamaTextConfig LlamaTextConfig::FromJson(const JsonObject& json) {
+LlamaTextConfig LlamaTextConfig::FromJson(const JsonObject& file) {
+  const JsonObject json = EncoderConfig(file, "", {"llama"});
+  RefuseNull(json, {"hidden_act", "attention_bias", "mlp_bias"});
   constexpr IntRange kSize = {1, 1 << 24};
   constexpr IntRange kCount = {1, 1000};
   LlamaTextConfig config;
@@ -90,8 +101,7 @@ LlamaTextConfig LlamaTextConfig::FromJson(const JsonObject& json) {
 }
 
 LlamaTextEncoder::LlamaTextEncoder(const LlamaTextConfig& config, const Weights& weights)
-    : config_(config),
-      weights_(weights.Has("model.embed_tokens.weight") ? weights.Sub("model") : weights) {
+    : config_(config), weights_(Decoder(weights)) {
   const int64_t d = config.hidden_size;
   const int64_t query_width = config.num_attention_heads * config.head_dim;
   const int64_t key_width = config.num_key_value_heads * config.head_dim;

@@ -46,12 +46,14 @@ struct LlamaTextConfig {
   bool attention_bias = false;
   bool mlp_bias = false;
 
-  static LlamaTextConfig FromJson(const JsonObject& json);
+  // file: config.json of the model, or of a larger one (Llava) that has its configuration within.
+  static LlamaTextConfig FromJson(const JsonObject& file);
 };
 
 class LlamaTextEncoder {
  public:
-  // Tensor names with or without the prefix "model.".
+  // Tensor names with or without the prefix "model.", or "language_model.model." or
+  // "model.language_model." as Llava has it.
   LlamaTextEncoder(const LlamaTextConfig& config, const Weights& weights);
 
   // tokens [B, L] i32 without padding; hidden_state [B, L, d] contiguous: transformers'

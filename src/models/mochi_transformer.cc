@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "io/json.h"
 #include "models/attention_heads.h"
+#include "models/config_fields.h"
 #include "ops/activation.h"
 #include "ops/attention.h"
 #include "ops/block_mean.h"
@@ -20,14 +21,6 @@ constexpr int64_t kPoolerHeads = 8;     // not in the configuration
 constexpr double kRotaryArea = 36'864;  // 192 x 192: what height times width is scaled to
 constexpr float kNormOutEpsilon = 1e-6f;
 
-void RequireName(const JsonObject& json, const char* field, const char* served) {
-  const std::string found = json.StringOr(field, served);
-  if (found != served) {
-    Fail(ErrorCode::kUnsupported, "{}: field '{}': only \"{}\" is supported, found \"{}\"",
-         json.source(), field, served, found);
-  }
-}
-
 }  // namespace
 
 MochiTransformerConfig MochiTransformerConfig::FromJson(const JsonObject& json) {
@@ -35,6 +28,8 @@ MochiTransformerConfig MochiTransformerConfig::FromJson(const JsonObject& json) 
   MochiTransformerConfig config;
   RequireName(json, "qk_norm", "rms_norm");
   RequireName(json, "activation_fn", "swiglu");
+  RefuseNull(json, {"patch_size", "num_attention_heads", "attention_head_dim", "num_layers",
+                    "pooled_projection_dim", "in_channels", "text_embed_dim", "time_embed_dim"});
   config.patch_size = json.IntOr("patch_size", config.patch_size, {1, 64});
   config.num_attention_heads =
       json.IntOr("num_attention_heads", config.num_attention_heads, {1, 4096});

@@ -9,6 +9,7 @@
 #include "io/json.h"
 #include "models/activation_name.h"
 #include "models/attention_heads.h"
+#include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
@@ -42,8 +43,10 @@ int64_t RelativePositionBucket(int64_t relative_position, int64_t num_buckets,
   return base + std::min(max_exact + step, half - 1);
 }
 
-T5Config T5Config::FromJson(const JsonObject& json) {
+T5Config T5Config::FromJson(const JsonObject& file) {
   constexpr IntRange kSize = {1, 1 << 24};
+  const JsonObject json = EncoderConfig(file, "", {"t5", "umt5", "mt5"});
+  RefuseNull(json, {"feed_forward_proj"});
   T5Config config;
   config.vocab_size = json.IntOr("vocab_size", config.vocab_size, kSize);
   config.d_model = json.IntOr("d_model", config.d_model, kSize);

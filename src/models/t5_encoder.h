@@ -30,7 +30,8 @@ struct T5Config {
   bool is_gated_act = false;
   bool bias_per_layer = false;  // UMT5
 
-  static T5Config FromJson(const JsonObject& json);
+  // file: config.json of the model, or of a larger one that has its configuration within.
+  static T5Config FromJson(const JsonObject& file);
 };
 
 class T5Encoder {

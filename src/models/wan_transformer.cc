@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "io/json.h"
+#include "models/config_fields.h"
 #include "ops/activation.h"
 #include "ops/check_tensor.h"
 #include "ops/elementwise.h"
@@ -38,12 +39,9 @@ std::array<int64_t, 3> WanTransformerConfig::RotaryAxes() const {
 WanTransformerConfig WanTransformerConfig::FromJson(const JsonObject& json) {
   constexpr IntRange kSize = {1, 1 << 20};
   WanTransformerConfig config;
-  const std::string qk_norm = json.StringOr("qk_norm", "rms_norm_across_heads");
-  if (qk_norm != "rms_norm_across_heads") {
-    Fail(ErrorCode::kUnsupported,
-         "{}: field 'qk_norm': only \"rms_norm_across_heads\" is supported, found \"{}\"",
-         json.source(), qk_norm);
-  }
+  RequireName(json, "qk_norm", "rms_norm_across_heads");
+  RefuseNull(json, {"patch_size", "num_attention_heads", "attention_head_dim", "in_channels",
+                    "text_dim", "freq_dim", "ffn_dim", "num_layers", "cross_attn_norm", "eps"});
   const std::vector<int64_t> patch = json.IntArrayOr("patch_size", {1, 2, 2}, {1, 64});
   if (patch.size() != config.patch_size.size()) {
     json.FailField("patch_size", fmt::format("expected 3 numbers, found {}", patch.size()));

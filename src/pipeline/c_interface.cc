@@ -178,11 +178,17 @@ const char* tamias_version(void) {
 const char* tamias_last_error(void) { return last_error.c_str(); }
 
 tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipeline) {
+  return tamias_pipeline_load_variant(folder, "", pipeline);
+}
+
+tamias_status tamias_pipeline_load_variant(const char* folder, const char* variant,
+                                           tamias_pipeline** pipeline) {
   return Guard([&] {
     RequireNotNull(folder, "folder");
+    RequireNotNull(variant, "variant");
     RequireNotNull(pipeline, "pipeline");
     *pipeline = nullptr;
-    *pipeline = new tamias_pipeline{tamias::Pipeline(folder)};
+    *pipeline = new tamias_pipeline{tamias::Pipeline(folder, {.variant = variant})};
   });
 }
 

@@ -8,8 +8,7 @@ namespace tamias {
 ClipPromptEncoder::ClipPromptEncoder(const ModelFolder& folder, const std::string& tokenizer,
                                      const std::string& encoder)
     : tokenizer_(ClipTokenizer::Load(folder.Component(tokenizer))),
-      encoder_(ClipTextConfig::FromJson(folder.Config(encoder)),
-               Weights::Open(folder.Component(encoder))) {
+      encoder_(ClipTextConfig::FromJson(folder.Config(encoder)), folder.OpenWeights(encoder)) {
   CheckVocabulary(folder, tokenizer, tokenizer_.vocab_size(), encoder,
                   encoder_.config().vocab_size);
 }

@@ -74,8 +74,12 @@ Latents ToLatents(const Tensor& tensor) {
 ComponentInfo Describe(const std::string& name, const JsonObject& config, const Weights& weights) {
   std::string class_name = config.StringOr("_class_name", "");
   if (class_name.empty()) class_name = config.StringArrayOr("architectures", {"?"}).front();
-  return {name, class_name, static_cast<size_t>(weights.TotalParameters()),
-          static_cast<size_t>(weights.TotalBytes()), std::string(Name(weights.MainDType()))};
+  return {name,
+          class_name,
+          static_cast<size_t>(weights.TotalParameters()),
+          static_cast<size_t>(weights.TotalBytes()),
+          std::string(Name(weights.MainDType())),
+          weights.variant()};
 }
 
 }  // namespace
@@ -181,6 +185,10 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
   always += add("kernels compiled at run time and their scratch", kRuntimeBytes);
   for (const ComponentInfo& component : info_.components) {
     always += add("weights of " + component.name + " (mapped)", component.bytes);
+  }
+  for (const Component& component : components_) {
+    const auto widened = static_cast<size_t>(component.weights.WidenedBytes());
+    if (widened > 0) always += add("weights of " + component.name + ", widened", widened);
   }
   const bool is_on_gpu = plan.placement.IsOnGpu();
   if (plan.sparsity.mlp.is_enabled && !is_on_gpu) {
@@ -476,6 +484,11 @@ std::vector<std::string> DenoisingPipeline::Warnings(const GenerateOptions& opti
   }
   if (!options.negative_prompt.empty() && !settings.use_true_cfg()) {
     warnings.emplace_back("negative_prompt has no effect while true_cfg_scale is not above 1");
+  }
+  for (const ComponentInfo& component : info_.components) {
+    if (component.variant == folder_.variant() || folder_.variant().empty()) continue;
+    warnings.push_back(fmt::format("{} has no weights of the variant '{}'; its plain ones are read",
+                                   component.name, folder_.variant()));
   }
   if (IsCut(options.prompt, settings)) {
     warnings.push_back(fmt::format("the prompt is longer than {} tokens; its end has no effect",

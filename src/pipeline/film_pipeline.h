@@ -17,8 +17,8 @@ class FilmPipeline : public DenoisingPipeline {
 
   explicit FilmPipeline(const ModelFolder& folder)
       : DenoisingPipeline(folder),
-        transformer_weights_(Weights::Open(folder.Component("transformer"))),
-        vae_weights_(Weights::Open(folder.Component("vae"))),
+        transformer_weights_(folder.OpenWeights("transformer")),
+        vae_weights_(folder.OpenWeights("vae")),
         transformer_(TransformerConfig::FromJson(folder.Config("transformer")),
                      transformer_weights_),
         vae_(VaeConfig::FromJson(folder.Config("vae")), vae_weights_) {}

@@ -19,9 +19,8 @@ FluxPipeline::FluxPipeline(const ModelFolder& folder)
     : DenoisingPipeline(folder),
       text_(folder),
       transformer_(FluxTransformerConfig::FromJson(folder.Config("transformer")),
-                   Weights::Open(folder.Component("transformer"))),
-      vae_(AutoencoderKlConfig::FromJson(folder.Config("vae")),
-           Weights::Open(folder.Component("vae"))),
+                   folder.OpenWeights("transformer")),
+      vae_(AutoencoderKlConfig::FromJson(folder.Config("vae")), folder.OpenWeights("vae")),
       scheduler_(FlowMatchEulerConfig::FromJson(folder.Config("scheduler"))) {
   const FluxTransformerConfig& config = transformer_.config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE",

@@ -12,7 +12,7 @@ FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
     : clip_(folder, "tokenizer", "text_encoder"),
       t5_tokenizer_(UnigramTokenizer::Load(folder.Component("tokenizer_2"))),
       t5_(T5Config::FromJson(folder.Config("text_encoder_2")),
-          Weights::Open(folder.Component("text_encoder_2"))) {
+          folder.OpenWeights("text_encoder_2")) {
   CheckVocabulary(folder, "tokenizer_2", t5_tokenizer_.vocab_size(), "text_encoder_2",
                   t5_.config().vocab_size);
 }

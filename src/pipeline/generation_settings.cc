@@ -103,6 +103,11 @@ void FollowImage(const GenerateOptions& options, int multiple, GenerationSetting
   }
 }
 
+// Defaults fit the model whatever it allows; only what the caller gave is refused.
+int FittingSide(int side, int multiple) { return std::max(1, side / multiple) * multiple; }
+
+int FittingFrames(int frames, int multiple) { return (frames - 1) / multiple * multiple + 1; }
+
 }  // namespace
 
 std::string GenerationSettings::SizeText() const {
@@ -116,13 +121,17 @@ GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDe
     return option ? *option : from_model.value_or(from_family);
   };
   GenerationSettings settings;
-  settings.width = pick(options.width, model.width, family.width);
-  settings.height = pick(options.height, model.height, family.height);
-  settings.num_frames = pick(options.num_frames, model.num_frames, family.num_frames);
+  settings.width =
+      options.width.value_or(FittingSide(model.width.value_or(family.width), family.size_multiple));
+  settings.height = options.height.value_or(
+      FittingSide(model.height.value_or(family.height), family.size_multiple));
+  settings.num_frames = options.num_frames.value_or(
+      FittingFrames(model.num_frames.value_or(family.num_frames), family.frame_multiple));
   settings.fps = pick(options.fps, model.fps, family.fps);
   settings.steps = pick(options.steps, model.steps, family.steps);
-  settings.max_sequence_length =
-      pick(options.max_sequence_length, model.max_sequence_length, family.max_sequence_length);
+  settings.max_sequence_length = options.max_sequence_length.value_or(
+      std::min(model.max_sequence_length.value_or(family.max_sequence_length),
+               family.max_sequence_length_limit));
   settings.true_cfg_scale =
       pick(options.true_cfg_scale, model.true_cfg_scale, family.true_cfg_scale);
   settings.guidance_scale =

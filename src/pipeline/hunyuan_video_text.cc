@@ -27,7 +27,7 @@ std::string Instruct(const std::string& prompt) { return kInstructions + prompt 
 
 HunyuanVideoTextEncoders::HunyuanVideoTextEncoders(const ModelFolder& folder)
     : llama_tokenizer_(ByteLevelTokenizer::Load(folder.Component("tokenizer"))),
-      llama_weights_(Weights::Open(folder.Component("text_encoder"))),
+      llama_weights_(folder.OpenWeights("text_encoder")),
       llama_(LlamaTextConfig::FromJson(folder.Config("text_encoder")), llama_weights_),
       clip_(folder, "tokenizer_2", "text_encoder_2") {
   CheckVocabulary(folder, "tokenizer", llama_tokenizer_.vocab_size(), "text_encoder",

@@ -4,7 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
+
+#include "io/model_file.h"
+#include "io/one_line.h"
+#include "io/system_error.h"
 
 namespace tamias {
 namespace {
@@ -16,7 +22,7 @@ std::optional<T> If(bool present, T value) {
 
 ModelDefaults LoadDefaults(const std::filesystem::path& path) {
   ModelDefaults defaults;
-  if (!std::filesystem::exists(path)) return defaults;
+  if (!HasEntry(path)) return defaults;
   const JsonObject json = JsonObject::Load(path);
   constexpr std::array<std::string_view, 9> kKnown = {
       "profile",
@@ -50,34 +56,102 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
   return defaults;
 }
 
+// A file where a folder is wanted.
+[[noreturn]] void FailFile(const std::filesystem::path& path) {
+  const bool is_index = path.filename() == "model_index.json";
+  Fail(ErrorCode::kNotFound, "{}: expected a folder in diffusers' layout, found a file{}",
+       path.string(),
+       is_index ? ": give the folder that holds it"
+                : ": single-file checkpoints are not read; diffusers converts them "
+                  "(from_single_file, then save_pretrained)");
+}
+
+// Says what the folder is when it is part of a model, or a cache of downloads around one.
+[[noreturn]] void FailNoIndex(const std::filesystem::path& path) {
+  std::string hint;
+  if (HasEntry(path / "config.json")) {
+    hint = "; it looks like one component: give the folder above it";
+  } else if (HasEntry(path / "snapshots")) {
+    hint = "; it looks like a cache of downloads: give a folder below snapshots/";
+  }
+  Fail(ErrorCode::kNotFound, "{}: not a checkpoint folder: it holds no model_index.json{}",
+       path.string(), hint);
+}
+
+// The library that model_index.json names for a component, "name": ["library", "class"]; else the
+// usual one.
+WeightLibrary LibraryOf(const std::filesystem::path& model, const std::string& component) {
+  const JsonObject index = JsonObject::Load(model / "model_index.json");
+  const auto it = index.raw().find(component);
+  if (it != index.raw().end() && it->is_array() && !it->empty()) {
+    if (it->front() == "diffusers") return WeightLibrary::kDiffusers;
+    if (it->front() == "transformers") return WeightLibrary::kTransformers;
+  }
+  const bool is_diffusers = component == "transformer" || component == "vae";
+  return is_diffusers ? WeightLibrary::kDiffusers : WeightLibrary::kTransformers;
+}
+
 }  // namespace
 
-ModelFolder::ModelFolder(std::filesystem::path path) : path_(std::move(path)) {
+ModelFolder::ModelFolder(std::filesystem::path path, const LoadOptions& options)
+    : path_(std::move(path)), variant_(options.variant) {
   std::error_code ignored;
-  if (!std::filesystem::is_directory(path_, ignored)) {
-    Fail(ErrorCode::kNotFound, "{}: no such folder", path_.string());
-  }
+  if (std::filesystem::is_regular_file(path_, ignored)) FailFile(path_);
+  RequireFolder(path_);
   const std::filesystem::path index = path_ / "model_index.json";
-  if (!std::filesystem::exists(index, ignored)) {
-    Fail(ErrorCode::kNotFound, "{}: not a checkpoint folder: it holds no model_index.json",
-         path_.string());
-  }
+  if (!HasEntry(index)) FailNoIndex(path_);
   family_ = JsonObject::Load(index).String("_class_name");
   defaults_ = LoadDefaults(path_ / "tamias.json");
+  if (!variant_.empty()) CheckVariant();
+}
+
+// As diffusers: a component without the variant has its plain weights read, but one has it.
+void ModelFolder::CheckVariant() const {
+  std::set<std::string> found;
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(path_, error)) {
+    std::error_code ignored;
+    if (!std::filesystem::is_directory(item.path(), ignored)) continue;
+    for (const std::string& variant : WeightVariants(item.path())) found.insert(variant);
+  }
+  if (error) FailSystem(path_, "open", error.value(), /*reading=*/true);
+  if (found.contains(variant_)) return;
+  found.erase("");
+  Fail(ErrorCode::kNotFound, "variant: no component of {} has weights of the variant '{}'; {}",
+       path_.string(), OneLine(variant_),
+       found.empty()
+           ? "there are plain ones only"
+           : fmt::format("found: {}", OneLine(fmt::format("{}", fmt::join(found, ", ")))));
 }
 
 std::filesystem::path ModelFolder::Component(const std::string& name) const {
-  const std::filesystem::path folder = path_ / name;
-  std::error_code ignored;
-  if (!std::filesystem::is_directory(folder, ignored)) {
+  std::filesystem::path folder = path_ / name;
+  if (!HasEntry(folder)) {
     Fail(ErrorCode::kNotFound, "{}: component '{}' is missing", path_.string(), name);
   }
+  RequireFolder(folder);
   return folder;
 }
 
 JsonObject ModelFolder::Config(const std::string& component) const {
   const char* file = component == "scheduler" ? "scheduler_config.json" : "config.json";
-  return JsonObject::Load(Component(component) / file);
+  JsonObject config = JsonObject::Load(Component(component) / file);
+  if (config.Has("quantization_config")) {
+    const nlohmann::json& value = config.raw().at("quantization_config");
+    const bool is_named =
+        value.is_object() && value.contains("quant_method") && value.at("quant_method").is_string();
+    Fail(
+        ErrorCode::kUnsupported,
+        "{}: field 'quantization_config': quantised weights{} are not supported; take the model "
+        "in bf16, fp16 or fp32",
+        config.source(),
+        is_named ? fmt::format(" ({})", OneLine(value.at("quant_method").get<std::string>())) : "");
+  }
+  return config;
+}
+
+Weights ModelFolder::OpenWeights(const std::string& component) const {
+  return Weights::Open(Component(component), {LibraryOf(path_, component), variant_});
 }
 
 }  // namespace tamias

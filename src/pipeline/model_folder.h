@@ -1,12 +1,15 @@
-// A checkpoint folder in diffusers' layout: model_index.json names the family, each component has a
-// subfolder. An optional tamias.json holds our own defaults for the model.
+// A checkpoint folder in diffusers' layout: model_index.json names the family and the library of
+// each component, which has a subfolder. An optional tamias.json holds our own defaults for the
+// model.
 #pragma once
 
 #include <filesystem>
 #include <optional>
 #include <string>
 
+#include "io/checkpoint.h"
 #include "io/json.h"
+#include "tamias/pipeline.h"
 
 namespace tamias {
 
@@ -25,8 +28,9 @@ struct ModelDefaults {
 
 class ModelFolder {
  public:
-  // Throws kNotFound when the folder or its model_index.json is missing, kInvalidFile when broken.
-  explicit ModelFolder(std::filesystem::path path);
+  // Throws kNotFound when the folder or its model_index.json is missing, or no component has the
+  // variant of weights that the options name; kInvalidFile when broken.
+  explicit ModelFolder(std::filesystem::path path, const LoadOptions& options = {});
 
   const std::filesystem::path& path() const { return path_; }
   const std::string& family() const { return family_; }  // model_index.json's _class_name
@@ -34,11 +38,18 @@ class ModelFolder {
 
   // The folder of a component; throws kNotFound naming it.
   std::filesystem::path Component(const std::string& name) const;
-  // <component>/config.json (or the scheduler's scheduler_config.json).
+  // <component>/config.json (or the scheduler's scheduler_config.json). Throws kUnsupported for a
+  // component whose weights are quantised.
   JsonObject Config(const std::string& component) const;
+  // The component's weights, chosen as its library chooses among the files (io/weight_files.h).
+  Weights OpenWeights(const std::string& component) const;
+  const std::string& variant() const { return variant_; }  // that was asked for; empty: none
 
  private:
+  void CheckVariant() const;
+
   std::filesystem::path path_;
+  std::string variant_;
   std::string family_;
   ModelDefaults defaults_;
 };

@@ -18,8 +18,9 @@ constexpr Family kFamilies[] = {
     {"MochiPipeline", LoadMochiPipeline},
 };
 
-std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path) {
-  const ModelFolder folder(path);
+std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path,
+                                           const LoadOptions& options) {
+  const ModelFolder folder(path, options);
   std::string served;
   for (const Family& family : kFamilies) {
     if (folder.family() == family.class_name) return family.load(folder);
@@ -32,7 +33,8 @@ std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path) {
 
 }  // namespace
 
-Pipeline::Pipeline(const std::filesystem::path& folder) : family_(LoadFamily(folder)) {}
+Pipeline::Pipeline(const std::filesystem::path& folder, const LoadOptions& options)
+    : family_(LoadFamily(folder, options)) {}
 Pipeline::~Pipeline() = default;
 Pipeline::Pipeline(Pipeline&&) noexcept = default;
 Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;

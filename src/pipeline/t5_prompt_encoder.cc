@@ -8,7 +8,7 @@ namespace tamias {
 
 T5PromptEncoder::T5PromptEncoder(const ModelFolder& folder)
     : tokenizer_(UnigramTokenizer::Load(folder.Component("tokenizer"))),
-      weights_(Weights::Open(folder.Component("text_encoder"))),
+      weights_(folder.OpenWeights("text_encoder")),
       encoder_(T5Config::FromJson(folder.Config("text_encoder")), weights_) {
   CheckVocabulary(folder, "tokenizer", tokenizer_.vocab_size(), "text_encoder",
                   encoder_.config().vocab_size);

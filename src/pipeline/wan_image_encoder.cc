@@ -22,7 +22,7 @@ void WritePixels(const Image& image, TensorView pixels) {
 WanImageEncoder::WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
                                  const Weights& vae_weights)
     : vae_(vae),
-      vision_weights_(Weights::Open(folder.Component("image_encoder"))),
+      vision_weights_(folder.OpenWeights("image_encoder")),
       processor_(ClipImageProcessor::FromJson(
           JsonObject::Load(folder.Component("image_processor") / "preprocessor_config.json"))),
       vision_(ClipVisionConfig::FromJson(folder.Config("image_encoder")), vision_weights_),

@@ -43,6 +43,10 @@ static void TestErrors(const char* folder) {
   CHECK(pipeline == NULL);
   CHECK(tamias_pipeline_load(NULL, &pipeline) == TAMIAS_INVALID_ARGUMENT);
   CHECK(tamias_pipeline_load(folder, NULL) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_pipeline_load_variant(folder, NULL, &pipeline) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_pipeline_load_variant(folder, "fp16", &pipeline) == TAMIAS_NOT_FOUND);
+  CHECK(strstr(tamias_last_error(), "weights of the variant 'fp16'") != NULL);
+  CHECK(pipeline == NULL);
 
   tamias_options* options = MakeOptions();
   CHECK(tamias_options_set(options, "colour", "red") == TAMIAS_INVALID_ARGUMENT);

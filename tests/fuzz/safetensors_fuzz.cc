@@ -43,7 +43,10 @@ TAMIAS_FUZZ_TARGET(safetensors)(Bytes input) {
     for (const auto& [name, entry] : tensors.entries()) {
       Require(entry.begin <= entry.end && entry.end <= bytes.size(), "offsets lie in the file");
       covered += entry.end - entry.begin;
-      if (!entry.dtype || entry.shape.size() > Shape::kMaxRank) continue;
+      Require(tensors.BytesOf(name).size() == entry.end - entry.begin, "bytes are the entry's");
+      if (entry.shape.size() > Shape::kMaxRank) continue;
+      Require(tensors.ShapeOf(name).rank() == static_cast<int>(entry.shape.size()), "rank");
+      if (!entry.dtype) continue;
       const ConstTensorView tensor = tensors.Get(name);
       const auto size = static_cast<size_t>(tensor.NumElements()) * SizeOf(tensor.dtype());
       Require(size == entry.end - entry.begin, "the shape takes the tensor's bytes");

@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 
 #include <limits>
+#include <nlohmann/json.hpp>
+#include <thread>
 
 #include "io/safetensors.h"
 #include "tests/io/test_files.h"
@@ -100,16 +102,131 @@ TEST(Weights, ValidatesTheIndex) {
     fails("field 'weight_map.proj.weight': expected the name of a .safetensors file",
           Replaced(kIndex, "model-2-of-2.safetensors", escape));
   }
-  fails("model-1-of-2.safetensors holds no such tensor",
-        Replaced(kIndex, "model-2-of-2", "model-1-of-2"));
   fails("model-3-of-2.safetensors: cannot open", Replaced(kIndex, "model-2-of-2", "model-3-of-2"),
         ErrorCode::kNotFound);
   fails("field 'weight_map.proj.weight': expected a string, found 3",
         Replaced(kIndex, "\"model-2-of-2.safetensors\"", "3"));
   fails("field 'weight_map': missing", "{}");
   fails("field 'weight_map': expected an object", R"({"weight_map": []})");
-  WriteBytes(folder / "other.safetensors.index.json", kIndex);
-  fails("two index files, model.safetensors.index.json and other.safetensors.index.json", kIndex);
+  fails("field 'weight_map': names no file", R"({"weight_map": {}})");
+}
+
+// As diffusers and transformers: whole shards are read, whatever the index says of their tensors.
+TEST(Weights, TakesShardsWhole) {
+  const TemporaryFolder folder;
+  WriteShards(folder);
+  WriteBytes(folder / "model.safetensors.index.json", R"({"weight_map": {
+    "blocks.0.norm.weight": "model-1-of-2.safetensors", "gone": "model-1-of-2.safetensors",
+    "unknown": "model-2-of-2.safetensors"}})");
+  const Weights weights = Weights::Open(folder.path());
+  CheckBlocks(weights);
+  EXPECT_FALSE(weights.Has("gone"));
+  ExpectError(ErrorCode::kInvalidFile, "tensor 'gone': missing", [&] { weights.Get("gone", {4}); });
+}
+
+// A safetensors file of one-byte elements and doubles, which the writer does not write.
+void WriteRaw(const std::filesystem::path& path, const nlohmann::json& header,
+              std::string_view data) {
+  const std::string text = header.dump();
+  std::string bytes;
+  for (size_t i = 0; i < 8; ++i) bytes += static_cast<char>((text.size() >> (8 * i)) & 0xFF);
+  WriteBytes(path, bytes.append(text).append(data));
+}
+
+nlohmann::json Entry(const char* dtype, std::vector<int> shape, int begin, int end) {
+  return {{"dtype", dtype}, {"shape", shape}, {"data_offsets", {begin, end}}};
+}
+
+TEST(Weights, WidensOnFirstUse) {
+  const TemporaryFolder folder;
+  const double values[] = {0.1, -3e300};
+  std::string data("\x38\x39\xC0\x01", 4);  // 1, 1.125, -2, 2^-9
+  data.append(reinterpret_cast<const char*>(values), sizeof(values));
+  WriteRaw(folder / "model.safetensors",
+           {{"a.weight", Entry("F8_E4M3", {2, 2}, 0, 4)}, {"b.weight", Entry("F64", {2}, 4, 20)}},
+           data);
+  const Weights weights = Weights::Open(folder.path());
+  EXPECT_EQ(weights.WidenedBytes(), 0);
+  EXPECT_EQ(weights.TotalBytes(), 20);
+  EXPECT_EQ(weights.MainDType(), DType::kBF16);
+  const ConstTensorView a = weights.Get("a.weight", {2, 2});
+  const auto* half = a.data<BFloat16>();
+  EXPECT_THAT((std::vector{ToFloat(half[0]), ToFloat(half[1]), ToFloat(half[2]), ToFloat(half[3])}),
+              ElementsAre(1, 1.125f, -2, 0x1p-9f));
+  EXPECT_EQ(weights.WidenedBytes(), 8);
+  EXPECT_EQ(weights.Sub("b").Get("weight", {2}).data<float>()[0], 0.1f);
+  EXPECT_EQ(weights.Sub("a").WidenedBytes(), 8);
+  EXPECT_EQ(weights.WidenedBytes(), 16);
+  EXPECT_EQ(weights.Get("a.weight").raw(), a.raw());
+  ExpectError(ErrorCode::kInvalidFile, "tensor 'b.weight': element 1 is not a finite number",
+              [&] { weights.CheckFinite(Context(1)); });
+}
+
+TEST(Weights, ThreadsShareOneWiderCopy) {
+  const TemporaryFolder folder;
+  WriteRaw(folder / "model.safetensors", {{"a.weight", Entry("F8_E5M2", {300, 100}, 0, 30000)}},
+           std::string(30000, '\x3C'));
+  const Weights weights = Weights::Open(folder.path());
+  std::vector<const void*> seen(8);
+  std::vector<std::thread> threads;
+  for (const void*& place : seen) {
+    threads.emplace_back([&] { place = weights.Get("a.weight", {300, 100}).raw(); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_THAT(seen, ::testing::Each(seen.front()));
+  EXPECT_EQ(weights.WidenedBytes(), 60000);
+}
+
+TEST(Weights, RefusesQuantisedWeightsWhenTheyAreAskedFor) {
+  const TemporaryFolder folder;
+  for (const char* scale :
+       {"a.weight_scale", "a.scale_weight", "a.weight_scale_inv", "scaled_fp8"}) {
+    SCOPED_TRACE(scale);
+    WriteRaw(folder / "model.safetensors",
+             {{"a.weight", Entry("F8_E4M3", {2}, 0, 2)}, {scale, Entry("F8_E5M2", {2}, 2, 4)}},
+             "abcd");
+    const Weights weights = Weights::Open(folder.path());
+    ExpectError(ErrorCode::kUnsupported,
+                "model.safetensors: tensor 'a.weight': F8_E4M3 with scales beside it: quantised",
+                [&] { weights.Get("a.weight", {2}); });
+    EXPECT_EQ(weights.names().size(), 2u);
+    EXPECT_NO_THROW(weights.CheckFinite(Context(1)));
+  }
+  WriteRaw(folder / "model.safetensors",
+           {{"a.weight", Entry("U8", {2, 1}, 0, 2)},
+            {"b.weight", Entry("I8", {2}, 2, 4)},
+            {"norm.weight", Entry("F8_E4M3", {1}, 4, 5)}},
+           "abcd8");
+  const Weights weights = Weights::Open(folder.path());
+  ExpectError(ErrorCode::kUnsupported,
+              "tensor 'a.weight': expected floating-point numbers, found u8: quantised weights",
+              [&] {
+                weights.Get("a.weight", {2, 2});
+              });
+  ExpectError(ErrorCode::kUnsupported, "tensor 'b.weight': element type I8 is not supported",
+              [&] { weights.Get("b.weight", {2}); });
+  EXPECT_EQ(weights.Get("norm.weight", {1}).dtype(), DType::kBF16);
+}
+
+// One tensor of every kind that no model reads, beside one that is read.
+TEST(Weights, LeavesTensorsAloneThatNobodyAsksFor) {
+  const TemporaryFolder folder;
+  std::vector<int> rank_7(7, 1);
+  WriteRaw(folder / "model.safetensors",
+           {{"a", Entry("BOOL", {2}, 0, 2)},
+            {"b", Entry("F99", {2}, 2, 5)},
+            {"c", Entry("U8", rank_7, 5, 6)},
+            {"d", Entry("I64", {0}, 6, 6)},
+            {"w", Entry("F32", {1}, 6, 10)}},
+           std::string("\1\1xyz\2\0\0\x80\x3F", 10));
+  const Weights weights = Weights::Open(folder.path());
+  EXPECT_EQ(weights.Get("w", {1}).data<float>()[0], 1);
+  EXPECT_EQ(weights.MainDType(), DType::kF32);
+  EXPECT_EQ(weights.DeviceBytes({}), 4u);
+  EXPECT_NO_THROW(weights.CheckFinite(Context(1)));
+  EXPECT_EQ(weights.TotalParameters(), 6);
+  ExpectError(ErrorCode::kUnsupported, "tensor 'a': element type BOOL", [&] { weights.Get("a"); });
+  ExpectError(ErrorCode::kUnsupported, "tensor 'c': 7 axes", [&] { weights.Get("c"); });
 }
 
 TEST(Weights, NamesFolderFileAndTensor) {

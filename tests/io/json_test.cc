@@ -110,12 +110,49 @@ TEST(JsonObject, RefusesNumbersThatDoNotFit) {
 }
 
 TEST(JsonObject, RefusesWhatIsNotOneObject) {
-  for (const char* text :
-       {"", "[]", "3", "{", "{\"a\": }", "{} {}", "{\"a\": 1e999}", "{\"a\": NaN}", "{'a': 1}",
-        "{\"a\": 1,}", "{\"a\": \"\xff\"}", "{\"a\": \"\\ud800\"}", "\xEF\xBB"}) {
+  for (const char* text : {"",
+                           "[]",
+                           "3",
+                           "{",
+                           "{\"a\": }",
+                           "{} {}",
+                           "{\"a\": 1e999}",
+                           "{'a': 1}",
+                           "{\"a\": nan}",
+                           "{\"a\": -NaN}",
+                           "{\"a\": +Infinity}",
+                           "{\"a\": Inf}",
+                           "{\"a\": NaNa}",
+                           "{NaN: 1}",
+                           "NaN",
+                           "{\"a\": 1NaN}",
+                           "{\"a\": 1,}",
+                           "{\"a\": \"\xff\"}",
+                           "{\"a\": \"\\ud800\"}",
+                           "\xEF\xBB"}) {
     SCOPED_TRACE(text);
     ExpectError(ErrorCode::kInvalidFile, "c.json: ", [&] { JsonObject::Parse(text, "c.json"); });
   }
+}
+
+TEST(JsonObject, JudgesNumbersThatAreNotFiniteWhenTheyAreRead) {
+  const JsonObject config = JsonObject::Parse(
+      R"({"a": -Infinity, "b": [1, NaN], "c": Infinity, "d": {"e": NaN}, "layers": 3,
+          "text": "NaN, \"Infinity\" \\", "not a finite number #0": "not a finite number #1"})",
+      "c.json");
+  EXPECT_EQ(config.Int("layers"), 3);
+  EXPECT_EQ(config.String("text"), "NaN, \"Infinity\" \\");
+  EXPECT_EQ(config.String("not a finite number #0"), "not a finite number #1");
+  const auto fails = [&](std::string_view text, auto body) {
+    ExpectError(ErrorCode::kInvalidFile, text, body);
+  };
+  fails("c.json: field 'a': expected a number, found -Infinity", [&] { config.Float("a"); });
+  fails("c.json: field 'a': expected an integer, found -Infinity", [&] { config.IntOr("a", 1); });
+  fails("c.json: field 'b[1]': expected a number, found NaN", [&] { config.FloatArray("b"); });
+  fails("c.json: field 'c': expected a number in [0, 1], found Infinity",
+        [&] { config.FloatOr("c", 1, {.min = 0, .max = 1}); });
+  fails("field 'c': expected a string, found Infinity", [&] { config.String("c"); });
+  fails("field 'd.e': expected true or false, found NaN", [&] { config.Object("d").Bool("e"); });
 }
 
 TEST(JsonObject, RefusesRepeatedKeysAndDeepNesting) {
@@ -126,6 +163,18 @@ TEST(JsonObject, RefusesRepeatedKeysAndDeepNesting) {
   for (int i = 0; i < 100000; ++i) deep += '[';
   ExpectError(ErrorCode::kInvalidFile, "c.json: nested more than 64 levels deep",
               [&] { JsonObject::Parse(deep, "c.json"); });
+}
+
+TEST(JsonObject, LoadSaysWhatLiesInTheFilesPlace) {
+  const TemporaryFolder folder;
+  const auto fails = [&](std::string_view text, std::string_view bytes) {
+    testing::WriteBytes(folder / "config.json", bytes);
+    ExpectError(ErrorCode::kInvalidFile, text, [&] { JsonObject::Load(folder / "config.json"); });
+  };
+  fails("config.json: empty, not JSON", "");
+  fails("config.json: this is a Git LFS pointer", "version https://git-lfs.github.com/spec/v1\n");
+  fails("config.json: this is an HTML page", "\n <HTML><body>404</body>");
+  fails("config.json: this is gzip data", "\x1F\x8B\x08");
 }
 
 TEST(JsonObject, LoadNamesTheFile) {

@@ -24,13 +24,14 @@ const std::filesystem::path kDemoModel =
 
 // Compares with NAME_expected.json, made by tools/fixtures/make_tokenizer_fixtures.py.
 template <typename Tokenizer>
-void ExpectSameIds(const std::filesystem::path& folder, const std::string& name) {
+void ExpectSameIds(const std::filesystem::path& folder, const std::string& name,
+                   size_t at_least = 300) {
   const Tokenizer tokenizer = Tokenizer::Load(folder);
   const auto expected = nlohmann::json::parse(ReadBytes(kData / (name + "_expected.json")));
   const int64_t max_length = expected["max_length"];
   EXPECT_EQ(tokenizer.pad_id(), expected["pad_id"]);
   EXPECT_EQ(tokenizer.end_id(), expected["end_id"]);
-  ASSERT_GT(expected["rows"].size(), 300u);
+  ASSERT_GT(expected["rows"].size(), at_least);
   for (const auto& row : expected["rows"]) {
     SCOPED_TRACE(row[0].dump(-1, ' ', /*ensure_ascii=*/true));
     const std::string text = row[0];
@@ -60,6 +61,36 @@ TEST(UnigramTokenizer, AgreesWithTransformersOnTheLayoutOfFlux) {
 TEST(UnigramTokenizer, AgreesWithTransformersWithoutACharacterMap) {
   ExpectSameIds<UnigramTokenizer>(kData / "t5_plain", "t5_plain");
 }
+// make_byte_fallback_fixtures.py
+TEST(UnigramTokenizer, SpellsUnknownCharactersInBytesAsTokenizers) {
+  ExpectSameIds<UnigramTokenizer>(kData / "t5_bytes", "t5_bytes");
+}
+TEST(UnigramTokenizer, SpellsUnknownCharactersInBytesAsSentencePiece) {
+  ExpectSameIds<UnigramTokenizer>(kData / "t5_bytes_spiece", "t5_bytes_spiece", 150);
+}
+
+// A vocabulary without one of a character's bytes cannot spell it: `tokenizers` gives one unknown
+// id for the whole row, and without byte fallback likewise.
+TEST(UnigramTokenizer, UnknownCharactersStayOneIdWhereABytePieceIsMissing) {
+  auto file = nlohmann::json::parse(ReadBytes(kData / "t5_bytes" / "tokenizer.json"));
+  const auto tokenize = [&](std::string_view text) {
+    return UnigramTokenizer::Parse(file.dump(), "t.json").Tokenize(text);
+  };
+  const size_t end = 1;
+  EXPECT_EQ(tokenize("\U0001F43F\U0001F992").size(), 1 + 8 + end);
+  auto& vocabulary = file["model"]["vocab"];
+  for (auto& piece : vocabulary) {
+    if (piece[0] == "<0x92>") piece[0] = "<no byte>";
+  }
+  EXPECT_EQ(tokenize("\U0001F43F").size(), 1 + 4 + end);
+  EXPECT_THAT(tokenize("\U0001F43F\U0001F992"), ElementsAre(::testing::_, 2, 1));
+  file["model"]["byte_fallback"] = false;
+  EXPECT_THAT(tokenize("\U0001F43F"), ElementsAre(::testing::_, 2, 1));
+  file["model"]["byte_fallback"] = 1;
+  ExpectError(ErrorCode::kInvalidFile, "field 'model.byte_fallback': expected true or false",
+              [&] { tokenize("a"); });
+}
+
 TEST(UnigramTokenizer, AgreesWithTransformersOnTheDemoModel) {
   ExpectSameIds<UnigramTokenizer>(kDemoModel / "tokenizer_2", "demo_t5");
 }
@@ -274,7 +305,7 @@ TEST(ByteLevelTokenizer, NamesWhatIsWrongWithItsFiles) {
   fails("t.json: field 'model.merges[0]': expected two tokens", "/model/merges", R"([["a"]])");
   fails("t.json: merge 0: expected two tokens", "/model/merges", R"(["a b c"])");
   fails("field 'model.dropout': expected none", "/model/dropout", "0.1");
-  fails("field 'model.byte_fallback': expected false", "/model/byte_fallback", "true");
+  fails("field 'model.byte_fallback': expected true or false", "/model/byte_fallback", "1");
   fails("field 'model.end_of_word_suffix': expected none", "/model/end_of_word_suffix",
         R"("</w>")");
   fails("field 'model.continuing_subword_prefix': expected none",
@@ -314,6 +345,44 @@ TEST(ByteLevelTokenizer, NamesWhatIsWrongWithItsFiles) {
         R"("middle")");
   fails("t.json: field 'padding_side': expected \"right\", found \"left\"", "/padding",
         R"({"direction": "Left"})");
+}
+
+// Every byte has a token: there is nothing to fall back from.
+TEST(ByteLevelTokenizer, ByteFallbackChangesNothing) {
+  auto file = nlohmann::json::parse(ReadBytes(kData / "byte_level_llama" / "tokenizer.json"));
+  const std::string text = "a \U0001F43F \u6F22";
+  const auto ids = ByteLevelTokenizer::Parse(file.dump(), "t.json").Tokenize(text);
+  file["model"]["byte_fallback"] = true;
+  EXPECT_EQ(ByteLevelTokenizer::Parse(file.dump(), "t.json").Tokenize(text), ids);
+}
+
+TEST(Tokenizers, SayWhatLiesInTheirFilesPlaces) {
+  constexpr std::string_view kPointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:1\n";
+  const TemporaryFolder folder;
+  const auto fails = [&](std::string_view text, const auto& load) {
+    ExpectError(ErrorCode::kInvalidFile, text, [&] { load(folder.path()); });
+  };
+  WriteBytes(folder / "spiece.model", kPointer);
+  fails("spiece.model: this is a Git LFS pointer", UnigramTokenizer::Load);
+  WriteBytes(folder / "vocab.json", R"({"<|endoftext|>": 0, "<|startoftext|>": 1})");
+  WriteBytes(folder / "merges.txt", "<!DOCTYPE html>\n<html></html>");
+  fails("merges.txt: this is an HTML page", ClipTokenizer::Load);
+  WriteBytes(folder / "vocab.json", kPointer);
+  fails("vocab.json: this is a Git LFS pointer", ClipTokenizer::Load);
+  WriteBytes(folder / "tokenizer.json", kPointer);
+  fails("tokenizer.json: this is a Git LFS pointer", ClipTokenizer::Load);
+  fails("tokenizer.json: this is a Git LFS pointer", UnigramTokenizer::Load);
+  fails("tokenizer.json: this is a Git LFS pointer", ByteLevelTokenizer::Load);
+}
+
+TEST(Tokenizers, NameLinksToNothing) {
+  for (const char* name : {"tokenizer.json", "spiece.model"}) {
+    const TemporaryFolder folder;
+    std::filesystem::create_symlink("../../blobs/0123", folder / name);
+    ExpectError(ErrorCode::kNotFound, "cannot open: a link to ../../blobs/0123, which is not there",
+                [&] { UnigramTokenizer::Load(folder.path()); });
+  }
 }
 
 TEST(ByteLevelTokenizer, NamesWhatIsWrongWithItsFolder) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "fixture.h"
+#include "renamed_weights.h"
 
 namespace tamias {
 namespace {
@@ -41,6 +42,47 @@ TEST_P(AutoencoderParity, AgreesWithDiffusers) {
     EXPECT_EQ(tiles, latents.dim(0));
     EXPECT_EQ(vae.NumTiles(latents.dim(1), latents.dim(2)), 1);
   }
+}
+
+// Older checkpoints name the projections of attention otherwise, and may have them as convolutions.
+TEST(AutoencoderKl, ReadsTheOldNamesOfItsAttention) {
+  const Fixture fixture("vae-attention-tiny");
+  for (const bool as_convolutions : {false, true}) {
+    int renamed = 0;
+    const RenamedWeights weights(fixture.weights, [&](std::string name, ConstTensorView tensor) {
+      for (const auto& [now, once] : {std::pair<std::string, std::string>{"to_q", "query"},
+                                      {"to_k", "key"},
+                                      {"to_v", "value"},
+                                      {"to_out.0", "proj_attn"}}) {
+        const size_t at = name.find(".attentions.0." + now + ".");
+        if (at == std::string::npos) continue;
+        name.replace(at, now.size() + 14, ".attentions.0." + once);
+        ++renamed;
+        if (as_convolutions && tensor.rank() == 2) {
+          tensor = tensor.Reshape({tensor.dim(0), tensor.dim(1), 1, 1});
+        }
+      }
+      return NamedTensor{name, tensor};
+    });
+    EXPECT_GE(renamed, 8);
+    const AutoencoderKl vae(AutoencoderKlConfig::FromJson(fixture.config), *weights);
+    Context context(2);
+    const ConstTensorView expected = fixture.cases.Get("0.pixels");
+    Tensor pixels(expected.shape(), DType::kF32);
+    vae.Decode(context, fixture.cases.Get("0.latents"), pixels);
+    EXPECT_LT(RelativeL2(pixels, expected), kTolerance);
+  }
+}
+
+TEST(AutoencoderKl, NamesTheAttentionThatItMisses) {
+  const Fixture fixture("vae-attention-tiny");
+  const RenamedWeights weights(fixture.weights, [](std::string name, ConstTensorView tensor) {
+    if (const size_t at = name.find("to_k"); at != std::string::npos) name.replace(at, 4, "k");
+    return NamedTensor{name, tensor};
+  });
+  EXPECT_THAT(
+      ErrorOf([&] { AutoencoderKl(AutoencoderKlConfig::FromJson(fixture.config), *weights); }),
+      testing::HasSubstr("'decoder.mid_block.attentions.0.to_k.weight': missing"));
 }
 
 TEST_P(AutoencoderParity, AgreesWithDiffusersTiling) {

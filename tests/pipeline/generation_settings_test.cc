@@ -74,6 +74,32 @@ TEST(GenerationSettings, FramesAreOneMoreThanAMultiple) {
   EXPECT_THROW(ResolveSettings(options, {}, film), Error);
 }
 
+// What nobody asked for is never refused.
+TEST(GenerationSettings, DefaultsFitTheModel) {
+  const FamilyDefaults film = {.width = 1280,
+                               .height = 720,
+                               .max_sequence_length = 600,
+                               .num_frames = 129,
+                               .frame_multiple = 6,
+                               .fps = 24,
+                               .size_multiple = 32};
+  const GenerationSettings settings = ResolveSettings({}, {}, film);
+  EXPECT_EQ(settings.width, 1280);
+  EXPECT_EQ(settings.height, 704);
+  EXPECT_EQ(settings.num_frames, 127);
+  EXPECT_EQ(settings.max_sequence_length, 512);
+  ModelDefaults model;
+  model.width = 7;
+  model.height = 100;
+  model.num_frames = 8;
+  EXPECT_EQ(ResolveSettings({}, model, film).SizeText(), "32x96 pixels and 7 frames");
+  GenerateOptions options;
+  options.width = 96;
+  EXPECT_EQ(ResolveSettings(options, {}, film).height, 704);
+  options.height = 720;
+  EXPECT_THROW(ResolveSettings(options, {}, film), Error);
+}
+
 TEST(GenerationSettings, ModelsOfPicturesRefuseFrames) {
   GenerateOptions options;
   options.num_frames = 5;

@@ -139,6 +139,39 @@ TEST_F(HunyuanVideo, TakesTheFamilysDefaults) {
   EXPECT_EQ(pipeline.NumTextTokens({}), 256);
 }
 
+// Patches of 4 ask for sides in multiples of 32, of which the family's 720 is none.
+TEST_F(HunyuanVideo, LargePatchesDoNotRefuseTheDefaultSize) {
+  Edit("transformer", "config.json", "\"patch_size\": 2", "\"patch_size\": 4");
+  const SafetensorsFile source(kTiny / "transformer/diffusion_pytorch_model.safetensors");
+  std::vector<Tensor> larger;  // weights are random: any will do
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, entry] : source.entries()) {
+    const ConstTensorView tensor = source.Get(name);
+    Shape shape = tensor.shape();
+    if (name == "x_embedder.proj.weight") shape[3] = shape[4] = 4;
+    if (name.starts_with("proj_out.")) shape[0] *= 4;
+    if (!(shape == tensor.shape())) larger.push_back(Tensor::Zeros(shape));
+    tensors.push_back({name, shape == tensor.shape() ? tensor : larger.back().view()});
+  }
+  WriteSafetensors(folder_ / "transformer/diffusion_pytorch_model.safetensors", tensors);
+  const Pipeline pipeline(folder_);
+  EXPECT_EQ(pipeline.size_multiple(), 32);
+  EXPECT_EQ(pipeline.info().defaults.at("height"), "704");
+  GenerateOptions options = Options();
+  options.width = 96;
+  options.num_frames = 5;
+  options.steps = 1;
+  EXPECT_EQ(pipeline.Generate(options).videos.at(0).frames.at(0).width, 96);
+  options.height = 720;
+  EXPECT_THAT(ErrorOf(options), testing::HasSubstr("height: expected a multiple of 32, found 720"));
+}
+
+TEST_F(HunyuanVideo, NamesTheNormThatItDoesNotHave) {
+  Edit("transformer", "config.json", "\"qk_norm\": \"rms_norm\"", "\"qk_norm\": null");
+  EXPECT_THAT(ErrorOf(Options()),
+              testing::HasSubstr("transformer/config.json: field 'qk_norm': only \"rms_norm\" is"));
+}
+
 TEST_F(HunyuanVideo, TheCInterfaceGivesFilms) {
   tamias_pipeline* pipeline = nullptr;
   ASSERT_EQ(tamias_pipeline_load(folder_.c_str(), &pipeline), TAMIAS_OK) << tamias_last_error();
