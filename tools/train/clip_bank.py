@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from clips import Course, caption, frame_times, parse_caption, render, sample_clip
-from diffusers import AutoencoderKLHunyuanVideo
+from clips import Clip, Course, caption, frame_times, paint, parse_caption, sample_clip
+from demo_model import PIXELS_PER_TOKEN
+from film_vae import FilmVae
+from hunyuan_model import HunyuanModel
 from token_windows import WindowShape, choose_positions
 
-PIXELS_PER_TOKEN = 8
-GRID_SIDE = 16  # positions run over this many rows and columns, whatever the clip's size
+GRID_SIDE = HunyuanModel.grid_side
 
 
 class ClipBank:
@@ -71,13 +72,15 @@ class ClipBank:
         return torch.stack(tokens), torch.stack(positions), texts
 
 
-@torch.no_grad()
-def encode(vae: AutoencoderKLHunyuanVideo, frames: np.ndarray) -> torch.Tensor:
-    """Scaled latents [frames, rows, columns, channels] of pixels [frames, height, width, 3]."""
-    clip = torch.from_numpy(frames * 2 - 1).permute(3, 0, 1, 2)[None].contiguous()
-    with torch.autocast(clip.device.type, torch.bfloat16):
-        latents = vae.encode(clip).latent_dist.mode()
-    return (latents[0].permute(1, 2, 3, 0).float() * vae.config.scaling_factor).bfloat16()
+def encode(
+    vae: FilmVae, clip: Clip, side: int, frames: int, rng: np.random.Generator
+) -> torch.Tensor:
+    """Latents [frames, rows, columns, channels] in bf16 of a clip, painted with its jitter."""
+    pixels = np.empty((1, frames, side, side, 3), np.uint8)
+    paint(clip, side, frame_times(frames), rng, pixels[0])
+    rows = side // PIXELS_PER_TOKEN
+    tokens = vae.encode(torch.from_numpy(pixels), torch.bfloat16)
+    return tokens[0].unflatten(0, (-1, rows, rows)).bfloat16()
 
 
 def main() -> None:
@@ -85,7 +88,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--vae", type=Path, required=True, help="folder written by train_vae.py")
+    add("--model", type=Path, required=True, help="model folder with the VAE")
     add("--output", type=Path, required=True, help="folder for the files")
     add("--files", type=int, default=48, help="files that are there already count")
     add("--clips", type=int, default=16, help="clips in a file")
@@ -93,7 +96,7 @@ def main() -> None:
     add("--frames", type=int, default=33)
     add("--seed", type=int, default=0, help="the same seed draws the same clips")
     args = parser.parse_args()
-    vae = AutoencoderKLHunyuanVideo.from_pretrained(args.vae).eval()
+    vae = FilmVae.from_folder(args.model, "cpu")
     args.output.mkdir(parents=True, exist_ok=True)
     for file in range(args.files):
         path = args.output / f"{args.side:03d}-{args.seed:03d}-{file:04d}.pt"
@@ -101,10 +104,11 @@ def main() -> None:
             continue
         rng = np.random.default_rng((args.side, args.seed, file))
         clips = [sample_clip(rng) for _ in range(args.clips)]
-        times = frame_times(args.frames)
-        tokens = [encode(vae, render(clip, args.side, times, rng)) for clip in clips]
+        tokens = [encode(vae, clip, args.side, args.frames, rng) for clip in clips]
         partial = path.with_suffix(".partial")
-        torch.save({"captions": [caption(c) for c in clips], "tokens": torch.stack(tokens)}, partial)
+        torch.save(
+            {"captions": [caption(c) for c in clips], "tokens": torch.stack(tokens)}, partial
+        )
         partial.replace(path)
         print(f"{path.name}", flush=True)
 

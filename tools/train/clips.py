@@ -3,7 +3,8 @@
 A clip is one flat object on a plain background that moves, grows, shrinks or turns. Its words are
 some of those of `scenes.py`. The place is where the object is halfway; the clip shows the same
 course however many frames it has. `sample_clip` draws a clip, `caption` says it in English,
-`parse_caption` reads the sentence back, `render` paints its frames or a window of them.
+`parse_caption` reads the sentence back, `render` paints its frames or a window of them, `paint` the
+same as bytes into memory that is there.
 
 Lengths are shares of the frame's side, y points down, time runs from 0 to 1.
 """
@@ -11,6 +12,7 @@ Lengths are shares of the frame's side, y points down, time runs from 0 to 1.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -132,15 +134,40 @@ def render(
     Returns [frames, height, width, 3], float32, 0 to 1. `rng` draws the jitter of place and size.
     """
     window = window or Window(0, 0, side, side)
-    x = ((np.arange(window.width, dtype=np.float32) + window.left + 0.5) / side)[None, :]
-    y = ((np.arange(window.height, dtype=np.float32) + window.top + 0.5) / side)[:, None]
-    course = Course.of(clip, rng)
-    ground = np.array(SCENE_BACKGROUNDS[clip.background], np.float32) / 255
-    color = np.array(SCENE_COLORS[clip.color], np.float32) / 255
     images = np.empty((len(times), window.height, window.width, 3), np.float32)
-    for image, time in zip(images, times, strict=True):
-        center_x, center_y, radius, angle = course.at(float(time))
-        dx, dy = turned(x - center_x, y - center_y, -angle)
-        alpha = np.clip(0.5 - signed_distance(clip.shape, dx, dy, radius) * side, 0, 1)[..., None]
-        image[:] = ground + alpha * (color - ground)
+    images[:] = _tone(SCENE_BACKGROUNDS[clip.background])
+    for image, (rows, columns, pixels) in zip(images, _boxes(clip, side, times, rng, window)):
+        image[rows, columns] = pixels
     return images
+
+
+def paint(
+    clip: Clip, side: int, times: np.ndarray, rng: np.random.Generator | None, out: np.ndarray
+) -> None:
+    """Paints a clip as bytes into `out` [frames, side, side, 3]: what `render` gives, rounded."""
+    out[:] = np.round(_tone(SCENE_BACKGROUNDS[clip.background]) * 255)
+    whole = Window(0, 0, side, side)
+    for image, (rows, columns, pixels) in zip(out, _boxes(clip, side, times, rng, whole)):
+        image[rows, columns] = np.round(pixels * 255)
+
+
+def _tone(color: tuple[int, int, int]) -> np.ndarray:
+    return np.array(color, np.float32) / 255
+
+
+def _boxes(
+    clip: Clip, side: int, times: np.ndarray, rng: np.random.Generator | None, window: Window
+) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """For every frame rows and columns of the window that the object may touch, and the pixels."""
+    x = (np.arange(window.width, dtype=np.float32) + window.left + 0.5) / side
+    y = (np.arange(window.height, dtype=np.float32) + window.top + 0.5) / side
+    course = Course.of(clip, rng)
+    ground, color = _tone(SCENE_BACKGROUNDS[clip.background]), _tone(SCENE_COLORS[clip.color])
+    for time in times:
+        center_x, center_y, radius, angle = course.at(float(time))
+        reach = 1.3 * radius + 2 / side  # a star's tip is at 1, a square's corner at 1.2
+        columns = slice(*np.searchsorted(x, (center_x - reach, center_x + reach)))
+        rows = slice(*np.searchsorted(y, (center_y - reach, center_y + reach)))
+        dx, dy = turned(x[None, columns] - center_x, y[rows, None] - center_y, -angle)
+        alpha = np.clip(0.5 - signed_distance(clip.shape, dx, dy, radius) * side, 0, 1)[..., None]
+        yield rows, columns, ground + alpha * (color - ground)

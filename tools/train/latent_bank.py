@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
-from flux_model import pack
+from demo_model import PIXELS_PER_TOKEN
+from flux_model import FluxModel
+from picture_vae import PictureVae
 from scenes import PLACES, Scene, caption, render, sample_scene
 from token_windows import WindowShape, choose_positions
 
-PIXELS_PER_TOKEN = 8
-GRID_SIDE = 64  # positions run over this many rows and columns, whatever the picture's size
+GRID_SIDE = FluxModel.grid_side
 
 
 @dataclass
@@ -34,14 +34,15 @@ class LatentBank:
 
     def __init__(
         self,
-        vae: AutoencoderKL,
+        vae: PictureVae,
         picture_side: int,
         capacity: int,
         count_probabilities: tuple[float, ...],
         seed: int,
+        device: torch.device,
     ) -> None:
         self.token_side = picture_side // PIXELS_PER_TOKEN
-        self._vae = vae
+        self._vae, self._device = vae, device
         self._picture_side = picture_side
         self._count_probabilities = count_probabilities
         self._rng = np.random.default_rng(seed)
@@ -56,22 +57,16 @@ class LatentBank:
             self._scenes.append(EncodedScene(scene, caption(scene), tokens))
 
     def _encode(self, pictures: np.ndarray) -> torch.Tensor:
-        device, dtype = self._vae.device, self._vae.dtype
-        batch = torch.from_numpy(pictures * 2 - 1).permute(0, 3, 1, 2).to(device, dtype)
-        batch = batch.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            latents = self._vae.encode(batch).latent_dist.mode().float()
-        config = self._vae.config
-        latents = (latents - config.shift_factor) * config.scaling_factor
-        return pack(latents.contiguous()).bfloat16()
+        batch = torch.from_numpy(np.round(pictures * 255).astype(np.uint8)).to(self._device)
+        tokens = self._vae.encode(batch).bfloat16().cpu()
+        return tokens.unflatten(1, (self.token_side, self.token_side))
 
-    def draw(
-        self, batch: int, shape: WindowShape
-    ) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-        """Tokens [batch, tokens, 32] fp32, their positions [batch, tokens, 2], and captions.
+    def draw(self, batch: int, shape: WindowShape) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+        """Tokens [batch, tokens, 32] fp32, their places [batch, tokens, 3], and captions.
 
-        Positions are where a token's centre lies on the grid of a 512 x 512 picture: in a smaller
-        picture the tokens stand further apart, and "top left" is at the same rows and columns.
+        Places (frame 0, row, column) are where a token's centre lies on the grid of a 512 x 512
+        picture: in a smaller one the tokens stand further apart, and "top left" is at the same rows
+        and columns.
         """
         stretch = GRID_SIDE / self.token_side
         tokens, positions, texts = [], [], []
@@ -79,7 +74,8 @@ class LatentBank:
             encoded = self._scenes[index]
             where = self._choose_positions(encoded.scene, shape)
             tokens.append(encoded.tokens[where[:, 0], where[:, 1]].float())
-            positions.append((where.double() + 0.5) * stretch - 0.5)
+            places = (where.double() + 0.5) * stretch - 0.5
+            positions.append(torch.nn.functional.pad(places, (1, 0)))
             texts.append(encoded.text)
         return torch.stack(tokens), torch.stack(positions), texts
 

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import sentencepiece
-from flux_model import TEXT_TOKENS
-from model_parts import CLIP_TOKENS
 from scenes import BACKGROUNDS, COLORS, MATERIALS, PATTERNS, PLACES, SHAPES, SIZES
 from scenes import caption, sample_scene
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import trainers
+from tokens import CLIP_TOKENS, T5_TOKENS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 CLIP_VOCABULARY = 192
@@ -150,7 +149,7 @@ def main() -> None:
     clip, t5 = make_clip_tokenizer(captions), make_t5_tokenizer(captions)
     longest = max(len(encoded.ids) for encoded in t5.encode_batch(captions))
     unknown = [c for c in captions[:1000] if re.search("<unk>", " ".join(t5.encode(c).tokens))]
-    if longest > TEXT_TOKENS or unknown:
+    if longest > T5_TOKENS or unknown:
         raise SystemExit(f"captions take up to {longest} tokens, {len(unknown)} are not covered")
     write(clip, CLIP_CONFIG, args.output / "tokenizer")
     write(t5, T5_CONFIG, args.output / "tokenizer_2")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from clips import caption, sample_clip
-from diffusers.pipelines.hunyuan_video.pipeline_hunyuan_video import DEFAULT_PROMPT_TEMPLATE
 from make_tokenizers import CAPTIONS, CLIP_CONFIG, make_clip_tokenizer, write
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokens import LLAMA_TOKENS, TEMPLATE, TEMPLATE_TOKENS
 
 BEGIN, PADDING = "<|begin_of_text|>", "<|padding|>"
 SPECIALS = (BEGIN, PADDING, "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -36,11 +36,6 @@ LLAMA_CONFIG = {
 }
 
 
-def template(prompt: str) -> str:
-    """The text that HunyuanVideoPipeline hands to the Llama tokenizer."""
-    return DEFAULT_PROMPT_TEMPLATE["template"].format(prompt)
-
-
 def make_llama_tokenizer(captions: list[str]) -> Tokenizer:
     """Byte-level BPE as Llama 3's, every word of the templates and captions a token."""
     split = pre_tokenizers.Sequence(
@@ -49,7 +44,7 @@ def make_llama_tokenizer(captions: list[str]) -> Tokenizer:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    plain = template("{}")
+    plain = TEMPLATE
     for special in SPECIALS:
         plain = plain.replace(special, "\n")
     texts = [plain, *captions]
@@ -84,10 +79,12 @@ def main() -> None:
     rng = np.random.default_rng(args.seed)
     captions = [caption(sample_clip(rng)) for _ in range(CAPTIONS)]
     clip, llama = make_clip_tokenizer(captions), make_llama_tokenizer(captions)
-    dropped = len(llama.encode(template("")).ids) - 1
-    if dropped != DEFAULT_PROMPT_TEMPLATE["crop_start"]:
+    dropped = len(llama.encode(TEMPLATE.format("")).ids) - 1
+    if dropped != TEMPLATE_TOKENS:
         raise SystemExit(f"the template takes {dropped} tokens")
-    longest = max(len(llama.encode(template(text)).ids) - dropped for text in captions)
+    longest = max(len(llama.encode(TEMPLATE.format(text)).ids) - dropped for text in captions)
+    if longest > LLAMA_TOKENS:
+        raise SystemExit(f"captions take up to {longest} tokens")
     write(llama, LLAMA_CONFIG, args.output / "tokenizer")
     write(clip, CLIP_CONFIG, args.output / "tokenizer_2")
     entries = f"Llama {llama.get_vocab_size()} entries, CLIP {clip.get_vocab_size()}"

@@ -59,6 +59,21 @@ def choose_positions(
     return np.concatenate([window, scattered])
 
 
+def stand_in_bias(shape: WindowShape, tokens: int) -> np.ndarray | None:
+    """What is added to the attention scores of a sample's tokens as keys: [tokens], fp32.
+
+    A scattered token stands for as many of the `tokens` of the whole as the window leaves out for
+    each: the logarithm of that number. Without it a window of 640 tokens would leave the text a six
+    times larger share of the attention than the whole picture of 4,096 does. None if there are none
+    scattered.
+    """
+    if shape.scattered == 0:
+        return None
+    bias = np.zeros(shape.tokens, np.float32)
+    bias[shape.window_tokens :] = np.log((tokens - shape.window_tokens) / shape.scattered)
+    return bias
+
+
 def _corner(
     rng: np.random.Generator,
     grid_side: int,

@@ -23,7 +23,7 @@ import torch
 from clips import Course, render, sample_clip
 from diffusers import AutoencoderKLHunyuanVideo
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from hunyuan_model import LATENT_CHANNELS, build_video_vae
+from hunyuan_model import LATENT_CHANNELS
 from scenes import Window
 from train_vae import parse_arguments, train
 
@@ -37,6 +37,17 @@ RIDGE = 1e-2
 
 
 # ---- fresh weights
+
+
+def build_vae() -> AutoencoderKLHunyuanVideo:
+    """8 x 8 pixels of 4 frames to 16 latent channels, 2 M parameters."""
+    return AutoencoderKLHunyuanVideo(
+        latent_channels=LATENT_CHANNELS,
+        block_out_channels=(16, 16, 32, 64),
+        layers_per_block=1,
+        norm_num_groups=2,
+        mid_block_add_attention=False,
+    )
 
 
 @torch.no_grad()
@@ -157,7 +168,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    vae = AutoencoderKLHunyuanVideo.from_pretrained(args.start) if args.start else build_video_vae()
+    vae = AutoencoderKLHunyuanVideo.from_pretrained(args.start) if args.start else build_vae()
     vae = vae.float().to(device)
     vae.use_framewise_encoding = vae.use_framewise_decoding = False
     if not args.start:

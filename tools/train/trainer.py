@@ -1,4 +1,5 @@
-"""What the training of both demo models shares: optimiser, moving average, state, and the loop.
+"""What the training of both demo models on windows of tokens shares: optimiser, moving average,
+state, and the loop. Made for CPUs; train_gpu.py trains on whole pictures.
 
 Progress is measured in steps, so a run may be paused at any time. SIGTERM and SIGINT end it after
 the current step with the state saved.
@@ -14,21 +15,35 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from blocks import PLAIN, Blocks
+from demo_model import drop_captions, flow_loss, load_model
+from flux_model import FluxModel
+from hunyuan_model import HunyuanModel
+from weights import like, load_parts, named_weights
+
+MODELS = {"picture": FluxModel, "film": HunyuanModel}
 
 
 class Trainer(ABC):
     """AdamW on a model's weights, and their moving average; both go into --state."""
 
-    def __init__(self, model: torch.nn.Module, args: argparse.Namespace) -> None:
+    def __init__(self, kind: str, args: argparse.Namespace) -> None:
+        self.kind, self.args = kind, args
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = model.to(self.device)
-        self.args = args
+        self.model = load_model(kind, args.model, self.device)
+        self.parts = load_parts(args.model, self.model.files, self.device)
+        trained = [x for x in named_weights(self.parts) if self.model.is_trained(x[0], x[1])]
+        self.names = [(part, name) for part, name, _ in trained]
+        self.weights = [weight for _, _, weight in trained]
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), args.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+            self.weights, args.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
         )
-        self.average = [p.detach().clone() for p in model.parameters()]
+        self.average = [w.detach().clone() for w in self.weights]
+        self.empty = self.model.ids([""])
+        self.blocks = Blocks.compiled() if args.compile else PLAIN
+        self.dtype = torch.float32 if args.fp32 else torch.bfloat16
         self.step = 0
         if args.state.exists():
             self._load()
@@ -37,17 +52,34 @@ class Trainer(ABC):
     def train_step(self, choice: int, done: int, rate: float) -> float:
         """One step on one batch of the recipe `choice` at a learning rate; returns the loss."""
 
-    def add_noise(
-        self, clean: torch.Tensor, flow_shift: float
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Noise, a timestep for every sample, and what lies between clean and noise then."""
-        noise = torch.randn_like(clean)
-        timestep = sample_timesteps(len(clean), flow_shift).to(self.device)
-        return noise, timestep, torch.lerp(clean, noise, timestep[:, None, None])
+    def loss(
+        self,
+        clean: torch.Tensor,
+        places: torch.Tensor,
+        captions: list[str],
+        flow_shift: float,
+        bias: np.ndarray | None,
+    ) -> torch.Tensor:
+        """The loss of tokens [batch, tokens, channels] at places [batch, tokens, 3].
 
-    def autocast(self) -> torch.autocast:
-        """bf16, unless --fp32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=not self.args.fp32)
+        bias [tokens] is added to the attention scores of each: the logarithm of how many tokens of
+        the whole it stands for; None when these are all.
+        """
+        ids = drop_captions(self.model.ids(captions), self.empty, self.args.caption_dropout)
+        clean, tables = clean.to(self.device), self.model.tables_at(places)
+        text = self.model.encode(self.parts, ids)
+        keys = self.model.keys(text.words, clean.shape[1])
+        if bias is not None:
+            bias = torch.from_numpy(bias).to(self.device)
+            keys = self.model.window_keys(text.words, bias)
+        w = self.parts["transformer"]
+        return flow_loss(
+            clean,
+            flow_shift,
+            lambda noisy, t: self.model.velocity(
+                w, noisy, text, t, tables, keys, self.dtype, self.blocks
+            ),
+        )
 
     def update(self, loss: torch.Tensor, rate: float) -> float:
         """One step of AdamW down a loss; returns the loss."""
@@ -55,23 +87,21 @@ class Trainer(ABC):
             group["lr"] = rate
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
         self.optimizer.step()
         self.step += 1
-        self._update_average()
-        return loss.item()
-
-    @torch.no_grad()
-    def _update_average(self) -> None:
         decay = min(self.args.average_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - decay)
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.weights, 1 - decay)
+        return loss.item()
 
     def save(self) -> None:
         """Writes the state beside the old one, then swaps them."""
-        names = [name for name, _ in self.model.named_parameters()]
+        average = dict(zip(self.names, self.average, strict=True))
         state = {
-            "model": self.model.state_dict(),
-            "average": dict(zip(names, self.average, strict=True)),
+            "kind": self.kind,
+            "weights": like(self.parts, {}),
+            "average": like(self.parts, average),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
         }
@@ -80,10 +110,14 @@ class Trainer(ABC):
         torch.save(state, partial)
         partial.replace(self.args.state)
 
+    @torch.no_grad()
     def _load(self) -> None:
         state = torch.load(self.args.state, map_location=self.device)
-        self.model.load_state_dict(state["model"])
-        self.average = [state["average"][name] for name, _ in self.model.named_parameters()]
+        if state["kind"] != self.kind:
+            raise SystemExit(f"{self.args.state}: state of a {state['kind']} model")
+        for (part, name), weight in zip(self.names, self.weights, strict=True):
+            weight.copy_(state["weights"][part][name])
+        self.average = [state["average"][part][name] for part, name in self.names]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
 
@@ -118,15 +152,6 @@ class Trainer(ABC):
         self.save()
 
 
-def sample_timesteps(batch: int, shift: float) -> torch.Tensor:
-    """Timesteps in 0..1 (1 is noise): logit-normal, drawn towards noise, where the text decides.
-
-    Shifted as FlowMatchEulerDiscreteScheduler shifts its sigmas.
-    """
-    t = torch.sigmoid(1.1 * torch.randn(batch) + 0.5)
-    return shift * t / (1 + (shift - 1) * t)
-
-
 def learning_rate(args: argparse.Namespace, done: int) -> float:
     """Linear warm-up, constant, and cosine decay to 5 % over the last --decay-steps."""
     warm = min(1.0, (done + 1) / args.warmup_steps)
@@ -137,15 +162,14 @@ def learning_rate(args: argparse.Namespace, done: int) -> float:
 
 
 def make_parser(
-    description: str, model_help: str, recipe_help: str, parse_recipe: Callable[[str], object]
+    description: str, recipe_help: str, parse_recipe: Callable[[str], object]
 ) -> argparse.ArgumentParser:
-    """The options that every kind of training has."""
+    """The options that both kinds of training have."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, help=model_help)
-    add("--from-nothing", action="store_true", help="random weights instead of the folder's")
+    add("--model", type=Path, required=True, help="model folder to start from")
     add("--recipe", type=parse_recipe, nargs="+", required=True, help=recipe_help)
     add("--state", type=Path, required=True, help="training state: read if there, written")
     add("--steps", type=int, required=True, help="steps of this stage")
@@ -156,7 +180,7 @@ def make_parser(
     add("--average-decay", type=float, default=0.998)
     add("--save-every", type=int, default=200)
     add("--seed", type=int, default=0)
-    add("--compile", action="store_true", help="torch.compile the model")
+    add("--compile", action="store_true", help="torch.compile the blocks")
     add("--fp32", action="store_true", help="no bf16: faster on CPUs without AMX")
     return parser
 
@@ -167,15 +191,3 @@ def recipe_fields(text: str, names: str) -> tuple[list[int], float]:
     if len(fields) not in (count, count + 1):
         raise argparse.ArgumentTypeError(f"{text!r} is not {names}[:WEIGHT]")
     return [int(f) for f in fields[:count]], float(fields[count]) if len(fields) > count else 1.0
-
-
-def load_tokenizers(folder: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
-    """Both tokenizers of a model folder."""
-    names = ("tokenizer", "tokenizer_2")
-    return tuple(AutoTokenizer.from_pretrained(folder / name) for name in names)
-
-
-def drop_captions(captions: list[str], share: float) -> list[str]:
-    """Empties a random share of captions, which guidance needs."""
-    dropped = torch.rand(len(captions)) < share
-    return ["" if drop else c for c, drop in zip(captions, dropped, strict=True)]
