@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/check.h"
+#include "base/cuda/compute_capability.h"
 #include "base/cuda/stream.h"
 
 namespace tamias {
@@ -17,7 +18,9 @@ int ThreadsOrAll(int threads) {
 
 std::unique_ptr<cuda::Stream> StreamOf(Device device) {
   if (device.type == DeviceType::kCpu) return nullptr;
-  return std::make_unique<cuda::Stream>(device.index);
+  auto stream = std::make_unique<cuda::Stream>(device.index);
+  cuda::CheckComputeCapability(stream->properties());
+  return stream;
 }
 
 }  // namespace

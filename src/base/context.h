@@ -1,6 +1,6 @@
 // Where and with what an operation runs: the device, its queue, the number of threads and scratch
-// memory. One context belongs to one generation and is passed to every operation; there are no
-// globals.
+// memory. Every operation is passed one; there are no globals. A generation makes one for each of
+// its stages (upload, text, the denoising and the decoding of each picture), which ends with it.
 #pragma once
 
 #include <cstddef>

@@ -5,7 +5,7 @@
 #include <charconv>
 
 #include "base/check.h"
-#include "base/cuda/device.h"
+#include "base/cuda/compute_capability.h"
 
 namespace tamias {
 
@@ -34,7 +34,7 @@ std::string Name(Device device) {
 
 void CheckDevice(Device device) {
   if (device.type == DeviceType::kCpu) return;
-  cuda::PropertiesOf(device.index);
+  cuda::CheckComputeCapability(cuda::PropertiesOf(device.index));
 }
 
 }  // namespace tamias

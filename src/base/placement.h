@@ -27,8 +27,8 @@ Device ParseDevice(std::string_view text);
 // As ParseDevice reads it.
 std::string Name(Device device);
 
-// Throws with one line when there is no such device: kDevice in a build without CUDA and on a
-// machine without a GPU, kInvalidArgument for a number that no GPU has.
+// Throws with one line: kDevice in a build without CUDA and on a machine without a GPU,
+// kInvalidArgument for a number that no GPU has, kUnsupported for a GPU that is too old.
 void CheckDevice(Device device);
 
 }  // namespace tamias

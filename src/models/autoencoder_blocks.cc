@@ -186,7 +186,9 @@ void PixelAttention::Forward(DecoderPass& pass, const Film& film) const {
     pass.NeedScratch([&] {
       return std::max(
           LinearWorkspaceBytes(pass.context(), pixels, channels, channels, query_.weight.dtype()),
-          BiasedAttentionWorkspaceBytes(pass.context(), pixels / film.frames(), pixels, channels));
+          BiasedAttentionWorkspaceBytes(
+              pass.context(),
+              {.queries = pixels / film.frames(), .keys = pixels, .head_dim = channels}));
     });
   } else {
     ForwardPixels(pass, film, normed, projected);

@@ -93,7 +93,11 @@ size_t ClipTextEncoder::PlanGpuBytes(int64_t length) const {
   const int64_t activations = length * std::max(4 * d, d + config_.intermediate_size);
   constexpr size_t kVectors = size_t{1} << 16;  // biases in fp32, ends of lines
   return 4 * static_cast<size_t>(residual) + 2 * static_cast<size_t>(activations) +
-         cuda::BiasedAttentionScratchBytes(config_.num_attention_heads, length, length) + kVectors;
+         BiasedAttentionGpuWorkspaceBytes({.heads = config_.num_attention_heads,
+                                           .queries = length,
+                                           .keys = length,
+                                           .head_dim = d / config_.num_attention_heads}) +
+         kVectors;
 }
 
 void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,

@@ -91,7 +91,10 @@ size_t ClipVisionEncoder::PlanBytes(const Context& context) const {
       {LinearWorkspaceBytes(context, config_.patches(), patch, d, dtype),
        LinearWorkspaceBytes(context, tokens, d, config_.intermediate_size, dtype),
        LinearWorkspaceBytes(context, tokens, config_.intermediate_size, d, dtype),
-       BiasedAttentionWorkspaceBytes(context, tokens, tokens, d / config_.num_attention_heads)});
+       BiasedAttentionWorkspaceBytes(context, {.heads = config_.num_attention_heads,
+                                               .queries = tokens,
+                                               .keys = tokens,
+                                               .head_dim = d / config_.num_attention_heads})});
   return static_cast<size_t>(std::max({embedding, attention, mlp})) * sizeof(float) + scratch;
 }
 

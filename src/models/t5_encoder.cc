@@ -130,7 +130,10 @@ size_t T5Encoder::PlanGpuBytes(int64_t length) const {
   const int64_t d = config_.d_model, inner = config_.num_heads * config_.d_kv;
   const int64_t residual = 2 * length * d + config_.num_heads * 2 * length;  // fp32, and the bias
   const size_t attention = 2 * static_cast<size_t>(length * (d + 4 * inner)) +
-                           cuda::BiasedAttentionScratchBytes(config_.num_heads, length, length);
+                           BiasedAttentionGpuWorkspaceBytes({.heads = config_.num_heads,
+                                                             .queries = length,
+                                                             .keys = length,
+                                                             .head_dim = config_.d_kv});
   const size_t mlp = 2 * static_cast<size_t>(length * (d + 2 * config_.d_ff));
   constexpr size_t kVectors = size_t{1} << 16;  // ids, the bias's table, ends of lines
   return 4 * static_cast<size_t>(residual) + std::max(attention, mlp) + kVectors;

@@ -18,8 +18,10 @@ void CheckHeads(std::string_view argument, const ConstTensorView& view, const Sh
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output) {
   if (context.IsOnGpu()) {
     Workspace::Scope scope(context.workspace());
-    const size_t bytes = cuda::BiasedAttentionScratchBytes(output.dim(0) * output.dim(1),
-                                                           output.dim(2), inputs.key.dim(2));
+    const size_t bytes = BiasedAttentionGpuWorkspaceBytes({.heads = output.dim(0) * output.dim(1),
+                                                           .queries = output.dim(2),
+                                                           .keys = inputs.key.dim(2),
+                                                           .head_dim = output.dim(3)});
     return cuda::BiasedAttention(context.stream(), inputs, context.workspace().AllocateBytes(bytes),
                                  output);
   }
@@ -46,6 +48,15 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
          query.dim(2), keys);
   }
   cpu::BiasedAttention(context, inputs, output);
+}
+
+size_t BiasedAttentionWorkspaceBytes(const Context& context, const BiasedAttentionSize& size) {
+  if (context.IsOnGpu()) return BiasedAttentionGpuWorkspaceBytes(size);
+  return cpu::BiasedAttentionWorkspaceBytes(context, size.queries, size.keys, size.head_dim);
+}
+
+size_t BiasedAttentionGpuWorkspaceBytes(const BiasedAttentionSize& size) {
+  return cuda::BiasedAttentionScratchBytes(size.heads, size.queries, size.keys);
 }
 
 }  // namespace tamias

@@ -2,7 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "ops/attention.h"
-#include "tests/cuda_emulator/block.h"
+#include "ops/cuda/attention_kernel.cuh"
+#include "tests/cuda_emulator/device.h"
 #include "tests/ops/cuda/attention_case.h"
 
 namespace tamias::testing {
@@ -38,6 +39,34 @@ TEST(AttentionKernel, DoesNotDependOnTheOrderOfThreads) {
     if (first.empty()) first = ToHost(stream, sums);
     EXPECT_EQ(LargestError(ToHost(stream, sums), first), 0);
   }
+}
+
+// Exactly 48 KiB of dynamic shared memory, and static beside it: a GPU refuses the launch unless
+// the kernel has asked, which no limit on the dynamic part alone makes it do.
+TEST(AttentionKernel, AsksForItsStaticSharedMemoryToo) {
+  constexpr size_t kUnasked = cuda_emulator::kSharedBytesUnasked;
+  using Traits = cuda::AttentionTraits<BFloat16, 64, 4>;
+  constexpr auto kNone = cuda::AttentionByProduct::kNone;
+  const auto kernel = &cuda::AttentionKernel<Traits, cuda::AttentionKeys::kAll, kNone>;
+  const size_t dynamic = cuda::SharedBytes<Traits, kNone>();
+  ASSERT_EQ(dynamic, kUnasked);
+  const auto* function = reinterpret_cast<const void*>(kernel);
+  const cuda_emulator::Kernel launch = {.name = "dense attention",
+                                        .function = function,
+                                        .block = Traits::kThreads,
+                                        .shared_bytes = dynamic};
+  const size_t fixed = cuda_emulator::StaticSharedBytes(launch);
+  EXPECT_GE(fixed, sizeof(cuda::BlockWork<BFloat16>));
+  const auto unasked = static_cast<int>(kUnasked - fixed);  // as before the first launch
+  ASSERT_EQ(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, unasked),
+            cudaSuccess);
+  EXPECT_THROW(cuda_emulator::Run(launch, [] {}), Error);
+  Random random(3);
+  cuda::Stream stream;
+  AttentionCase attention(stream, random, {.queries = 60, .keys = 100, .head_dim = 64});
+  cuda::DenseAttention(stream, attention.device(), attention.output.device());
+  EXPECT_EQ(cuda_emulator::MostDynamicSharedBytes(function), dynamic);
+  EXPECT_NO_THROW(cuda_emulator::Run(launch, [] {}));
 }
 
 }  // namespace

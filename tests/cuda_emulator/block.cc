@@ -4,6 +4,8 @@
 #include "tests/cuda_emulator/block.h"
 
 #include <csetjmp>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <exception>
@@ -16,12 +18,12 @@
 #include <ucontext.h>
 
 #include "base/check.h"
+#include "tests/cuda_emulator/device.h"
 
 namespace tamias::cuda_emulator {
 namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
-constexpr size_t kMaxSharedBytes = 227 * 1024;  // the most a block can have (compute capability 9)
 constexpr size_t kGuardBytes = 1024;
 constexpr int kNaNByte = 0xFF;
 
@@ -114,7 +116,10 @@ void FinishCopies(Fiber& fiber, size_t groups_left) {
 void Resume(Fiber* fiber) {
   block.current = fiber;
   threadIdx = fiber->index;
-  if (_setjmp(block.scheduler) != 0) return;
+  if (_setjmp(block.scheduler) != 0) {
+    block.current = nullptr;
+    return;
+  }
   if (fiber->started) _longjmp(fiber->point, 1);
   fiber->started = true;
   setcontext(&fiber->start);
@@ -189,20 +194,10 @@ void RunBlock(std::mt19937_64& random, uint64_t seed) {
   CheckSharedGuard();
 }
 
-void CheckKernel(const Kernel& kernel) {
-  const size_t threads = size_t{kernel.block.x} * kernel.block.y * kernel.block.z;
-  if (threads < 1 || threads > 1024) {
-    Fail(ErrorCode::kInternal, "{}: {} threads in a block", kernel.name, threads);
-  }
-  if (kernel.shared_bytes > kMaxSharedBytes) {
-    Fail(ErrorCode::kInternal, "{}: {} bytes of shared memory", kernel.name, kernel.shared_bytes);
-  }
-}
-
 }  // namespace
 
 void Run(const Kernel& kernel, const std::function<void()>& thread) {
-  CheckKernel(kernel);
+  CheckLaunch(kernel);
   const uint64_t seed = next_seed++;
   std::mt19937_64 random(seed);
   statistics = {};
@@ -211,7 +206,7 @@ void Run(const Kernel& kernel, const std::function<void()>& thread) {
   gridDim = kernel.grid;
   blockDim = kernel.block;
   if (!block.shared_storage) {
-    block.shared_storage.reset(new std::byte[kMaxSharedBytes + 2 * kGuardBytes]);
+    block.shared_storage.reset(new std::byte[kMostSharedBytes + 2 * kGuardBytes]);
     const auto address = reinterpret_cast<uintptr_t>(block.shared_storage.get());
     block.shared = block.shared_storage.get() + (1024 - address % 1024) % 1024;
   }
@@ -300,6 +295,23 @@ void CheckAligned(const char* operation, const void* address, size_t bytes) {
     Fail(ErrorCode::kInternal, "{}: {}: address {} is not a multiple of {}", block.kernel->name,
          operation, address, bytes);
   }
+}
+
+void CheckLaunchBounds(int most_threads) {
+  if (block.size > static_cast<size_t>(most_threads)) {
+    Fail(ErrorCode::kInternal, "{}: {} threads in a block, the kernel's launch bounds allow {}",
+         block.kernel->name, block.size, most_threads);
+  }
+}
+
+void FailInKernel(const std::string& text) {
+  if (block.current == nullptr) {
+    std::fprintf(stderr, "emulator: outside a kernel: %s\n", text.c_str());
+    std::abort();
+  }
+  block.error = std::make_exception_ptr(
+      Error(ErrorCode::kInternal, fmt::format("{}: {}", block.kernel->name, text)));
+  _longjmp(block.scheduler, 1);  // the thread is left as it stands
 }
 
 void AsyncCopy(void* shared, const void* global, int bytes) {

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <string>
 #include <type_traits>
 #include <utility>
 
@@ -30,14 +31,15 @@ namespace tamias::cuda_emulator {
 
 struct Kernel {
   const char* name = "";
+  const void* function = nullptr;  // the kernel itself
   dim3 grid = {};
   dim3 block = {};
   size_t shared_bytes = 0;
 };
 
 // Runs `thread` once per CUDA thread, blocks one after another in random order. Throws
-// tamias::Error on a deadlock, a divergent collective, a misaligned access, a write behind shared
-// memory, and whatever a thread throws.
+// tamias::Error where a GPU would refuse the launch (device.h), on a deadlock, a divergent
+// collective, a misaligned access, a write behind shared memory, and whatever a thread throws.
 void Run(const Kernel& kernel, const std::function<void()>& thread);
 
 // Order of blocks and threads of the next launches; each launch counts on from here.
@@ -95,5 +97,12 @@ void AsyncWait(int groups_left);  // until at most so many groups of this thread
 
 // Throws unless the address is a multiple of `bytes`.
 void CheckAligned(const char* operation, const void* address, size_t bytes);
+
+// Throws when the block has more threads than the kernel's launch bounds allow.
+void CheckLaunchBounds(int most_threads);
+
+// Ends the launch with an error of this text, from code that cannot throw; ends the program when no
+// kernel runs.
+[[noreturn]] void FailInKernel(const std::string& text);
 
 }  // namespace tamias::cuda_emulator

@@ -2,8 +2,11 @@
 // runtime, served by fibers (block.h). Kernels compiled against this header run thread by thread
 // and show wrong indices, layouts, tails, barriers and waits; neither speed nor PTX is emulated.
 // Includes no CUDA header: a machine without the toolkit builds and runs it.
-//   __shared__ variables   are per block; blocks run one after another
+//   __shared__ variables   are per block; blocks run one after another. Kernels declare them, not
+//   the
+//                          functions they call: the emulator counts those of a kernel (symbols.h)
 //   dynamic shared memory  is filled with NaN before each block, writes behind it are an error
+//   misaligned accesses    are errors, vectors and scalars alike (alignment.cc)
 //   device memory          is host memory filled with NaN, writes around it are an error
 //   streams                are synchronous
 #pragma once
@@ -28,13 +31,13 @@
 #define __shared__ static thread_local
 
 // ---- vector types -----------------------------------------------------------------------------
-struct uint2 {
+struct alignas(8) uint2 {
   unsigned x, y;
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
-struct int2 {
+struct alignas(8) int2 {
   int x, y;
 };
 struct alignas(16) int4 {
@@ -146,11 +149,17 @@ inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 using cudaStream_t = struct CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 constexpr unsigned cudaStreamNonBlocking = 1;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
   size_t totalGlobalMem, sharedMemPerBlockOptin;
+};
+// As far as the emulator knows them: launch bounds and registers are the compiler's affair.
+struct cudaFuncAttributes {
+  size_t sharedSizeBytes;  // static
+  int maxThreadsPerBlock, numRegs, maxDynamicSharedSizeBytes;
 };
 
 const char* cudaGetErrorString(cudaError_t status);
@@ -159,10 +168,10 @@ cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device);
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel);
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaMalloc(void** memory, size_t bytes);
 cudaError_t cudaFree(void* memory);
-cudaError_t cudaMallocHost(void** memory, size_t bytes);
-cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);

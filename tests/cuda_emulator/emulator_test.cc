@@ -8,11 +8,15 @@
 #include <numeric>
 #include <vector>
 
+#include "base/context.h"
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/shared_memory.cuh"
+#include "ops/cuda/vector.cuh"
+#include "tests/cuda_emulator/device.h"
 #include "tests/ops/random_tensors.h"
 
 namespace tamias::cuda {
@@ -273,23 +277,248 @@ __global__ void DivergentKernel() {
   }
 }
 
-__global__ void MisalignedKernel(const float* from) {
-  CpAsync16(SharedMemory() + 16 * threadIdx.x, from + threadIdx.x);
-}
-
 __global__ void OverrunKernel() { reinterpret_cast<float*>(SharedMemory())[threadIdx.x] = 1; }
 
 TEST(CudaEmulator, ReportsMistakesByName) {
   Stream stream;
   EXPECT_THAT(ErrorOf([&] { Launch(&DivergentKernel, OneBlock(32), stream); }),
               HasSubstr("test_kernel: warp 0 diverges"));
-  alignas(16) float from[64] = {};
-  const float* pointer = from;
-  EXPECT_THAT(ErrorOf([&] { Launch(&MisalignedKernel, OneBlock(32, 512), stream, pointer); }),
-              HasSubstr("cp.async from global memory"));
   EXPECT_THAT(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 64), stream); }),
               HasSubstr("wrote 0 bytes behind its 64 bytes of shared memory"));
   EXPECT_EQ(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 128), stream); }), "no error");
+}
+
+// ---- what a GPU refuses -------------------------------------------------------------------------
+
+// The emulated device has this compute capability for the time of a test.
+class EmulatedCapability {
+ public:
+  explicit EmulatedCapability(int value) : before_(cuda_emulator::ComputeCapability()) {
+    cuda_emulator::SetComputeCapability(value);
+  }
+  ~EmulatedCapability() { cuda_emulator::SetComputeCapability(before_); }
+  EmulatedCapability(const EmulatedCapability&) = delete;
+  EmulatedCapability& operator=(const EmulatedCapability&) = delete;
+
+ private:
+  int before_;
+};
+
+struct Work {
+  int64_t numbers[11];
+};
+
+// 88 bytes of static shared memory beside the dynamic.
+template <int kVersion>
+__global__ void StaticAndDynamicKernel(int* to) {
+  __shared__ Work work;
+  if (threadIdx.x == 0) work.numbers[10] = kVersion;
+  __syncthreads();
+  to[threadIdx.x] = static_cast<int>(work.numbers[10]);
+}
+
+// As the runtime would launch it, without Launch's asking.
+template <typename... Arguments>
+void RunUnasked(void (*kernel)(Arguments...), const LaunchShape& shape, Arguments... arguments) {
+  cuda_emulator::Run({shape.name, reinterpret_cast<const void*>(kernel), shape.grid, shape.block,
+                      shape.shared_bytes},
+                     [&] { kernel(arguments...); });
+}
+
+TEST(CudaEmulator, CountsTheSharedVariablesOfAKernel) {
+  const auto static_bytes = [](auto kernel) {
+    return cuda_emulator::StaticSharedBytes({.function = reinterpret_cast<const void*>(kernel)});
+  };
+  EXPECT_EQ(static_bytes(&StaticAndDynamicKernel<0>), sizeof(Work));
+  EXPECT_EQ(static_bytes(&ReverseKernel<true>), 128 * sizeof(int));
+  EXPECT_EQ(static_bytes(&OverrunKernel), 0u);
+}
+
+TEST(CudaEmulator, RefusesMoreThan48KibOfStaticAndDynamicSharedMemoryUnasked) {
+  std::vector<int> found(32);
+  const LaunchShape full = OneBlock(32, 48 * 1024);
+  const std::string error =
+      ErrorOf([&] { RunUnasked(&StaticAndDynamicKernel<1>, full, found.data()); });
+  EXPECT_THAT(error,
+              HasSubstr("test_kernel: 50176 bytes of shared memory (49152 dynamic, 1024 static)"));
+  EXPECT_THAT(error, HasSubstr("not allowed more than 48128 dynamic"));
+  EXPECT_EQ(ErrorOf([&] {
+              RunUnasked(&StaticAndDynamicKernel<1>, OneBlock(32, 47 * 1024), found.data());
+            }),
+            "no error");
+  Stream stream;
+  Launch(&StaticAndDynamicKernel<1>, full, stream, found.data());  // Launch asks for it
+  EXPECT_THAT(found, ::testing::Each(1));
+}
+
+TEST(CudaEmulator, RefusesMoreSharedMemoryThanTheDeviceHas) {
+  std::vector<int> found(32);
+  const size_t kib = 1024;
+  const std::pair<int, size_t> devices[] = {{80, 163 * kib}, {86, 99 * kib},  {87, 163 * kib},
+                                            {89, 99 * kib},  {90, 227 * kib}, {100, 227 * kib},
+                                            {120, 99 * kib}};
+  for (const auto& [capability, most] : devices) {
+    const EmulatedCapability device(capability);
+    Stream stream;
+    const LaunchShape fits = OneBlock(32, most - kib), beyond = OneBlock(32, most - kib + 16);
+    Launch(&StaticAndDynamicKernel<2>, fits, stream, found.data());
+    EXPECT_THAT(found, ::testing::Each(2));
+    EXPECT_EQ(
+        ErrorOf([&] { Launch(&StaticAndDynamicKernel<2>, beyond, stream, found.data()); }),
+        fmt::format("test_kernel: a block asks for {} bytes of shared memory ({} dynamic, 1024 "
+                    "static), emulator allows {}",
+                    most + 16, most - kib + 16, most));
+    EXPECT_THAT(ErrorOf([&] { RunUnasked(&StaticAndDynamicKernel<2>, beyond, found.data()); }),
+                HasSubstr(fmt::format("compute capability {} has {}", capability, most)));
+  }
+}
+
+__global__ void NothingKernel() {}
+
+TEST(CudaEmulator, RefusesBlocksAndGridsThatNoGpuTakes) {
+  const auto error_of = [](dim3 grid, dim3 block) {
+    return ErrorOf(
+        [&] { RunUnasked(&NothingKernel, {.name = "k", .grid = grid, .block = block}); });
+  };
+  EXPECT_EQ(error_of({2, 3, 4}, {32, 2, 2}), "no error");
+  EXPECT_EQ(error_of(1, 1024), "no error");
+  EXPECT_THAT(error_of(1, 1025),
+              HasSubstr("a block of 1025 x 1 x 1, a GPU takes 1 to 1024 x 1024 x 64"));
+  EXPECT_THAT(error_of(1, 0), HasSubstr("a block of 0 x 1 x 1"));
+  EXPECT_THAT(error_of(1, {4, 4, 65}), HasSubstr("a block of 4 x 4 x 65"));
+  EXPECT_THAT(error_of(1, {64, 17}),
+              HasSubstr("1088 threads in a block, a GPU takes at most 1024"));
+  EXPECT_THAT(error_of({1, 65536}, 1), HasSubstr("a grid of 1 x 65536 x 1"));
+  EXPECT_THAT(error_of({1, 1, 65536}, 1), HasSubstr("a grid of 1 x 1 x 65536"));
+  EXPECT_THAT(error_of({0x80000000u}, 1), HasSubstr("a grid of 2147483648 x 1 x 1"));
+  for (const dim3& grid : {dim3(0), dim3(1, 0), dim3(1, 1, 0)}) {
+    EXPECT_THAT(error_of(grid, 1), HasSubstr("k: a grid of"));
+  }
+  Stream stream;  // Launch launches nothing for an empty grid, and says the same of a large one
+  Launch(&NothingKernel, {.name = "k", .grid = {1, 0}, .block = 1}, stream);
+  EXPECT_EQ(ErrorOf([&] {
+              Launch(&NothingKernel, {.name = "k", .grid = {5, 65536}, .block = 1}, stream);
+            }),
+            "k: a grid of 5 x 65536 x 1 blocks, a GPU allows 2147483647 x 65535 x 65535");
+}
+
+__global__ void __launch_bounds__(128) BoundedKernel(int* to) {
+  CheckLaunchBounds<128>();
+  to[threadIdx.x] = 1;
+}
+
+TEST(CudaEmulator, RefusesBlocksBeyondTheLaunchBounds) {
+  std::vector<int> found(160);
+  Stream stream;
+  Launch(&BoundedKernel, OneBlock(128), stream, found.data());
+  EXPECT_EQ(ErrorOf([&] { Launch(&BoundedKernel, OneBlock(160), stream, found.data()); }),
+            "test_kernel: 160 threads in a block, the kernel's launch bounds allow 128");
+}
+
+__global__ void CopyFromKernel(const std::byte* from) { CpAsync16(SharedMemory(), from); }
+__global__ void CopyToKernel(const std::byte* from, int offset) {
+  CpAsync16(SharedMemory() + offset, from);
+}
+__global__ void LoadMatrixFromKernel(int offset) {
+  uint32_t registers[4];
+  LdMatrixX4(registers, SharedMemory() + offset + 16 * threadIdx.x);
+}
+
+TEST(CudaEmulator, RefusesMisalignedCopiesAndMatrixLoads) {
+  alignas(16) static std::byte memory[64] = {};
+  const std::byte* aligned = memory;
+  Stream stream;
+  for (const int offset : {1, 4, 8}) {
+    const std::byte* from = aligned + offset;
+    EXPECT_THAT(ErrorOf([&] { Launch(&CopyFromKernel, OneBlock(1, 512), stream, from); }),
+                HasSubstr("test_kernel: cp.async from global memory"));
+    EXPECT_THAT(ErrorOf([&] { Launch(&CopyToKernel, OneBlock(1, 512), stream, aligned, offset); }),
+                HasSubstr("test_kernel: cp.async to shared memory"));
+    EXPECT_THAT(ErrorOf([&] { Launch(&LoadMatrixFromKernel, OneBlock(32, 1024), stream, offset); }),
+                HasSubstr("test_kernel: ldmatrix"));
+  }
+  EXPECT_EQ(ErrorOf([&] { Launch(&CopyToKernel, OneBlock(1, 512), stream, aligned, 16); }),
+            "no error");
+}
+
+template <typename T>
+__global__ void LoadKernel(const std::byte* from, T* to) {
+  *to = *reinterpret_cast<const T*>(from);
+}
+template <typename T>
+__global__ void StoreKernel(std::byte* to) {
+  *reinterpret_cast<T*>(to) = {};
+}
+template <typename T>
+__global__ void StoreSharedKernel(int offset) {
+  *reinterpret_cast<T*>(SharedMemory() + offset) = {};
+}
+
+// Every access at every offset below its size is refused, and at its size it is not.
+template <typename T>
+void ExpectAlignedAccesses() {
+  alignas(16) static std::byte memory[64] = {};
+  static T value;
+  Stream stream;
+  const auto size = static_cast<int>(sizeof(T));
+  for (int offset = 0; offset <= size; ++offset) {
+    SCOPED_TRACE(fmt::format("{} bytes at offset {}", size, offset));
+    const std::string errors[] = {
+        ErrorOf([&] {
+          const std::byte* from = memory + offset;
+          Launch(&LoadKernel<T>, OneBlock(1), stream, from, &value);
+        }),
+        ErrorOf([&] { Launch(&StoreKernel<T>, OneBlock(1), stream, memory + offset); }),
+        ErrorOf([&] { Launch(&StoreSharedKernel<T>, OneBlock(1, 64), stream, offset); }),
+    };
+    for (const std::string& error : errors) {
+      if (offset % size == 0) {
+        EXPECT_EQ(error, "no error");
+      } else {
+        EXPECT_THAT(error, HasSubstr("test_kernel: emulator_test.cc:"));
+        EXPECT_THAT(error, HasSubstr(fmt::format("is not a multiple of {}", size)));
+      }
+    }
+  }
+}
+
+TEST(CudaEmulator, RefusesMisalignedLoadsAndStores) {
+  ExpectAlignedAccesses<uint4>();
+  ExpectAlignedAccesses<float4>();
+  ExpectAlignedAccesses<float2>();
+  ExpectAlignedAccesses<uint2>();
+  ExpectAlignedAccesses<double>();
+  ExpectAlignedAccesses<float>();
+  ExpectAlignedAccesses<uint16_t>();
+}
+
+__global__ void Load8Kernel(const float* from, int64_t offset, float* to) {
+  to[0] = Load8(from, DType::kF32, offset)[7];
+}
+
+TEST(CudaEmulator, SeesAMisalignedVectorInsideTheKernelsOwnFunctions) {
+  alignas(16) float from[16] = {};
+  float to = 0;
+  const float* pointer = from;
+  Stream stream;
+  EXPECT_EQ(ErrorOf([&] { Launch(&Load8Kernel, OneBlock(1), stream, pointer, 4, &to); }),
+            "no error");
+  const std::string error =
+      ErrorOf([&] { Launch(&Load8Kernel, OneBlock(1), stream, pointer, 2, &to); });
+  EXPECT_THAT(error, HasSubstr("test_kernel: vector.cuh:"));
+  EXPECT_THAT(error, HasSubstr("is not a multiple of 16"));
+  // A launch that ended early leaves nothing behind.
+  EXPECT_EQ(ErrorOf([&] { Launch(&Load8Kernel, OneBlock(64), stream, pointer, 8, &to); }),
+            "no error");
+}
+
+TEST(CudaDevice, IsRefusedByNameWhenItIsTooOld) {
+  const EmulatedCapability turing(75);
+  const char* expected = "emulator (compute capability 7.5): 8.0 or later is needed";
+  EXPECT_EQ(PropertiesOf(0).compute_capability, 75);
+  EXPECT_EQ(ErrorOf([] { CheckDevice({DeviceType::kCuda, 0}); }), expected);
+  EXPECT_EQ(ErrorOf([] { Context({{DeviceType::kCuda, 0}, DType::kBF16}, 1); }), expected);
+  EXPECT_EQ(ErrorOf([] { CheckDevice({}); }), "no error");
 }
 
 TEST(CudaMemory, CopiesThereAndBack) {
@@ -301,7 +530,7 @@ TEST(CudaMemory, CopiesThereAndBack) {
   Stream stream;
   Tensor device = DeviceTensor({3, 5}, DType::kF32, 0);
   EXPECT_EQ(device.view().device(), stream.device());
-  Tensor back = PinnedTensor({3, 5}, DType::kF32);
+  Tensor back({3, 5}, DType::kF32);
   Copy(stream, host, device);
   Copy(stream, device, back);
   stream.Synchronize();

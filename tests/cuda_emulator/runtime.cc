@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 
+#include "tests/cuda_emulator/device.h"
 #include "tests/cuda_emulator/emulator.h"
 
 namespace {
@@ -38,12 +39,13 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  const int capability = tamias::cuda_emulator::ComputeCapability();
   *properties = {.name = "emulator",
-                 .major = 8,
-                 .minor = 0,
+                 .major = capability / 10,
+                 .minor = capability % 10,
                  .multiProcessorCount = 4,
                  .totalGlobalMem = size_t{1} << 30,
-                 .sharedMemPerBlockOptin = 99 * 1024};
+                 .sharedMemPerBlockOptin = tamias::cuda_emulator::SharedBytesOptIn()};
   return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -76,9 +78,6 @@ cudaError_t cudaFree(void* memory) {
   std::free(begin - kGuard);
   return cudaSuccess;
 }
-
-cudaError_t cudaMallocHost(void** memory, size_t bytes) { return cudaMalloc(memory, bytes); }
-cudaError_t cudaFreeHost(void* memory) { return cudaFree(memory); }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t) {

@@ -49,7 +49,8 @@ TEST(BiasedAttention, WorksThroughBlocksOfQueries) {
   BiasedAttention(context, inputs, actual);
   reference::BiasedAttention(context, inputs, expected);
   EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
-  EXPECT_LE(context.workspace().peak_bytes(), BiasedAttentionWorkspaceBytes(context, 40, 32768, 4));
+  EXPECT_LE(context.workspace().peak_bytes(),
+            BiasedAttentionWorkspaceBytes(context, {.queries = 40, .keys = 32768, .head_dim = 4}));
 }
 
 TEST(BiasedAttention, LetsHeadsShareAKeyAndValueHead) {

@@ -9,9 +9,6 @@ namespace tamias::cuda {
 // Uninitialised, contiguous, 256-byte aligned. Throws kOutOfMemory.
 Tensor DeviceTensor(const Shape& shape, DType dtype, int device);
 
-// Page-locked memory of the host: copies to and from it run beside kernels. Throws kOutOfMemory.
-Tensor PinnedTensor(const Shape& shape, DType dtype);
-
 // Enqueues a copy between contiguous views of one shape and one dtype, on the host or on the
 // stream's device. Host memory must live until the stream has been synchronised.
 void Copy(Stream& stream, ConstTensorView source, TensorView destination);

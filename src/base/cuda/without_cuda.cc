@@ -25,8 +25,6 @@ void Stream::Synchronize() { FailWithoutCuda(device_); }
 
 Tensor DeviceTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
 
-Tensor PinnedTensor(const Shape&, DType) { FailWithoutCuda(0); }
-
 void Copy(Stream& stream, ConstTensorView, TensorView) { FailWithoutCuda(stream.device().index); }
 
 void Zero(Stream& stream, TensorView) { FailWithoutCuda(stream.device().index); }

@@ -141,12 +141,9 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
   });
 }
 
-}  // namespace cpu
-
 size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
                                      int64_t head_dim) {
-  if (context.IsOnGpu()) return cuda::BiasedAttentionScratchBytes(1, queries, keys);
-  const cpu::OnednnThreads threads(context);
+  const OnednnThreads threads(context);
   const int64_t rows = RowsPerBlock(queries, keys);
   const ConstTensorView query(nullptr, DType::kF32, {rows, head_dim});
   const ConstTensorView key(nullptr, DType::kF32, {keys, head_dim});
@@ -156,6 +153,8 @@ size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, in
                MatmulDesc(scores, key, query).scratchpad_desc().get_size());
   return static_cast<size_t>(rows * keys) * sizeof(float) + scratch + 2 * 64;
 }
+
+}  // namespace cpu
 
 }  // namespace tamias
 #endif  // HWY_ONCE

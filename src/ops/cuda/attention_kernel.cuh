@@ -16,6 +16,7 @@
 #include "ops/cuda/attention_keys.cuh"
 #include "ops/cuda/attention_rows.cuh"
 #include "ops/cuda/attention_traits.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/shared_memory.cuh"
 
@@ -90,6 +91,7 @@ __device__ void FindWork(const AttentionArguments<T>& arguments, BlockWork<T>& w
 template <typename Traits, AttentionKeys kKeyChoice, AttentionByProduct kByProduct>
 __global__ void __launch_bounds__(Traits::kThreads, Traits::kBlocksPerMultiprocessor)
     AttentionKernel(const __grid_constant__ AttentionArguments<typename Traits::T> arguments) {
+  CheckLaunchBounds<Traits::kThreads>();
   __shared__ BlockWork<typename Traits::T> work;
   if (threadIdx.x == 0) FindWork<kKeyChoice, kByProduct>(arguments, work);
   __syncthreads();

@@ -3,6 +3,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -23,7 +24,8 @@ struct RestTask {
   int64_t vectors;  // of a row
 };
 
-__global__ void AttentionRestKernel(RestTask task) {
+__global__ void __launch_bounds__(kThreads) AttentionRestKernel(RestTask task) {
+  CheckLaunchBounds<kThreads>();
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t row = thread / task.vectors, column = thread % task.vectors * kVector;
   if (row >= task.rows) return;

@@ -11,10 +11,11 @@ namespace tamias::cuda {
 // Each warp owns 16 query rows (one mma row block) and all head dimensions of them: scores, softmax
 // and output never leave its registers. 12 warps are 192 rows, the published group of queries, so K
 // and V are gathered once per group and every scheduler of a multiprocessor has three warps; each
-// thread may then use 168 registers. With D = 128 it holds 64 of output and 32 of query; the scores
-// of 64 keys would be 32 more, which spills 150 bytes and more; those of 32 keys are 16. 32 rows
-// per warp would halve the reads of shared memory, but need over 230 registers: 6 warps for 192
-// rows, which four schedulers cannot share evenly. 4 warps have registers for 64 keys.
+// thread may then use 168 registers. With D = 128 it holds 64 of output and 24 of query (the other
+// 8 lie in shared memory); the scores of 64 keys would be 32 more, which spills 150 bytes and more;
+// those of 32 keys are 16. 32 rows per warp would halve the reads of shared memory, but need over
+// 230 registers: 6 warps for 192 rows, which four schedulers cannot share evenly. 4 warps have
+// registers for 64 keys.
 template <typename T_, int kHeadDim_, int kWarps_>
 struct AttentionTraits {
   using T = T_;                               // BFloat16 or Float16

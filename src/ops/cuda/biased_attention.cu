@@ -10,6 +10,7 @@
 #include "ops/cuda/block_sum.cuh"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/gathered_product.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows_operand.cuh"
 #include "ops/cuda/scratch.h"
 #include "ops/cuda/shared_memory.cuh"
@@ -94,6 +95,7 @@ class ValuesOperand {
 // kTransposed: B is [columns, depth], the keys; otherwise [depth, columns], the values.
 template <typename Half, bool kTransposed>
 __global__ void __launch_bounds__(Tile::kThreads, 2) HeadProductKernel(ProductTask task) {
+  CheckLaunchBounds<Tile::kThreads>();
   unsigned char* shared = SharedMemory();
   const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
   const int first_row = static_cast<int>(place.unit) * Tile::kLines;
@@ -143,7 +145,8 @@ __device__ Floats8 BiasedScores(const SoftmaxTask& task, int64_t scores, int64_t
 }
 
 // One block per row and head.
-__global__ void SoftmaxKernel(SoftmaxTask task) {
+__global__ void __launch_bounds__(kThreads) SoftmaxKernel(SoftmaxTask task) {
+  CheckLaunchBounds<kThreads>();
   constexpr int kWarps = kThreads / 32;
   __shared__ float maxima[kWarps], sums[kWarps];
   const int row = static_cast<int>(blockIdx.x), query = task.first_query + row;

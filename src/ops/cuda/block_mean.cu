@@ -5,12 +5,14 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/vector.cuh"
 
 namespace tamias::cuda {
 namespace {
 
 constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
 constexpr int kColumns = 32 * kVector;
 
 struct BlockMeanTask {
@@ -21,7 +23,8 @@ struct BlockMeanTask {
   int64_t tokens, columns, group_size;
 };
 
-__global__ void BlockMeanKernel(BlockMeanTask task) {
+__global__ void __launch_bounds__(kThreads) BlockMeanKernel(BlockMeanTask task) {
+  CheckLaunchBounds<kThreads>();
   __shared__ float sums[kWarps][kColumns];
   const int lane = static_cast<int>(threadIdx.x % 32), warp = static_cast<int>(threadIdx.x / 32);
   const int64_t group = blockIdx.y, batch = blockIdx.z;
@@ -69,7 +72,7 @@ void BlockMean(Stream& stream, ConstTensorView input, int64_t group_size, Tensor
                            input.dim(1),    input.dim(2),    group_size};
   const dim3 grid(static_cast<unsigned>((input.dim(2) + kColumns - 1) / kColumns),
                   static_cast<unsigned>(groups), static_cast<unsigned>(input.dim(0)));
-  Launch(BlockMeanKernel, {.name = "block mean", .grid = grid, .block = 32 * kWarps}, stream, task);
+  Launch(BlockMeanKernel, {.name = "block mean", .grid = grid, .block = kThreads}, stream, task);
 }
 
 }  // namespace tamias::cuda

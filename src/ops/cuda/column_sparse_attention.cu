@@ -3,6 +3,7 @@
 #include "ops/column_sparse_attention.h"
 
 #include "ops/cuda/attention_launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 
 namespace tamias::cuda {
 namespace {
@@ -78,6 +79,7 @@ __device__ __forceinline__ int BinOf(int32_t count) {
 // each behind its equals of lower number, so that equal ones keep their order.
 __global__ void __launch_bounds__(kSortThreads)
     LongestFirstKernel(const int32_t* counts, int32_t items, int32_t* order) {
+  CheckLaunchBounds<kSortThreads>();
   __shared__ int32_t places[kBins];  // where the next item of a bin goes
   __shared__ int32_t bins[kSortThreads];
   const int thread = static_cast<int>(threadIdx.x);

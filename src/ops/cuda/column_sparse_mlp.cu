@@ -15,6 +15,7 @@
 #include "ops/cuda/activation.cuh"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/gathered_product.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows_operand.cuh"
 #include "ops/cuda/shared_memory.cuh"
 
@@ -250,6 +251,7 @@ __device__ void UpEpilogue(const UpTask& task, const Unit& unit,
 
 template <typename Half, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(UpTask task) {
+  CheckLaunchBounds<Tile::kThreads>();
   unsigned char* shared = SharedMemory();
   const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
   const Unit unit(task, place.unit);
@@ -289,6 +291,7 @@ __device__ inline void DownEpilogue(const DownTask& task, const Unit& unit, int 
 
 template <typename Half>
 __global__ void __launch_bounds__(Tile::kThreads, 2) DownKernel(DownTask task) {
+  CheckLaunchBounds<Tile::kThreads>();
   unsigned char* shared = SharedMemory();
   const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
   const Unit unit(task, place.unit);
@@ -312,7 +315,8 @@ struct StoreTask {
 constexpr int kStoreSide = 64;
 constexpr unsigned kStoreThreads = 128;
 
-__global__ void StoreActivationsKernel(StoreTask task) {
+__global__ void __launch_bounds__(kStoreThreads) StoreActivationsKernel(StoreTask task) {
+  CheckLaunchBounds<kStoreThreads>();
   constexpr int kPitch = kStoreSide / 2 + 1;  // in pairs: columns then lie on different banks
   constexpr int kVectors = kStoreSide / kVector;
   __shared__ uint32_t tile[kStoreSide * kPitch];

@@ -9,6 +9,7 @@
 #include "ops/cuda/convolution.h"
 
 #include "ops/cuda/gathered_product.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/rows_operand.cuh"
 #include "ops/cuda/scratch.h"
@@ -172,6 +173,7 @@ __device__ void Write(const ConvolutionTask& task, int64_t first_pixel, int firs
 
 template <typename Half>
 __global__ void __launch_bounds__(Tile::kThreads, 2) ConvolutionKernel(ConvolutionTask task) {
+  CheckLaunchBounds<Tile::kThreads>();
   unsigned char* shared = SharedMemory();
   const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
   const int64_t first_pixel = place.unit * Tile::kLines;
@@ -200,7 +202,8 @@ struct PackTask {
 
 constexpr unsigned kPackThreads = 256;
 
-__global__ void PackWeightKernel(PackTask task) {
+__global__ void __launch_bounds__(kPackThreads) PackWeightKernel(PackTask task) {
+  CheckLaunchBounds<kPackThreads>();
   const int64_t element = static_cast<int64_t>(blockIdx.x) * kPackThreads + threadIdx.x;
   if (element >= task.count) return;
   int64_t offset = 0, rest = element;

@@ -4,6 +4,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 
 namespace tamias::cuda {
 namespace {
@@ -23,7 +24,8 @@ struct CopyTask {
 
 // Bits: the unsigned integer as wide as an element.
 template <typename Bits>
-__global__ void CopyIndicesKernel(CopyTask task) {
+__global__ void __launch_bounds__(kThreads) CopyIndicesKernel(CopyTask task) {
+  CheckLaunchBounds<kThreads>();
   const int64_t row = blockIdx.x / task.blocks_per_row;
   const int64_t begin = blockIdx.x % task.blocks_per_row * kEntriesPerBlock;
   const int64_t count = min(static_cast<int64_t>(task.counts[row]), task.capacity);

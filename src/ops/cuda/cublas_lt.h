@@ -1,6 +1,6 @@
 // cuBLASLt, loaded at run time: machines without it run everything but the dense layers. One object
-// belongs to one generation, as its stream does: it owns the library's handle, its scratch memory
-// and the algorithms chosen so far.
+// belongs to one Context, as its stream does: it owns the library's handle, its scratch memory and
+// the algorithms chosen so far.
 #pragma once
 
 #include <memory>

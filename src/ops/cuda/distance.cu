@@ -4,6 +4,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -23,7 +24,8 @@ struct DistanceTask {
   float* partial_sums;
 };
 
-__global__ void DistanceKernel(DistanceTask task) {
+__global__ void __launch_bounds__(kThreads) DistanceKernel(DistanceTask task) {
+  CheckLaunchBounds<kThreads>();
   __shared__ float warp_sums[kSums][kWarps];
   float sums[kSums] = {};
   for (int64_t row = blockIdx.x; row < task.rows; row += gridDim.x) {

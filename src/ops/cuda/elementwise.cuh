@@ -8,6 +8,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -28,7 +29,9 @@ struct ElementwiseTask {
 };
 
 template <typename Operation>
-__global__ void ElementwiseKernel(ElementwiseTask task, Operation operation) {
+__global__ void __launch_bounds__(kElementwiseThreads)
+    ElementwiseKernel(ElementwiseTask task, Operation operation) {
+  CheckLaunchBounds<kElementwiseThreads>();
   const unsigned rows_per_block = kElementwiseThreads / task.threads_per_row;
   const int64_t column = (static_cast<int64_t>(blockIdx.x) * task.threads_per_row +
                           threadIdx.x % task.threads_per_row) *

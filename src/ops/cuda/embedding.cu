@@ -5,6 +5,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/vector.cuh"
 
 namespace tamias::cuda {
@@ -20,7 +21,8 @@ struct EmbeddingTask {
   int64_t table_stride, entries, columns;
 };
 
-__global__ void EmbeddingKernel(EmbeddingTask task) {
+__global__ void __launch_bounds__(kThreads) EmbeddingKernel(EmbeddingTask task) {
+  CheckLaunchBounds<kThreads>();
   const int64_t row = blockIdx.x, id = task.ids[row];
   const bool is_entry = id >= 0 && id < task.entries;
   for (int64_t c = threadIdx.x * kVector; c < task.columns; c += kThreads * kVector) {

@@ -9,6 +9,7 @@
 #include "ops/cuda/block_sum.cuh"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/scratch.h"
 #include "ops/norm.h"
@@ -63,7 +64,8 @@ struct StatisticsTask {
   float* offset;
 };
 
-__global__ void ChunkMomentsKernel(StatisticsTask task) {
+__global__ void __launch_bounds__(kThreads) ChunkMomentsKernel(StatisticsTask task) {
+  CheckLaunchBounds<kThreads>();
   __shared__ float sums[kThreads * kVector];  // [pixel lanes, channels]
   __shared__ float means[kMostChannels];      // of the groups
   const Lane lane(task.channels);
@@ -106,7 +108,8 @@ __global__ void ChunkMomentsKernel(StatisticsTask task) {
 }
 
 // One block per group and picture.
-__global__ void GainKernel(StatisticsTask task) {
+__global__ void __launch_bounds__(kThreads) GainKernel(StatisticsTask task) {
+  CheckLaunchBounds<kThreads>();
   constexpr int kWarps = kThreads / 32;
   __shared__ double sums[2][kWarps];
   const int group = static_cast<int>(blockIdx.x), width = task.channels / task.groups;
@@ -149,7 +152,8 @@ struct ScaleTask {
   Chunks chunks;
 };
 
-__global__ void ScaleShiftKernel(ScaleTask task) {
+__global__ void __launch_bounds__(kThreads) ScaleShiftKernel(ScaleTask task) {
+  CheckLaunchBounds<kThreads>();
   const Lane lane(task.channels);
   if (lane.pixel >= lane.step) return;
   const int64_t coefficients = static_cast<int64_t>(blockIdx.y) * task.channels + lane.channel;

@@ -17,30 +17,35 @@ struct LaunchShape {
   size_t shared_bytes = 0;  // of dynamic shared memory
 };
 
-// Throws kDevice, naming the kernel, when the launch is refused; errors of the kernel itself show
-// at Stream::Synchronize.
+// Before a launch on the stream's device, which is the current one: lets the kernel have its
+// dynamic shared memory beside its static. More than 48 KiB of both together must be asked for.
+// Throws kUnsupported, naming the kernel, what it asks for and what is allowed, when a block asks
+// for more shared memory or the grid has more blocks than the device allows.
+void PrepareLaunch(const void* kernel, const LaunchShape& shape, const Stream& stream);
+
+// Throws kDevice: why the launch was refused, what it asked for and what the kernel allows.
+[[noreturn]] void FailLaunch(const void* kernel, const LaunchShape& shape, cudaError_t status);
+
+// Throws as PrepareLaunch, and kDevice, naming the kernel, when the launch is refused all the same;
+// errors of the kernel itself show at Stream::Synchronize.
 template <typename... Parameters, typename... Arguments>
 void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Stream& stream,
             const Arguments&... arguments) {
   if (shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) return;
-#ifdef TAMIAS_CUDA_EMULATION
-  static_cast<void>(stream);
-  cuda_emulator::Run({shape.name, shape.grid, shape.block, shape.shared_bytes},
-                     [&] { kernel(arguments...); });
-#else
   const DeviceScope scope(stream.device().index);
   const void* function = reinterpret_cast<const void*>(kernel);
-  if (shape.shared_bytes > 48 * 1024) {  // beyond that a kernel must ask
-    Check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                               static_cast<int>(shape.shared_bytes)),
-          shape.name);
-  }
+  PrepareLaunch(function, shape, stream);
+#ifdef TAMIAS_CUDA_EMULATION
+  cuda_emulator::Run({shape.name, function, shape.grid, shape.block, shape.shared_bytes},
+                     [&] { kernel(arguments...); });
+#else
   std::tuple<std::remove_cv_t<Parameters>...> values(arguments...);
   const auto pointers = std::apply(
       [](auto&... value) { return std::array<void*, sizeof...(value)>{&value...}; }, values);
-  Check(cudaLaunchKernel(function, shape.grid, shape.block, const_cast<void**>(pointers.data()),
-                         shape.shared_bytes, stream.handle()),
-        shape.name);
+  const cudaError_t status =
+      cudaLaunchKernel(function, shape.grid, shape.block, const_cast<void**>(pointers.data()),
+                       shape.shared_bytes, stream.handle());
+  if (status != cudaSuccess) FailLaunch(function, shape, status);
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
 
 namespace tamias::cuda {
@@ -23,8 +24,9 @@ LaunchShape OneThreadPer(const char* name, int64_t items) {
 }
 
 // A thread draws the eight bits of a byte. below: CounterRandom(...) < below sets a bit.
-__global__ void RandomMaskKernel(uint64_t below, uint64_t seed, uint8_t* mask, int64_t rows,
-                                 int64_t n) {
+__global__ void __launch_bounds__(kThreads)
+    RandomMaskKernel(uint64_t below, uint64_t seed, uint8_t* mask, int64_t rows, int64_t n) {
+  CheckLaunchBounds<kThreads>();
   const int64_t row_bytes = MaskBytes(n), bytes = rows * row_bytes;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kThreads;
   for (int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < bytes;
@@ -50,14 +52,15 @@ __device__ uint32_t SumUpToLane(uint32_t value) {
 }
 
 // The run of a row's bytes that a warp works on, when one block takes the row, and the bits of the
-// row that are set before it and in all. All threads of the block call it.
+// row that are set before it and in all. All threads of the block call it; warp_counts is of their
+// shared memory.
 struct WarpRun {
   int64_t begin, end;
   uint32_t before, total;
 };
 
-__device__ WarpRun RunOfWarp(const uint8_t* row, int64_t row_bytes) {
-  __shared__ uint32_t warp_counts[kWarps];
+__device__ WarpRun RunOfWarp(const uint8_t* row, int64_t row_bytes,
+                             uint32_t (&warp_counts)[kWarps]) {
   const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int64_t warp_bytes = (row_bytes + kWarps - 1) / kWarps;
   const int64_t begin = min(warp * warp_bytes, row_bytes);
@@ -76,13 +79,16 @@ __device__ WarpRun RunOfWarp(const uint8_t* row, int64_t row_bytes) {
 
 // One block per row; each warp lists the columns of a run of bytes, after counting those of the
 // warps before it.
-__global__ void MaskToIndicesKernel(const uint8_t* mask, int64_t row_bytes, int32_t* indices,
-                                    int64_t indices_stride, uint32_t capacity, int32_t* counts,
-                                    int32_t* overflow) {
+__global__ void __launch_bounds__(kThreads)
+    MaskToIndicesKernel(const uint8_t* mask, int64_t row_bytes, int32_t* indices,
+                        int64_t indices_stride, uint32_t capacity, int32_t* counts,
+                        int32_t* overflow) {
+  CheckLaunchBounds<kThreads>();
+  __shared__ uint32_t warp_counts[kWarps];
   const uint8_t* row = mask + static_cast<int64_t>(blockIdx.x) * row_bytes;
   int32_t* row_indices = indices + static_cast<int64_t>(blockIdx.x) * indices_stride;
   const unsigned lane = threadIdx.x % 32;
-  auto [begin, end, before, total] = RunOfWarp(row, row_bytes);
+  auto [begin, end, before, total] = RunOfWarp(row, row_bytes, warp_counts);
   for (int64_t step = begin; step < end; step += 32) {
     const int64_t i = step + lane;
     uint32_t bits = i < end ? row[i] : 0;
@@ -100,8 +106,9 @@ __global__ void MaskToIndicesKernel(const uint8_t* mask, int64_t row_bytes, int3
 }
 
 // One warp per row.
-__global__ void CountMaskKernel(const uint8_t* mask, int64_t rows, int64_t row_bytes,
-                                int32_t* counts) {
+__global__ void __launch_bounds__(kThreads)
+    CountMaskKernel(const uint8_t* mask, int64_t rows, int64_t row_bytes, int32_t* counts) {
+  CheckLaunchBounds<kThreads>();
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32;
   if (row >= rows) return;
   uint32_t own = 0;
@@ -113,12 +120,15 @@ __global__ void CountMaskKernel(const uint8_t* mask, int64_t rows, int64_t row_b
 
 // One block per row, a run of bytes for each warp, as in MaskToIndicesKernel. The first bits of a
 // byte that begins within the limit and ends beyond it are taken lowest first.
-__global__ void OrMaskKernel(const uint8_t* source, int64_t source_rows, int64_t row_bytes,
-                             int64_t limit, uint8_t* mask) {
+__global__ void __launch_bounds__(kThreads)
+    OrMaskKernel(const uint8_t* source, int64_t source_rows, int64_t row_bytes, int64_t limit,
+                 uint8_t* mask) {
+  CheckLaunchBounds<kThreads>();
+  __shared__ uint32_t warp_counts[kWarps];
   const uint8_t* from = source + blockIdx.x % source_rows * row_bytes;
   uint8_t* to = mask + static_cast<int64_t>(blockIdx.x) * row_bytes;
   const unsigned lane = threadIdx.x % 32;
-  const WarpRun run = RunOfWarp(from, row_bytes);
+  const WarpRun run = RunOfWarp(from, row_bytes, warp_counts);
   int64_t before = run.before;
   for (int64_t step = run.begin; step < run.end; step += 32) {
     const int64_t i = step + lane;
@@ -136,7 +146,9 @@ __global__ void OrMaskKernel(const uint8_t* source, int64_t source_rows, int64_t
 }
 
 // A thread per byte that the columns [begin, end) touch.
-__global__ void SetMaskRangeKernel(uint8_t* row, int64_t begin, int64_t end) {
+__global__ void __launch_bounds__(kThreads)
+    SetMaskRangeKernel(uint8_t* row, int64_t begin, int64_t end) {
+  CheckLaunchBounds<kThreads>();
   const int64_t byte = begin / 8 + static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (byte * 8 >= end) return;
   uint32_t bits = 0xFFu;

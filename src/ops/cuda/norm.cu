@@ -6,6 +6,7 @@
 #include "ops/cuda/block_sum.cuh"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -44,7 +45,8 @@ __device__ Floats8 LoadCoefficients(const Coefficients& coefficients, int64_t ba
   return Load8(coefficients.data, coefficients.dtype, batch * coefficients.batch_stride + column);
 }
 
-__global__ void NormKernel(NormTask task) {
+__global__ void __launch_bounds__(kThreads) NormKernel(NormTask task) {
+  CheckLaunchBounds<kThreads>();
   __shared__ float sums[2][kWarps];
   const int64_t row = blockIdx.x, batch = row / task.rows_per_batch;
   const int64_t input = task.input_rows(row), output = task.output_rows(row);

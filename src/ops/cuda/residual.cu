@@ -3,6 +3,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -20,7 +21,8 @@ struct ResidualTask {
   int64_t gate_stride, tokens, columns;
 };
 
-__global__ void GatedResidualKernel(ResidualTask task) {
+__global__ void __launch_bounds__(kThreads) GatedResidualKernel(ResidualTask task) {
+  CheckLaunchBounds<kThreads>();
   const int64_t row = blockIdx.x;
   const int64_t x_row = task.x_rows(row), y_row = task.y_rows(row);
   const int64_t gate_row = row / task.tokens * task.gate_stride;

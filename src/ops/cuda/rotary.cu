@@ -8,6 +8,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
 #include "ops/cuda/vector.cuh"
 
@@ -59,7 +60,8 @@ __device__ void Rotate(const RotaryTask& task, int64_t row, int64_t column, Floa
   }
 }
 
-__global__ void RmsNormRotaryKernel(RotaryTask task) {
+__global__ void __launch_bounds__(kThreads) RmsNormRotaryKernel(RotaryTask task) {
+  CheckLaunchBounds<kThreads>();
   const int64_t thread = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t row = thread / task.lanes, column = thread % task.lanes * kVector;
   const bool inside = row < task.rows && column < task.head_dim;

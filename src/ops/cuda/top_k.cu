@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/radix_select.cuh"
 #include "ops/mask.h"
@@ -77,7 +78,8 @@ __device__ void SetBits(const KeyAt& key_at, uint32_t n, uint32_t key, uint32_t 
   }
 }
 
-__global__ void TopKKernel(TopKTask task) {
+__global__ void __launch_bounds__(kSelectThreads) TopKKernel(TopKTask task) {
+  CheckLaunchBounds<kSelectThreads>();
   __shared__ SelectScratch scratch;
   const float* scores = task.scores + static_cast<int64_t>(blockIdx.x) * task.row_stride;
   const auto key_at = [=](uint32_t j) { return OrderKey(scores[j]); };
@@ -89,7 +91,8 @@ __global__ void TopKKernel(TopKTask task) {
           task.mask + static_cast<int64_t>(blockIdx.x) * task.mask_bytes);
 }
 
-__global__ void ApproximateTopKKernel(TopKTask task) {
+__global__ void __launch_bounds__(kSelectThreads) ApproximateTopKKernel(TopKTask task) {
+  CheckLaunchBounds<kSelectThreads>();
   __shared__ SelectScratch scratch;
   const float* scores = task.scores + static_cast<int64_t>(blockIdx.x) * task.row_stride;
   const uint64_t first = blockIdx.x * task.sample_size, n = task.n, seed = task.seed;

@@ -4,6 +4,7 @@
 
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
+#include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/vector.cuh"
 
 namespace tamias::cuda {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int kTile = 32;
 constexpr int kRowsAtATime = 8;
+constexpr int kThreads = kTile * kRowsAtATime;
 
 struct TransposeTask {
   const void* input;
@@ -19,7 +21,8 @@ struct TransposeTask {
   int64_t rows, columns, stride;  // of the input
 };
 
-__global__ void TransposeKernel(TransposeTask task) {
+__global__ void __launch_bounds__(kThreads) TransposeKernel(TransposeTask task) {
+  CheckLaunchBounds<kThreads>();
   __shared__ float tile[kTile][kTile + 1];  // one more: a column lies in 32 banks
   const int x = static_cast<int>(threadIdx.x % kTile), y = static_cast<int>(threadIdx.x / kTile);
   const int64_t first_column = static_cast<int64_t>(blockIdx.x) * kTile;
@@ -58,8 +61,7 @@ void Transpose(Stream& stream, ConstTensorView input, TensorView output) {
                            .stride = input.stride(0)};
   const dim3 grid(static_cast<unsigned>((task.columns + kTile - 1) / kTile),
                   static_cast<unsigned>((task.rows + kTile - 1) / kTile));
-  Launch(TransposeKernel, {.name = "transpose", .grid = grid, .block = kTile * kRowsAtATime},
-         stream, task);
+  Launch(TransposeKernel, {.name = "transpose", .grid = grid, .block = kThreads}, stream, task);
 }
 
 }  // namespace tamias::cuda

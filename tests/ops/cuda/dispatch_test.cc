@@ -54,14 +54,16 @@ TEST_F(CudaDispatch, OperationsTakeTheScratchThatTheyPlan) {
     const auto operand = [&](const Shape& shape) {
       return MakeOperand(device.stream(), random, shape, DType::kBF16, 1, 0, layout);
     };
-    const DeviceOperand query = operand({1, 1, 20, 24}), key = operand({1, 1, 30, 24});
-    const DeviceOperand output = operand({1, 1, 20, 24});
+    const DeviceOperand query = operand({2, 3, 20, 24}), key = operand({2, 3, 30, 24});
+    const DeviceOperand output = operand({2, 3, 20, 24});
     BiasedAttention(device, {.query = query.device, .key = key.device, .value = key.device},
                     output.device);
     reference::BiasedAttention(host, {.query = query.host, .key = key.host, .value = key.host},
                                output.host);
     EXPECT_LT(output.Error(device.stream()), 2 * testing::Tolerance(DType::kBF16));
-    EXPECT_EQ(device.workspace().peak_bytes(), BiasedAttentionWorkspaceBytes(device, 20, 30, 24));
+    EXPECT_EQ(device.workspace().peak_bytes(),
+              BiasedAttentionWorkspaceBytes(
+                  device, {.heads = 6, .queries = 20, .keys = 30, .head_dim = 24}));
   }
 }
 

@@ -1,0 +1,120 @@
+// Limits of a launch, as in the CUDA C++ Programming Guide, "Technical Specifications per Compute
+// Capability".
+#include "tests/cuda_emulator/device.h"
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+#include <mutex>
+
+#include "base/check.h"
+#include "tests/cuda_emulator/emulator.h"
+#include "tests/cuda_emulator/symbols.h"
+
+namespace tamias::cuda_emulator {
+namespace {
+
+constexpr unsigned kMostThreads = 1024, kMostThreadsZ = 64;
+constexpr unsigned kMostBlocksX = 0x7FFFFFFF, kMostBlocksYZ = 65535;
+constexpr size_t kDynamicAlignment = 1024;  // SharedMemory() in src/ops/cuda/shared_memory.cuh
+
+std::atomic<int> capability = 86;
+std::mutex mutex;
+std::map<const void*, size_t> most_dynamic;  // by kernel, where it was set
+
+size_t StaticBytesOf(const void* kernel, bool has_dynamic) {
+  const size_t bytes = SharedVariableBytes(kernel);
+  if (!has_dynamic) return bytes;
+  return (bytes + kDynamicAlignment - 1) / kDynamicAlignment * kDynamicAlignment;
+}
+
+void CheckSize(const Kernel& kernel, const char* what, const dim3& size, const dim3& most) {
+  const auto is_within = [](unsigned value, unsigned limit) {
+    return value >= 1 && value <= limit;
+  };
+  if (!is_within(size.x, most.x) || !is_within(size.y, most.y) || !is_within(size.z, most.z)) {
+    Fail(ErrorCode::kInternal, "{}: {} of {} x {} x {}, a GPU takes 1 to {} x {} x {}", kernel.name,
+         what, size.x, size.y, size.z, most.x, most.y, most.z);
+  }
+}
+
+}  // namespace
+
+void SetComputeCapability(int value) { capability = value; }
+int ComputeCapability() { return capability; }
+
+size_t SharedBytesOptIn() {
+  switch (capability) {
+    case 75:
+      return 64 * 1024;
+    case 80:
+    case 87:
+      return 163 * 1024;
+    case 86:
+    case 89:
+    case 120:
+      return 99 * 1024;
+    case 90:
+    case 100:
+      return kMostSharedBytes;
+    default:
+      Fail(ErrorCode::kInternal, "compute capability {} is not emulated", capability.load());
+  }
+}
+
+size_t StaticSharedBytes(const Kernel& kernel) {
+  return StaticBytesOf(kernel.function, kernel.shared_bytes > 0);
+}
+
+size_t MostDynamicSharedBytes(const void* kernel) {
+  const size_t unasked = kSharedBytesUnasked - StaticBytesOf(kernel, true);
+  const std::lock_guard lock(mutex);
+  const auto found = most_dynamic.find(kernel);
+  return found == most_dynamic.end() ? unasked : found->second;
+}
+
+void CheckLaunch(const Kernel& kernel) {
+  CheckSize(kernel, "a block", kernel.block, {kMostThreads, kMostThreads, kMostThreadsZ});
+  const unsigned threads = kernel.block.x * kernel.block.y * kernel.block.z;
+  if (threads > kMostThreads) {
+    Fail(ErrorCode::kInternal, "{}: {} threads in a block, a GPU takes at most {}", kernel.name,
+         threads, kMostThreads);
+  }
+  CheckSize(kernel, "a grid", kernel.grid, {kMostBlocksX, kMostBlocksYZ, kMostBlocksYZ});
+  const size_t fixed = StaticSharedBytes(kernel), bytes = fixed + kernel.shared_bytes;
+  if (bytes > SharedBytesOptIn()) {
+    Fail(ErrorCode::kInternal,
+         "{}: {} bytes of shared memory ({} dynamic, {} static), compute capability {} has {}",
+         kernel.name, bytes, kernel.shared_bytes, fixed, capability.load(), SharedBytesOptIn());
+  }
+  if (kernel.shared_bytes > 0 && kernel.shared_bytes > MostDynamicSharedBytes(kernel.function)) {
+    Fail(
+        ErrorCode::kInternal,
+        "{}: {} bytes of shared memory ({} dynamic, {} static) and the kernel was not allowed more "
+        "than {} dynamic",
+        kernel.name, bytes, kernel.shared_bytes, fixed, MostDynamicSharedBytes(kernel.function));
+  }
+}
+
+}  // namespace tamias::cuda_emulator
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
+  using namespace tamias::cuda_emulator;
+  *attributes = {.sharedSizeBytes = StaticBytesOf(kernel, true),
+                 .maxThreadsPerBlock = static_cast<int>(kMostThreads),
+                 .numRegs = 0,
+                 .maxDynamicSharedSizeBytes = static_cast<int>(MostDynamicSharedBytes(kernel))};
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
+  using namespace tamias::cuda_emulator;
+  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0) {
+    return cudaErrorInvalidValue;
+  }
+  const auto bytes = static_cast<size_t>(value);
+  if (StaticBytesOf(kernel, true) + bytes > SharedBytesOptIn()) return cudaErrorInvalidValue;
+  const std::lock_guard lock(mutex);
+  most_dynamic[kernel] = bytes;
+  return cudaSuccess;
+}
