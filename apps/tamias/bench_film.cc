@@ -59,7 +59,6 @@ SparseGeometry GeometryOf(const FilmModel& model, int64_t heads) {
 // The published settings for one layer that is not among the first dense ones, after its two full
 // steps.
 SparsityConfig OneLayer(SparsityConfig config) {
-  config.num_model_invocations_per_inference_step = 1;
   config.mlp.is_enabled = false;
   config.step_caching.is_enabled = false;
   config.attn.first_n_dense_layers = 0;

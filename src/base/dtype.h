@@ -1,5 +1,5 @@
-// Element types, and conversion between fp32 and the 16-bit storage formats.
-// All arithmetic is fp32; bf16 and fp16 are storage formats of weights (and, on request, of state).
+// Element types, and conversion between fp32 and 16 bits: the formats of weights (and, on request,
+// of state) and, on a GPU, of activations. Sums are fp32 everywhere, all arithmetic is on a CPU.
 #pragma once
 
 #include <bit>

@@ -72,17 +72,22 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp) {
   if (context.IsOnGpu()) {
-    Workspace::Scope scope(context.workspace());
-    const TensorView order =
-        context.workspace().Allocate({selection.counts.NumElements()}, DType::kI32);
-    cuda::LongestFirstOrder(context.stream(), selection.counts, order);
-    return cuda::ColumnSparseAttention(context.stream(), inputs, selection, epilogue, output,
-                                       log_sum_exp, order);
+    return cuda::ColumnSparseAttention(
+        context.stream(), inputs, selection, epilogue, output, log_sum_exp,
+        selection.order.empty() ? ConstTensorView()
+                                : selection.order.Reshape({selection.order.NumElements()}));
   }
   CheckAttention(kOperation, inputs, output, log_sum_exp);
   CheckSelection(inputs, selection);
   CheckEpilogue(inputs, epilogue);
   cpu::ColumnSparseAttention(context, inputs, selection, epilogue, output, log_sum_exp);
+}
+
+void LongestFirstOrder(Context& context, ConstTensorView counts, TensorView order) {
+  if (!context.IsOnGpu()) {
+    Fail(ErrorCode::kUnsupported, "longest-first order: groups have an order on a GPU only");
+  }
+  cuda::LongestFirstOrder(context.stream(), counts, order.Reshape({order.NumElements()}));
 }
 
 }  // namespace tamias

@@ -17,6 +17,9 @@ struct ColumnSelection {
   ConstTensorView indices = {};  // [B, H, G, capacity] i32 contiguous, ascending within a group
   ConstTensorView counts = {};   // [B, H, G] i32 contiguous, in [0, capacity]
   int64_t group_size = 192;      // the last group of a head may be shorter
+  // [B, H, G] i32 contiguous: the order in which a GPU starts the groups (LongestFirstOrder), or
+  // empty: as they come. Changes nothing but the time; a CPU does not read it.
+  ConstTensorView order = {};
 };
 
 // How A_S is combined with what is cached. Three forms:
@@ -40,6 +43,12 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp = {});
 
+// On a GPU: writes the order of a selection's groups by falling number of columns, so that the long
+// lists do not start last. Worth computing once per selection, to be kept with it: it sorts. counts
+// and order [B, H, G] i32 contiguous. Throws kUnsupported on a CPU, whose threads take groups as
+// they become free.
+void LongestFirstOrder(Context& context, ConstTensorView counts, TensorView order);
+
 namespace reference {
 void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
@@ -57,15 +66,14 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
 // As cuda::DenseAttention; base has the type of the output. The lists of the selection lie on the
 // device and are trusted: an index outside [0, Nk) reads foreign memory.
 namespace cuda {
-// order [B * H * G] i32: the groups in the order in which they start, or empty: as they come.
+// order [B * H * G] i32: ColumnSelection::order.
 void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp = {}, ConstTensorView order = {});
 
-// Writes that order: groups by falling number of columns (in steps of one tile of 64 keys), so that
-// the long lists do not start last; groups of like length stay together with their head. Computed
-// once per selection. counts [B, H, G] i32 contiguous.
+// In steps of one tile of 64 keys; groups of like length stay together with their head. counts
+// [B, H, G] i32 contiguous, order of as many i32 in one dimension.
 void LongestFirstOrder(Stream& stream, ConstTensorView counts, TensorView order);
 }  // namespace cuda
 

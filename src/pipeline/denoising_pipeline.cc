@@ -472,11 +472,11 @@ std::vector<std::string> DenoisingPipeline::Warnings(const GenerateOptions& opti
   const GenerationSettings settings = Settings(options);
   const SparsityConfig config = Sparsity(options);
   std::vector<std::string> warnings;
-  if (config.IsAnythingEnabled()) warnings = ConfigWarnings(config, settings.steps);
-  if (ParseDevice(options.device).type == DeviceType::kCuda &&
-      config.keys_set.contains("attn.cache_dtype")) {
-    warnings.emplace_back(
-        "attn.cache_dtype has no effect on a GPU: the caches have the type of the activations");
+  if (config.IsAnythingEnabled()) {
+    warnings =
+        ConfigWarnings(config, {.is_on_gpu = ParseDevice(options.device).type == DeviceType::kCuda,
+                                .num_steps = settings.steps,
+                                .num_invocations = settings.use_true_cfg() ? 2 : 1});
   }
   if (options.guidance_scale && !HasGuidanceEmbedding()) {
     warnings.emplace_back(

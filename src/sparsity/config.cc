@@ -14,23 +14,28 @@
 namespace tamias {
 namespace {
 
+// Why a key changes nothing on a device, or "" where it has an effect.
+struct NoEffect {
+  std::string_view on_cpu = {};
+  std::string_view on_gpu = {};
+};
+
 struct Key {
   std::string_view name;  // "attn.top_keys"
   std::function<void(const YamlNode&, SparsityConfig&)> read;
   std::function<std::string(const SparsityConfig&)> write;
-  // Why the key changes nothing on a CPU, or "" when it has an effect.
-  std::string_view no_effect = {};
+  NoEffect no_effect = {};
 };
 
 // `member` is a callable from a configuration (const or not) to a reference to the value.
 template <typename Member>
-Key BoolKey(std::string_view name, Member member, std::string_view no_effect = {}) {
+Key BoolKey(std::string_view name, Member member, NoEffect no_effect = {}) {
   return {name, [member](const YamlNode& node, SparsityConfig& c) { member(c) = node.Bool(); },
           [member](const SparsityConfig& c) { return member(c) ? "true" : "false"; }, no_effect};
 }
 
 template <typename Member>
-Key IntKey(std::string_view name, Member member, IntRange range, std::string_view no_effect = {}) {
+Key IntKey(std::string_view name, Member member, IntRange range, NoEffect no_effect = {}) {
   return {name,
           [member, range](const YamlNode& node, SparsityConfig& c) { member(c) = node.Int(range); },
           [member](const SparsityConfig& c) { return fmt::format("{}", member(c)); }, no_effect};
@@ -99,12 +104,17 @@ void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
 #define MEMBER(path) \
   [](auto& c) -> auto& { return c.path; }
 
-constexpr std::string_view kOneMachine = "one process on one CPU";
-constexpr std::string_view kNoOutputNumbering = "outputs are named by --output";
-constexpr std::string_view kFp32 = "arithmetic is fp32";
-constexpr std::string_view kNoTiles = "tile sizes belong to GPU kernels";
-constexpr std::string_view kNoPadding = "the kernels take any number of tokens";
-constexpr std::string_view kNoOffloading = "state is in main memory already";
+constexpr NoEffect kOneMachine = {"one process on one CPU", "one process on one GPU"};
+constexpr NoEffect kNoOutputNumbering = {"outputs are named by --output",
+                                         "outputs are named by --output"};
+constexpr NoEffect kNoFp8 = {"arithmetic is fp32", "activations have 16 bits"};
+constexpr NoEffect kNoTiles = {"tile sizes belong to GPU kernels",
+                               "the kernels choose their tiles themselves"};
+constexpr NoEffect kNoPadding = {"the kernels take any number of tokens",
+                                 "the kernels take any number of tokens"};
+constexpr NoEffect kNoOffloading = {"state is in main memory already",
+                                    "everything stays in GPU memory"};
+constexpr NoEffect kCacheOfActivations = {.on_gpu = "the caches have the type of the activations"};
 
 void AppendGeneralKeys(std::vector<Key>& keys) {
   keys.push_back(IntKey("num_model_invocations_per_inference_step",
@@ -118,7 +128,7 @@ void AppendGeneralKeys(std::vector<Key>& keys) {
 
 void AppendMlpKeys(std::vector<Key>& keys) {
   keys.push_back(BoolKey("mlp.is_enabled", MEMBER(mlp.is_enabled)));
-  keys.push_back(BoolKey("mlp.is_fp8", MEMBER(mlp.is_fp8), kFp32));
+  keys.push_back(BoolKey("mlp.is_fp8", MEMBER(mlp.is_fp8), kNoFp8));
   keys.push_back(FloatKey("mlp.top_keys", MEMBER(mlp.top_keys), {0, 1}));
   keys.push_back(FloatKey("mlp.random_keys", MEMBER(mlp.random_keys), {0, 1}));
   keys.push_back(IntKey("mlp.full_step_every", MEMBER(mlp.full_step_every), {1, kMaxSteps}));
@@ -165,7 +175,8 @@ void AppendAttentionKeys(std::vector<Key>& keys) {
                     return c.attn.merge == AttentionMerge::kLse ? "lse" : "additive";
                   }});
   keys.push_back({"attn.cache_dtype", ReadCacheDType,
-                  [](const SparsityConfig& c) { return std::string(Name(c.attn.cache_dtype)); }});
+                  [](const SparsityConfig& c) { return std::string(Name(c.attn.cache_dtype)); },
+                  kCacheOfActivations});
 }
 
 void AppendOffloadingKeys(std::vector<Key>& keys) {
@@ -322,24 +333,32 @@ std::string WriteYaml(const SparsityConfig& config) {
   return text;
 }
 
-std::vector<std::string> ConfigWarnings(const SparsityConfig& config, int64_t num_steps) {
+std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use) {
   std::vector<std::string> warnings;
-  const SparsityConfig defaults;
   for (const Key& key : Keys()) {
-    if (key.no_effect.empty() || !config.keys_set.contains(key.name)) continue;
+    const std::string_view reason = use.is_on_gpu ? key.no_effect.on_gpu : key.no_effect.on_cpu;
+    if (reason.empty() || !config.keys_set.contains(key.name)) continue;
     const std::string value = key.write(config);
     const bool asks_for_nothing = value == "false" || value == "1" || value == "0";
     if (asks_for_nothing) continue;
-    warnings.push_back(fmt::format("{}: {} has no effect: {}", key.name, value, key.no_effect));
+    warnings.push_back(fmt::format("{}: {} has no effect: {}", key.name, value, reason));
+  }
+  constexpr std::string_view kInvocations = "num_model_invocations_per_inference_step";
+  const int64_t invocations = config.num_model_invocations_per_inference_step;
+  if (use.num_invocations > 0 && invocations != use.num_invocations &&
+      config.keys_set.contains(kInvocations)) {
+    warnings.push_back(
+        fmt::format("{}: {} has no effect: this generation calls the model {} a step", kInvocations,
+                    invocations, use.num_invocations == 1 ? "once" : "twice"));
   }
   const bool has_schedule =
       (config.attn.is_enabled && config.attn.full_step_schedule.has_value()) ||
       (config.step_caching.is_enabled && !config.step_caching.skip_step_schedule.empty());
-  if (num_steps > 0 && num_steps != config.steps && has_schedule) {
+  if (use.num_steps > 0 && use.num_steps != config.steps && has_schedule) {
     warnings.push_back(
         fmt::format("steps: the schedules are written for {} steps and this generation has {}; "
                     "they are used as they are",
-                    config.steps, num_steps));
+                    config.steps, use.num_steps));
   }
   if (config.step_caching.is_enabled && config.step_caching.skip_step_schedule.contains(0)) {
     warnings.push_back("step_caching.skip_step_schedule: step 0 cannot be skipped and is run");

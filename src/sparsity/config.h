@@ -32,24 +32,24 @@ enum class StepReuse : uint8_t {
 };
 
 struct SparsityConfig {
-  // Model calls per denoising step: 2 with classifier-free guidance. A pipeline knows better and
-  // gives SparseSession one geometry for each.
+  // Model calls per denoising step: 2 with classifier-free guidance. A generation knows by itself
+  // how many it has; ConfigWarnings tells where this says otherwise.
   int64_t num_model_invocations_per_inference_step = 1;
   int64_t steps = 50;            // the number of steps the schedules below are written for
-  int64_t world_size = 1;        // GPUs; no effect on a CPU
+  int64_t world_size = 1;        // no effect: one process on one device
   int64_t generation_index = 0;  // the reference's output numbering; no effect
   bool should_profile = false;   // measure drift over all heads and rows, not a sample
 
   struct Mlp {
     bool is_enabled = true;
-    bool is_fp8 = false;           // GPU only; no effect on a CPU
+    bool is_fp8 = false;           // no effect: there is no fp8 arithmetic here
     double top_keys = 0.3;         // share of the neurons recomputed on a sparse step
     double random_keys = 0.05;     // probability of each further neuron
     int64_t full_step_every = 10;  // all neurons on steps divisible by this
     int64_t block_mask_cache = 2;  // steps for which a selection serves, from step 10 on
     int64_t first_n_dense_layers = 2;
     int64_t counts_multiple_of = 256;  // top_keys * F is rounded to a multiple of this
-    int64_t bm = 128;                  // rows of a GPU tile; no effect on a CPU
+    int64_t bm = 128;                  // rows of a GPU tile; no effect: kernels have their own
     int64_t mbm = 128;                 // rows that share one selection
   } mlp;
 
@@ -71,14 +71,15 @@ struct SparsityConfig {
     bool recompute_mask = true;           // select anew at every full step, not once
     bool should_compress_indices = true;  // keep selections as bits (1/32 of the memory)
     int64_t counts_multiple_of = 128;     // top_keys * N is rounded to a multiple of this
-    bool pad_qkv_before_kernel = true;    // GPU only; no effect on a CPU
+    bool pad_qkv_before_kernel = true;    // no effect: kernels take any number of tokens
     int64_t mbm = 192;                    // query rows of a group
     AttentionMerge merge = AttentionMerge::kAdditive;  // ours
     // Ours: how the output cache is stored, f32 or bf16; on a GPU it has the activations' 16 bits.
     DType cache_dtype = DType::kF32;
   } attn;
 
-  // Where the reference keeps state between steps (GPU or host memory); no effect on a CPU.
+  // Where the reference keeps state between steps (GPU or host memory); no effect: it stays on the
+  // device.
   struct Offloading {
     bool global_disable_offloading = false;
     bool mlp_out_cache = false;
@@ -126,9 +127,16 @@ void Apply(SparsityConfig& config, std::string_view assignment);
 // Every key with its value, in the reference's layout; ParseSparsityConfig reads it back.
 std::string WriteYaml(const SparsityConfig& config);
 
-// One sentence for each key in keys_set that asks for something a CPU does not do, and for
-// schedules that do not fit a generation of num_steps steps (0: not known yet).
-std::vector<std::string> ConfigWarnings(const SparsityConfig& config, int64_t num_steps = 0);
+// The generation that a configuration is for, as far as it is known.
+struct ConfigUse {
+  bool is_on_gpu = false;
+  int64_t num_steps = 0;        // 0: not known yet
+  int64_t num_invocations = 0;  // model calls per step; 0: not known yet
+};
+
+// One sentence for each key in keys_set that asks for something the device does not do or that the
+// generation contradicts, and for schedules that do not fit it.
+std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use = {});
 
 // The dotted names of all keys, in the order of the file.
 std::vector<std::string> SparsityConfigKeys();

@@ -69,6 +69,9 @@ DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometr
         state.Make("attention selection", {batch, heads, num_groups_, capacity_}, DType::kI32);
     counts_ = state.Make("attention selection", {batch, heads, num_groups_}, DType::kI32);
   }
+  if (state.placement().IsOnGpu()) {
+    order_ = state.Make("attention selection", {batch, heads, num_groups_}, DType::kI32);
+  }
 }
 
 size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
@@ -84,7 +87,7 @@ size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const Sparse
                               ? 0
                               : HeadsPerPart(geometry, groups, capacity) * geometry.image_tokens() *
                                     geometry.head_dim * 4;
-  constexpr int64_t kAlignment = 9 * 64;
+  constexpr int64_t kAlignment = 9 * 256;  // of a GPU; a CPU's is smaller
   return static_cast<size_t>(part + head + widened + kAlignment);
 }
 
@@ -178,7 +181,7 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
     ColumnSelection selection;
     {
       Stopwatch watch(context, report.seconds.attention_selection);
-      selection = Unpack(context, part);
+      selection = UnpackInOrder(context, part);
     }
     Stopwatch watch(context, report.seconds.attention);
     const SparseAttentionEpilogue cached = Cached(context, part, 0, geometry_.image_tokens());
@@ -211,6 +214,7 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   } else {
     MaskToIndices(context, mask, keys, part.Of(indices_.view()).Reshape({rows, capacity_}), counts);
   }
+  if (context.IsOnGpu()) LongestFirstOrder(context, counts, part.Of(order_.view()));
   const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * config_.attn.mbm;
@@ -233,6 +237,12 @@ ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
           counts.Reshape({1, part.heads(), num_groups_}), config_.attn.mbm};
 }
 
+ColumnSelection DeltaAttention::UnpackInOrder(Context& context, const Part& part) {
+  ColumnSelection selection = Unpack(context, part);
+  if (context.IsOnGpu()) selection.order = part.Of(order_.view());
+  return selection;
+}
+
 SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& part, int64_t begin,
                                                int64_t end) const {
   SparseAttentionEpilogue epilogue;
@@ -252,7 +262,7 @@ SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& par
 void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInputs& image,
                           ConstTensorView output) {
   Workspace::Scope scope(context.workspace());
-  const ColumnSelection selection = Unpack(context, part);
+  const ColumnSelection selection = UnpackInOrder(context, part);
   const TensorView stored = part.Of(cache_.view());
   const DType dtype = context.activation_dtype();
   const bool is_narrow = cache_.dtype() != dtype;

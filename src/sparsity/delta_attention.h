@@ -68,7 +68,10 @@ class DeltaAttention {
   // than the activations is widened into the workspace, valid until the caller's scope ends.
   SparseAttentionEpilogue Cached(Context& context, const Part& part, int64_t begin,
                                  int64_t end) const;
+  // The selection of any heads, without an order; in the workspace unless lists are kept.
   ColumnSelection Unpack(Context& context, const Part& part);
+  // That of a part of ForEachPart, with its order.
+  ColumnSelection UnpackInOrder(Context& context, const Part& part);
   // Adds what is to be measured of the part: everything with should_profile, else a few groups of
   // one head, others each time.
   void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
@@ -94,6 +97,8 @@ class DeltaAttention {
   Tensor mask_;              // [B, H, G, ceil(Nk / 8)] u8; with should_compress_indices
   Tensor indices_;           // [B, H, G, capacity] i32; without
   Tensor counts_;            // [B, H, G] i32; without
+  // [B, H, G] i32, on a GPU: within each part, the order in which its groups start.
+  Tensor order_;
 };
 
 }  // namespace tamias

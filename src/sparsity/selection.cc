@@ -42,16 +42,36 @@ Point VoxelSize(const SparsityConfig& config, const TokenGrid& grid) {
   return {1, side, side};
 }
 
+// Of one axis of `extent` tokens: the `size` tokens around `centre`, shifted inwards where they
+// would leave the axis, so that there are as many at its borders; the whole axis where it is
+// shorter.
+struct Range {
+  int64_t begin;
+  int64_t end;
+};
+
+Range WindowAround(double centre, double size, int64_t extent) {
+  const auto length = std::min(extent, static_cast<int64_t>(size));
+  const int64_t begin = std::llround(centre - (static_cast<double>(length) - 1) / 2);
+  const int64_t shifted = std::clamp(begin, int64_t{0}, extent - length);
+  return {shifted, shifted + length};
+}
+
 void SetLocalVoxels(const SparsityConfig& config, const SparseGeometry& geometry,
                     const TokenOrder& order, const Point& centre, int64_t group, TensorView mask) {
+  const TokenGrid& grid = geometry.grid;
   const double sides = static_cast<double>(config.attn.local_voxels);
-  const Point voxel = VoxelSize(config, geometry.grid);
-  for (int64_t i = 0; i < geometry.image_tokens(); ++i) {
-    const Point p = Coordinates(geometry.grid, order.tokens()[static_cast<size_t>(i)]);
-    if (2 * std::abs(p.time - centre.time) <= sides * voxel.time &&
-        2 * std::abs(p.height - centre.height) <= sides * voxel.height &&
-        2 * std::abs(p.width - centre.width) <= sides * voxel.width) {
-      SetMaskRange(mask, group, geometry.text_tokens + i, geometry.text_tokens + i + 1);
+  const Point voxel = VoxelSize(config, grid);
+  const Range times = WindowAround(centre.time, sides * voxel.time, grid.time);
+  const Range rows = WindowAround(centre.height, sides * voxel.height, grid.height);
+  const Range columns = WindowAround(centre.width, sides * voxel.width, grid.width);
+  for (int64_t t = times.begin; t < times.end; ++t) {
+    for (int64_t h = rows.begin; h < rows.end; ++h) {
+      for (int64_t w = columns.begin; w < columns.end; ++w) {
+        const auto token = static_cast<size_t>((t * grid.height + h) * grid.width + w);
+        const int64_t column = geometry.text_tokens + order.positions()[token];
+        SetMaskRange(mask, group, column, column + 1);
+      }
     }
   }
 }

@@ -90,8 +90,9 @@ class CombinedColumns : public ColumnSelector {
 int64_t RoundedCount(double share, int64_t size, int64_t multiple);
 
 // [G, ceil(Nk / 8)] u8: all text columns; the image tokens within a window of `local_voxels` voxels
-// a side (patches of chunk_size_1 in pictures, 4x6x8 tokens in video) around the group's centre; a
-// run of local_1d_window * N tokens around the group's position.
+// a side (patches of chunk_size_1 in pictures, 4x6x8 tokens in video) around the group's centre,
+// shifted inwards at the borders so that it keeps its size; a run of local_1d_window * N tokens
+// around the group's position, cut off at both ends.
 Tensor StaticColumnMask(const SparsityConfig& config, const SparseGeometry& geometry,
                         const TokenOrder& order);
 

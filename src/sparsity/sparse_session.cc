@@ -249,9 +249,7 @@ SparseSession::SparseSession(const Context& context, const SparsityConfig& confi
 }
 
 SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)
-    : SparseSession(
-          config, std::vector(static_cast<size_t>(config.num_model_invocations_per_inference_step),
-                              geometry)) {}
+    : SparseSession(config, std::vector{geometry}) {}
 
 SparseSession::~SparseSession() = default;
 

@@ -52,7 +52,7 @@ class SparseSession {
   // state in a file on a GPU.
   SparseSession(const Context& context, const SparsityConfig& config,
                 std::vector<SparseGeometry> invocations, StatePlace place = StatePlace::kMemory);
-  // As many model calls of one geometry as the configuration says.
+  // One model call a step.
   SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
   // Plain dense computation, no state: for models outside a denoising loop.
   static std::unique_ptr<SparseSession> Dense(int num_invocations = 1);

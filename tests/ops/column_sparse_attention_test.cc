@@ -207,5 +207,27 @@ TEST(ColumnSparseAttention, RefusesEpiloguesWithoutMeaning) {
                 "scale: expected 1");
 }
 
+// Threads of a CPU take groups as they become free; the order in a selection changes nothing there.
+TEST(ColumnSparseAttention, AnOrderOfGroupsIsForGpus) {
+  const Problem p(2);
+  Tensor order(p.counts.shape(), DType::kI32);
+  for (int64_t i = 0; i < order.NumElements(); ++i) {
+    order.data<int32_t>()[i] = static_cast<int32_t>(order.NumElements() - 1 - i);
+  }
+  Tensor expected(p.base.shape(), DType::kF32), out(p.base.shape(), DType::kF32);
+  Context context(2);
+  ColumnSelection selection = p.selection();
+  ColumnSparseAttention(context, p.inputs(), selection, {}, expected);
+  selection.order = order;
+  ColumnSparseAttention(context, p.inputs(), selection, {}, out);
+  ExpectNear(out, expected, 0);
+  try {
+    LongestFirstOrder(context, p.counts, order);
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+  }
+}
+
 }  // namespace
 }  // namespace tamias

@@ -167,32 +167,64 @@ TEST(SparsityConfig, ApplyRefusesBadSettingsAsArguments) {
   EXPECT_THAT(ApplyError("attn=1"), HasSubstr("unknown"));
 }
 
-TEST(SparsityConfig, WarnsOfKeysWithoutEffectOnACpu) {
-  const SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
-  const std::vector<std::string> warnings = ConfigWarnings(config);
-  const auto mentions = [&](const std::string& key) {
-    return std::ranges::any_of(warnings, [&](const auto& w) { return w.starts_with(key + ":"); });
+class WarnsOfKeysWithoutEffect : public ::testing::TestWithParam<bool> {};
+
+TEST_P(WarnsOfKeysWithoutEffect, ForReasonsOfTheDevice) {
+  const bool is_on_gpu = GetParam();
+  SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
+  Apply(config, "attn.cache_dtype=bf16");
+  const std::vector<std::string> warnings = ConfigWarnings(config, {.is_on_gpu = is_on_gpu});
+  const auto warning_of = [&](const std::string& key) {
+    for (const std::string& warning : warnings) {
+      if (warning.starts_with(key + ":")) return warning;
+    }
+    return std::string();
   };
   for (const char* key : {"world_size", "mlp.is_fp8", "mlp.bm", "offloading.mlp.out_cache",
                           "offloading.attn.lse_constants"}) {
-    EXPECT_TRUE(mentions(key)) << key;
+    EXPECT_THAT(warning_of(key), HasSubstr(" has no effect: ")) << key;
+  }
+  EXPECT_THAT(warning_of("world_size"), HasSubstr(is_on_gpu ? "one GPU" : "one CPU"));
+  EXPECT_THAT(warning_of("mlp.is_fp8"), HasSubstr(is_on_gpu ? "16 bits" : "fp32"));
+  EXPECT_THAT(warning_of("offloading.mlp.out_cache"),
+              HasSubstr(is_on_gpu ? "GPU memory" : "main memory"));
+  EXPECT_EQ(warning_of("attn.cache_dtype").empty(), !is_on_gpu);
+  for (const std::string& warning : warnings) {
+    EXPECT_EQ(warning.find(is_on_gpu ? "CPU" : "one GPU"), std::string::npos) << warning;
   }
   // Off, so nothing is asked for.
-  EXPECT_FALSE(mentions("attn.pad_qkv_before_kernel"));
-  EXPECT_FALSE(mentions("offloading.attn.out_cache"));
-  EXPECT_THAT(ConfigWarnings(SparsityConfig()), IsEmpty());
+  EXPECT_EQ(warning_of("attn.pad_qkv_before_kernel"), "");
+  EXPECT_EQ(warning_of("offloading.attn.out_cache"), "");
+  EXPECT_THAT(ConfigWarnings(SparsityConfig(), {.is_on_gpu = is_on_gpu}), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(OnCpuAndGpu, WarnsOfKeysWithoutEffect, ::testing::Bool());
+
+TEST(SparsityConfig, WarnsOfModelCallsThatTheGenerationDoesNotMake) {
+  SparsityConfig config;
+  EXPECT_THAT(ConfigWarnings(config, {.num_invocations = 2}), IsEmpty()) << "nothing was asked for";
+  Apply(config, "num_model_invocations_per_inference_step=2");
+  EXPECT_THAT(ConfigWarnings(config, {.num_invocations = 2}), IsEmpty());
+  EXPECT_THAT(ConfigWarnings(config), IsEmpty()) << "not known yet";
+  EXPECT_THAT(ConfigWarnings(config, {.num_invocations = 1}),
+              ElementsAre("num_model_invocations_per_inference_step: 2 has no effect: this "
+                          "generation calls the model once a step"));
+  Apply(config, "num_model_invocations_per_inference_step=1");
+  EXPECT_THAT(ConfigWarnings(config, {.num_invocations = 2}),
+              ElementsAre(HasSubstr("1 has no effect: this generation calls the model twice")));
 }
 
 TEST(SparsityConfig, WarnsWhenSchedulesAreForAnotherNumberOfSteps) {
   SparsityConfig config;
-  EXPECT_THAT(ConfigWarnings(config, 25), IsEmpty());
+  EXPECT_THAT(ConfigWarnings(config, {.num_steps = 25}), IsEmpty());
   config.attn.full_step_schedule = {0, 1, 10};
-  EXPECT_THAT(ConfigWarnings(config, 50), IsEmpty());
-  EXPECT_THAT(ConfigWarnings(config, 25),
+  EXPECT_THAT(ConfigWarnings(config, {.num_steps = 50}), IsEmpty());
+  EXPECT_THAT(ConfigWarnings(config, {.num_steps = 25}),
               ElementsAre(HasSubstr("written for 50 steps and this generation has 25")));
   config.step_caching.is_enabled = true;
   config.step_caching.skip_step_schedule = {0};
-  EXPECT_THAT(ConfigWarnings(config, 50), ElementsAre(HasSubstr("step 0 cannot be skipped")));
+  EXPECT_THAT(ConfigWarnings(config, {.num_steps = 50}),
+              ElementsAre(HasSubstr("step 0 cannot be skipped")));
 }
 
 TEST(SparsityConfig, DenseEnablesNothing) {
@@ -205,7 +237,7 @@ TEST(Profiles, ShippedOnesLoadWithoutWarnings) {
   for (const std::string& name : ListProfiles()) {
     const SparsityConfig config = LoadSparsityConfig(FindProfile(name));
     EXPECT_TRUE(config.IsAnythingEnabled()) << name;
-    EXPECT_THAT(ConfigWarnings(config, config.steps), IsEmpty()) << name;
+    EXPECT_THAT(ConfigWarnings(config, {.num_steps = config.steps}), IsEmpty()) << name;
   }
 }
 

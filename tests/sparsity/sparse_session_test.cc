@@ -244,8 +244,8 @@ TEST(SparseSession, TwoSessionsDoNotSeeEachOther) {
     b.BeginStep(step);
     for (int i = 0; i < 2; ++i) {
       model.Forward(context, Latents(step, 100 + static_cast<uint64_t>(i)), b.invocation(i));
-      actual[static_cast<size_t>(2 * step + i)] =
-          model.Forward(context, Latents(step, 7 + static_cast<uint64_t>(i)), a.invocation(i));
+      actual[static_cast<size_t>(2 * step + i)] = model.Forward(
+          context, Latents(step, 7 + static_cast<uint64_t>(i)), a.invocation(i), Modulation(step));
     }
   }
   ExpectEqual(actual, expected);
@@ -407,9 +407,8 @@ Outcome OutcomeOf(const SparsityConfig& config) {
   for (const int32_t token : session.token_order().tokens()) {
     outcome.behaviour += std::to_string(token) + " ";
   }
-  outcome.behaviour +=
-      std::to_string(SparseSession(config, ToyModel::Geometry()).allocated_bytes());
-  outcome.warnings = ConfigWarnings(config, 50);
+  outcome.behaviour += std::to_string(session.allocated_bytes());
+  outcome.warnings = ConfigWarnings(config, {.num_steps = 50, .num_invocations = 2});
   return outcome;
 }
 
@@ -420,7 +419,6 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
   base.step_caching.skip_step_schedule = {9};
   // Away from their defaults, for keys that matter only then.
   const std::vector<std::string> effects = {
-      "num_model_invocations_per_inference_step=3",
       "should_profile=true",
       "mlp.is_enabled=false",
       "mlp.top_keys=0.5",
@@ -470,8 +468,8 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
   }
   for (const std::string& key : SparsityConfigKeys()) {
     if (seen.contains(key)) continue;
-    const bool is_number =
-        key == "steps" || key == "world_size" || key == "generation_index" || key == "mlp.bm";
+    const bool is_number = key == "num_model_invocations_per_inference_step" || key == "steps" ||
+                           key == "world_size" || key == "generation_index" || key == "mlp.bm";
     SparsityConfig config = base;
     Apply(config, key + (is_number ? "=7" : "=true"));
     const Outcome outcome = OutcomeOf(config);
