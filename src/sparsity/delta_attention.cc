@@ -214,7 +214,10 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   } else {
     MaskToIndices(context, mask, keys, part.Of(indices_.view()).Reshape({rows, capacity_}), counts);
   }
-  if (context.IsOnGpu()) LongestFirstOrder(context, counts, part.Of(order_.view()));
+  if (context.IsOnGpu()) {
+    LongestFirstOrder(context, counts.Reshape({1, part.heads(), num_groups_}),
+                      part.Of(order_.view()));
+  }
   const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * config_.attn.mbm;

@@ -178,7 +178,7 @@ TEST_F(CudaSparseSession, RefusesStateInAFile) {
   SparseGeometry geometry;
   geometry.grid = {1, 4, 4};
   geometry.num_layers = 1;
-  geometry.prediction_channels = 8;
+  geometry.model_dim = 8;
   SparsityConfig config = SparsityConfig::Dense();
   config.step_caching.is_enabled = true;
   EXPECT_THAT(ErrorOf([&] { SparseSession(context, config, {geometry}, StatePlace::kFile); }),
