@@ -155,7 +155,8 @@ class Tuner {
     for (const Trial& trial : trials_) {
       if (trial.profile == profile) return trial.is_alike;
     }
-    Trial trial = Run(Describe(ParseSparsityConfig(profile, "tune"), steps_), generate);
+    const int steps = pipeline_.NumSteps(generate);
+    Trial trial = Run(Describe(ParseSparsityConfig(profile, "tune"), steps), generate);
     trial.setting = setting;
     trial.profile = profile;
     trials_.push_back(std::move(trial));
@@ -262,7 +263,7 @@ void Run(const Options& options) {
   const int steps = generate.steps.value_or(std::stoi(pipeline.info().defaults.at("steps")));
 
   Tuner tuner(pipeline, options, steps);
-  WalkStaircase(tuner, steps);
+  WalkStaircase(tuner, pipeline.NumSteps(generate));
   const Trial* best = Fastest(tuner.trials());
   if (best == nullptr) {
     Fail(ErrorCode::kInvalidArgument, "min-psnr: no setting reaches {:g} dB with {} steps",
