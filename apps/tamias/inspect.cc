@@ -62,6 +62,7 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   if (info.makes_videos) fmt::print("\nFilm of {} frames", NumFrames(pipeline, options));
   fmt::print("\nTokens: {} {} + {} text\n", pipeline.NumImageTokens(options),
              info.makes_videos ? "video" : "image", pipeline.NumTextTokens(options));
+  fmt::print("Scheduler: {}\n", info.scheduler);
   fmt::print("Profile: {}\n", info.default_profile);
   for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
   PrintPlan("Memory, dense", dense);
@@ -91,6 +92,7 @@ void Run(const CommonOptions& options) {
                                   {"dtype", component.dtype},
                                   {"variant", component.variant}});
   }
+  json["scheduler"] = pipeline.info().scheduler;
   json["needs_image"] = pipeline.info().needs_image;
   json["num_frames"] = NumFrames(pipeline, options.generate);
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);

@@ -205,7 +205,8 @@ class Tuner {
     for (const Trial& trial : trials_) {
       if (trial.profile == profile) return trial.is_alike;
     }
-    Trial trial = Run(Describe(ParseSparsityConfig(profile, "tune"), steps_), generate);
+    const int steps = pipeline_.NumSteps(generate);
+    Trial trial = Run(Describe(ParseSparsityConfig(profile, "tune"), steps), generate);
     trial.choice = choice;
     trial.profile = profile;
     trials_.push_back(std::move(trial));

@@ -147,6 +147,7 @@ struct ModelInfo {
   std::string family;  // "FluxPipeline"
   bool makes_videos = false;
   bool needs_image = false;  // films begin with a picture: GenerateOptions::image
+  std::string scheduler;     // "FlowMatchEulerDiscreteScheduler"
   std::vector<ComponentInfo> components;
   std::string default_profile;                  // what "auto" means for this model
   std::map<std::string, std::string> defaults;  // the options' defaults for this model
@@ -170,6 +171,9 @@ class Pipeline {
   // Image (or video) tokens for these options, and the text tokens that a prompt may have.
   int64_t NumImageTokens(const GenerateOptions& options) const;
   int64_t NumTextTokens(const GenerateOptions& options) const;
+  // Steps of the denoising loop, which profiles count: `steps`, or 2 steps - 1 where the scheduler
+  // is of second order (FlowMatchHeunDiscreteScheduler) and calls the model twice.
+  int NumSteps(const GenerateOptions& options) const;
   // The sparsity profile in force for these options, as YAML; "" when sparsity is off.
   std::string SparsityYaml(const GenerateOptions& options) const;
   // Settings that have no effect here, one sentence each.

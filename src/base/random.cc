@@ -4,27 +4,9 @@
 
 #include <cmath>
 #include <numbers>
-#include <random>
 
 namespace tamias {
 namespace {
-
-// torch seeds mt19937 with the low 32 bits.
-class TorchGenerator {
- public:
-  explicit TorchGenerator(uint64_t seed) : engine_(static_cast<uint32_t>(seed)) {}
-
-  float UniformFloat() { return static_cast<float>(engine_() & 0xFFFFFFu) * 0x1p-24f; }
-
-  double UniformDouble() {
-    const uint64_t high = engine_();
-    const uint64_t low = engine_();
-    return static_cast<double>(((high << 32) | low) & ((uint64_t{1} << 53) - 1)) * 0x1p-53;
-  }
-
- private:
-  std::mt19937 engine_;
-};
 
 constexpr size_t kBlock = 16;  // ATen's normal_fill works on blocks of 16
 
@@ -40,39 +22,55 @@ void TransformBlock(std::span<float> values) {
   }
 }
 
-void FillBlocks(TorchGenerator& generator, std::span<float> values) {
-  for (float& value : values) value = generator.UniformFloat();
+}  // namespace
+
+float TorchGenerator::UniformFloat() {
+  return static_cast<float>(engine_() & 0xFFFFFFu) * 0x1p-24f;
+}
+
+double TorchGenerator::UniformDouble() {
+  const uint64_t high = engine_();
+  const uint64_t low = engine_();
+  return static_cast<double>(((high << 32) | low) & ((uint64_t{1} << 53) - 1)) * 0x1p-53;
+}
+
+void TorchGenerator::FillBlocks(std::span<float> values) {
+  for (float& value : values) value = UniformFloat();
   for (size_t i = 0; i + kBlock <= values.size(); i += kBlock) {
     TransformBlock(values.subspan(i, kBlock));
   }
   if (values.size() % kBlock != 0) {  // the last block is drawn anew, overlapping the one before
     const std::span<float> tail = values.last(kBlock);
-    for (float& value : tail) value = generator.UniformFloat();
+    for (float& value : tail) value = UniformFloat();
     TransformBlock(tail);
   }
 }
 
 // Below 16 elements torch draws doubles and keeps the second value of each pair for the next call.
-void FillPairs(TorchGenerator& generator, std::span<float> values) {
-  for (size_t i = 0; i < values.size(); i += 2) {
-    const double u1 = generator.UniformDouble();
-    const double u2 = generator.UniformDouble();
+void TorchGenerator::FillOneByOne(std::span<float> values) {
+  for (float& value : values) {
+    if (kept_) {
+      value = static_cast<float>(*kept_);
+      kept_.reset();
+      continue;
+    }
+    const double u1 = UniformDouble();
+    const double u2 = UniformDouble();
     const double radius = std::sqrt(-2.0 * std::log1p(-u2));
     const double theta = 2.0 * std::numbers::pi * u1;
-    values[i] = static_cast<float>(radius * std::cos(theta));
-    if (i + 1 < values.size()) values[i + 1] = static_cast<float>(radius * std::sin(theta));
+    value = static_cast<float>(radius * std::cos(theta));
+    kept_ = radius * std::sin(theta);
   }
 }
 
-}  // namespace
-
-void TorchNormal(uint64_t seed, std::span<float> values) {
-  TorchGenerator generator(seed);
+void TorchGenerator::Normal(std::span<float> values) {
   if (values.size() >= kBlock) {
-    FillBlocks(generator, values);
+    FillBlocks(values);
   } else {
-    FillPairs(generator, values);
+    FillOneByOne(values);
   }
 }
+
+void TorchNormal(uint64_t seed, std::span<float> values) { TorchGenerator(seed).Normal(values); }
 
 }  // namespace tamias

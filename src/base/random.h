@@ -1,16 +1,36 @@
-// Random numbers. `TorchNormal` reproduces torch.randn on PyTorch's CPU generator, so that a seed
-// gives the same picture in diffusers and here. `CounterRandom` is stateless: the value at (seed,
-// index) does not depend on the order of evaluation or the number of threads.
+// Random numbers. `TorchGenerator` reproduces torch.randn on PyTorch's CPU generator, so that a
+// seed gives the same picture in diffusers and here. `CounterRandom` is stateless: the value at
+// (seed, index) does not depend on the order of evaluation or the number of threads.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <random>
 #include <span>
 
 namespace tamias {
 
-// Fills `values` as torch.randn(values.size(), generator=torch.Generator().manual_seed(seed)) does
-// on a CPU in fp32: mt19937; at 16 or more elements Box-Muller over blocks of 16 uniform 24-bit
-// numbers (ATen's normal_fill), below that pairs of 53-bit doubles.
+// torch.Generator().manual_seed(seed) on a CPU: one stream, from which tensors are drawn in turn.
+class TorchGenerator {
+ public:
+  explicit TorchGenerator(uint64_t seed) : engine_(static_cast<uint32_t>(seed)) {}
+
+  // Fills `values` as torch.randn(values.size(), generator=...) does in fp32: mt19937; at 16 or
+  // more elements Box-Muller over blocks of 16 uniform 24-bit numbers (ATen's normal_fill), below
+  // that pairs of 53-bit doubles.
+  void Normal(std::span<float> values);
+
+ private:
+  float UniformFloat();
+  double UniformDouble();
+  void FillBlocks(std::span<float> values);
+  void FillOneByOne(std::span<float> values);
+
+  std::mt19937 engine_;         // torch seeds it with the low 32 bits
+  std::optional<double> kept_;  // the second number of a pair, for the next small tensor
+};
+
+// The first tensor of a generator of this seed.
 void TorchNormal(uint64_t seed, std::span<float> values);
 
 // A uniform 32-bit number for each (seed, index): two rounds of a 64-bit finaliser (splitmix64).

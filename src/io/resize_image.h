@@ -1,5 +1,6 @@
-// Resampling of pictures as Pillow does it, byte by byte the same: separable filters that widen
-// when the picture shrinks, first along rows, then along columns, rounded to bytes after each.
+// Resampling of pictures as Pillow up to version 12 does it, byte by byte the same: separable
+// filters that widen when the picture shrinks, first along rows, then along columns, rounded to
+// bytes after each. Pillow 13 takes the columns first where that is less work.
 #pragma once
 
 #include "tamias/image.h"

@@ -1,50 +1,52 @@
-// UniPC for flow matching (Zhao et al., 2302.04867; diffusers' UniPCMultistepScheduler as Wan sets
-// it): a multistep predictor-corrector in the data prediction x0 = x - sigma v, of order 2 with
-// B(h) = exp(-h) - 1 ("bh2"), where lambda = log((1 - sigma) / sigma) and h is its step. Each
+// UniPC for flow matching (Zhao et al., 2302.04867; diffusers' UniPCMultistepScheduler over flow
+// sigmas, Wan's): a multistep predictor-corrector in the data prediction x0 = x - sigma v, of order
+// 1 to 3, with B(h) = exp(-h) - 1 ("bh2") or -h ("bh1"), where h is the step in lambda. Each
 // prediction first corrects the sample that it was made from, then predicts the next one.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <optional>
+#include <set>
+#include <vector>
 
-#include "models/flow_scheduler.h"
+#include "models/multistep_scheduler.h"
 
 namespace tamias {
 
-class JsonObject;
+enum class UniPcSolver { kBh1, kBh2 };
 
 struct UniPcMultistepConfig {
-  int64_t num_train_timesteps = 1000;
-  double flow_shift = 1.0;
+  MultistepConfig multistep;
+  UniPcSolver solver = UniPcSolver::kBh2;
+  std::optional<double> shift_terminal;   // the last non-zero sigma, by stretching
+  std::set<int64_t> uncorrected_samples;  // disable_corrector: not corrected are those of step + 1
 
-  // Reads scheduler_config.json. Throws kUnsupported naming the field for settings other than
-  // prediction_type flow_prediction, use_flow_sigmas, solver_order 2, solver_type bh2, predict_x0,
-  // lower_order_final, final_sigmas_type zero and an empty disable_corrector.
-  static UniPcMultistepConfig FromJson(const JsonObject& json);
+  // Reads scheduler_config.json and refuses what is not served; also what ends in values that are
+  // not numbers, there as in diffusers.
+  static UniPcMultistepConfig FromJson(const JsonObject& json,
+                                       const SchedulerConventions& conventions);
 };
 
-class UniPcMultistep final : public FlowScheduler {
+class UniPcMultistep final : public MultistepScheduler {
  public:
-  // Throws kInvalidArgument when num_steps < 1.
-  UniPcMultistep(const UniPcMultistepConfig& config, int num_steps);
+  UniPcMultistep(const UniPcMultistepConfig& config, const ScheduleRequest& request);
 
   // Steps come in order, from 0; throws kInvalidArgument when the sample changes its shape.
   void Step(Context& context, int step, ConstTensorView prediction, TensorView sample) override;
   size_t HistoryBytes(int64_t elements) const override;
 
  private:
-  // lambda before step `step`; infinite at its end, sigma = 0.
-  double Lambda(int step) const;
-  // The order of the predictor of step `step`: 1 at both ends.
+  UniPcMultistep(const UniPcMultistepConfig& config, const std::vector<double>& sigmas);
+  // The order of the predictor of step `step`, and of the corrector that follows it.
   int Order(int step) const;
-  // sample = the state at sigma(step), from what was known before and x0 [the prediction there].
-  void Correct(Context& context, int step, ConstTensorView x0, TensorView sample) const;
-  void Predict(Context& context, int step, TensorView sample) const;
+  // The weights of the data predictions, newest first, in a step from `from` to `from` + 1 of its
+  // order: those known at `from`, and for the corrector the one made at its end before them.
+  std::vector<double> Weights(int from, bool is_corrector) const;
 
-  // The data prediction of step `step` lies in predictions_[step % 3].
-  std::array<Tensor, 3> predictions_;
+  UniPcMultistepConfig config_;
   Tensor last_sample_;  // before the last predictor
-  int next_step_ = 0;
 };
+
+SchedulerMaker ReadUniPcMultistep(const JsonObject& json, const SchedulerConventions& conventions);
 
 }  // namespace tamias

@@ -114,6 +114,12 @@ void DenoisingPipeline::SetDefaults(const FamilyDefaults& family, const std::str
   }
 }
 
+void DenoisingPipeline::SetScheduler(SchedulerConventions conventions) {
+  const JsonObject index = JsonObject::Load(folder_.path() / "model_index.json");
+  scheduler_ = SchedulerFactory::Read(index, folder_.Config("scheduler"), std::move(conventions));
+  info_.scheduler = scheduler_->class_name();
+}
+
 void DenoisingPipeline::CheckTransformerField(const char* field, int64_t found, const char* where,
                                               int64_t expected) const {
   if (found != expected) {
@@ -145,6 +151,7 @@ Placement DenoisingPipeline::PlacementFor(const GenerateOptions& options) const 
 DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& options) const {
   Plan plan;
   plan.settings = Settings(options);
+  plan.num_images = options.num_images;
   plan.sparsity = Sparsity(options);
   plan.placement = PlacementFor(options);
   plan.coder = PlacementOn(plan.placement.device, DType::kBF16);
@@ -195,9 +202,12 @@ MemoryPlan DenoisingPipeline::MakeMemoryPlan(const Plan& plan, const StageBytes&
     always += add("weights prepared for sparse MLPs", SparsityWeightBytes(plan.placement));
   }
   // Noise, latents in both orders, two predictions and what the scheduler remembers.
-  const auto scheduler = MakeScheduler(plan.settings, plan.latents.tokens());
+  const auto scheduler = scheduler_->Make(plan.settings.steps, plan.latents.tokens());
   always += add("latents", 5 * sizeof(float) * static_cast<size_t>(plan.latents.size()) +
                                scheduler->HistoryBytes(plan.latents.size()));
+  if (scheduler->DrawsNoise()) {
+    always += add("noise of the steps", NoiseStream::Bytes(plan.latents, plan.num_images));
+  }
   size_t encoding = 0;
   if (info_.needs_image) {
     always += add("picture, encoded", plan.image_encoder.held);
@@ -379,9 +389,14 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
   const TokenOrder& order = session.token_order();
   const std::unique_ptr<Denoiser> denoiser =
       MakeDenoiser(context, settings, plan.latents, order, condition);
-  const std::unique_ptr<FlowScheduler> scheduler = MakeScheduler(settings, plan.latents.tokens());
+  NoiseStream stream(plan.latents, options.seed, image, options.num_images);
+  const bool draws_packed = scheduler_->conventions().draws_packed_noise;
+  const std::unique_ptr<FlowScheduler> scheduler =
+      scheduler_->Make(settings.steps, plan.latents.tokens(), [&](TensorView drawn) {
+        order.Apply(host, draws_packed ? stream.NextPacked() : stream.NextLatents(), drawn);
+      });
 
-  Tensor noise = PackedNoise(plan.latents, options.seed, image, options.num_images);
+  Tensor noise = stream.NextLatents();
   Tensor latents(noise.shape(), DType::kF32);
   order.Apply(host, noise, latents);
   Tensor prediction = Tensor::Zeros(latents.shape());
@@ -389,8 +404,8 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
   DeviceMirror model_input(context, latents);
   DeviceMirror model_prediction(context, prediction), model_negative(context, negative);
 
-  clock.BeginStage(Stage::kDenoise, image, settings.steps);
-  for (int step = 0; step < settings.steps; ++step) {
+  clock.BeginStage(Stage::kDenoise, image, scheduler->num_steps());
+  for (int step = 0; step < scheduler->num_steps(); ++step) {
     session.BeginStep(step, scheduler->sigma(step));
     model_input.Upload(context);
     const auto predict = [&](int invocation, DeviceMirror& out) {
@@ -463,6 +478,10 @@ int64_t DenoisingPipeline::NumTextTokens(const GenerateOptions& options) const {
   return Settings(options).max_sequence_length;
 }
 
+int DenoisingPipeline::NumSteps(const GenerateOptions& options) const {
+  return scheduler_->Make(Settings(options).steps, NumImageTokens(options))->num_steps();
+}
+
 std::string DenoisingPipeline::SparsityYaml(const GenerateOptions& options) const {
   const SparsityConfig config = Sparsity(options);
   return config.IsAnythingEnabled() ? WriteYaml(config) : "";
@@ -475,8 +494,13 @@ std::vector<std::string> DenoisingPipeline::Warnings(const GenerateOptions& opti
   if (config.IsAnythingEnabled()) {
     warnings =
         ConfigWarnings(config, {.is_on_gpu = ParseDevice(options.device).type == DeviceType::kCuda,
-                                .num_steps = settings.steps,
+                                .num_steps = NumSteps(options),
                                 .num_invocations = settings.use_true_cfg() ? 2 : 1});
+  }
+  if (!scheduler_->other_class().empty()) {
+    warnings.push_back(
+        fmt::format("{} runs, as model_index.json says; scheduler_config.json was written by {}",
+                    scheduler_->class_name(), scheduler_->other_class()));
   }
   if (options.guidance_scale && !HasGuidanceEmbedding()) {
     warnings.emplace_back(

@@ -7,13 +7,14 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/context.h"
 #include "io/checkpoint.h"
-#include "models/flow_scheduler.h"
 #include "models/frame_sink.h"
+#include "models/scheduler_factory.h"
 #include "pipeline/generation_clock.h"
 #include "pipeline/generation_settings.h"
 #include "pipeline/image_condition.h"
@@ -48,6 +49,7 @@ class DenoisingPipeline : public PipelineFamily {
   MemoryPlan PlanMemory(const GenerateOptions& options) const final;
   int64_t NumImageTokens(const GenerateOptions& options) const final;
   int64_t NumTextTokens(const GenerateOptions& options) const final;
+  int NumSteps(const GenerateOptions& options) const final;
   std::string SparsityYaml(const GenerateOptions& options) const final;
   std::vector<std::string> Warnings(const GenerateOptions& options) const final;
   std::map<std::string, std::string> PngText(const GenerateOptions& options, int image) const final;
@@ -60,6 +62,8 @@ class DenoisingPipeline : public PipelineFamily {
   // Called by a family's constructor: for each component that has weights, then once at the end.
   void AddComponent(const std::string& name, const Weights& weights);
   void SetDefaults(const FamilyDefaults& family, const std::string& profile);
+  // Reads the folder's scheduler; called once by a family's constructor.
+  void SetScheduler(SchedulerConventions conventions);
   // Throws kInvalidFile unless a number of the transformer's config is what another component says.
   void CheckTransformerField(const char* field, int64_t found, const char* where,
                              int64_t expected) const;
@@ -74,9 +78,6 @@ class DenoisingPipeline : public PipelineFamily {
   // Whether the end of the prompt does not fit.
   virtual bool IsCut(const std::string& prompt, const GenerationSettings& settings) const = 0;
   virtual bool HasGuidanceEmbedding() const = 0;
-  // One object per generation: it may remember earlier steps.
-  virtual std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
-                                                       int64_t image_tokens) const = 0;
   virtual std::unique_ptr<Denoiser> MakeDenoiser(Context& context,
                                                  const GenerationSettings& settings,
                                                  const LatentShape& latents,
@@ -124,6 +125,7 @@ class DenoisingPipeline : public PipelineFamily {
   // Everything about one call of Generate that its pictures share.
   struct Plan {
     GenerationSettings settings;
+    int num_images = 1;
     SparsityConfig sparsity;
     Placement placement;  // of the denoiser
     // Of text encoders and decoder: the same device, bf16 on a GPU, as states of T5 and of
@@ -171,6 +173,7 @@ class DenoisingPipeline : public PipelineFamily {
   ModelFolder folder_;
   size_t program_bytes_;  // resident before anything was loaded
   FamilyDefaults family_;
+  std::optional<SchedulerFactory> scheduler_;
   std::vector<Component> components_;
   ModelInfo info_;
   mutable std::mutex prepare_mutex_;

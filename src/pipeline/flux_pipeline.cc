@@ -3,6 +3,7 @@
 #include "pipeline/flux_pipeline.h"
 
 #include "base/check.h"
+#include "models/flow_match_euler.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
@@ -20,8 +21,11 @@ FluxPipeline::FluxPipeline(const ModelFolder& folder)
       text_(folder),
       transformer_(FluxTransformerConfig::FromJson(folder.Config("transformer")),
                    folder.OpenWeights("transformer")),
-      vae_(AutoencoderKlConfig::FromJson(folder.Config("vae")), folder.OpenWeights("vae")),
-      scheduler_(FlowMatchEulerConfig::FromJson(folder.Config("scheduler"))) {
+      vae_(AutoencoderKlConfig::FromJson(folder.Config("vae")), folder.OpenWeights("vae")) {
+  SetScheduler({.sigmas = EvenSigmas,
+                .leaves_flow_sigmas = true,
+                .shifts_by_tokens = true,
+                .draws_packed_noise = true});
   const FluxTransformerConfig& config = transformer_.config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE",
                         kPatch * kPatch * vae_.config().latent_channels);
@@ -62,11 +66,6 @@ PromptEmbedding FluxPipeline::EncodePrompt(Context& context, const std::string& 
 
 bool FluxPipeline::IsCut(const std::string& prompt, const GenerationSettings& settings) const {
   return text_.IsCut(prompt, settings.max_sequence_length);
-}
-
-std::unique_ptr<FlowScheduler> FluxPipeline::MakeScheduler(const GenerationSettings& settings,
-                                                           int64_t image_tokens) const {
-  return std::make_unique<FlowMatchEuler>(scheduler_, settings.steps, image_tokens);
 }
 
 std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,

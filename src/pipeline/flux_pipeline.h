@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "models/autoencoder_kl.h"
-#include "models/flow_match_euler.h"
 #include "models/flux_transformer.h"
 #include "pipeline/denoising_pipeline.h"
 #include "pipeline/flux_text.h"
@@ -23,8 +22,6 @@ class FluxPipeline final : public DenoisingPipeline {
                                const GenerationSettings& settings) const override;
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
   bool HasGuidanceEmbedding() const override { return transformer_.config().guidance_embeds; }
-  std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
-                                               int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
@@ -43,7 +40,6 @@ class FluxPipeline final : public DenoisingPipeline {
   FluxTextEncoders text_;
   ModelOnDevices<FluxTransformer> transformer_;  // prepared once for sparse MLPs, on first need
   ModelOnDevices<AutoencoderKl> vae_;
-  FlowMatchEulerConfig scheduler_;
 };
 
 }  // namespace tamias

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "models/flow_match_euler.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
@@ -15,9 +16,8 @@ using HunyuanVideoDenoiser = RotaryDenoiser<HunyuanVideoTransformer, HunyuanVide
 }  // namespace
 
 HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
-    : FilmPipeline(folder),
-      text_(folder),
-      scheduler_(FlowMatchEulerConfig::FromJson(folder.Config("scheduler"))) {
+    : FilmPipeline(folder), text_(folder) {
+  SetScheduler({.sigmas = EvenSigmasToZero});
   const HunyuanVideoTransformerConfig& config = transformer().config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().latent_channels);
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
@@ -61,11 +61,6 @@ PromptEmbedding HunyuanVideoPipeline::EncodePrompt(Context& context, const std::
 bool HunyuanVideoPipeline::IsCut(const std::string& prompt,
                                  const GenerationSettings& settings) const {
   return text_.IsCut(prompt, settings.max_sequence_length);
-}
-
-std::unique_ptr<FlowScheduler> HunyuanVideoPipeline::MakeScheduler(
-    const GenerationSettings& settings, int64_t /*image_tokens*/) const {
-  return std::make_unique<FlowMatchEuler>(scheduler_, EvenSigmas(settings.steps));
 }
 
 std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(

@@ -2,7 +2,6 @@
 #pragma once
 
 #include "models/autoencoder_kl_hunyuan_video.h"
-#include "models/flow_match_euler.h"
 #include "models/hunyuan_video_transformer.h"
 #include "pipeline/film_pipeline.h"
 #include "pipeline/hunyuan_video_text.h"
@@ -20,8 +19,6 @@ class HunyuanVideoPipeline final
                                const GenerationSettings& settings) const override;
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
   bool HasGuidanceEmbedding() const override { return transformer().config().guidance_embeds; }
-  std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
-                                               int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
@@ -29,7 +26,6 @@ class HunyuanVideoPipeline final
                           const Placement& placement) const override;
 
   HunyuanVideoTextEncoders text_;
-  FlowMatchEulerConfig scheduler_;
 };
 
 }  // namespace tamias

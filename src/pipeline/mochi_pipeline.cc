@@ -25,9 +25,10 @@ LatentScaling Scaling(const AutoencoderKlMochiConfig& config) {
 MochiPipeline::MochiPipeline(const ModelFolder& folder)
     : FilmPipeline(folder),
       text_(folder),
-      scheduler_(FlowMatchEulerConfig::FromJson(folder.Config("scheduler"))),
       force_zeros_for_empty_prompt_(JsonObject::Load(folder.path() / "model_index.json")
                                         .BoolOr("force_zeros_for_empty_prompt", false)) {
+  SetScheduler({.sigmas = [](int num_steps) { return LinearQuadraticSigmas(num_steps); },
+                .is_inverted = true});
   const MochiTransformerConfig& config = transformer().config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().latent_channels);
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
@@ -67,11 +68,6 @@ PromptEmbedding MochiPipeline::EncodePrompt(Context& context, const std::string&
 
 bool MochiPipeline::IsCut(const std::string& prompt, const GenerationSettings& settings) const {
   return text_.IsCut(prompt, settings.max_sequence_length);
-}
-
-std::unique_ptr<FlowScheduler> MochiPipeline::MakeScheduler(const GenerationSettings& settings,
-                                                            int64_t) const {
-  return std::make_unique<FlowMatchEuler>(scheduler_, LinearQuadraticSigmas(settings.steps));
 }
 
 std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const GenerationSettings&,

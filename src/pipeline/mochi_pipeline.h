@@ -3,7 +3,6 @@
 #pragma once
 
 #include "models/autoencoder_kl_mochi.h"
-#include "models/flow_match_euler.h"
 #include "models/mochi_transformer.h"
 #include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
@@ -20,8 +19,6 @@ class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlM
                                const GenerationSettings& settings) const override;
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
   bool HasGuidanceEmbedding() const override { return false; }
-  std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
-                                               int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
@@ -29,7 +26,6 @@ class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlM
                           const Placement& placement) const override;
 
   T5PromptEncoder text_;
-  FlowMatchEulerConfig scheduler_;
   bool force_zeros_for_empty_prompt_;
 };
 

@@ -2,10 +2,10 @@
 // [1, N, C patch_time patch^2] <-> unpacked [T, h, w, C], scale and offset per channel.
 #include "pipeline/packed_latents.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "base/check.h"
-#include "base/random.h"
 
 namespace tamias {
 namespace {
@@ -38,18 +38,36 @@ LatentScaling LatentScaling::Uniform(int64_t channels, double scale, double offs
   return {std::vector<double>(count, scale), std::vector<double>(count, offset)};
 }
 
-Tensor PackedNoise(const LatentShape& shape, uint64_t seed, int image, int num_images) {
-  // One stream for all pictures: the transform of the last block depends on the total length.
-  std::vector<float> noise(static_cast<size_t>(shape.size() * num_images));
-  TorchNormal(seed, noise);
-  const float* values = noise.data() + image * shape.size();
-  Tensor packed({1, shape.tokens(), shape.token_channels()}, DType::kF32);
-  ForEachLatent(shape, [&, out = packed.data<float>()](int64_t index, int64_t channel,
-                                                       int64_t frame, int64_t y, int64_t x) {
-    const int64_t row = (channel * shape.frames + frame) * shape.height + y;
-    out[index] = values[row * shape.width + x];
+NoiseStream::NoiseStream(const LatentShape& shape, uint64_t seed, int image, int num_images)
+    : shape_(shape), image_(image), num_images_(num_images), generator_(seed) {}
+
+std::vector<float> NoiseStream::Draw() {
+  std::vector<float> batch(static_cast<size_t>(shape_.size() * num_images_));
+  generator_.Normal(batch);
+  return batch;
+}
+
+Tensor NoiseStream::NextLatents() {
+  const std::vector<float> batch = Draw();
+  const float* values = batch.data() + image_ * shape_.size();
+  Tensor packed({1, shape_.tokens(), shape_.token_channels()}, DType::kF32);
+  ForEachLatent(shape_, [&, out = packed.data<float>()](int64_t index, int64_t channel,
+                                                        int64_t frame, int64_t y, int64_t x) {
+    const int64_t row = (channel * shape_.frames + frame) * shape_.height + y;
+    out[index] = values[row * shape_.width + x];
   });
   return packed;
+}
+
+Tensor NoiseStream::NextPacked() {
+  const std::vector<float> batch = Draw();
+  Tensor packed({1, shape_.tokens(), shape_.token_channels()}, DType::kF32);
+  std::copy_n(batch.begin() + image_ * shape_.size(), shape_.size(), packed.data<float>());
+  return packed;
+}
+
+size_t NoiseStream::Bytes(const LatentShape& shape, int num_images) {
+  return sizeof(float) * static_cast<size_t>(shape.size()) * (static_cast<size_t>(num_images) + 1);
 }
 
 void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const LatentScaling& scaling,

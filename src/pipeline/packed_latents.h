@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/random.h"
 #include "base/tensor.h"
 #include "sparsity/geometry.h"
 #include "sparsity/token_order.h"
@@ -35,9 +36,27 @@ struct LatentScaling {
 };
 
 // Standard normal noise of one picture or film of a batch, packed [1, N, C patch_time patch^2]: the
-// same numbers as diffusers' randn_tensor of [num_images, C, T, h, w] with
+// same numbers as diffusers' randn_tensor gives, call by call, for the whole batch with
 // torch.Generator("cpu").manual_seed(seed).
-Tensor PackedNoise(const LatentShape& shape, uint64_t seed, int image, int num_images);
+class NoiseStream {
+ public:
+  NoiseStream(const LatentShape& shape, uint64_t seed, int image, int num_images);
+
+  Tensor NextLatents();  // drawn as [num_images, C, T, h, w]
+  Tensor NextPacked();   // drawn as [num_images, N, C patch_time patch^2]
+
+  // What a call needs at one time, with what it returns.
+  static size_t Bytes(const LatentShape& shape, int num_images);
+
+ private:
+  // The next tensor, of the whole batch: the transform of its last block depends on its length.
+  std::vector<float> Draw();
+
+  LatentShape shape_;
+  int image_;
+  int num_images_;
+  TorchGenerator generator_;
+};
 
 // packed [1, N, C patch_time patch^2] -> channels-last [T, h, w, C], scaled back: what the VAE
 // decodes.

@@ -56,6 +56,8 @@ int64_t Pipeline::NumTextTokens(const GenerateOptions& options) const {
   return family_->NumTextTokens(options);
 }
 
+int Pipeline::NumSteps(const GenerateOptions& options) const { return family_->NumSteps(options); }
+
 std::string Pipeline::SparsityYaml(const GenerateOptions& options) const {
   return family_->SparsityYaml(options);
 }

@@ -20,6 +20,7 @@ class PipelineFamily {
   virtual MemoryPlan PlanMemory(const GenerateOptions& options) const = 0;
   virtual int64_t NumImageTokens(const GenerateOptions& options) const = 0;
   virtual int64_t NumTextTokens(const GenerateOptions& options) const = 0;
+  virtual int NumSteps(const GenerateOptions& options) const = 0;
   virtual std::string SparsityYaml(const GenerateOptions& options) const = 0;
   virtual std::vector<std::string> Warnings(const GenerateOptions& options) const = 0;
   virtual std::map<std::string, std::string> PngText(const GenerateOptions& options,

@@ -5,32 +5,10 @@
 #include <utility>
 
 #include "base/check.h"
-#include "models/flow_match_euler.h"
-#include "models/unipc_multistep.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
 namespace {
-
-using SchedulerFactory = std::function<std::unique_ptr<FlowScheduler>(int num_steps)>;
-
-SchedulerFactory ReadScheduler(const JsonObject& json) {
-  const std::string name = json.String("_class_name");
-  if (name == "UniPCMultistepScheduler") {
-    return [config = UniPcMultistepConfig::FromJson(json)](int num_steps) {
-      return std::make_unique<UniPcMultistep>(config, num_steps);
-    };
-  }
-  if (name == "FlowMatchEulerDiscreteScheduler") {
-    return [config = FlowMatchEulerConfig::FromJson(json)](int num_steps) {
-      return std::make_unique<FlowMatchEuler>(config, TrainingRangeSigmas(config, num_steps));
-    };
-  }
-  Fail(ErrorCode::kUnsupported,
-       "{}: field '_class_name': expected UniPCMultistepScheduler or "
-       "FlowMatchEulerDiscreteScheduler, found {}",
-       json.source(), name);
-}
 
 // Wan 2.2 has a second transformer, or a timestep for each token.
 void RefuseLaterVersions(const ModelFolder& folder) {
@@ -69,11 +47,9 @@ class WanImageDenoiser final : public Denoiser {
 
 }  // namespace
 
-WanPipeline::WanPipeline(const ModelFolder& folder)
-    : FilmPipeline(folder),
-      text_(folder),
-      make_scheduler_(ReadScheduler(folder.Config("scheduler"))) {
+WanPipeline::WanPipeline(const ModelFolder& folder) : FilmPipeline(folder), text_(folder) {
   RefuseLaterVersions(folder);
+  SetScheduler({});
   if (folder.family() == "WanImageToVideoPipeline") {
     image_ = std::make_unique<WanImageEncoder>(folder, vae_config(), vae_weights());
   }
@@ -138,11 +114,6 @@ PromptEmbedding WanPipeline::EncodePrompt(Context& context, const std::string& p
 
 bool WanPipeline::IsCut(const std::string& prompt, const GenerationSettings& settings) const {
   return text_.IsCut(prompt, settings.max_sequence_length);
-}
-
-std::unique_ptr<FlowScheduler> WanPipeline::MakeScheduler(const GenerationSettings& settings,
-                                                          int64_t /*image_tokens*/) const {
-  return make_scheduler_(settings.steps);
 }
 
 std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,

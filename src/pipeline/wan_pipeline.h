@@ -24,8 +24,6 @@ class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> 
                                const GenerationSettings& settings) const override;
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
   bool HasGuidanceEmbedding() const override { return false; }
-  std::unique_ptr<FlowScheduler> MakeScheduler(const GenerationSettings& settings,
-                                               int64_t image_tokens) const override;
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
@@ -39,7 +37,6 @@ class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> 
 
   T5PromptEncoder text_;
   std::unique_ptr<WanImageEncoder> image_;  // null: text-to-video
-  std::function<std::unique_ptr<FlowScheduler>(int num_steps)> make_scheduler_;
 };
 
 }  // namespace tamias

@@ -99,11 +99,44 @@ def test_unknown_family(model_copy, tmp_path):
 
 
 def test_unknown_scheduler_option(model_copy, tmp_path):
-    replace_in_json(model_copy / "scheduler/scheduler_config.json", use_karras_sigmas=True)
-    expect_error(generate(model_copy, tmp_path), 2, "scheduler_config.json", "use_karras_sigmas")
+    replace_in_json(model_copy / "scheduler/scheduler_config.json", use_beta_sigmas=True)
+    expect_error(generate(model_copy, tmp_path), 2, "scheduler_config.json", "use_beta_sigmas")
 
 
-@pytest.mark.parametrize("component", ["transformer", "vae", "text_encoder", "tokenizer", "tokenizer_2"])
+@pytest.mark.parametrize(
+    "name", ["EulerDiscreteScheduler", "DDIMScheduler", "MyScheduler", "FlowMatchHeunDiscreteScheduler"]
+)
+def test_scheduler_that_is_not_served(model_copy, tmp_path, name):
+    replace_in_json(model_copy / "model_index.json", scheduler=["diffusers", name])
+    expect_error(generate(model_copy, tmp_path), 2, "model_index.json", name, "FlowMatchEulerDiscreteScheduler")
+
+
+def test_scheduler_that_predicts_noise(model_copy, tmp_path):
+    replace_in_json(model_copy / "model_index.json", scheduler=["diffusers", "DPMSolverMultistepScheduler"])
+    expect_error(generate(model_copy, tmp_path), 2, "scheduler_config.json", "prediction_type", "flow_prediction")
+
+
+def test_no_scheduler_in_the_index(model_copy, tmp_path):
+    replace_in_json(model_copy / "model_index.json", scheduler=[None, None])
+    expect_error(generate(model_copy, tmp_path), 2, "model_index.json", "scheduler")
+
+
+def test_scheduler_of_the_index_wins_over_that_of_its_config(model_copy, tmp_path):
+    before = generate(model_copy, tmp_path)
+    picture = (tmp_path / "out/p.png").read_bytes()
+    replace_in_json(model_copy / "scheduler/scheduler_config.json", _class_name="DDIMScheduler")
+    after = generate(model_copy, tmp_path)
+    assert before.returncode == after.returncode == 0, after.stderr
+    assert (tmp_path / "out/p.png").read_bytes() == picture
+    assert "written by DDIMScheduler" in after.stderr
+    replace_in_json(model_copy / "model_index.json", scheduler=["diffusers", "FlowMatchLCMScheduler"])
+    assert generate(model_copy, tmp_path).returncode == 0
+    assert (tmp_path / "out/p.png").read_bytes() != picture
+    inspected = json.loads(run("inspect", "--model", model_copy, "--json").stdout)
+    assert inspected["scheduler"] == "FlowMatchLCMScheduler"
+
+
+@pytest.mark.parametrize("component", ["scheduler", "transformer", "vae", "text_encoder", "tokenizer", "tokenizer_2"])
 def test_missing_component(model_copy, tmp_path, component):
     shutil.rmtree(model_copy / component)
     expect_error(generate(model_copy, tmp_path), 2, component)

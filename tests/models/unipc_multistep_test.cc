@@ -1,6 +1,5 @@
 #include "models/unipc_multistep.h"
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "fixture.h"
@@ -12,7 +11,7 @@ constexpr int kStepCounts[] = {1, 2, 3, 7, 20, 50};
 
 UniPcMultistepConfig LoadConfig(const std::string& name) {
   return UniPcMultistepConfig::FromJson(
-      JsonObject::Load(FixtureFolder("unipc-multistep") / (name + ".json")));
+      JsonObject::Load(FixtureFolder("unipc-multistep") / (name + ".json")), {});
 }
 
 class UniPcMultistepParity : public testing::TestWithParam<const char*> {};
@@ -22,7 +21,7 @@ TEST_P(UniPcMultistepParity, SigmasAndTimestepsAgreeWithDiffusers) {
   for (const int steps : kStepCounts) {
     const std::string name = fmt::format("{}.{}", GetParam(), steps);
     SCOPED_TRACE(name);
-    const UniPcMultistep scheduler(LoadConfig(GetParam()), steps);
+    const UniPcMultistep scheduler(LoadConfig(GetParam()), ScheduleRequest{.num_steps = steps});
     ASSERT_EQ(scheduler.num_steps(), steps);
     const float* sigmas = cases.Get(name + ".sigmas").data<float>();
     const float* timesteps = cases.Get(name + ".timesteps").data<float>();
@@ -40,7 +39,7 @@ TEST_P(UniPcMultistepParity, StepsAgreeWithDiffusers) {
   for (const int steps : kStepCounts) {
     const std::string name = fmt::format("{}.{}", GetParam(), steps);
     SCOPED_TRACE(name);
-    UniPcMultistep scheduler(LoadConfig(GetParam()), steps);
+    UniPcMultistep scheduler(LoadConfig(GetParam()), ScheduleRequest{.num_steps = steps});
     Tensor sample = Tensor::CopyOf(cases.Get(name + ".sample"));
     const ConstTensorView predictions = cases.Get(name + ".predictions");
     for (int i = 0; i < steps; ++i) {
@@ -54,39 +53,9 @@ TEST_P(UniPcMultistepParity, StepsAgreeWithDiffusers) {
 
 INSTANTIATE_TEST_SUITE_P(, UniPcMultistepParity, testing::Values("wan-480p", "wan-720p"));
 
-TEST(UniPcMultistep, RefusesUnsupportedSettingsByName) {
-  const std::string flow = R"("prediction_type": "flow_prediction", "use_flow_sigmas": true)";
-  EXPECT_NO_THROW(UniPcMultistepConfig::FromJson(JsonObject::Parse("{" + flow + "}", "scheduler")));
-  const std::pair<const char*, const char*> cases[] = {
-      {"solver_order", "3"},
-      {"solver_type", R"("bh1")"},
-      {"predict_x0", "false"},
-      {"lower_order_final", "false"},
-      {"final_sigmas_type", R"("sigma_min")"},
-      {"disable_corrector", "[0]"},
-      {"thresholding", "true"},
-      {"use_karras_sigmas", "true"},
-      {"use_dynamic_shifting", "true"},
-      {"shift_terminal", "0.1"},
-  };
-  for (const auto& [field, value] : cases) {
-    const JsonObject json =
-        JsonObject::Parse(fmt::format(R"({{{}, "{}": {}}})", flow, field, value), "scheduler");
-    try {
-      UniPcMultistepConfig::FromJson(json);
-      ADD_FAILURE() << field << " was accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-      EXPECT_THAT(error.what(), testing::HasSubstr(field));
-    }
-  }
-  for (const char* text :
-       {R"({"use_flow_sigmas": true})", R"({"prediction_type": "flow_prediction"})"}) {
-    EXPECT_THROW(UniPcMultistepConfig::FromJson(JsonObject::Parse(text, "scheduler")), Error);
-  }
+TEST(UniPcMultistep, RefusesNoSteps) {
+  EXPECT_THROW(UniPcMultistep({}, ScheduleRequest{.num_steps = 0}), Error);
 }
-
-TEST(UniPcMultistep, RefusesNoSteps) { EXPECT_THROW(UniPcMultistep({}, 0), Error); }
 
 }  // namespace
 }  // namespace tamias

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
+#include <string>
 
 #include "golden.h"
 #include "linked_model.h"
@@ -10,6 +12,7 @@ namespace tamias {
 namespace {
 
 const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline";
+const fs::path kTinyDevGolden = kData / "tiny-dev/latents.safetensors";
 
 GenerateOptions GoldenOptions(const fs::path& golden) {
   const SafetensorsFile file(golden);
@@ -46,9 +49,8 @@ class TinyDev : public LinkedModelTest {
   }
 };
 
-TEST_F(TinyDev, GuidanceEmbeddingStaticShiftAndTwoPicturesMatchDiffusers) {
-  const fs::path golden = kData / "tiny-dev/latents.safetensors";
-  GenerateOptions options = GoldenOptions(golden);
+GenerateOptions TinyDevOptions() {
+  GenerateOptions options = GoldenOptions(kTinyDevGolden);
   options.width = 56;
   options.height = 72;
   options.steps = 4;
@@ -56,9 +58,31 @@ TEST_F(TinyDev, GuidanceEmbeddingStaticShiftAndTwoPicturesMatchDiffusers) {
   options.num_images = 2;
   options.seed = 3;
   options.decode = false;
-  const GenerateResult result = Pipeline(folder_).Generate(options);
-  ExpectLatents(result, SafetensorsFile(golden).Get("latents"));
+  return options;
+}
+
+TEST_F(TinyDev, GuidanceEmbeddingStaticShiftAndTwoPicturesMatchDiffusers) {
+  const GenerateResult result = Pipeline(folder_).Generate(TinyDevOptions());
+  ExpectLatents(result, SafetensorsFile(kTinyDevGolden).Get("latents"));
   EXPECT_TRUE(result.images.empty());
+}
+
+// Two pictures of one seed, of schedulers that shift by the number of tokens; two of them draw
+// noise.
+TEST_F(TinyDev, LatentsOfEverySchedulerMatchDiffusers) {
+  for (const auto& [name, class_name] : {std::pair{"lcm", "FlowMatchLCMScheduler"},
+                                         {"dpm", "DPMSolverMultistepScheduler"},
+                                         {"dpm-sde", "DPMSolverMultistepScheduler"},
+                                         {"unipc", "UniPCMultistepScheduler"}}) {
+    SCOPED_TRACE(name);
+    Link("scheduler", kData / "tiny-dev" / (std::string("scheduler-") + name));
+    fs::remove(folder_ / "model_index.json");
+    std::ofstream(folder_ / "model_index.json")
+        << R"({"_class_name": "FluxPipeline", "scheduler": ["diffusers", ")" << class_name
+        << R"("]})";
+    const GenerateResult result = Pipeline(folder_).Generate(TinyDevOptions());
+    ExpectLatents(result, SafetensorsFile(kTinyDevGolden).Get(std::string(name) + "_latents"));
+  }
 }
 
 TEST_F(TinyDev, TakesTheFamilysDefaults) {

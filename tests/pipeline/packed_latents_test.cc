@@ -17,7 +17,7 @@ constexpr LatentShape kFilm{
 TEST(PackedLatents, PackingPutsTwoByTwoPixelsIntoAToken) {
   std::vector<float> noise(3 * 4 * 6);
   TorchNormal(5, noise);
-  const Tensor packed = PackedNoise(kPicture, 5, 0, 1);
+  const Tensor packed = NoiseStream(kPicture, 5, 0, 1).NextLatents();
   ASSERT_EQ(packed.shape(), (Shape{1, 6, 12}));
   // Token (1, 2), channel 1, lower left pixel: latent (1, 3, 4).
   EXPECT_EQ(packed.data<float>()[(1 * 3 + 2) * 12 + 1 * 4 + 2], noise[(1 * 4 + 3) * 6 + 4]);
@@ -26,7 +26,7 @@ TEST(PackedLatents, PackingPutsTwoByTwoPixelsIntoAToken) {
 TEST(PackedLatents, PackingPutsFramesIntoAToken) {
   std::vector<float> noise(3 * 4 * 4 * 6);
   TorchNormal(5, noise);
-  const Tensor packed = PackedNoise(kFilm, 5, 0, 1);
+  const Tensor packed = NoiseStream(kFilm, 5, 0, 1).NextLatents();
   ASSERT_EQ(packed.shape(), (Shape{1, 12, 24}));
   // Token (1, 0, 2), channel 2, second frame, upper right pixel: latent (2, 3, 0, 5).
   EXPECT_EQ(packed.data<float>()[(1 * 6 + 0 * 3 + 2) * 24 + 2 * 8 + 1 * 4 + 1],
@@ -36,14 +36,29 @@ TEST(PackedLatents, PackingPutsFramesIntoAToken) {
 TEST(PackedLatents, PicturesOfOneSeedShareAStream) {
   std::vector<float> noise(2 * 3 * 4 * 6);
   TorchNormal(5, noise);
-  const Tensor second = PackedNoise(kPicture, 5, 1, 2);
+  const Tensor second = NoiseStream(kPicture, 5, 1, 2).NextLatents();
   EXPECT_EQ(second.data<float>()[0], noise[3 * 4 * 6]);
+}
+
+TEST(PackedLatents, LaterTensorsContinueTheStreamInTheLayoutAskedFor) {
+  TorchGenerator generator(5);
+  std::vector<float> noise(2 * 3 * 4 * 6);
+  NoiseStream stream(kPicture, 5, 1, 2);
+  const float* second = noise.data() + 3 * 4 * 6;
+  generator.Normal(noise);
+  EXPECT_EQ(stream.NextLatents().data<float>()[0], second[0]);
+  generator.Normal(noise);
+  const Tensor packed = stream.NextPacked();
+  EXPECT_EQ(std::vector(packed.data<float>(), packed.data<float>() + 72),
+            std::vector(second, second + 72));
+  generator.Normal(noise);
+  EXPECT_EQ(stream.NextLatents().data<float>()[1], second[1]);
 }
 
 TEST(PackedLatents, UnpackingInvertsPackingAndScalesEachChannel) {
   std::vector<float> noise(3 * 4 * 4 * 6);
   TorchNormal(9, noise);
-  const Tensor packed = PackedNoise(kFilm, 9, 0, 1);
+  const Tensor packed = NoiseStream(kFilm, 9, 0, 1).NextLatents();
   Tensor unpacked({4, 4, 6, 3}, DType::kF32);
   UnpackLatents(kFilm, packed.view(), {{2, 3, 4}, {0.25, 0.5, 0.75}}, unpacked);
   for (int channel = 0; channel < 3; ++channel) {

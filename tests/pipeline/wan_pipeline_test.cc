@@ -22,6 +22,14 @@ class WanPipelineTest : public LinkedModelTest {
     Link("tokenizer", kDemoModel / "tokenizer_2");
   }
 
+  void UseScheduler(const std::string& class_name, const fs::path& config) const {
+    Link("scheduler", config);
+    fs::remove(folder_ / "model_index.json");
+    std::ofstream(folder_ / "model_index.json")
+        << R"({"_class_name": "WanPipeline", "scheduler": ["diffusers", ")" << class_name
+        << R"("]})";
+  }
+
   GenerateOptions GoldenOptions() const {
     GenerateOptions options;
     options.prompt = golden_.metadata().at("prompt");
@@ -48,13 +56,64 @@ TEST_F(WanPipelineTest, UniPcLatentsAndFramesMatchDiffusers) {
   ExpectFrames(result.videos[0].frames, golden_.Get("frames"));
 }
 
-TEST_F(WanPipelineTest, EulerLatentsMatchDiffusers) {
-  Link("scheduler", kData / "scheduler-euler");
+TEST_F(WanPipelineTest, LatentsOfEverySchedulerMatchDiffusers) {
   GenerateOptions options = GoldenOptions();
   options.decode = false;
-  const GenerateResult result = Pipeline(folder_).Generate(options);
-  ExpectLatents(result, golden_.Get("euler_latents"));
-  EXPECT_TRUE(result.videos.empty());
+  for (const auto& [name, class_name] : {std::pair{"euler", "FlowMatchEulerDiscreteScheduler"},
+                                         {"heun", "FlowMatchHeunDiscreteScheduler"},
+                                         {"lcm", "FlowMatchLCMScheduler"},
+                                         {"dpm", "DPMSolverMultistepScheduler"},
+                                         {"dpm-sde", "DPMSolverMultistepScheduler"}}) {
+    SCOPED_TRACE(name);
+    UseScheduler(class_name, kData / (std::string("scheduler-") + name));
+    const Pipeline pipeline(folder_);
+    EXPECT_EQ(pipeline.info().scheduler, class_name);
+    const GenerateResult result = pipeline.Generate(options);
+    ExpectLatents(result, golden_.Get(std::string(name) + "_latents"));
+    EXPECT_TRUE(result.videos.empty());
+  }
+}
+
+TEST_F(WanPipelineTest, HeunCallsTheModelTwiceAStep) {
+  UseScheduler("FlowMatchHeunDiscreteScheduler", kData / "scheduler-heun");
+  GenerateOptions options = GoldenOptions();
+  options.decode = false;
+  options.sparsity = "wan-2.1";
+  options.overrides = {"step_caching.is_enabled=false"};
+  const Pipeline pipeline(folder_);
+  EXPECT_EQ(pipeline.NumSteps(options), 11);
+  int last = 0;
+  const GenerateResult result = pipeline.Generate(options, [&](const Progress& progress) {
+    if (progress.stage == Stage::kDenoise) {
+      EXPECT_EQ(progress.num_steps, 11);
+      last = progress.step;
+    }
+    return true;
+  });
+  EXPECT_EQ(last, 11);
+  EXPECT_THAT(result.report_json, testing::ContainsRegex("\"step\": ?10"));
+  EXPECT_THAT(pipeline.Warnings(options),
+              testing::Contains(testing::HasSubstr("this generation has 11")));
+}
+
+TEST_F(WanPipelineTest, TheIndexNamesTheSchedulerAndTheConfigsClassIsSaid) {
+  UseScheduler("FlowMatchEulerDiscreteScheduler", kData / "scheduler");  // UniPC's
+  const Pipeline pipeline(folder_);
+  EXPECT_EQ(pipeline.info().scheduler, "FlowMatchEulerDiscreteScheduler");
+  EXPECT_THAT(pipeline.Warnings(GoldenOptions()),
+              testing::Contains(testing::HasSubstr("was written by UniPCMultistepScheduler")));
+}
+
+TEST_F(WanPipelineTest, NoiseOfTheStepsIsPlanned) {
+  GenerateOptions options = GoldenOptions();
+  options.num_images = 3;
+  UseScheduler("FlowMatchEulerDiscreteScheduler", kData / "scheduler-euler");
+  const MemoryPlan plain = Pipeline(folder_).PlanMemory(options);
+  UseScheduler("FlowMatchLCMScheduler", kData / "scheduler-lcm");
+  const MemoryPlan noisy = Pipeline(folder_).PlanMemory(options);
+  // Five more tensors of the latents' size: kept by the scheduler, and drawn for three films.
+  const size_t latents = sizeof(float) * 36 * 16;
+  EXPECT_EQ(noisy.peak_bytes - plain.peak_bytes, 5 * latents);
 }
 
 TEST_F(WanPipelineTest, SparseGenerationThatSelectsEverythingMatchesDiffusers) {
