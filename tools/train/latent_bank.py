@@ -48,6 +48,11 @@ class LatentBank:
         self._rng = np.random.default_rng(seed)
         self._scenes: deque[EncodedScene] = deque(maxlen=capacity)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether new scenes take the place of old ones."""
+        return len(self._scenes) == self._scenes.maxlen
+
     def add_new_scenes(self) -> None:
         """Draws and encodes new scenes, as many as fit on 512 x 512; the oldest make room."""
         count = (GRID_SIDE // self.token_side) ** 2

@@ -95,9 +95,8 @@ def test_blocks_that_differ_or_fail_are_not_used(network, single, capsys):
     assert ("FAILED" if single is failing else "NOT USED") in capsys.readouterr().out
 
 
-def test_compiled_blocks_are_found_right_and_run_in_the_other_thread_as_they_are(
-    network, monkeypatch
-):
+@pytest.mark.parametrize("network", ["film"], indirect=True)
+def test_compiled_blocks_are_found_right_and_run_in_another_thread(network, monkeypatch):
     import torch._dynamo
 
     torch._dynamo.reset()

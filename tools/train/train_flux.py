@@ -55,7 +55,8 @@ class FluxTrainer(Trainer):
             seed = args.seed * 1000 + side + self.step  # a resumed stage sees new scenes
             banks[side] = LatentBank(vae, side, args.bank, tuple(args.counts), seed, self.device)
             for _ in range(32):
-                banks[side].add_new_scenes()
+                if not banks[side].is_full:
+                    banks[side].add_new_scenes()
         return banks
 
     def train_step(self, choice: int, done: int, rate: float) -> float:

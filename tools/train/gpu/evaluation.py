@@ -27,14 +27,14 @@ class Evaluation:
     def __init__(
         self,
         training: Training,
-        decode: Decode,
         prompts: Sequence[str],
         judges: Judges,
         results: Results,
         clock: Clock,
         columns: int,
     ) -> None:
-        self._training, self._decode, self._prompts = training, decode, list(prompts)
+        self.decode: Decode  # is given when there is a VAE
+        self._training, self._prompts = training, list(prompts)
         self._judges, self._results, self._clock, self._columns = judges, results, clock, columns
         self._ids = training.model.ids(self._prompts)
         self._waiting: list[tuple[dict, list]] = []
@@ -55,7 +55,7 @@ class Evaluation:
         if model.device.type == "cuda":
             torch.cuda.synchronize()
         between = time.perf_counter()
-        decoded = [self._decode(part).cpu() for part in latents.split(DECODED_AT_ONCE)]
+        decoded = [self.decode(part).cpu() for part in latents.split(DECODED_AT_ONCE)]
         each = ((between - began) / steps, time.perf_counter() - between)
         self._seconds[side] = tuple(t / len(numbers) for t in each)
         return torch.cat(decoded).numpy()
@@ -79,6 +79,9 @@ class Evaluation:
         for entry, tasks in list(self._waiting):
             if all(task.ready() for task in tasks):
                 self._waiting.remove((entry, tasks))
+                if not all(task.successful() for task in tasks):
+                    self._clock.say("JUDGING FAILED of", entry)
+                    continue
                 entry |= self._judges.shares([task.get() for task in tasks])
                 self._results.report["evals"].append(entry)
                 self._clock.say("EVAL", entry)

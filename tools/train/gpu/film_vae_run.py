@@ -39,6 +39,7 @@ FLAT, WARM_UP_STEPS = 0.25, 40
 KL_WEIGHT = 3e-4
 LEFT_NOISE = 0.1  # deviation, at most: what a transformer leaves
 QUEUED_STEPS = 3
+HALF_TOLERANCE = 0.02  # relative
 
 
 class VaeTraining:
@@ -273,7 +274,7 @@ def _leave_in_time(workers: Workers, clock: Clock) -> None:
 
 def wait_for_vae(
     args: argparse.Namespace, process: subprocess.Popen | None, clock: Clock, device: torch.device
-) -> tuple[FilmVae, object]:
+) -> tuple[FilmVae, dict | None]:
     """The trained VAE and its report, or the folder's own when there is no better one in time."""
     path = args.vae_folder / TRAINED
     if process is not None:
@@ -286,7 +287,19 @@ def wait_for_vae(
         report = json.loads((args.vae_folder / REPORT).read_text(encoding="utf-8"))
         return FilmVae(load_file(str(path)), device), report
     clock.say("goes on with the folder's own VAE")
-    return FilmVae.from_folder(args.model, device), "kept"
+    return FilmVae.from_folder(args.model, device), None
+
+
+def choose_encoding(vae: FilmVae, films: np.ndarray, clock: Clock) -> torch.dtype:
+    """fp16 where a GPU gives with it what fp32 gives."""
+    if vae.device.type != "cuda":
+        return torch.float32
+    clips = torch.from_numpy(films[:4]).to(vae.device)
+    want, got = vae.encode(clips), vae.encode(clips, torch.float16)
+    torch.cuda.synchronize()  # the cast weights are read on another stream
+    apart = ((got - want).norm() / want.norm()).item()
+    clock.say(f"encoding in fp16 differs by {apart:.4f}")
+    return torch.float16 if apart < HALF_TOLERANCE else torch.float32
 
 
 def judge_vae(vae: FilmVae, films: np.ndarray, evaluation: Evaluation, clock: Clock) -> None:

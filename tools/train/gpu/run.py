@@ -24,7 +24,7 @@ from gpu.attention import rank_attention, use_attention
 from gpu.banks import Bank, Feeder
 from gpu.clock import Clock, Schedule
 from gpu.evaluation import END_SECONDS, Evaluation
-from gpu.film_vae_run import VAE_FILES, judge_vae, wait_for_vae
+from gpu.film_vae_run import VAE_FILES, choose_encoding, judge_vae, wait_for_vae
 from gpu.judges import Judges
 from gpu.kinds import Kind, samples
 from gpu.results import Results
@@ -89,73 +89,67 @@ class Run:
     def __init__(
         self, kind: Kind, args: argparse.Namespace, schedule: Schedule, clock: Clock, crew: Crew
     ) -> None:
-        self.kind, self.args, self.schedule, self.clock, self.crew = (
-            kind,
-            args,
-            schedule,
-            clock,
-            crew,
-        )
+        self.kind, self.args, self.schedule = kind, args, schedule
+        self.clock, self.crew = clock, crew
         self.results = Results(args.output, {k: str(v) for k, v in vars(args).items()})
         threading.Thread(target=watch, args=(crew, clock, self.results), daemon=True).start()
         self.device = prepare_torch(args, clock)
         self.main_side = schedule.stages[-1].side
         self.model = load_model(kind.name, args.model, self.device)
+        self.prompts = read_prompts(args.prompts)
         self.vae_weights: Weights | None = None  # when the VAE is trained, too
-        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self._choose_attention()
         self.banks = make_banks(kind, self.model, crew.workers, args.capacity)
-        self.feeder = self._feed()
-        sides = sorted(self.banks)
-        self.attention = rank_attention(self.model, kind.attention, sides, clock)
-        if args.attention:
-            self.attention = [args.attention, "any"]
-        use_attention(self.model, self.attention[0])
-        clock.say("attention:", self.attention[0])
+        self.feeder = self._make_feeder()
+        dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
         self.training = Training(self.model, self.banks, schedule, args, dtype, clock)
-        if not args.no_compile:
-            self.training.compiler.start()
-        decode = self._finish_feeder()
-        prompts = read_prompts(args.prompts)
         self.evaluation = Evaluation(
-            self.training, decode, prompts, crew.judges, self.results, clock, kind.columns
+            self.training, self.prompts, crew.judges, self.results, clock, kind.columns
         )
 
-    def _feed(self) -> Feeder:
+    def _choose_attention(self) -> None:
+        kind, chosen = self.kind, self.args.attention
+        self.attention = [chosen, "any"]
+        if not chosen:
+            sides = sorted(self.schedule.batches)
+            self.attention = rank_attention(self.model, kind.attention, sides, self.clock)
+        use_attention(self.model, self.attention[0])
+        self.clock.say("attention:", self.attention[0])
+
+    def _make_feeder(self) -> Feeder:
         kind, workers = self.kind, self.crew.workers
         ahead = {side: samples(kind.ahead, side, self.args.capacity) for side in self.banks}
-        feeder = Feeder(
+        return Feeder(
             workers, self.banks, self.device, ahead, kind.fresh, kind.encoded_at_once, self.clock
         )
-        if kind.name == "picture":
-            half = torch.float16 if self.device.type == "cuda" else torch.float32
-            self._picture_vae = PictureVae(self.args.model, self.device, half)
-            feeder.encode = self._picture_vae.encode
-        feeder.start()
-        return feeder
 
-    def _finish_feeder(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Gives the feeder a film VAE, if it needs one; returns what decodes."""
-        if self.kind.name == "picture":
-            return self._picture_vae.decode
-        vae, report = wait_for_vae(self.args, self.crew.vae, self.clock, self.device)
-        self.results.report["vae"] = report
-        self.vae_weights = vae.exact
+    def _use_picture_vae(self) -> None:
         half = torch.float16 if self.device.type == "cuda" else torch.float32
-        vae.weights(half)  # cast here: the feeder only reads
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.feeder.encode = lambda clips: vae.encode(clips, half)
-        self._film_vae = vae
-        return lambda tokens: vae.decode(tokens, self.model.frames)
+        vae = PictureVae(self.args.model, self.device, half)
+        self.feeder.encode, self.evaluation.decode = vae.encode, vae.decode
+
+    def _use_film_vae(self) -> None:
+        """Waits for the VAE in training, and measures it: nothing later can be better than it."""
+        vae, report = wait_for_vae(self.args, self.crew.vae, self.clock, self.device)
+        self.results.report["vae"] = report or "as it was"
+        self.vae_weights = vae.exact if report else None
+        films = held_out_films(self.prompts[: self.args.judged], self.main_side)
+        dtype = choose_encoding(vae, films, self.clock)
+        self.feeder.encode = lambda clips: vae.encode(clips, dtype)
+        self.evaluation.decode = lambda tokens: vae.decode(tokens, self.model.frames)
+        judge_vae(vae, films, self.evaluation, self.clock)
 
     # -- the course of a run
 
     def go(self) -> None:
         """Trains until the time for the end is reached, exports, and judges all prompts."""
+        if self.kind.name == "picture":
+            self._use_picture_vae()
+        self.feeder.start()
+        if not self.args.no_compile:
+            self.training.compiler.start()
         if self.kind.name == "film":
-            prompts = read_prompts(self.args.prompts)[: self.args.judged]
-            films = held_out_films(prompts, self.main_side)
-            judge_vae(self._film_vae, films, self.evaluation, self.clock)
+            self._use_film_vae()
         self._wait_for_samples()
         Loop(self).run()
         self.feeder.halt()
