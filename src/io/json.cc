@@ -66,15 +66,17 @@ class FiniteText {
 
   std::string_view text() const { return text_; }
 
-  // Puts the number back that a parsed value stands for.
-  void Restore(json& value) const {
-    if (values_.empty() || !value.is_string()) return;
+  // Puts the number back that a parsed string stands for; false when it is a string.
+  bool Restore(json& value) const {
+    if (values_.empty() || !value.is_string()) return false;
     const std::string& text = value.get_ref<const std::string&>();
+    if (!text.starts_with(mark_)) return false;
     size_t index = 0;
-    if (!text.starts_with(mark_)) return;
     const char* end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data() + mark_.size(), end, index);
-    if (error == std::errc() && stop == end && index < values_.size()) value = values_[index];
+    if (error != std::errc() || stop != end || index >= values_.size()) return false;
+    value = values_[index];
+    return true;
   }
 
  private:
@@ -95,6 +97,9 @@ json ParseJson(std::string_view text, const std::string& source) {
     }
     if (event == json::parse_event_t::object_start) keys.emplace_back();
     if (event == json::parse_event_t::object_end) keys.pop_back();
+    if (event == json::parse_event_t::key && finite.Restore(value)) {
+      Fail(ErrorCode::kInvalidFile, "{}: not JSON: a number in the place of a key", source);
+    }
     if (event == json::parse_event_t::key &&
         !keys.back().insert(value.get_ref<const std::string&>()).second) {
       Fail(ErrorCode::kInvalidFile, "{}: key {} occurs twice", source, OneLine(value.dump()));

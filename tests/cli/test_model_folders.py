@@ -27,7 +27,7 @@ def generate(model, output, *options):
 
 
 def fails(model, tmp_path, *fragments, options=()):
-    output = tmp_path / "p.png"
+    output = tmp_path / "none.png"
     expect_error(generate(model, output, *options), 2, *fragments)
     assert not output.exists()
 
