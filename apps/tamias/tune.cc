@@ -16,8 +16,8 @@
 #include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
-#include "io/atomic_file.h"
 #include "likeness.h"
+#include "number_options.h"
 #include "output_files.h"
 #include "progress.h"
 #include "sparsity/config.h"
@@ -242,24 +242,30 @@ nlohmann::ordered_json ToJson(const Trial& trial) {
           {"is_alike", trial.is_alike}};
 }
 
-void WriteProfile(const Options& options, const Trial& best) {
+void WriteProfile(const Options& options, const std::string& model, const Trial& best) {
   const std::string header = fmt::format(
       "# Written by `tamias tune` {} for {}:\n# {}, {:.2f}x at {:.1f} dB (asked: {:g}), on {}.\n",
-      Version(), std::filesystem::path(options.common.model).filename().string(), best.name,
-      best.speedup, best.psnr, options.min_psnr, MachineName());
-  WriteFileAtomically(options.output, header + best.profile);
+      Version(), model, best.name, best.speedup, best.psnr, options.min_psnr, MachineName());
+  WriteOutput(OutputPath(options.output), [&] { return header + best.profile; });
 }
 
-void Run(const Options& options) {
+void Run(Options& options) {
   const GenerateOptions& generate = options.common.generate;
   if (generate.sparsity == "off") {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to tune");
   }
   const Pipeline pipeline(options.common.model);
+  ReadInputImage(pipeline, options.common);
+  if (!(options.min_psnr >= 0 && options.min_psnr <= 99)) {
+    Fail(ErrorCode::kInvalidArgument, "min-psnr: expected a number from 0 to 99, found {}",
+         options.min_psnr);
+  }
   pipeline.PlanMemory(generate);  // refuses bad options before an hour of work
-  CheckWritable(options.output);
+  const auto settings = SettingsOf(pipeline, generate);
+  CheckSsimSize(settings.at("width"), settings.at("height"));
+  CheckWritable(OutputPath(options.output));
   PrintWarnings(pipeline, options.common);
-  const int steps = generate.steps.value_or(std::stoi(pipeline.info().defaults.at("steps")));
+  const int steps = settings.at("steps");
 
   Tuner tuner(pipeline, options, steps);
   WalkStaircase(tuner, steps);
@@ -277,7 +283,7 @@ void Run(const Options& options) {
     best = Fastest(tuner.trials());
   }
   const Trial plain = tuner.RunFewerSteps(*best);
-  WriteProfile(options, *best);
+  WriteProfile(options, settings.at("model"), *best);
 
   if (options.common.json) {
     nlohmann::ordered_json report = {{"seconds_dense", tuner.dense_seconds()},
@@ -304,12 +310,10 @@ void AddTuneCommand(CLI::App& app) {
   auto options = std::make_shared<Options>();
   AddModelOptions(*command, options->common);
   AddPromptOptions(*command, options->common);
-  command
-      ->add_option("--min-psnr", options->min_psnr,
-                   "Likeness to the dense result that the worst result must keep, in dB")
-      ->check(CLI::Range(0.0, 99.0))
+  AddNumber(*command, "--min-psnr", options->min_psnr,
+            "Likeness to the dense result that the worst result must keep, in dB, 0 to 99")
       ->type_name("DB")
-      ->capture_default_str();
+      ->default_str(fmt::format("{}", options->min_psnr));
   command->add_option("--output", options->output, "Profile to write")
       ->type_name("FILE.yml")
       ->capture_default_str();

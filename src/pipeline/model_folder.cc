@@ -50,6 +50,13 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
 
 }  // namespace
 
+std::string ModelFolder::name() const {
+  std::error_code error;
+  // With "." behind it, every way to write the folder ends in a separator once it is normal.
+  const auto whole = std::filesystem::absolute(path_ / ".", error).lexically_normal();
+  return whole.parent_path().filename().string();
+}
+
 ModelFolder::ModelFolder(std::filesystem::path path) : path_(std::move(path)) {
   std::error_code ignored;
   if (!std::filesystem::is_directory(path_, ignored)) {
