@@ -167,7 +167,8 @@ void Run(Options& options) {
   }
   WriteResult(options, pipeline, output, result, log);
   if (!options.save_latents.empty()) {
-    WriteLatents(OutputPath(options.save_latents), result.latents);
+    const std::filesystem::path path = OutputPath(options.save_latents);
+    WriteUninterrupted(path, [&] { WriteLatents(path, result.latents); });
   }
   if (!options.report.empty()) {
     WriteOutput(OutputPath(options.report), [&] { return result.report_json + "\n"; });

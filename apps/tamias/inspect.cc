@@ -73,7 +73,8 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
              info.makes_videos ? "video" : "image", pipeline.NumTextTokens(options));
   fmt::print("Profile: {}\n", info.default_profile);
   fmt::print("Settings in force:\n");
-  for (const auto& [name, value] : InspectedSettings(pipeline, options).items()) {
+  const nlohmann::ordered_json settings = InspectedSettings(pipeline, options);
+  for (const auto& [name, value] : settings.items()) {
     fmt::print("  {}: {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
   }
   for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);

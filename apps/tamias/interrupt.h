@@ -21,8 +21,8 @@ class RememberSignals {
   std::array<struct sigaction, 3> before_{};
 };
 
-// Within RememberSignals: while it lives, signals end the program at once, for work that cannot ask
-// and leaves nothing behind. Throws kCancelled when there was a signal before.
+// While it lives, also within RememberSignals, signals end the program at once, for work that
+// cannot ask and leaves nothing behind. Throws kCancelled when there was a signal before.
 class EndAtSignals {
  public:
   EndAtSignals();

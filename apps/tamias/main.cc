@@ -97,7 +97,9 @@ std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
   return message + " (see `" + name + " --help`)";
 }
 
-int RunCommand(CLI::App& app, int argc, char** argv) {
+// `output_error`: the errno value of a failure to write to standard output, which is told when it
+// is flushed.
+int RunCommand(CLI::App& app, int argc, char** argv, int& output_error) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {  // --help, --version
@@ -107,7 +109,7 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
     const CLI::App* command = CommandOf(app, name);
     if (command->remaining().empty() && command->get_require_subcommand_min() > 0 &&
         command->get_subcommands().empty()) {
-      std::fputs(command->help().c_str(), stderr);  // `tamias` alone
+      std::fputs(app.help().c_str(), stderr);  // `tamias` alone
       return kBadInput;
     }
     return Fail(Describe(app, error).c_str(), kBadInput);
@@ -116,8 +118,8 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return Fail("out of memory", kFailure);
   } catch (const std::system_error& error) {
-    // Of writing to standard output, which says more when it is flushed.
-    return std::ferror(stdout) != 0 ? 0 : Fail(error.what(), kFailure);
+    if (std::ferror(stdout) == 0) return Fail(error.what(), kFailure);
+    output_error = error.code().value();
   } catch (const std::exception& error) {
     return Fail(error.what(), kFailure);
   }
@@ -125,9 +127,9 @@ int RunCommand(CLI::App& app, int argc, char** argv) {
 }
 
 // Output that is lost is a failure, said once; a reader that has gone has heard enough.
-int FlushedStatus(int status) {
+int FlushedStatus(int status, int output_error) {
   try {
-    if (tamias::cli::FlushOutput() || status != 0) return status;
+    if (tamias::cli::FlushOutput(output_error) || status != 0) return status;
     return kFailure;
   } catch (const tamias::Error& error) {
     return status != 0 ? status : Fail(error.what(), ExitStatus(error.code()));
@@ -150,5 +152,7 @@ int main(int argc, char** argv) {
   tamias::cli::AddBenchCommand(app);
   tamias::cli::AddInspectCommand(app);
   tamias::cli::AddTuneCommand(app);
-  return FlushedStatus(RunCommand(app, argc, argv));
+  int output_error = 0;
+  const int status = RunCommand(app, argc, argv, output_error);
+  return FlushedStatus(status, output_error);
 }

@@ -125,19 +125,24 @@ void RefuseLeftOvers(const char* option, const std::filesystem::path& folder,
   }
 }
 
-void WriteOutput(const std::filesystem::path& path, const std::function<std::string()>& encode) {
+void WriteUninterrupted(const std::filesystem::path& path, const std::function<void()>& write) {
   const RememberSignals signals;
+  if (IsWrittenDirectly(path)) {
+    const EndAtSignals end;
+    write();
+    return;
+  }
+  write();
+  CheckInterrupted();
+}
+
+void WriteOutput(const std::filesystem::path& path, const std::function<std::string()>& encode) {
   std::string bytes;
   {
     const EndAtSignals end;
     bytes = encode();
-    if (IsWrittenDirectly(path)) {
-      WriteFileAtomically(path, bytes);
-      return;
-    }
   }
-  WriteFileAtomically(path, bytes);
-  CheckInterrupted();
+  WriteUninterrupted(path, [&] { WriteFileAtomically(path, bytes); });
 }
 
 void WritePicture(const std::filesystem::path& path, ImageFormat format, const Image& image,

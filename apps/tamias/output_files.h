@@ -49,8 +49,13 @@ void CheckFramesFolder(const std::filesystem::path& folder, size_t num_frames, s
 void RefuseLeftOvers(const char* option, const std::filesystem::path& folder,
                      const std::vector<std::string>& names);
 
-// The bytes that `encode` makes, complete or not at all. A signal ends the program while it encodes
-// or writes to a pipe, and waits while it writes to a disk.
+// Runs what writes the file `path`. A signal waits while it writes to a disk, which does not take
+// long and is then undone or whole; it ends the program while it writes to a pipe, which may take
+// for ever.
+void WriteUninterrupted(const std::filesystem::path& path, const std::function<void()>& write);
+
+// The bytes that `encode` makes, complete or not at all. A signal ends the program while it
+// encodes.
 void WriteOutput(const std::filesystem::path& path, const std::function<std::string()>& encode);
 
 void WritePicture(const std::filesystem::path& path, ImageFormat format, const Image& image,

@@ -22,12 +22,12 @@ void PrepareProcess() {
   std::signal(SIGXFSZ, SIG_IGN);  // writing says EFBIG instead
 }
 
-bool FlushOutput() {
+bool FlushOutput(int error) {
   errno = 0;
   const bool failed_before = std::ferror(stdout) != 0;
   const bool fails_now = std::fflush(stdout) != 0;
   if (!failed_before && !fails_now) return true;
-  const int error = errno != 0 ? errno : EIO;
+  if (error == 0) error = errno != 0 ? errno : EIO;
   if (error == EPIPE) return false;
   FailSystem("standard output", "write", error, /*reading=*/false);
 }

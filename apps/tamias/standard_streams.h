@@ -11,6 +11,7 @@ void PrepareProcess();
 
 // Flushes standard output. Throws kIo, "standard output: cannot write: No space left on device",
 // when anything written to it was lost; returns false when that is because its reader has gone.
-bool FlushOutput();
+// `error`: the errno value of a failure that was noticed before, else 0.
+bool FlushOutput(int error);
 
 }  // namespace tamias::cli

@@ -8,7 +8,7 @@ from conftest import MODEL, PROMPT, expect_error, generate, run
 WHOLE = ["--width", "--height", "--frames", "--steps", "--max-sequence-length", "--num-images", "--seed", "--threads",
          "--quality"]
 REAL = ["--true-cfg-scale", "--guidance-scale", "--fps"]
-NO_NUMBERS = ["", " ", "+5", " 5", "5 ", "0x10", "12x", "nan", "inf", "-inf", "1,5", "five", "1_000", "0b11", "5\n"]
+NO_NUMBERS = [" ", "+5", " 5", "5 ", "0x10", "12x", "nan", "inf", "-inf", "1,5", "five", "1_000", "0b11", "5\n"]
 TOO_LARGE = ["99999999999999999999999", "18446744073709551616"]
 
 
@@ -52,6 +52,13 @@ def test_other_commands(command, option):
         expect_error(run(*command, *assign(option, value)), 2, f"{option}: expected a")
 
 
+@pytest.mark.parametrize("option", [*WHOLE, *REAL, "--max-memory"])
+def test_no_value(option, tmp_path):
+    for value in ([option, ""], [option], [f"{option}="]):
+        expect_error(generate("--output", tmp_path / "p.png", *value), 2, option)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_value_that_is_its_own_argument(tmp_path):
     for value in ["", "-1", "0x10", "5 "]:
         result = generate("--seed", value, "--output", tmp_path / "p.png")
@@ -84,7 +91,7 @@ def test_bytes(text):
     assert large["memory_accelerated"]["spill_bytes"] > 0
 
 
-@pytest.mark.parametrize("text", ["", "-1", "+5", " 5", "5 ", "1e3", "0x10", "8XiB", "GiB", "0.5", "1.2.3", "nan",
+@pytest.mark.parametrize("text", ["-1", "+5", " 5", "5 ", "1e3", "0x10", "8XiB", "GiB", "0.5", "1.2.3", "nan",
                                   "99999999999999999999999"])
 def test_bad_bytes(text, tmp_path):
     result = generate(f"--max-memory={text}", "--output", tmp_path / "p.png")
