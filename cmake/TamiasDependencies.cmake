@@ -10,5 +10,7 @@ find_package(PNG 1.6 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(libutf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(libpcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
+# Pictures: written as JPEG, read and written as WebP; EXIF.
+pkg_check_modules(pictures REQUIRED IMPORTED_TARGET libturbojpeg libwebp>=1.2 libwebpmux libexif)
 # FFmpeg 5.1: films.
 pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat>=59 libavcodec>=59 libavutil>=57 libswscale>=6)

@@ -16,6 +16,7 @@
 #include "base/random.h"
 #include "bench_film.h"
 #include "commands.h"
+#include "number_options.h"
 #include "ops/cpu/fma_peak.h"
 
 namespace tamias::cli {
@@ -84,14 +85,19 @@ void PrintJson(const std::vector<Measurement>& measurements) {
   fmt::print("{}\n", json.dump(2));
 }
 
-void CheckRepeats(const BenchOptions& options) {
+void CheckRun(const BenchOptions& options) {
+  constexpr int kMaxThreads = 1024;
+  if (options.threads < 0 || options.threads > kMaxThreads) {
+    Fail(ErrorCode::kInvalidArgument, "threads: expected 0 to {}, found {}", kMaxThreads,
+         options.threads);
+  }
   if (options.repeats < 1 || options.repeats > 1000) {
     Fail(ErrorCode::kInvalidArgument, "repeats: expected 1 to 1000, found {}", options.repeats);
   }
 }
 
 void RunFilm(const FilmModel& model, const BenchOptions& options) {
-  CheckRepeats(options);
+  CheckRun(options);
   const double peak = cpu::FmaPeakGflops(Context(options.threads).threads());
   const std::vector<Measurement> measurements = BenchFilm(model, options, peak);
   if (options.json) {
@@ -106,7 +112,7 @@ void RunFilm(const FilmModel& model, const BenchOptions& options) {
 }
 
 void Run(const std::string& what, const BenchOptions& options) {
-  CheckRepeats(options);
+  CheckRun(options);
   for (const double sparsity : options.sparsities) {
     if (!(sparsity >= 0 && sparsity < 1)) {
       Fail(ErrorCode::kInvalidArgument, "sparsity: expected a share from 0 to below 1, found {}",
@@ -133,10 +139,12 @@ void Run(const std::string& what, const BenchOptions& options) {
 }
 
 void AddCommonOptions(CLI::App& command, BenchOptions& options) {
-  command.add_option("--threads", options.threads, "Threads; 0: one per core")->type_name("T");
-  command.add_option("--repeats", options.repeats, "Rounds; medians are reported")
+  AddNumber(command, "--threads", options.threads, "Threads; 0: one per core")
+      ->type_name("T")
+      ->default_str("0");
+  AddNumber(command, "--repeats", options.repeats, "Rounds; medians are reported")
       ->type_name("R")
-      ->capture_default_str();
+      ->default_str(fmt::format("{}", options.repeats));
   command.add_flag("--json", options.json, "Print a JSON list on standard output");
 }
 
@@ -145,38 +153,48 @@ void AddFilmCommand(CLI::App& bench, const FilmModel& model) {
       model.name, fmt::format("One attention layer of {} at full size", model.title));
   auto options = std::make_shared<BenchOptions>();
   options->repeats = 1;
-  command->add_option("--heads", options->heads, "Heads to run; the others are projected")
+  AddNumber(*command, "--heads", options->heads, "Heads to run; the others are projected")
       ->type_name("H")
-      ->capture_default_str();
-  command->add_option("--frames", options->frames, "Frames, for a shorter film")->type_name("N");
+      ->default_str(fmt::format("{}", options->heads));
+  AddNumber(*command, "--frames", options->frames, "Frames, for a shorter film")->type_name("N");
   AddCommonOptions(*command, *options);
   command->footer(kExamples);
   command->callback([&model, options] { RunFilm(model, *options); });
 }
 
 void AddShapeOptions(CLI::App& command, const std::string& what, BenchOptions& options) {
+  CLI::Option* tokens = nullptr;
   if (what != "model") {
-    command.add_option("--shape", options.shape, "Shape by name; default demo-512")
-        ->type_name("NAME");
-    command.add_option("--tokens", options.tokens, "Tokens, instead of a shape by name")
-        ->type_name("N");
-    command
-        .add_option("--sparsity", options.sparsities, "Share of columns left out; may be repeated")
-        ->take_all()
+    CLI::Option* shape =
+        command.add_option("--shape", options.shape, "Shape by name; default demo-512")
+            ->type_name("NAME");
+    tokens = AddNumber(command, "--tokens", options.tokens, "Tokens, instead of a shape by name")
+                 ->type_name("N")
+                 ->excludes(shape);
+    AddNumbers(command, "--sparsity", options.sparsities,
+               "Share of columns left out; may be repeated")
         ->type_name("S");
   }
+  // A shape by name has all of its numbers.
   if (what == "attention" || what == "all") {
-    command.add_option("--heads", options.heads, "Heads")->type_name("H")->capture_default_str();
-    command.add_option("--head-dim", options.head_dim, "Head dimension")
+    AddNumber(command, "--heads", options.heads, "Heads, beside --tokens")
+        ->type_name("H")
+        ->default_str(fmt::format("{}", options.heads))
+        ->needs(tokens);
+    AddNumber(command, "--head-dim", options.head_dim, "Head dimension, beside --tokens")
         ->type_name("D")
-        ->capture_default_str();
+        ->default_str(fmt::format("{}", options.head_dim))
+        ->needs(tokens);
   }
   if (what == "mlp" || what == "all") {
-    command.add_option("--model-dim", options.model_dim, "Model width")
+    AddNumber(command, "--model-dim", options.model_dim, "Model width, beside --tokens")
         ->type_name("D")
-        ->capture_default_str();
-    command.add_option("--mlp-dim", options.mlp_dim, "Neurons; default four times the width")
-        ->type_name("F");
+        ->default_str(fmt::format("{}", options.model_dim))
+        ->needs(tokens);
+    AddNumber(command, "--mlp-dim", options.mlp_dim,
+              "Neurons, beside --tokens; default four times the width")
+        ->type_name("F")
+        ->needs(tokens);
   }
   if (what == "model" || what == "all") {
     command.add_option("--model", options.model, "Checkpoint folder")->type_name("DIR");

@@ -21,16 +21,16 @@ namespace tamias::cli {
 struct FilmModel;
 
 struct BenchOptions {
-  std::string shape;  // by name; empty: by the flags
-  int64_t tokens = 0;
+  std::string shape;              // by name; empty: by the flags
+  std::optional<int64_t> tokens;  // not given: by name
   int64_t heads = 1;
   int64_t head_dim = 128;
   int64_t model_dim = 3072;
-  int64_t mlp_dim = 0;  // 0: four times model_dim
+  std::optional<int64_t> mlp_dim;  // not given: four times model_dim
   std::vector<double> sparsities;
   std::string model;  // checkpoint folder, for `bench model`
   std::string sparsity_profile = "auto";
-  int64_t frames = 0;  // of a film, for the film models; 0: the published number
+  std::optional<int64_t> frames;  // of a film, for the film models; not given: as published
   int threads = 0;
   int repeats = 5;
   bool json = false;

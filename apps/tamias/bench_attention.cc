@@ -41,16 +41,16 @@ AttentionShape MakeShape(const BenchOptions& options) {
       {"flux-2304x1280", {1, 12032, 12032, 128, " (1 of 24 heads)"}},
       {"hunyuan-720p", {1, 4 * kGroupSize, 119056, 128, " (4 of 621 groups)"}},
   };
-  if (options.tokens != 0) {
-    if (options.tokens < 1 || options.tokens > (1 << 20) || options.heads < 1 ||
-        options.heads > 1024 || options.head_dim < 8 || options.head_dim > 1024 ||
-        options.head_dim % 8 != 0) {
+  if (options.tokens) {
+    const int64_t tokens = *options.tokens;
+    if (tokens < 1 || tokens > (1 << 20) || options.heads < 1 || options.heads > 1024 ||
+        options.head_dim < 8 || options.head_dim > 1024 || options.head_dim % 8 != 0) {
       Fail(ErrorCode::kInvalidArgument,
            "bench attention: expected tokens 1 to 1048576, heads 1 to 1024 and head-dim a multiple "
            "of 8 up to 1024, found {}, {} and {}",
-           options.tokens, options.heads, options.head_dim);
+           tokens, options.heads, options.head_dim);
     }
-    return {options.heads, options.tokens, options.tokens, options.head_dim, ""};
+    return {options.heads, tokens, tokens, options.head_dim, ""};
   }
   return FindShape(options, named);
 }

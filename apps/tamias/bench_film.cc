@@ -151,8 +151,9 @@ Projection Project(const FilmModel& model, const SparsityConfig& config, bool is
   return projection;
 }
 
-FilmModel WithFrames(FilmModel model, int64_t frames) {
-  if (frames == 0) return model;
+FilmModel WithFrames(FilmModel model, std::optional<int64_t> asked) {
+  if (!asked) return model;
+  const int64_t frames = *asked;
   const int64_t most = (model.grid.time - 1) * model.frame_multiple + 1;
   if (frames < 1 || frames > most || (frames - 1) % model.frame_multiple != 0) {
     Fail(ErrorCode::kInvalidArgument,

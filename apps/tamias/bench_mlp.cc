@@ -1,6 +1,7 @@
 // `tamias bench mlp`: the dense MLP (oneDNN) and the column-sparse MLP with its cache updates.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -37,16 +38,19 @@ MlpShape MakeShape(const BenchOptions& options) {
       {"flux-2304x1280", {12032, 3072, 12288}},
       {"hunyuan-720p", {4096, 3072, 12288}},
   };
-  if (options.tokens != 0) {
-    const int64_t mlp_dim = options.mlp_dim != 0 ? options.mlp_dim : 4 * options.model_dim;
-    if (options.tokens < 1 || options.tokens > (1 << 20) || options.model_dim < 8 ||
+  if (options.tokens) {
+    const int64_t tokens = *options.tokens;
+    // A model_dim out of range is refused below, before four times it could overflow.
+    const int64_t mlp_dim =
+        options.mlp_dim.value_or(4 * std::clamp<int64_t>(options.model_dim, 0, 1 << 16));
+    if (tokens < 1 || tokens > (1 << 20) || options.model_dim < 8 ||
         options.model_dim > (1 << 15) || mlp_dim < 8 || mlp_dim > (1 << 17)) {
       Fail(ErrorCode::kInvalidArgument,
            "bench mlp: expected tokens 1 to 1048576, model-dim 8 to 32768 and mlp-dim 8 to 131072, "
            "found {}, {} and {}",
-           options.tokens, options.model_dim, mlp_dim);
+           tokens, options.model_dim, mlp_dim);
     }
-    return {options.tokens, options.model_dim, mlp_dim};
+    return {tokens, options.model_dim, mlp_dim};
   }
   return FindShape(options, named);
 }

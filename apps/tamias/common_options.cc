@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "number_options.h"
 
 namespace tamias::cli {
 
@@ -19,27 +20,22 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
                   "Variant of the weights, e.g. fp16 for *.fp16.safetensors; plain where a "
                   "component has none")
       ->type_name("NAME");
-  command.add_option("--width", generate.width, "Width in pixels")->type_name("W");
-  command.add_option("--height", generate.height, "Height in pixels")->type_name("H");
-  command
-      .add_option("--frames", generate.num_frames,
-                  "Frames of a film: one more than a multiple of 4 (Mochi: of 6)")
+  AddNumber(command, "--width", generate.width, "Width in pixels")->type_name("W");
+  AddNumber(command, "--height", generate.height, "Height in pixels")->type_name("H");
+  AddNumber(command, "--frames", generate.num_frames,
+            "Frames of a film: one more than a multiple of 4 (Mochi: of 6)")
       ->type_name("N");
-  command.add_option("--fps", generate.fps, "Frames per second of a film")->type_name("F");
-  command.add_option("--steps", generate.steps, "Denoising steps")->type_name("N");
-  command
-      .add_option("--true-cfg-scale", generate.true_cfg_scale,
-                  "Classifier-free guidance; above 1 the model runs twice a step")
+  AddNumber(command, "--steps", generate.steps, "Denoising steps")->type_name("N");
+  AddNumber(command, "--true-cfg-scale", generate.true_cfg_scale,
+            "Classifier-free guidance; above 1 the model runs twice a step")
       ->type_name("S");
-  command
-      .add_option("--guidance-scale", generate.guidance_scale,
-                  "Embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)")
+  AddNumber(command, "--guidance-scale", generate.guidance_scale,
+            "Embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)")
       ->type_name("G");
-  command
-      .add_option("--max-sequence-length", generate.max_sequence_length,
-                  "Text tokens that the sequence encoder may use")
+  AddNumber(command, "--max-sequence-length", generate.max_sequence_length,
+            "Text tokens that the sequence encoder may use")
       ->type_name("L");
-  command.add_option("--num-images", generate.num_images, "Pictures or films, one after another")
+  AddNumber(command, "--num-images", generate.num_images, "Pictures or films, one after another")
       ->type_name("K");
   command
       .add_option(
@@ -61,22 +57,22 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           },
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
-  command
-      .add_option(
-          "--max-memory", generate.max_memory_bytes,
-          "Where the plan needs more than this, the sparsity state goes to a temporary file "
-          "in $TMPDIR")
-      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+  AddBytes(command, "--max-memory", generate.max_memory_bytes,
+           "Where the plan needs more than this, the sparsity state goes to a temporary file "
+           "in $TMPDIR; 0: it never does")
       ->type_name("BYTES|8GiB");
   command
-      .add_option("--device", generate.device,
-                  "Where the transformer runs; text encoders and decoder run on the CPU")
+      .add_option("--device", generate.device, "Where text encoders, transformer and decoder run")
       ->type_name("cpu|cuda[:N]")
       ->capture_default_str();
-  command.add_option("--threads", generate.threads, "Threads; 0: one per core")
+  AddNumber(command, "--threads", generate.threads, "Threads; 0: one per core")
       ->type_name("T")
-      ->capture_default_str();
+      ->default_str("0");
   command.add_flag("--json", options.json, "Print the result as JSON on standard output");
+}
+
+void AddFpsOption(CLI::App& command, CommonOptions& options) {
+  AddNumber(command, "--fps", options.generate.fps, "Frames per second of a film")->type_name("F");
 }
 
 void AddPromptOptions(CLI::App& command, CommonOptions& options) {
@@ -90,13 +86,12 @@ void AddPromptOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("TEXT");
   command
       .add_option("--image", options.image,
-                  "PNG or JPEG that the film begins with, for image-to-video models")
+                  "PNG, JPEG or WebP that the film begins with, for image-to-video models")
       ->type_name("FILE");
-  command
-      .add_option("--seed", generate.seed,
-                  "Seed of the noise; the same picture as diffusers' CPU seed")
+  AddNumber(command, "--seed", generate.seed,
+            "Seed of the noise, 0 to 2^64 - 1; the same picture as diffusers' CPU seed")
       ->type_name("S")
-      ->capture_default_str();
+      ->default_str("0");
   command.add_flag("--quiet", options.quiet, "No progress and no warnings");
 }
 
@@ -111,7 +106,12 @@ void ReadInputImage(const Pipeline& pipeline, CommonOptions& options) {
 
 int NumFrames(const Pipeline& pipeline, const GenerateOptions& options) {
   if (!pipeline.info().makes_videos) return 1;
-  return options.num_frames.value_or(std::stoi(pipeline.info().defaults.at("num_frames")));
+  return options.num_frames.value_or(
+      NumberFrom<int>("num_frames", pipeline.info().defaults.at("num_frames")));
+}
+
+nlohmann::ordered_json SettingsOf(const Pipeline& pipeline, const GenerateOptions& options) {
+  return nlohmann::ordered_json::parse(pipeline.PngText(options, 0).at("tamias"));
 }
 
 void PrintWarnings(const Pipeline& pipeline, const CommonOptions& options) {

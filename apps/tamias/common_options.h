@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "tamias/pipeline.h"
@@ -20,6 +21,8 @@ struct CommonOptions {
 // --model, --variant, size, frames, steps, guidance, sparsity, --set, --threads: what decides plan
 // and speed.
 void AddModelOptions(CLI::App& command, CommonOptions& options);
+// --fps, for commands that write or show it.
+void AddFpsOption(CLI::App& command, CommonOptions& options);
 // --prompt and what else decides the result, --quiet and --json.
 void AddPromptOptions(CLI::App& command, CommonOptions& options);
 
@@ -29,6 +32,9 @@ void ReadInputImage(const Pipeline& pipeline, CommonOptions& options);
 
 // Frames of one result: 1 for a picture.
 int NumFrames(const Pipeline& pipeline, const GenerateOptions& options);
+
+// The settings in force, as pictures carry them: "width", "height", "steps", "seed", ...
+nlohmann::ordered_json SettingsOf(const Pipeline& pipeline, const GenerateOptions& options);
 
 // Prints the settings that have no effect here, unless quiet.
 void PrintWarnings(const Pipeline& pipeline, const CommonOptions& options);

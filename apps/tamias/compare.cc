@@ -14,7 +14,7 @@
 #include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
-#include "io/atomic_file.h"
+#include "io/video.h"
 #include "likeness.h"
 #include "output_files.h"
 #include "progress.h"
@@ -133,13 +133,21 @@ void PrintTable(const GenerateResult& dense, const GenerateResult& accelerated,
              likeness.psnr, likeness.ssim, latent_error);
 }
 
+constexpr const char* kResults[] = {"dense", "accelerated", "side-by-side", "difference"};
+
+// "dense.png" of one result, "dense-2.png" of the second of several; of films .mp4.
+std::string ResultName(const char* result, size_t index, size_t count, bool is_film) {
+  const std::string suffix = count == 1 ? "" : fmt::format("-{}", index + 1);
+  return fmt::format("{}{}{}", result, suffix, is_film ? ".mp4" : ".png");
+}
+
 // One of the four results of a film: PNG when it is a picture.
-void Write(const std::filesystem::path& folder, const std::string& name, const Video& film,
+void Write(const std::filesystem::path& path, const Video& film,
            const std::map<std::string, std::string>& text = {}) {
   if (film.frames.size() == 1) {
-    WritePng(folder / (name + ".png"), film.frames.front(), text);
+    WritePicture(path, ImageFormat::kPng, film.frames.front(), text);
   } else {
-    WriteVideo(folder / (name + ".mp4"), film, text);
+    WriteFilm(path, film, text);
   }
 }
 
@@ -147,14 +155,49 @@ void WriteFilms(const std::filesystem::path& folder, const Pipeline& pipeline,
                 const GenerateOptions& dense_options, const GenerateOptions& options,
                 const std::vector<Video>& dense, const std::vector<Video>& accelerated) {
   for (size_t i = 0; i < dense.size(); ++i) {
-    const std::string suffix = dense.size() == 1 ? "" : fmt::format("-{}", i + 1);
     const Video& a = dense[i];
     const Video& b = accelerated[i];
+    const auto path = [&](int result) {
+      return folder / ResultName(kResults[result], i, dense.size(), a.frames.size() > 1);
+    };
     const auto index = static_cast<int>(i);
-    Write(folder, "dense" + suffix, a, pipeline.PngText(dense_options, index));
-    Write(folder, "accelerated" + suffix, b, pipeline.PngText(options, index));
-    Write(folder, "side-by-side" + suffix, Combined(a, b, SideBySide));
-    Write(folder, "difference" + suffix, Combined(a, b, Difference));
+    Write(path(0), a, pipeline.PngText(dense_options, index));
+    Write(path(1), b, pipeline.PngText(options, index));
+    Write(path(2), Combined(a, b, SideBySide));
+    Write(path(3), Combined(a, b, Difference));
+  }
+}
+
+// Everything that could go wrong when results are written or compared, before there are any.
+// Creates the folder, which must hold no results of another run that this one would not write over.
+void CheckOutputs(const Pipeline& pipeline, const Options& options) {
+  const std::filesystem::path folder = options.output;
+  if (IsImagePath(folder) || IsVideoPath(folder)) {
+    Fail(ErrorCode::kInvalidArgument, "output: '{}': expected a folder, found a file's name",
+         options.output);
+  }
+  const GenerateOptions& generate = options.common.generate;
+  const auto settings = SettingsOf(pipeline, generate);
+  const int width = settings.at("width"), height = settings.at("height");
+  CheckSsimSize(width, height);
+  const bool is_film = NumFrames(pipeline, generate) > 1;
+  if (is_film) {
+    CheckVideoSize(2 * width + kGap, height);
+  } else {
+    CheckImageFile(ImageFormat::kPng, 2 * width + kGap, height, pipeline.PngText(generate, 0), {});
+  }
+  CreateFolder(folder);
+  CheckWritable(folder / "report.json");
+  const auto count = static_cast<size_t>(generate.num_images);
+  for (const char* result : kResults) {
+    // Of the other format, of a run with another number of results, and of one with more of them.
+    RefuseLeftOvers(
+        "output", folder,
+        {ResultName(result, 0, 1, !is_film), ResultName(result, 0, 2, !is_film),
+         count == 1 ? ResultName(result, 0, 2, is_film) : ResultName(result, 0, 1, is_film),
+         ResultName(result, count, count + 1, is_film)});
+    for (size_t i = 0; i < count; ++i)
+      CheckWritable(folder / ResultName(result, i, count, is_film));
   }
 }
 
@@ -171,7 +214,7 @@ void Run(Options& options) {
 
   const std::filesystem::path folder = options.output;
   pipeline.PlanMemory(accelerated_options);  // refuses bad options before the folder is made
-  CreateFolder(folder);
+  CheckOutputs(pipeline, options);
   PrintWarnings(pipeline, options.common);
   const auto generate = [&](const char* label, const GenerateOptions& generate_options) {
     ProgressPrinter progress(label, options.common.quiet);
@@ -187,7 +230,7 @@ void Run(Options& options) {
   // Before the encoders take memory of their own.
   const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness, latent_error);
   WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
-  WriteFileAtomically(folder / "report.json", report.dump(2) + "\n");
+  WriteOutput(folder / "report.json", [&] { return report.dump(2) + "\n"; });
   if (options.common.json) {
     fmt::print("{}\n", report.dump(2));
     return;
@@ -205,6 +248,7 @@ void AddCompareCommand(CLI::App& app) {
   auto options = std::make_shared<Options>();
   AddModelOptions(*command, options->common);
   AddPromptOptions(*command, options->common);
+  AddFpsOption(*command, options->common);
   command
       ->add_option("--output", options->output, "Folder for the pictures or films and report.json")
       ->type_name("DIR")

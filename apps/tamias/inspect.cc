@@ -47,6 +47,16 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
   if (!plan.device_entries.empty()) print("GPU", plan.device_bytes);
 }
 
+// What a generation with these options would use, without the parts that inspect has no options
+// for.
+nlohmann::ordered_json InspectedSettings(const Pipeline& pipeline, const GenerateOptions& options) {
+  nlohmann::ordered_json settings = SettingsOf(pipeline, options);
+  for (const char* name : {"prompt", "negative_prompt", "seed", "image", "version"}) {
+    settings.erase(name);
+  }
+  return settings;
+}
+
 void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const MemoryPlan& dense,
                const MemoryPlan& sparse) {
   const ModelInfo& info = pipeline.info();
@@ -64,6 +74,11 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
              info.makes_videos ? "video" : "image", pipeline.NumTextTokens(options));
   fmt::print("Scheduler: {}\n", info.scheduler);
   fmt::print("Profile: {}\n", info.default_profile);
+  fmt::print("Settings in force:\n");
+  const nlohmann::ordered_json settings = InspectedSettings(pipeline, options);
+  for (const auto& [name, value] : settings.items()) {
+    fmt::print("  {}: {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
+  }
   for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
   PrintPlan("Memory, dense", dense);
   PrintPlan("Memory, accelerated", sparse);
@@ -78,6 +93,7 @@ void Run(const CommonOptions& options) {
   dense.overrides.clear();
   const MemoryPlan dense_plan = pipeline.PlanMemory(dense);
   const MemoryPlan sparse_plan = pipeline.PlanMemory(options.generate);
+  PrintWarnings(pipeline, options);
   if (!options.json) {
     PrintText(pipeline, options.generate, dense_plan, sparse_plan);
     return;
@@ -99,6 +115,7 @@ void Run(const CommonOptions& options) {
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);
   json["default_profile"] = pipeline.info().default_profile;
   json["defaults"] = pipeline.info().defaults;
+  json["settings"] = InspectedSettings(pipeline, options.generate);
   json["memory_dense"] = ToJson(dense_plan);
   json["memory_accelerated"] = ToJson(sparse_plan);
   json["sparsity"] = pipeline.SparsityYaml(options.generate);
@@ -112,6 +129,7 @@ void AddInspectCommand(CLI::App& app) {
       "inspect", "Show a model's components and what a generation would need, without running it");
   auto options = std::make_shared<CommonOptions>();
   AddModelOptions(*command, *options);
+  AddFpsOption(*command, *options);
   command->footer(kExamples);
   command->callback([options] { Run(*options); });
 }

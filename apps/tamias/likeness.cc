@@ -6,7 +6,18 @@
 #include <limits>
 #include <utility>
 
+#include "base/check.h"
+
 namespace tamias::cli {
+
+void CheckSsimSize(int width, int height) {
+  constexpr int kSmallestSide = 11;
+  if (std::min(width, height) < kSmallestSide) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: {}x{} pixels are too small to compare: SSIM needs {} a side",
+         width < kSmallestSide ? "width" : "height", width, height, kSmallestSide);
+  }
+}
 
 std::vector<Video> TakeFilms(GenerateResult& result) {
   std::vector<Video> films = std::move(result.videos);

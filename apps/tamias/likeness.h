@@ -15,6 +15,9 @@ struct Likeness {
   double worst_psnr = 0;  // of the film with the smallest mean
 };
 
+// Throws when pictures of this size are too small to compare: SSIM's window has 11 pixels a side.
+void CheckSsimSize(int width, int height);
+
 // Moves the pictures or films out of a result.
 std::vector<Video> TakeFilms(GenerateResult& result);
 

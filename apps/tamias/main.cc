@@ -8,9 +8,12 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <system_error>
+#include <vector>
 
+#include "base/nearest_name.h"
 #include "commands.h"
-#include "interrupt.h"
+#include "standard_streams.h"
 #include "tamias/pipeline.h"
 
 namespace {
@@ -53,9 +56,90 @@ int Fail(const char* message, int status) {
   return status;
 }
 
+// The innermost command that the arguments name, and how it is called.
+const CLI::App* CommandOf(const CLI::App& app, std::string& name) {
+  name = app.get_name();
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    name += " " + command->get_name();
+  }
+  return command;
+}
+
+// What to say of an argument that a command does not know.
+std::string UnknownArgument(const CLI::App& command, const std::string& name,
+                            const std::string& argument) {
+  const std::string word = argument.substr(0, argument.find('='));
+  const bool is_option = word.starts_with('-');
+  std::vector<std::string> names;
+  if (is_option) {
+    for (const CLI::Option* option : command.get_options()) names.push_back(option->get_name());
+  } else {
+    for (const CLI::App* one : command.get_subcommands({})) names.push_back(one->get_name());
+  }
+  const std::vector<std::string_view> known(names.begin(), names.end());
+  const std::string nearest = tamias::NearestName(word, known);
+  const char* what = is_option       ? "unknown option"
+                     : names.empty() ? "unexpected"
+                                     : "unknown command";
+  return "'" + word + "': " + what + (names.empty() ? " for `" : " of `") + name + "`" +
+         (nearest.empty() ? "" : "; did you mean '" + nearest + "'?");
+}
+
+// A mistyped name is said before what is then missing.
+std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
+  std::string name;
+  const CLI::App* command = CommandOf(app, name);
+  const std::vector<std::string> unknown = command->remaining();
+  std::string message = error.what();
+  if (!unknown.empty()) message = UnknownArgument(*command, name, unknown.front());
+  return message + " (see `" + name + " --help`)";
+}
+
+// `output_error`: the errno value of a failure to write to standard output, which is told when it
+// is flushed.
+int RunCommand(CLI::App& app, int argc, char** argv, int& output_error) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {  // --help, --version
+    return app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    std::string name;
+    const CLI::App* command = CommandOf(app, name);
+    if (command->remaining().empty() && command->get_require_subcommand_min() > 0 &&
+        command->get_subcommands().empty()) {
+      std::fputs(app.help().c_str(), stderr);  // `tamias` alone
+      return kBadInput;
+    }
+    return Fail(Describe(app, error).c_str(), kBadInput);
+  } catch (const tamias::Error& error) {
+    return Fail(error.what(), ExitStatus(error.code()));
+  } catch (const std::bad_alloc&) {
+    return Fail("out of memory", kFailure);
+  } catch (const std::system_error& error) {
+    if (std::ferror(stdout) == 0) return Fail(error.what(), kFailure);
+    output_error = error.code().value();
+  } catch (const std::exception& error) {
+    return Fail(error.what(), kFailure);
+  }
+  return 0;
+}
+
+// Output that is lost is a failure, said once; a reader that has gone has heard enough.
+int FlushedStatus(int status, int output_error) {
+  try {
+    if (tamias::cli::FlushOutput(output_error) || status != 0) return status;
+    return kFailure;
+  } catch (const tamias::Error& error) {
+    return status != 0 ? status : Fail(error.what(), ExitStatus(error.code()));
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
+  tamias::cli::PrepareProcess();
   CLI::App app{
       "Generates pictures and films with diffusion transformers, accelerated without training.",
       "tamias"};
@@ -68,20 +152,7 @@ int main(int argc, char** argv) {
   tamias::cli::AddBenchCommand(app);
   tamias::cli::AddInspectCommand(app);
   tamias::cli::AddTuneCommand(app);
-  tamias::cli::InstallInterruptHandler();
-
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& done) {  // --help, --version
-    return app.exit(done);
-  } catch (const CLI::ParseError& error) {
-    return Fail((std::string(error.what()) + " (see --help)").c_str(), kBadInput);
-  } catch (const tamias::Error& error) {
-    return Fail(error.what(), ExitStatus(error.code()));
-  } catch (const std::bad_alloc&) {
-    return Fail("out of memory", kFailure);
-  } catch (const std::exception& error) {
-    return Fail(error.what(), kFailure);
-  }
-  return 0;
+  int output_error = 0;
+  const int status = RunCommand(app, argc, argv, output_error);
+  return FlushedStatus(status, output_error);
 }

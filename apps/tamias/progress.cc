@@ -2,17 +2,20 @@
 #include "progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 #include <utility>
-
-#include "interrupt.h"
 
 namespace tamias::cli {
 namespace {
 
-constexpr int kBarWidth = 30;
+constexpr int kLongestBar = 30;
+constexpr int kShortestBar = 5;  // below that none: the numbers say more
 
 const char* Describe(Stage stage) {
   switch (stage) {
@@ -34,13 +37,29 @@ std::string Prefix(const std::string& label, const Progress& progress) {
   return prefix + Describe(progress.stage);
 }
 
+// A terminal that can go back to the start of a line and clear it.
+bool IsTerminal() {
+  const char* kind = std::getenv("TERM");
+  return isatty(STDERR_FILENO) != 0 && kind != nullptr && std::string_view(kind) != "dumb";
+}
+
+int TerminalColumns() {
+  constexpr int kUsual = 80;
+  winsize size{};
+  const bool is_known = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  return is_known ? size.ws_col : kUsual;
+}
+
 }  // namespace
 
 ProgressPrinter::ProgressPrinter(std::string label, bool quiet)
-    : label_(std::move(label)), quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0) {}
+    : label_(std::move(label)), quiet_(quiet), terminal_(IsTerminal()) {}
 
-ProgressPrinter::~ProgressPrinter() {
+ProgressPrinter::~ProgressPrinter() { EndLine(); }
+
+void ProgressPrinter::EndLine() {
   if (line_open_) std::fputc('\n', stderr);
+  line_open_ = false;
 }
 
 bool ProgressPrinter::operator()(const Progress& progress) {
@@ -55,18 +74,25 @@ bool ProgressPrinter::operator()(const Progress& progress) {
 }
 
 void ProgressPrinter::DrawBar(const Progress& progress) {
-  if (line_open_ && (progress.stage != last_stage_ || progress.image != last_image_)) {
-    std::fputc('\n', stderr);
-  }
+  if (progress.stage != last_stage_ || progress.image != last_image_) EndLine();
   const int total = progress.num_steps > 0 ? progress.num_steps : 1;
-  const int filled = kBarWidth * progress.step / total;
   const std::string left = progress.step < total
                                ? fmt::format("{:.0f} s left", progress.seconds_left)
                                : std::string("done");
-  const std::string line =
-      fmt::format("\r\x1b[K{} [{:=<{}}{:{}}] {}/{} {:6} {}", Prefix(label_, progress), "", filled,
-                  "", kBarWidth - filled, progress.step, total, progress.step_kind, left);
-  std::fputs(line.c_str(), stderr);
+  std::string line = Prefix(label_, progress);
+  const std::string numbers =
+      fmt::format(" {}/{} {:6} {}", progress.step, total, progress.step_kind, left);
+  // A line that fills the terminal's last column would wrap, and could not be drawn over.
+  const int columns = TerminalColumns() - 1;
+  const int bar =
+      std::min(columns - static_cast<int>(line.size() + numbers.size() + 3), kLongestBar);
+  if (bar >= kShortestBar) {
+    const int filled = bar * progress.step / total;
+    line += fmt::format(" [{:=<{}}{:{}}]", "", filled, "", bar - filled);
+  }
+  line += numbers;
+  line.resize(std::min(line.size(), static_cast<size_t>(std::max(columns, 1))));
+  std::fputs(("\r\x1b[K" + line).c_str(), stderr);
   std::fflush(stderr);
   line_open_ = true;
   last_stage_ = progress.stage;

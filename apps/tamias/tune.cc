@@ -21,9 +21,9 @@
 #include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
-#include "io/atomic_file.h"
 #include "io/read_file.h"
 #include "likeness.h"
+#include "number_options.h"
 #include "output_files.h"
 #include "progress.h"
 #include "sparsity/config.h"
@@ -347,14 +347,13 @@ nlohmann::ordered_json ToJson(const Trial& trial) {
           {"is_alike", trial.is_alike}};
 }
 
-void WriteProfile(const Options& options, const Trial& best) {
+void WriteProfile(const Options& options, const std::string& model, const Trial& best) {
   const std::string header = fmt::format(
       "# Written by `tamias tune` {} for {}:\n# {}, {:.2f}x at {:.1f} dB (asked: {:g}; mean "
       "{:.1f}) over {} prompt{}, on {}.\n",
-      Version(), std::filesystem::path(options.common.model).filename().string(), best.name,
-      best.speedup, best.psnr, options.min_psnr, best.psnr_mean, options.prompts.size(),
-      options.prompts.size() == 1 ? "" : "s", MachineName());
-  WriteFileAtomically(options.output, header + best.profile);
+      Version(), model, best.name, best.speedup, best.psnr, options.min_psnr, best.psnr_mean,
+      options.prompts.size(), options.prompts.size() == 1 ? "" : "s", MachineName());
+  WriteOutput(OutputPath(options.output), [&] { return header + best.profile; });
 }
 
 // The prompts to judge by: --prompt, or the lines of --prompt-file.
@@ -384,10 +383,17 @@ void Run(Options& options) {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to tune");
   }
   const Pipeline pipeline(options.common.model, options.common.load);
+  ReadInputImage(pipeline, options.common);
+  if (!(options.min_psnr >= 0 && options.min_psnr <= 99)) {
+    Fail(ErrorCode::kInvalidArgument, "min-psnr: expected a number from 0 to 99, found {}",
+         options.min_psnr);
+  }
   pipeline.PlanMemory(generate);  // refuses bad options before an hour of work
-  CheckWritable(options.output);
+  const auto settings = SettingsOf(pipeline, generate);
+  CheckSsimSize(settings.at("width"), settings.at("height"));
+  CheckWritable(OutputPath(options.output));
   PrintWarnings(pipeline, options.common);
-  const int steps = generate.steps.value_or(std::stoi(pipeline.info().defaults.at("steps")));
+  const int steps = settings.at("steps");
 
   Tuner tuner(pipeline, options, steps);
   WalkStaircase(tuner);
@@ -398,7 +404,7 @@ void Run(Options& options) {
   }
   best = TryOtherForms(tuner, best);
   const Trial plain = tuner.RunFewerSteps(*best);
-  WriteProfile(options, *best);
+  WriteProfile(options, settings.at("model"), *best);
 
   if (options.common.json) {
     nlohmann::ordered_json report = {{"seconds_dense", tuner.dense_seconds()},
@@ -431,12 +437,10 @@ void AddTuneCommand(CLI::App& app) {
           "--prompt-file", options->prompt_file,
           "Instead of --prompt: prompts to judge by, one a line; prompt i takes seed + i - 1")
       ->type_name("FILE");
-  command
-      ->add_option("--min-psnr", options->min_psnr,
-                   "Likeness to the dense result that the worst result must keep, in dB")
-      ->check(CLI::Range(0.0, 99.0))
+  AddNumber(*command, "--min-psnr", options->min_psnr,
+            "Likeness to the dense result that the worst result must keep, in dB, 0 to 99")
       ->type_name("DB")
-      ->capture_default_str();
+      ->default_str(fmt::format("{}", options->min_psnr));
   command->add_option("--output", options->output, "Profile to write")
       ->type_name("FILE.yml")
       ->capture_default_str();

@@ -22,10 +22,30 @@ struct Image {
 void WritePng(const std::filesystem::path& path, const Image& image,
               const std::map<std::string, std::string>& text = {});
 
-// Reads a PNG or a JPEG (baseline or progressive), told apart by their first bytes, as 8-bit RGB:
-// alpha is dropped, a JPEG is turned upright as its EXIF says. Throws kNotFound, kIo, kInvalidFile
-// for files that are neither, broken, cut off or larger than 32768 pixels a side or 2^28 pixels
-// (JPEG: 2^27), kUnsupported for other kinds of JPEG (lossless, CMYK).
+struct ImageOptions {
+  int quality = 90;  // of JPEG and WebP, 1 to 100; from 90 on a JPEG keeps colours at full size
+};
+
+// Writes a picture, complete or not at all, in the format that the extension names (in any case):
+//   .png         as WritePng
+//   .jpg, .jpeg  JPEG
+//   .webp        WebP, lossy, at most 16383 pixels a side
+// JPEG and WebP hold text as EXIF: "Description" as ImageDescription, "Software", and "tamias" as
+// UserComment; other keywords are left out. Throws kInvalidArgument for another extension, a
+// quality that is not 1 to 100, text of more than 60000 bytes in EXIF, and as WritePng; kIo when
+// the file cannot be written.
+void WriteImage(const std::filesystem::path& path, const Image& image,
+                const std::map<std::string, std::string>& text = {},
+                const ImageOptions& options = {});
+
+// Whether WriteImage knows the extension.
+bool IsImagePath(const std::filesystem::path& path);
+
+// Reads a PNG, a JPEG (baseline or progressive) or a WebP (one picture), told apart by their first
+// bytes, as 8-bit RGB: alpha is dropped, and the picture is turned upright as EXIF or XMP in the
+// file say. Throws kNotFound, kIo, kInvalidFile for files that are none of them, broken, cut off or
+// larger than 32768 pixels a side or 2^28 pixels (JPEG and WebP: 2^27), kUnsupported for other
+// kinds of JPEG (lossless, CMYK) and for animated WebP.
 Image ReadImage(const std::filesystem::path& path);
 
 // Peak signal-to-noise ratio in dB over all channels, peak 255; infinity for equal pictures.

@@ -60,8 +60,7 @@ struct GenerateOptions {
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per core
-  // Where the transformer runs: "cpu", "cuda" or "cuda:1". Text encoders and decoder run on the
-  // CPU.
+  // Where text encoders, transformer and decoder run: "cpu", "cuda" or "cuda:1".
   std::string device = "cpu";
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.

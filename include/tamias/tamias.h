@@ -63,8 +63,9 @@ void tamias_pipeline_destroy(tamias_pipeline* pipeline);
 /* Options hold the model's defaults until set. Names are those of the command line without dashes:
  * prompt, negative_prompt, true_cfg_scale, guidance_scale, width, height, frames, fps, steps, seed,
  * num_images, max_sequence_length, sparsity, max_memory, threads, device; "image" with the path
- * of a PNG or JPEG, which is read at once; and "set" with a value like "attn.top_keys=0.1", which
- * may be given more than once. Unknown names and ill-typed values are TAMIAS_INVALID_ARGUMENT; a
+ * of a PNG, JPEG or WebP, which is read at once; and "set" with a value like "attn.top_keys=0.1",
+ * which may be given more than once. Numbers are decimal, without blanks; max_memory also takes a
+ * unit ("8GiB"). Unknown names and ill-typed values are TAMIAS_INVALID_ARGUMENT; a
  * picture that cannot be read is TAMIAS_NOT_FOUND, TAMIAS_IO, TAMIAS_INVALID_FILE or
  * TAMIAS_UNSUPPORTED. */
 tamias_status tamias_options_create(tamias_options** options);
@@ -84,6 +85,10 @@ tamias_status tamias_result_pixels(const tamias_result* result, int image, const
 /* The report as JSON; owned by the result. */
 const char* tamias_result_report(const tamias_result* result);
 tamias_status tamias_result_write_png(const tamias_result* result, int image, const char* path);
+/* The format by the path's extension: .png, .jpg, .jpeg or .webp. quality: 1 to 100, of JPEG and
+ * WebP; 0: the default, 90. */
+tamias_status tamias_result_write_image(const tamias_result* result, int image, const char* path,
+                                        int quality);
 
 /* Models that make films give videos instead of images. fps is 0 for a video that is not there. */
 int tamias_result_num_videos(const tamias_result* result);

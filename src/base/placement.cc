@@ -2,10 +2,9 @@
 // GPU f16 where the weights are f16, else bf16.
 #include "base/placement.h"
 
-#include <charconv>
-
 #include "base/check.h"
 #include "base/cuda/compute_capability.h"
+#include "base/number.h"
 
 namespace tamias {
 
@@ -16,13 +15,11 @@ Placement PlacementOn(Device device, DType weights) {
 
 Device ParseDevice(std::string_view text) {
   if (text == "cpu") return {};
-  Device device{DeviceType::kCuda, 0};
-  if (text == "cuda") return device;
+  if (text == "cuda") return {DeviceType::kCuda, 0};
   constexpr std::string_view kPrefix = "cuda:";
   if (text.starts_with(kPrefix)) {
-    const char* end = text.data() + text.size();
-    const auto [rest, error] = std::from_chars(text.data() + kPrefix.size(), end, device.index);
-    if (error == std::errc() && rest == end && device.index >= 0) return device;
+    const auto index = ParseNumber<int>(text.substr(kPrefix.size()));
+    if (index && *index >= 0) return {DeviceType::kCuda, *index};
   }
   Fail(ErrorCode::kInvalidArgument, "device: expected cpu, cuda or cuda:<number>, found '{}'",
        text);

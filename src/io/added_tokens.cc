@@ -3,10 +3,10 @@
 #include "io/added_tokens.h"
 
 #include <algorithm>
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "base/check.h"
+#include "base/number.h"
 #include "io/json.h"
 #include "io/model_file.h"
 #include "io/unicode.h"
@@ -57,12 +57,11 @@ void ReadExtraTokens(const JsonObject& object, std::string_view key, TokenizerCo
 }
 
 int64_t ReadId(const JsonObject& object, const std::string& key) {
-  int64_t id = -1;
-  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-  if (error != std::errc() || end != key.data() + key.size() || id < 0 || id > kIdRange.max) {
+  const auto id = ParseNumber<int64_t>(key);
+  if (!id || *id < 0 || *id > kIdRange.max) {
     object.FailField(key, "expected a token id as the key");
   }
-  return id;
+  return *id;
 }
 
 }  // namespace

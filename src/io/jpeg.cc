@@ -3,15 +3,12 @@
 // hold.
 #include "io/jpeg.h"
 
-extern "C" {
-#include <libavutil/display.h>
-}
-
 #include <algorithm>
 #include <cstring>
 #include <iterator>
 
 #include "base/check.h"
+#include "io/exif.h"
 #include "io/ffmpeg.h"
 
 namespace tamias {
@@ -20,7 +17,6 @@ namespace {
 using ffmpeg::Owned;
 using ffmpeg::QuietLog;
 
-constexpr int kMaxSide = 32768;
 constexpr int64_t kMaxPixels = int64_t{1} << 27;  // FFmpeg stops a little before twice as many
 // Of a progressive file's 8x8 blocks each takes a bit at least; most pixels a byte has a grey one.
 constexpr int64_t kMaxPixelsPerByte = 8 * 64;
@@ -53,11 +49,10 @@ class HeaderWalk {
       if (marker == kStartOfScan) break;
       const size_t begin = at_, length = Number(2);
       if (length < 2) FailJpeg(source_, "a segment without length");
-      if (IsFrame(marker)) {
-        CheckFrame(marker);
-      }
+      if (IsFrame(marker)) CheckFrame(marker);
       at_ = begin;
       Skip(length);
+      if (marker == kApplicationData1) KeepMetadata(bytes_.subspan(begin + 2, length - 2));
     }
     if (size_.width == 0) FailJpeg(source_, "no size before the pixels");
     constexpr uint8_t kEndOfImage[] = {0xFF, 0xD9};
@@ -69,8 +64,19 @@ class HeaderWalk {
     return size_;
   }
 
+  // How the camera was held, as EXIF counts. After Check.
+  int orientation() const { return OrientationOf(exif_, xmp_); }
+
  private:
   static constexpr uint8_t kStartOfScan = 0xDA;
+  static constexpr uint8_t kApplicationData1 = 0xE1;
+
+  // The first EXIF and the first XMP of the file.
+  void KeepMetadata(std::span<const uint8_t> data) {
+    const std::string_view text(reinterpret_cast<const char*>(data.data()), data.size());
+    if (exif_.empty() && text.starts_with("Exif")) exif_ = data;
+    if (xmp_.empty() && text.starts_with("http://ns.adobe.com/xap/")) xmp_ = text;
+  }
 
   // All kinds of frame; 0xC4, 0xC8 and 0xCC in their midst are something else.
   static bool IsFrame(uint8_t marker) {
@@ -109,11 +115,11 @@ class HeaderWalk {
            "(found kind {}, {} bits, {} components)",
            source_, marker - 0xC0, bits, components);
     }
-    if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide ||
+    if (width < 1 || height < 1 || width > kMaxJpegSide || height > kMaxJpegSide ||
         width * height > kMaxPixels) {
       Fail(ErrorCode::kInvalidFile,
            "{}: {}x{} pixels: sides must be 1 to {}, and no more than {} pixels", source_, width,
-           height, kMaxSide, kMaxPixels);
+           height, kMaxJpegSide, kMaxPixels);
     }
     if (width * height / kMaxPixelsPerByte > static_cast<int64_t>(bytes_.size())) {
       FailJpeg(source_, "cut off");
@@ -125,6 +131,8 @@ class HeaderWalk {
   const std::string& source_;
   size_t at_ = 0;
   Size size_;
+  std::span<const uint8_t> exif_;
+  std::string_view xmp_;
 };
 
 Owned<AVFrame> DecodeFrame(std::span<const uint8_t> bytes, const Size& size,
@@ -200,37 +208,14 @@ Image ToRgb(const AVFrame& frame) {
   return image;
 }
 
-// The picture as the display matrix, made from EXIF's orientation, shows it: (x, y) goes to
-// (a x + c y, b x + d y), moved back into the first quadrant; two of the four are 0, two 1 or -1.
-Image TurnUpright(Image image, const AVFrame& frame) {
-  const AVFrameSideData* data = av_frame_get_side_data(&frame, AV_FRAME_DATA_DISPLAYMATRIX);
-  if (data == nullptr || data->size < 9 * sizeof(int32_t)) return image;
-  int32_t matrix[9];
-  std::memcpy(matrix, data->data, sizeof(matrix));
-  const auto sign = [&](int index) { return (matrix[index] > 0) - (matrix[index] < 0); };
-  const int a = sign(0), b = sign(1), c = sign(3), d = sign(4);
-  const bool swaps = a == 0;
-  if (swaps ? b == 0 || c == 0 || d != 0 : d == 0 || b != 0 || c != 0) return image;
-  Image turned{swaps ? image.height : image.width, swaps ? image.width : image.height, {}};
-  turned.rgb.resize(image.rgb.size());
-  const int left = a + c < 0 ? turned.width - 1 : 0, top = b + d < 0 ? turned.height - 1 : 0;
-  const uint8_t* from = image.rgb.data();
-  for (int y = 0; y < image.height; ++y) {
-    for (int x = 0; x < image.width; ++x, from += 3) {
-      const int64_t to_x = left + a * x + c * y, to_y = top + b * x + d * y;
-      std::copy_n(from, 3, turned.rgb.begin() + (to_y * turned.width + to_x) * 3);
-    }
-  }
-  return turned;
-}
-
 }  // namespace
 
 Image DecodeJpeg(std::span<const uint8_t> bytes, const std::string& source) {
-  const Size size = HeaderWalk(bytes, source).Check();
+  HeaderWalk header(bytes, source);
+  const Size size = header.Check();
   const QuietLog quiet;
   const Owned<AVFrame> frame = DecodeFrame(bytes, size, source);
-  return TurnUpright(ToRgb(*frame), *frame);
+  return TurnUpright(ToRgb(*frame), header.orientation());
 }
 
 }  // namespace tamias

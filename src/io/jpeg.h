@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 
@@ -9,9 +10,16 @@
 
 namespace tamias {
 
-// The picture as 8-bit RGB, turned upright where EXIF says how it was held; `source` stands for the
-// path in messages. Throws kInvalidFile for files that are broken, cut off or larger than 32768
-// pixels a side or 2^27 pixels, kUnsupported for other kinds of JPEG (lossless, CMYK).
+inline constexpr int kMaxJpegSide = 32768;  // what is read again; the format ends at 65535
+
+// The bytes of a baseline JPEG, text as EXIF (see WriteImage). Throws kInvalidArgument when a side
+// is not in [1, 32768], the pixels do not match the size, or the text is too long.
+std::string EncodeJpeg(const Image& image, const std::map<std::string, std::string>& text,
+                       int quality);
+
+// The picture as 8-bit RGB, turned upright where EXIF or XMP say how it was held; `source` stands
+// for the path in messages. Throws kInvalidFile for files that are broken, cut off or larger than
+// 32768 pixels a side or 2^27 pixels, kUnsupported for other kinds of JPEG (lossless, CMYK).
 Image DecodeJpeg(std::span<const uint8_t> bytes, const std::string& source);
 
 }  // namespace tamias

@@ -11,12 +11,13 @@
 
 #include "base/check.h"
 #include "io/atomic_file.h"
+#include "io/exif.h"
+#include "io/image_format.h"
 #include "io/read_file.h"
 
 namespace tamias {
 namespace {
 
-constexpr int64_t kMaxSide = 32768;
 constexpr int64_t kMaxPixels = int64_t{1} << 28;
 constexpr size_t kMaxFileBytes = size_t{1} << 30;
 constexpr size_t kMaxDeflateRatio = 1032;          // what deflate can reach
@@ -24,6 +25,29 @@ constexpr size_t kMaxTextBytes = size_t{1} << 20;  // of one text chunk, decompr
 
 bool IsAscii(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+// EXIF as text, ImageMagick's way from before there was a chunk for it: an empty line, the name,
+// the length, then hexadecimal digits in lines. What is no digit ends it.
+std::string FromRawProfile(std::string_view text) {
+  for (int line = 0; line < 3; ++line) {
+    const size_t end = text.find('\n');
+    if (end == text.npos) return "";
+    text.remove_prefix(end + 1);
+  }
+  std::string bytes;
+  int high = -1;  // the first digit of a byte
+  for (const char c : text) {
+    if (c == '\n') continue;
+    const int letter = c | 0x20;
+    const int digit = c >= '0' && c <= '9'             ? c - '0'
+                      : letter >= 'a' && letter <= 'f' ? letter - 'a' + 10
+                                                       : -1;
+    if (digit < 0) break;
+    if (high >= 0) bytes += static_cast<char>(high << 4 | digit);
+    high = high >= 0 ? -1 : digit;
+  }
+  return bytes;
 }
 
 // State that both directions share: libpng's message of the error that ended the work.
@@ -142,10 +166,25 @@ class PngDecoder : private PngState {
       if (texts[i].text == nullptr) continue;
       picture.text[texts[i].key] = std::string(texts[i].text, size);
     }
+    picture.orientation = ReadOrientation(picture.text);
     return picture;
   }
 
  private:
+  int ReadOrientation(const PngText& text) {
+    png_uint_32 size = 0;
+    png_bytep chunk = nullptr;
+    png_get_eXIf_1(png, info, &size, &chunk);
+    std::string exif(reinterpret_cast<const char*>(chunk), size);
+    const auto find = [&](const char* keyword) {
+      const auto item = text.find(keyword);
+      return item == text.end() ? std::string() : item->second;
+    };
+    if (exif.empty()) exif = FromRawProfile(find("Raw profile type exif"));
+    return OrientationOf({reinterpret_cast<const uint8_t*>(exif.data()), exif.size()},
+                         find("XML:com.adobe.xmp"));
+  }
+
   [[noreturn]] void FailPng() const {
     Fail(ErrorCode::kInvalidFile, "{}: not a readable PNG: {}", source_, error);
   }
@@ -168,7 +207,7 @@ class PngDecoder : private PngState {
   bool ReadInfo() {
     if (setjmp(png_jmpbuf(png)) != 0) return false;
     png_set_read_fn(png, this, Take);
-    png_set_user_limits(png, kMaxSide, kMaxSide);
+    png_set_user_limits(png, kMaxPngSide, kMaxPngSide);
     png_set_chunk_malloc_max(png, kMaxTextBytes);
     png_read_info(png, info);
     return true;
@@ -201,16 +240,7 @@ class PngDecoder : private PngState {
   std::vector<png_bytep> rows_;
 };
 
-void CheckImage(const Image& image, const PngText& text) {
-  if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide) {
-    Fail(ErrorCode::kInvalidArgument, "png: picture of {}x{} pixels: sides must be 1 to {}",
-         image.width, image.height, kMaxSide);
-  }
-  const size_t size = static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3;
-  if (image.rgb.size() != size) {
-    Fail(ErrorCode::kInvalidArgument, "png: picture of {}x{} pixels: expected {} bytes, found {}",
-         image.width, image.height, size, image.rgb.size());
-  }
+void CheckText(const PngText& text) {
   for (const auto& [keyword, value] : text) {
     // PNG forbids blanks at the ends and in a row; libpng would remove them without a word.
     const bool is_keyword =
@@ -230,7 +260,8 @@ void CheckImage(const Image& image, const PngText& text) {
 }  // namespace
 
 std::string EncodePng(const Image& image, const PngText& text) {
-  CheckImage(image, text);
+  CheckPixels(image, kMaxPngSide, "png");
+  CheckText(text);
   return PngEncoder().Encode(image, text);
 }
 

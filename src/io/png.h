@@ -16,9 +16,12 @@ namespace tamias {
 using PngText = std::map<std::string, std::string>;
 
 struct PngPicture {
-  Image image;
-  PngText text;  // of equal keywords in a file the last counts
+  Image image;          // as it is stored
+  PngText text;         // of equal keywords in a file the last counts
+  int orientation = 1;  // as EXIF counts: of the eXIf chunk, else of text that holds EXIF or XMP
 };
+
+inline constexpr int kMaxPngSide = 32768;
 
 // The bytes of a PNG file. Throws kInvalidArgument when a side is not in [1, 32768], the pixels do
 // not match the size, or a text cannot be stored.

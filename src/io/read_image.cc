@@ -2,19 +2,28 @@
 #include "io/read_image.h"
 
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
+#include "io/exif.h"
 #include "io/jpeg.h"
 #include "io/png.h"
 #include "io/read_file.h"
+#include "io/webp.h"
 
 namespace tamias {
 
 Image DecodeImage(std::span<const uint8_t> bytes, const std::string& source) {
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  if (text.starts_with("\x89PNG")) return DecodePng(bytes, source).image;
+  if (text.starts_with("\x89PNG")) {
+    PngPicture picture = DecodePng(bytes, source);
+    return TurnUpright(std::move(picture.image), picture.orientation);
+  }
   if (text.starts_with("\xFF\xD8\xFF")) return DecodeJpeg(bytes, source);
-  Fail(ErrorCode::kInvalidFile, "{}: neither PNG nor JPEG", source);
+  if (text.starts_with("RIFF") && text.substr(0, 12).ends_with("WEBP")) {
+    return DecodeWebp(bytes, source);
+  }
+  Fail(ErrorCode::kInvalidFile, "{}: neither PNG, JPEG nor WebP", source);
 }
 
 Image ReadImage(const std::filesystem::path& path) {

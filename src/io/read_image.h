@@ -1,4 +1,4 @@
-// Pictures in any format that is read, recognised by their first bytes: PNG and JPEG.
+// Pictures in any format that is read, recognised by their first bytes: PNG, JPEG and WebP.
 #pragma once
 
 #include <cstdint>

@@ -8,7 +8,6 @@ extern "C" {
 }
 
 #include <algorithm>
-#include <cctype>
 #include <cerrno>
 #include <cmath>
 #include <memory>
@@ -18,6 +17,7 @@ extern "C" {
 #include "base/check.h"
 #include "io/atomic_file.h"
 #include "io/ffmpeg.h"
+#include "io/image_format.h"
 #include "io/memory_stream.h"
 
 namespace tamias {
@@ -242,10 +242,7 @@ void CheckVideo(const Video& video) {
   }
   if (video.frames.empty()) Fail(ErrorCode::kInvalidArgument, "video: no frames");
   const Image& first = video.frames.front();
-  if (first.width < 1 || first.height < 1 || first.width > kMaxSide || first.height > kMaxSide) {
-    Fail(ErrorCode::kInvalidArgument, "video: frames of {}x{} pixels: sides must be 1 to {}",
-         first.width, first.height, kMaxSide);
-  }
+  CheckVideoSize(first.width, first.height);
   for (size_t i = 0; i < video.frames.size(); ++i) {
     const Image& frame = video.frames[i];
     if (frame.width != first.width || frame.height != first.height) {
@@ -270,13 +267,6 @@ void CheckText(const VideoText& text) {
   }
 }
 
-std::string LowerExtension(const std::filesystem::path& path) {
-  std::string extension = path.extension().string();
-  std::ranges::transform(extension, extension.begin(),
-                         [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return extension;
-}
-
 }  // namespace
 
 std::string EncodeMp4(const Video& video, const VideoText& text,
@@ -297,6 +287,13 @@ std::string EncodeWebp(const Video& video) {
   return Encode(video, {}, kWebpEncoder, kWebp);
 }
 
+void CheckVideoSize(int width, int height) {
+  if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide) {
+    Fail(ErrorCode::kInvalidArgument, "video: frames of {}x{} pixels: sides must be 1 to {}", width,
+         height, kMaxSide);
+  }
+}
+
 bool IsVideoPath(const std::filesystem::path& path) {
   const std::string extension = LowerExtension(path);
   return extension == ".mp4" || extension == ".webp";
@@ -307,9 +304,9 @@ void WriteVideo(const std::filesystem::path& path, const Video& video, const Vid
     Fail(ErrorCode::kInvalidArgument, "{}: expected a film's extension: .mp4 or .webp",
          path.string());
   }
-  AtomicFile file(path);  // before the work: the path may not be writable
-  file.Write(LowerExtension(path) == ".mp4" ? EncodeMp4(video, text) : EncodeWebp(video));
-  file.Commit();
+  CheckCanWrite(path);  // before the work
+  WriteFileAtomically(path,
+                      LowerExtension(path) == ".mp4" ? EncodeMp4(video, text) : EncodeWebp(video));
 }
 
 }  // namespace tamias

@@ -22,4 +22,7 @@ std::string EncodeMp4(const Video& video, const VideoText& text,
                       std::span<const char* const> encoders = kMp4Encoders);
 std::string EncodeWebp(const Video& video);
 
+// Throws kInvalidArgument for frames that WriteVideo would not take: before there are any.
+void CheckVideoSize(int width, int height);
+
 }  // namespace tamias

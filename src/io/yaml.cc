@@ -5,12 +5,11 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
-#include <charconv>
-#include <cmath>
 #include <sstream>
 #include <unordered_set>
 
 #include "base/check.h"
+#include "base/number.h"
 #include "io/one_line.h"
 #include "io/read_file.h"
 
@@ -217,13 +216,6 @@ void YamlNode::FailType(std::string_view wanted) const {
 
 namespace {
 
-template <typename T>
-bool ParseNumber(std::string_view text, T& value) {
-  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
 template <typename Range>
 std::string Describe(std::string_view noun, Range range) {
   const bool has_min = range.min != Range{}.min, has_max = range.max != Range{}.max;
@@ -236,21 +228,17 @@ std::string Describe(std::string_view noun, Range range) {
 }  // namespace
 
 int64_t YamlNode::Int(IntRange range) const {
-  int64_t value = 0;
-  const bool is_number = IsScalar() && !node_->is_quoted && ParseNumber(node_->scalar, value);
-  if (!is_number || value < range.min || value > range.max) {
-    FailType(Describe("an integer", range));
-  }
-  return value;
+  std::optional<int64_t> value;
+  if (IsScalar() && !node_->is_quoted) value = ParseNumber<int64_t>(node_->scalar);
+  if (!value || *value < range.min || *value > range.max) FailType(Describe("an integer", range));
+  return *value;
 }
 
 double YamlNode::Float(FloatRange range) const {
-  double value = 0;
-  const bool is_number = IsScalar() && !node_->is_quoted && ParseNumber(node_->scalar, value);
-  if (!is_number || !std::isfinite(value) || value < range.min || value > range.max) {
-    FailType(Describe("a number", range));
-  }
-  return value;
+  std::optional<double> value;
+  if (IsScalar() && !node_->is_quoted) value = ParseNumber<double>(node_->scalar);
+  if (!value || *value < range.min || *value > range.max) FailType(Describe("a number", range));
+  return *value;
 }
 
 bool YamlNode::Bool() const {
@@ -274,12 +262,12 @@ std::vector<int64_t> YamlNode::IntList(IntRange range) const {
   std::vector<int64_t> values;
   if (IsSet()) {
     for (const auto& [name, child] : node_->children) {
-      int64_t value = 0;
-      if (!ParseNumber(name, value) || value < range.min || value > range.max) {
+      const auto value = ParseNumber<int64_t>(name);
+      if (!value || *value < range.min || *value > range.max) {
         YamlNode(document_, child.get())
             .Fail(fmt::format("expected {} as an element of a set", Describe("an integer", range)));
       }
-      values.push_back(value);
+      values.push_back(*value);
     }
     return values;
   }

@@ -2,13 +2,13 @@
 // a message kept per thread.
 #include "tamias/tamias.h"
 
-#include <charconv>
 #include <functional>
 #include <map>
 #include <new>
 #include <string_view>
 
 #include "base/check.h"
+#include "base/number.h"
 #include "tamias/pipeline.h"
 
 struct tamias_pipeline {
@@ -60,26 +60,15 @@ void RequireNotNull(const void* pointer, const char* name) {
   }
 }
 
-template <typename T>
-T ParseNumber(std::string_view name, std::string_view text) {
-  T value{};
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) {
-    tamias::Fail(tamias::ErrorCode::kInvalidArgument, "{}: expected a number, found '{}'", name,
-                 text);
-  }
-  return value;
-}
-
 using Setter = std::function<void(tamias::GenerateOptions&, std::string_view, std::string_view)>;
 
 template <typename Member>
 Setter Number(Member tamias::GenerateOptions::*member) {
   return [member](tamias::GenerateOptions& options, std::string_view name, std::string_view text) {
     if constexpr (requires { typename Member::value_type; }) {
-      options.*member = ParseNumber<typename Member::value_type>(name, text);
+      options.*member = tamias::NumberFrom<typename Member::value_type>(name, text);
     } else {
-      options.*member = ParseNumber<Member>(name, text);
+      options.*member = tamias::NumberFrom<Member>(name, text);
     }
   };
 }
@@ -108,7 +97,10 @@ const std::map<std::string_view, Setter>& Setters() {
       {"seed", Number(&Options::seed)},
       {"num_images", Number(&Options::num_images)},
       {"threads", Number(&Options::threads)},
-      {"max_memory", Number(&Options::max_memory_bytes)},
+      {"max_memory",
+       [](Options& options, std::string_view name, std::string_view text) {
+         options.max_memory_bytes = tamias::BytesFrom(name, text);
+       }},
       {"image", [](Options& options, std::string_view,
                    std::string_view text) { options.image = tamias::ReadImage(text); }},
       {"set", [](Options& options, std::string_view,
@@ -248,6 +240,16 @@ tamias_status tamias_result_write_png(const tamias_result* result, int image, co
   return Guard([&] {
     RequireNotNull(path, "path");
     tamias::WritePng(path, ImageAt(result, image));
+  });
+}
+
+tamias_status tamias_result_write_image(const tamias_result* result, int image, const char* path,
+                                        int quality) {
+  return Guard([&] {
+    RequireNotNull(path, "path");
+    tamias::ImageOptions options;
+    if (quality != 0) options.quality = quality;
+    tamias::WriteImage(path, ImageAt(result, image), {}, options);
   });
 }
 

@@ -525,7 +525,7 @@ std::map<std::string, std::string> DenoisingPipeline::PngText(const GenerateOpti
                                                               int image) const {
   const GenerationSettings settings = Settings(options);
   nlohmann::ordered_json json;
-  json["model"] = folder_.path().filename().string();
+  json["model"] = folder_.name();
   json["prompt"] = options.prompt;
   json["negative_prompt"] = options.negative_prompt;
   json["width"] = settings.width;

@@ -93,6 +93,13 @@ WeightLibrary LibraryOf(const std::filesystem::path& model, const std::string& c
 
 }  // namespace
 
+std::string ModelFolder::name() const {
+  std::error_code error;
+  // With "." behind it, every way to write the folder ends in a separator once it is normal.
+  const auto whole = std::filesystem::absolute(path_ / ".", error).lexically_normal();
+  return whole.parent_path().filename().string();
+}
+
 ModelFolder::ModelFolder(std::filesystem::path path, const LoadOptions& options)
     : path_(std::move(path)), variant_(options.variant) {
   std::error_code ignored;

@@ -33,6 +33,8 @@ class ModelFolder {
   explicit ModelFolder(std::filesystem::path path, const LoadOptions& options = {});
 
   const std::filesystem::path& path() const { return path_; }
+  // What the folder is called, however it was written: "demo" of "models/demo/" and of "." in it.
+  std::string name() const;
   const std::string& family() const { return family_; }  // model_index.json's _class_name
   const ModelDefaults& defaults() const { return defaults_; }
 

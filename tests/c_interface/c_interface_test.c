@@ -51,13 +51,85 @@ static void TestErrors(const char* folder) {
   tamias_options* options = MakeOptions();
   CHECK(tamias_options_set(options, "colour", "red") == TAMIAS_INVALID_ARGUMENT);
   CHECK(strstr(tamias_last_error(), "colour") != NULL);
-  CHECK(tamias_options_set(options, "width", "12x") == TAMIAS_INVALID_ARGUMENT);
-  CHECK(tamias_options_set(options, "seed", "-1") == TAMIAS_INVALID_ARGUMENT);
   tamias_options_destroy(options);
   tamias_options_destroy(NULL);
   tamias_pipeline_destroy(NULL);
   tamias_result_destroy(NULL);
   CHECK(tamias_result_num_images(NULL) == 0);
+}
+
+/* Numbers are decimal and whole: nothing else is taken for one. */
+static void TestNumbers(void) {
+  static const char* const whole[] = {
+      "width", "height", "frames", "steps", "max_sequence_length", "seed", "num_images", "threads"};
+  static const char* const real[] = {"true_cfg_scale", "guidance_scale", "fps"};
+  static const char* const never[] = {"",
+                                      " ",
+                                      "+5",
+                                      " 5",
+                                      "5 ",
+                                      "0x10",
+                                      "12x",
+                                      "nan",
+                                      "inf",
+                                      "1,5",
+                                      "five",
+                                      "1e999",
+                                      "99999999999999999999999"};
+  static const char* const not_whole[] = {"1e3", "1.0", "2.5"};
+  static const char* const not_bytes[] = {"", "-1", "1e3", "0x10", " 5", "8 ", "8XiB", "GiB"};
+  tamias_options* options = MakeOptions();
+  for (size_t i = 0; i < sizeof whole / sizeof *whole; ++i) {
+    for (size_t k = 0; k < sizeof never / sizeof *never; ++k) {
+      CHECK(tamias_options_set(options, whole[i], never[k]) == TAMIAS_INVALID_ARGUMENT);
+      CHECK(strncmp(tamias_last_error(), whole[i], strlen(whole[i])) == 0);
+    }
+    for (size_t k = 0; k < sizeof not_whole / sizeof *not_whole; ++k) {
+      CHECK(tamias_options_set(options, whole[i], not_whole[k]) == TAMIAS_INVALID_ARGUMENT);
+    }
+    CHECK(tamias_options_set(options, whole[i], "010") == TAMIAS_OK);
+  }
+  for (size_t i = 0; i < sizeof real / sizeof *real; ++i) {
+    for (size_t k = 0; k < sizeof never / sizeof *never; ++k) {
+      const int is_large = strlen(never[k]) > 20; /* not too large for a double */
+      CHECK(is_large || tamias_options_set(options, real[i], never[k]) == TAMIAS_INVALID_ARGUMENT);
+    }
+    CHECK(tamias_options_set(options, real[i], "2.5") == TAMIAS_OK);
+  }
+  CHECK(tamias_options_set(options, "seed", "-1") == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_options_set(options, "seed", "18446744073709551616") == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_options_set(options, "seed", "18446744073709551615") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "max_memory", "1.5GiB") == TAMIAS_OK);
+  for (size_t k = 0; k < sizeof not_bytes / sizeof *not_bytes; ++k) {
+    CHECK(tamias_options_set(options, "max_memory", not_bytes[k]) == TAMIAS_INVALID_ARGUMENT);
+  }
+  tamias_options_destroy(options);
+}
+
+/* The first bytes of a file that is then removed. */
+static int BeginsWith(const char* path, const char* bytes, size_t size) {
+  char found[16] = {0};
+  FILE* file = fopen(path, "rb");
+  if (file == NULL || size > sizeof found) return 0;
+  const int is_equal = fread(found, 1, size, file) == size && memcmp(found, bytes, size) == 0;
+  fclose(file);
+  remove(path);
+  return is_equal;
+}
+
+static void TestWrittenImages(const tamias_result* result) {
+  CHECK(tamias_result_write_image(result, 0, "c-interface.jpg", 0) == TAMIAS_OK);
+  CHECK(BeginsWith("c-interface.jpg", "\xFF\xD8\xFF", 3));
+  CHECK(tamias_result_write_image(result, 0, "c-interface.WebP", 75) == TAMIAS_OK);
+  CHECK(BeginsWith("c-interface.WebP", "RIFF", 4));
+  CHECK(tamias_result_write_image(result, 0, "c-interface.png", 0) == TAMIAS_OK);
+  CHECK(BeginsWith("c-interface.png", "\x89PNG", 4));
+  CHECK(tamias_result_write_image(result, 0, "c-interface.gif", 0) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), ".png, .jpg, .jpeg or .webp") != NULL);
+  CHECK(tamias_result_write_image(result, 0, "c-interface.jpg", 101) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "quality") != NULL);
+  CHECK(tamias_result_write_image(result, 1, "c-interface.jpg", 0) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_result_write_image(result, 0, NULL, 0) == TAMIAS_INVALID_ARGUMENT);
 }
 
 /* The picture lies in the repository of which `folder` is a model. */
@@ -68,7 +140,7 @@ static void TestImage(const tamias_pipeline* pipeline, const char* folder) {
   CHECK(strstr(tamias_last_error(), "/nowhere.png") != NULL);
   snprintf(path, sizeof path, "%s/model_index.json", folder);
   CHECK(tamias_options_set(options, "image", path) == TAMIAS_INVALID_FILE);
-  CHECK(strstr(tamias_last_error(), "neither PNG nor JPEG") != NULL);
+  CHECK(strstr(tamias_last_error(), "neither PNG, JPEG nor WebP") != NULL);
   snprintf(path, sizeof path, "%s/../../docs/images/frontier.png", folder);
   CHECK(tamias_options_set(options, "image", path) == TAMIAS_OK);
   tamias_result* result = NULL;
@@ -93,6 +165,7 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   CHECK(strstr(tamias_result_report(result), "\"steps\"") != NULL);
   CHECK(strstr(tamias_result_report(result), "\"device\": \"cpu\"") != NULL);
   CHECK(tamias_result_write_png(result, 0, "/nowhere/picture.png") == TAMIAS_IO);
+  TestWrittenImages(result);
   CHECK(tamias_result_num_videos(result) == 0);
   CHECK(tamias_result_num_frames(result, 0) == 0 && tamias_result_fps(result, 0) == 0);
   CHECK(tamias_result_frame(result, 0, 0, &rgb, &width, &height) == TAMIAS_INVALID_ARGUMENT);
@@ -121,6 +194,7 @@ int main(int argc, char** argv) {
   CHECK(argc == 2);
   CHECK(strlen(tamias_version()) > 0);
   TestErrors(argv[1]);
+  TestNumbers();
   tamias_pipeline* pipeline = NULL;
   CHECK(tamias_pipeline_load(argv[1], &pipeline) == TAMIAS_OK);
   TestGeneration(pipeline);

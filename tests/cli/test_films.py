@@ -125,6 +125,59 @@ def test_one_frame_is_a_picture(model, tmp_path):
     assert Image.open(tmp_path / "p.png").size == (48, 32)
 
 
+def test_one_frame_is_a_picture_of_any_format(model, tmp_path):
+    for name, format in (("p.webp", "WEBP"), ("p.jpg", "JPEG")):
+        result = generate(model, "--frames", "1", "--quality", "80", "--output", tmp_path / name)
+        assert result.returncode == 0, result.stderr
+        picture = Image.open(tmp_path / name)
+        assert picture.format == format and getattr(picture, "n_frames", 1) == 1
+
+
+def test_a_film_to_standard_output(model, tmp_path):
+    result = subprocess.run([PROGRAM, "generate", "--model", model, "--prompt", PROMPT, *SMALL, "--output", "-"],
+                            capture_output=True, timeout=120, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout[4:8] == b"ftyp" and not list(tmp_path.iterdir())
+    (tmp_path / "f.mp4").write_bytes(result.stdout)
+    assert probe(tmp_path / "f.mp4")[0]["nb_read_frames"] == "9"
+
+
+def test_frames_of_an_earlier_film_do_not_pass_for_this_one(model, tmp_path):
+    frames = tmp_path / "frames"
+    arguments = ["--output", tmp_path / "f.mp4", "--frames-dir", frames]
+    assert generate(model, *arguments).returncode == 0
+    before = {path.name: path.read_bytes() for path in frames.iterdir()}
+    expect_error(generate(model, *arguments, "--frames", "5"), 2, "frames-dir", "frame-000", "remove it")
+    expect_error(generate(model, *arguments, "--num-images", "2"), 2, "frames-dir", "frame-000", "remove it")
+    assert {path.name: path.read_bytes() for path in frames.iterdir()} == before
+    (frames / "notes.txt").write_text("not ours")
+    assert generate(model, *arguments, "--seed", "1").returncode == 0  # as many: written over
+    assert len(list(frames.iterdir())) == 10
+
+
+def test_films_of_an_earlier_run_do_not_pass_for_this_one(model, tmp_path):
+    frames = tmp_path / "frames"
+    for left in ("film-3", "film-0"):
+        (frames / left).mkdir(parents=True)
+        arguments = ["--output", tmp_path / "f.mp4", "--frames-dir", frames, "--num-images", "2"]
+        expect_error(generate(model, *arguments), 2, "frames-dir", left, "remove it")
+        (frames / left).rmdir()
+    (frames / "film-1").mkdir()
+    (frames / "film-1/frame-0010.png").write_text("of a longer one")
+    expect_error(generate(model, *arguments), 2, "film-1/frame-0010.png")
+
+
+def test_a_film_too_large_for_its_format_is_refused_before_the_work(model, tmp_path):
+    result = generate(model, "--width", "8208", "--height", "16", "--frames", "5", "--output", tmp_path / "f.mp4")
+    expect_error(result, 2, "8208x16", "8192")
+    assert not list(tmp_path.iterdir())
+
+
+def test_quality_is_of_pictures(model, tmp_path):
+    for name in ("f.mp4", "f.webp"):
+        expect_error(generate(model, "--quality", "80", "--output", tmp_path / name), 2, "quality", name)
+
+
 def test_several_films_are_numbered(model, tmp_path):
     result = generate(model, "--num-images", "2", "--output", tmp_path / "f.mp4", "--frames-dir", tmp_path / "frames")
     assert result.returncode == 0, result.stderr

@@ -7,11 +7,12 @@ import zlib
 import numpy as np
 import pytest
 from conftest import MODEL, ROOT, expect_error, read_json, run
-from PIL import Image
+from PIL import Image, ImageOps
 
 TINY = ROOT / "tests/data/pipeline/tiny-wan-image"
 TEXT = ROOT / "tests/data/pipeline/tiny-wan"
 PICTURE = TINY / "picture.png"
+WEBP = ROOT / "tests/data/io/images/lossy.webp"
 JPEG = ROOT / "tests/data/io/images/progressive.jpg"
 PROMPT = "a small blue star moves to the left"
 SMALL = ["--frames", "9", "--steps", "3", "--max-sequence-length", "40"]
@@ -63,6 +64,37 @@ def test_a_film_of_a_jpeg_is_another(model, tmp_path):
     assert np.abs(pixels[0] - pixels[1]).mean() > 0.1
 
 
+def test_pictures_are_turned_upright_whatever_their_format(model, tmp_path):
+    scene = np.zeros((80, 80, 3), np.uint8)
+    scene[:40] = (255, 0, 0)
+    scene[:, :20] = (0, 255, 0)
+    turned = Image.fromarray(scene)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    turned.save(tmp_path / "turned.webp", exif=exif, lossless=True)
+    ImageOps.exif_transpose(Image.open(tmp_path / "turned.png")).save(tmp_path / "upright.png")
+    films = []
+    for name in ("turned.png", "turned.webp", "upright.png"):
+        result = generate(model, "--image", tmp_path / name, "--width", "48", "--height", "48", "--frames", "1",
+                          "--output", tmp_path / f"of-{name}.png")
+        assert result.returncode == 0, result.stderr
+        films.append(np.asarray(Image.open(tmp_path / f"of-{name}.png")))
+    assert (films[0] == films[2]).all() and (films[1] == films[2]).all()
+
+
+def test_tune_takes_the_picture(model, tmp_path):
+    arguments = ["tune", "--model", model, "--prompt", PROMPT, *SMALL, "--width", "48", "--height", "48", "--frames", "1",
+                 "--min-psnr", "1", "--set", "attn.first_n_dense_layers=0", "--quiet", "--json", "--output"]
+    ssims = []
+    for name, picture in (("png", PICTURE), ("jpeg", JPEG)):
+        result = run(*arguments, tmp_path / f"{name}.yml", "--image", picture)
+        assert result.returncode == 0, result.stderr
+        ssims.append([trial["ssim"] for trial in json.loads(result.stdout)["trials"]])
+        assert (tmp_path / f"{name}.yml").stat().st_size > 0
+    assert ssims[0] != ssims[1]
+
+
 def test_compare_takes_the_picture(model, tmp_path):
     result = run("compare", "--model", model, "--prompt", PROMPT, *SMALL, "--image", PICTURE, "--width", "64",
                  "--output", tmp_path / "out", "--set", "attn.first_n_dense_layers=0")
@@ -101,10 +133,12 @@ HUGE = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 30000, 8000
     "name, data, fragments",
     [
         ("none.png", None, ["none.png", "cannot open"]),
-        ("empty.png", b"", ["empty.png", "neither PNG nor JPEG"]),
-        ("text.png", b"#!/bin/sh\n", ["text.png", "neither PNG nor JPEG"]),
+        ("empty.png", b"", ["empty.png", "neither PNG, JPEG nor WebP"]),
+        ("text.png", b"#!/bin/sh\n", ["text.png", "neither PNG, JPEG nor WebP"]),
         ("cut.png", PICTURE.read_bytes()[:300], ["cut.png", "not a readable PNG"]),
         ("cut.jpg", JPEG.read_bytes()[:-100], ["cut.jpg", "not a readable JPEG", "cut off"]),
+        ("cut.webp", WEBP.read_bytes()[:-9], ["cut.webp", "not a readable WebP", "cut off"]),
+        ("film.webp", (WEBP.parent / "animated.webp").read_bytes(), ["film.webp", "animated WebP"]),
         ("huge.png", HUGE, ["huge.png", "cut off"]),
         ("wide.png", HUGE[:16] + struct.pack(">I", 2**31 - 1) + HUGE[20:], ["wide.png", "not a readable PNG"]),
     ],
@@ -124,14 +158,14 @@ def test_a_long_thin_picture_is_refused(model, tmp_path):
     expect_error(generate(model, "--image", tmp_path / "thin.png", cwd=tmp_path), 2, "image", "500x5")
 
 
-@pytest.mark.parametrize("command", ["generate", "compare"])
+@pytest.mark.parametrize("command", ["generate", "compare", "tune"])
 def test_a_picture_is_required(model, tmp_path, command):
     result = run(command, "--model", model, "--prompt", PROMPT, *SMALL, "--output", tmp_path / "f.mp4")
     expect_error(result, 2, "image", "--image FILE is missing")
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["generate", "compare"])
+@pytest.mark.parametrize("command", ["generate", "compare", "tune"])
 def test_other_models_refuse_a_picture(text_model, tmp_path, command):
     for folder, what in ((text_model, "films"), (MODEL, "pictures")):
         result = run(command, "--model", folder, "--prompt", PROMPT, "--image", PICTURE, "--output",

@@ -1,5 +1,6 @@
-// Pictures as `--image` takes them: PNG or JPEG by the first bytes. PNG has a target of its own
-// that also puts checksums right; here JPEG's header and pixels are what mutations reach.
+// Pictures as `--image` takes them: PNG, JPEG or WebP by the first bytes, with EXIF and XMP. PNG
+// has a target of its own that also puts checksums right; here the headers and pixels of JPEG and
+// WebP are what mutations reach.
 #include "io/read_image.h"
 #include "tamias/error.h"
 #include "tests/fuzz/fuzz_target.h"

@@ -2,6 +2,7 @@
 // mutations get past them; else a picture and text to write and read back.
 #include <zlib.h>
 
+#include "io/exif.h"
 #include "io/png.h"
 #include "tamias/error.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -28,7 +29,10 @@ static std::vector<uint8_t> WithRightChecksums(Bytes input) {
 
 static void Read(Bytes input) {
   try {
-    const Image image = DecodePng(input, "a.png").image;
+    const PngPicture picture = DecodePng(input, "a.png");
+    const Image& image = picture.image;
+    const Image turned = TurnUpright(image, picture.orientation);
+    Require(turned.rgb.size() == image.rgb.size(), "turning keeps every pixel");
     Require(image.rgb.size() == static_cast<size_t>(image.width * image.height * 3),
             "every pixel is there");
   } catch (const Error& error) {

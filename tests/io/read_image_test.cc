@@ -49,6 +49,75 @@ INSTANTIATE_TEST_SUITE_P(, ReadJpeg,
                                            "orientation-3", "orientation-4", "orientation-5",
                                            "orientation-6", "orientation-7", "orientation-8"));
 
+class ReadWebpAndPng : public ::testing::TestWithParam<const char*> {};
+
+// PNG and lossless WebP hold the pixels; in lossy WebP only the colours' enlarging may differ.
+TEST_P(ReadWebpAndPng, AgreesWithPillow) {
+  const SafetensorsFile expected(kImages / "pixels.safetensors");
+  const Image image = ReadImage(kImages / GetParam());
+  const Image pillow = ToImage(expected.Get(GetParam()));
+  ASSERT_EQ(image.width, pillow.width);
+  ASSERT_EQ(image.height, pillow.height);
+  const bool is_lossy = std::string_view(GetParam()) == "lossy.webp";
+  EXPECT_GT(Psnr(image, pillow), is_lossy ? 50 : 1000);
+}
+
+INSTANTIATE_TEST_SUITE_P(, ReadWebpAndPng,
+                         ::testing::Values("exif-5.png", "exif-8.png", "exif-9.png",
+                                           "raw-profile-6.png", "xmp-6.png", "exif-7-xmp-3.png",
+                                           "alpha.png", "lossy.webp", "lossless.webp", "alpha.webp",
+                                           "exif-6.webp", "xmp-8.webp"));
+
+TEST(ReadImage, TurnsAJpegAsXmpSays) {
+  const SafetensorsFile expected(kImages / "pixels.safetensors");
+  EXPECT_GT(Psnr(ReadImage(kImages / "xmp-8.jpg"), ToImage(expected.Get("xmp-8.jpg"))), 38);
+}
+
+TEST(ReadImage, RefusesWebpThatIsNoOnePicture) {
+  ExpectError(ErrorCode::kUnsupported, "animated.webp: an animated WebP: expected one picture",
+              [] { ReadImage(kImages / "animated.webp"); });
+}
+
+TEST(ReadImage, RefusesEveryCutOffWebp) {
+  for (const char* name : {"lossy.webp", "lossless.webp", "exif-6.webp"}) {
+    const std::string whole = ReadBytes(kImages / name);
+    for (size_t size = 12; size < whole.size(); ++size) {
+      SCOPED_TRACE(size);
+      ExpectError(ErrorCode::kInvalidFile, "a.jpg: not a readable WebP: cut off",
+                  [&] { Decode(std::string_view(whole).substr(0, size)); });
+    }
+  }
+}
+
+TEST(ReadImage, SurvivesBitFlipsInWebp) {
+  for (const char* name : {"lossy.webp", "exif-6.webp"}) {
+    const std::string whole = ReadBytes(kImages / name);
+    for (size_t bit = 96; bit < whole.size() * 8; ++bit) {
+      std::string flipped = whole;
+      flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+      try {
+        const Image read = Decode(flipped);
+        EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width) * read.height * 3);
+      } catch (const Error& error) {
+        EXPECT_TRUE(error.code() == ErrorCode::kInvalidFile ||
+                    error.code() == ErrorCode::kUnsupported)
+            << error.what();
+      }
+    }
+  }
+}
+
+TEST(ReadImage, RefusesAWebpOfMorePixelsThanItsBytesAreMeantFor) {
+  std::string bytes = ReadBytes(kImages / "lossless.webp");
+  // VP8L: a byte of signature, then both sides less one, 14 bits each.
+  bytes.replace(21, 4, std::string("\xFE\xBF\xFF\x0F", 4));
+  ExpectError(ErrorCode::kInvalidFile, "a.jpg: 16383x16383 pixels are more than the limit",
+              [&] { Decode(bytes); });
+  bytes.replace(21, 4, std::string("\xFF\xDF\xFF\x07", 4));
+  ExpectError(ErrorCode::kInvalidFile, "a.jpg: not a readable WebP: cut off",
+              [&] { Decode(bytes); });
+}
+
 TEST(ReadImage, ReadsPngWhateverTheName) {
   const TemporaryFolder folder;
   const Image image{2, 1, {1, 2, 3, 4, 5, 6}};
@@ -60,9 +129,9 @@ TEST(ReadImage, NamesTheFileThatIsNoPicture) {
   const TemporaryFolder folder;
   ExpectError(ErrorCode::kNotFound, "none.png: cannot open",
               [&] { ReadImage(folder / "none.png"); });
-  for (const std::string text : {"", "GIF89a", "\xFF\xD8", "\x89PN"}) {
+  for (const std::string text : {"", "GIF89a", "\xFF\xD8", "\x89PN", "RIFF1234WAVE", "RIFF"}) {
     WriteBytes(folder / "a.png", text);
-    ExpectError(ErrorCode::kInvalidFile, "a.png: neither PNG nor JPEG",
+    ExpectError(ErrorCode::kInvalidFile, "a.png: neither PNG, JPEG nor WebP",
                 [&] { ReadImage(folder / "a.png"); });
   }
 }

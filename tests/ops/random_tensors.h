@@ -35,13 +35,8 @@ class Random {
       tensor.data<float>()[i] = value;
     } else if (tensor.dtype() == DType::kBF16) {
       tensor.data<BFloat16>()[i] = ToBFloat16(value);
-    } else {  // f16 by way of its bits: an 11-bit mantissa, normal numbers only
-      const float bounded = std::clamp(value, -60000.0f, 60000.0f);
-      const uint32_t bits = std::bit_cast<uint32_t>(bounded);
-      const int exponent = static_cast<int>((bits >> 23) & 0xFF) - 112;
-      const uint32_t sign = (bits >> 16) & 0x8000u, mantissa = (bits >> 13) & 0x3FFu;
-      tensor.data<Float16>()[i] = {static_cast<uint16_t>(
-          exponent <= 0 ? sign : sign | (static_cast<uint32_t>(exponent) << 10) | mantissa)};
+    } else {
+      tensor.data<Float16>()[i] = ToFloat16(value);
     }
   }
 
