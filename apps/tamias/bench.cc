@@ -133,7 +133,9 @@ void Run(const std::string& what, const BenchOptions& options) {
 }
 
 void AddCommonOptions(CLI::App& command, BenchOptions& options) {
-  command.add_option("--threads", options.threads, "Threads; 0: one per core")->type_name("T");
+  command
+      .add_option("--threads", options.threads, "Threads; 0: one per CPU that the process may use")
+      ->type_name("T");
   command.add_option("--repeats", options.repeats, "Rounds; medians are reported")
       ->type_name("R")
       ->capture_default_str();

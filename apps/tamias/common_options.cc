@@ -7,7 +7,7 @@
 
 namespace tamias::cli {
 
-void AddModelOptions(CLI::App& command, CommonOptions& options) {
+void AddSizeOptions(CLI::App& command, CommonOptions& options) {
   GenerateOptions& generate = options.generate;
   command.add_option("--model", options.model, "Checkpoint folder in diffusers' layout")
       ->required()
@@ -19,6 +19,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
                   "Frames of a film: one more than a multiple of 4 (Mochi: of 6)")
       ->type_name("N");
   command.add_option("--fps", generate.fps, "Frames per second of a film")->type_name("F");
+}
+
+void AddModelOptions(CLI::App& command, CommonOptions& options) {
+  GenerateOptions& generate = options.generate;
+  AddSizeOptions(command, options);
   command.add_option("--steps", generate.steps, "Denoising steps")->type_name("N");
   command
       .add_option("--true-cfg-scale", generate.true_cfg_scale,
@@ -54,6 +59,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           },
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
+  AddMachineOptions(command, options);
+}
+
+void AddMachineOptions(CLI::App& command, CommonOptions& options) {
+  GenerateOptions& generate = options.generate;
   command
       .add_option(
           "--max-memory", generate.max_memory_bytes,
@@ -66,7 +76,8 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
                   "Where the transformer runs; text encoders and decoder run on the CPU")
       ->type_name("cpu|cuda[:N]")
       ->capture_default_str();
-  command.add_option("--threads", generate.threads, "Threads; 0: one per core")
+  command
+      .add_option("--threads", generate.threads, "Threads; 0: one per CPU that the process may use")
       ->type_name("T")
       ->capture_default_str();
   command.add_flag("--json", options.json, "Print the result as JSON on standard output");

@@ -1,4 +1,4 @@
-// The options that `generate`, `compare` and `inspect` share.
+// The options that `generate`, `compare`, `decode` and `inspect` share.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -16,7 +16,11 @@ struct CommonOptions {
   bool json = false;
 };
 
-// --model, size, frames, steps, guidance, sparsity, --set, --threads: what decides plan and speed.
+// --model, size and frames: the result's shape.
+void AddSizeOptions(CLI::App& command, CommonOptions& options);
+// --max-memory, --device, --threads and --json.
+void AddMachineOptions(CLI::App& command, CommonOptions& options);
+// Both, and steps, guidance, sparsity, --set: what decides plan and speed.
 void AddModelOptions(CLI::App& command, CommonOptions& options);
 // --prompt and what else decides the result, --quiet and --json.
 void AddPromptOptions(CLI::App& command, CommonOptions& options);

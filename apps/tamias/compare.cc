@@ -18,6 +18,7 @@
 #include "likeness.h"
 #include "output_files.h"
 #include "progress.h"
+#include "result_files.h"
 
 namespace tamias::cli {
 namespace {
@@ -143,18 +144,49 @@ void Write(const std::filesystem::path& folder, const std::string& name, const V
   }
 }
 
-void WriteFilms(const std::filesystem::path& folder, const Pipeline& pipeline,
-                const GenerateOptions& dense_options, const GenerateOptions& options,
-                const std::vector<Video>& dense, const std::vector<Video>& accelerated) {
+// "dense" of one, "dense-2" of several.
+std::string Numbered(const std::string& name, size_t index, size_t count) {
+  return count == 1 ? name : fmt::format("{}-{}", name, index + 1);
+}
+
+void WriteDifferences(const std::filesystem::path& folder, const std::vector<Video>& dense,
+                      const std::vector<Video>& accelerated) {
   for (size_t i = 0; i < dense.size(); ++i) {
-    const std::string suffix = dense.size() == 1 ? "" : fmt::format("-{}", i + 1);
     const Video& a = dense[i];
     const Video& b = accelerated[i];
-    const auto index = static_cast<int>(i);
-    Write(folder, "dense" + suffix, a, pipeline.PngText(dense_options, index));
-    Write(folder, "accelerated" + suffix, b, pipeline.PngText(options, index));
-    Write(folder, "side-by-side" + suffix, Combined(a, b, SideBySide));
-    Write(folder, "difference" + suffix, Combined(a, b, Difference));
+    Write(folder, Numbered("side-by-side", i, dense.size()), Combined(a, b, SideBySide));
+    Write(folder, Numbered("difference", i, dense.size()), Combined(a, b, Difference));
+  }
+}
+
+// Generates with a label ("dense"). Each result is written when it is done: the next may take
+// hours, or fail.
+GenerateResult GenerateFilms(const Options& options, const Pipeline& pipeline,
+                             GenerateOptions generate, const std::string& label) {
+  const std::filesystem::path folder = options.output;
+  const auto count = static_cast<size_t>(generate.num_images);
+  const auto name = [&](int image) { return Numbered(label, static_cast<size_t>(image), count); };
+  LatentsKeeper keeper;
+  generate.on_latents = [&](const GenerateResult& so_far, int image) {
+    keeper.Keep(pipeline, generate, so_far, image, folder / name(image));
+  };
+  generate.on_result = [&](const GenerateResult& so_far, int image) {
+    const auto i = static_cast<size_t>(image);
+    const auto text = pipeline.PngText(generate, image);
+    if (so_far.videos.empty()) {
+      WritePng(folder / (name(image) + ".png"), so_far.images[i], text);
+    } else {
+      Write(folder, name(image), so_far.videos[i], text);
+    }
+    keeper.Release();
+  };
+  ProgressPrinter progress(label, options.common.quiet);
+  try {
+    return pipeline.Generate(generate, std::ref(progress));
+  } catch (const Error&) {
+    progress.EndLine();
+    keeper.Tell(options.common.model);
+    throw;
   }
 }
 
@@ -173,20 +205,15 @@ void Run(Options& options) {
   pipeline.PlanMemory(accelerated_options);  // refuses bad options before the folder is made
   CreateFolder(folder);
   PrintWarnings(pipeline, options.common);
-  const auto generate = [&](const char* label, const GenerateOptions& generate_options) {
-    ProgressPrinter progress(label, options.common.quiet);
-    return pipeline.Generate(generate_options, std::ref(progress));
-  };
-  GenerateResult dense = generate("dense", dense_options);
-  GenerateResult accelerated = generate("accelerated", accelerated_options);
+  GenerateResult dense = GenerateFilms(options, pipeline, dense_options, "dense");
+  GenerateResult accelerated = GenerateFilms(options, pipeline, accelerated_options, "accelerated");
 
   const std::vector<Video> dense_films = TakeFilms(dense);
   const std::vector<Video> accelerated_films = TakeFilms(accelerated);
   const Likeness likeness = Compare(dense_films, accelerated_films);
   const double latent_error = MeanRelativeL2(accelerated.latents, dense.latents);
-  // Before the encoders take memory of their own.
   const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness, latent_error);
-  WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
+  WriteDifferences(folder, dense_films, accelerated_films);
   WriteFileAtomically(folder / "report.json", report.dump(2) + "\n");
   if (options.common.json) {
     fmt::print("{}\n", report.dump(2));

@@ -1,16 +1,13 @@
 // `tamias generate`: prompt to PNG, MP4 or animated WebP.
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <filesystem>
+#include <functional>
 #include <memory>
 
-#include "base/check.h"
 #include "commands.h"
 #include "common_options.h"
-#include "io/atomic_file.h"
-#include "output_files.h"
 #include "progress.h"
+#include "result_files.h"
 
 namespace tamias::cli {
 namespace {
@@ -29,82 +26,29 @@ constexpr char kExamples[] = R"(Examples:
 
 struct Options {
   CommonOptions common;
-  std::string output;  // empty: tamias.png, or tamias.mp4 for a film
-  std::string frames_folder;
-  std::string save_latents;
-  std::string report;
+  ResultPaths paths;
 };
-
-// The file to write; throws when it cannot hold what the model makes.
-std::filesystem::path OutputPath(const Pipeline& pipeline, const Options& options) {
-  const int frames = NumFrames(pipeline, options.common.generate);
-  const std::string& output = options.output;
-  if (!pipeline.info().makes_videos) {
-    const auto refuse = [](const char* name, const std::string& value) {
-      Fail(ErrorCode::kInvalidArgument, "{}: '{}': this model makes pictures, not films", name,
-           value);
-    };
-    if (IsVideoPath(output)) refuse("output", output);
-    if (!options.frames_folder.empty()) refuse("frames-dir", options.frames_folder);
-  }
-  if (output.empty()) return frames > 1 ? "tamias.mp4" : "tamias.png";
-  if (frames > 1 && !IsVideoPath(output)) {
-    Fail(
-        ErrorCode::kInvalidArgument,
-        "output: '{}': a film of {} frames needs .mp4 or .webp (--frames-dir DIR writes its frames "
-        "as PNG, --frames 1 makes a picture)",
-        output, frames);
-  }
-  return output;
-}
-
-// Writes every picture or film and says so.
-void WriteResult(const Options& options, const Pipeline& pipeline,
-                 const std::filesystem::path& output, const GenerateResult& result) {
-  const bool is_silent = options.common.quiet || options.common.json;
-  const size_t count = std::max(result.images.size(), result.videos.size());
-  for (size_t i = 0; i < count; ++i) {
-    const auto path = NumberedPath(output, i, count);
-    const auto text = pipeline.PngText(options.common.generate, static_cast<int>(i));
-    if (result.videos.empty()) {
-      WritePng(path, result.images[i], text);
-    } else if (!IsVideoPath(path)) {
-      WritePng(path, result.videos[i].frames.front(), text);
-    } else {
-      WriteVideo(path, result.videos[i], text);
-    }
-    if (!is_silent) fmt::print("wrote {}\n", path.string());
-    if (options.frames_folder.empty()) continue;
-    std::filesystem::path folder = options.frames_folder;
-    if (count > 1) folder /= fmt::format("film-{}", i + 1);
-    CreateFolder(folder);
-    WriteFrames(folder, result.videos[i], text);
-    if (!is_silent) fmt::print("wrote {}/: its frames\n", folder.string());
-  }
-}
 
 void Run(Options& options) {
   const Pipeline pipeline(options.common.model);
   ReadInputImage(pipeline, options.common);
-  const std::filesystem::path output = OutputPath(pipeline, options);
-  CheckWritable(output);
-  if (!options.frames_folder.empty()) {
-    CreateFolder(options.frames_folder);
-    CheckWritable(std::filesystem::path(options.frames_folder) / "frame-0001.png");
-  }
-  CheckWritable(options.save_latents);
-  CheckWritable(options.report);
+  GenerateOptions& generate = options.common.generate;
+  ResultFiles files(pipeline, options.common, options.paths,
+                    static_cast<size_t>(generate.num_images));
   PrintWarnings(pipeline, options.common);
 
   ProgressPrinter progress("", options.common.quiet);
-  const GenerateResult result = pipeline.Generate(options.common.generate, std::ref(progress));
-
-  WriteResult(options, pipeline, output, result);
-  if (!options.save_latents.empty()) WriteLatents(options.save_latents, result.latents);
-  if (!options.report.empty()) WriteFileAtomically(options.report, result.report_json + "\n");
-  if (options.common.json) {
-    fmt::print("{}\n", result.report_json);
-  } else if (!options.common.quiet) {
+  generate.on_latents = [&](const GenerateResult& so_far, int image) {
+    files.KeepLatents(so_far, image);
+  };
+  generate.on_result = [&](const GenerateResult& so_far, int image) {
+    progress.EndLine();
+    files.Write(so_far, image, pipeline.PngText(generate, image));
+  };
+  const GenerateResult result =
+      files.Guard([&] { return pipeline.Generate(generate, std::ref(progress)); });
+  files.Finish(result);
+  if (!options.common.json && !options.common.quiet) {
     fmt::print(
         "{:.2f} s: {:.2f} prompt, {:.2f} denoising, {:.2f} decoding; "
         "attention sparsity {:.1f} %, MLP sparsity {:.1f} %\n",
@@ -122,17 +66,19 @@ void AddGenerateCommand(CLI::App& app) {
   AddPromptOptions(*command, options->common);
   command
       ->add_option(
-          "--output", options->output,
+          "--output", options->paths.output,
           "PNG file, or .mp4 or .webp for a film; -1, -2, ... is added for several; default "
           "tamias.png or tamias.mp4")
       ->type_name("FILE");
   command
-      ->add_option("--frames-dir", options->frames_folder,
+      ->add_option("--frames-dir", options->paths.frames_folder,
                    "Also write a film's frames: frame-0001.png, ...")
       ->type_name("DIR");
-  command->add_option("--save-latents", options->save_latents, "Also write the final latents")
+  command
+      ->add_option("--save-latents", options->paths.save_latents,
+                   "Also write the final latents, before they are decoded: see tamias decode")
       ->type_name("FILE.safetensors");
-  command->add_option("--report", options->report, "Also write what happened as JSON")
+  command->add_option("--report", options->paths.report, "Also write what happened as JSON")
       ->type_name("FILE.json");
   command->footer(kExamples);
   command->callback([options] { Run(*options); });

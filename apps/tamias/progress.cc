@@ -38,8 +38,11 @@ std::string Prefix(const std::string& label, const Progress& progress) {
 ProgressPrinter::ProgressPrinter(std::string label, bool quiet)
     : label_(std::move(label)), quiet_(quiet), terminal_(isatty(STDERR_FILENO) != 0) {}
 
-ProgressPrinter::~ProgressPrinter() {
+ProgressPrinter::~ProgressPrinter() { EndLine(); }
+
+void ProgressPrinter::EndLine() {
   if (line_open_) std::fputc('\n', stderr);
+  line_open_ = false;
 }
 
 bool ProgressPrinter::operator()(const Progress& progress) {

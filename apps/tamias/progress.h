@@ -15,6 +15,8 @@ class ProgressPrinter {
 
   // False once the user has interrupted: hand it to Pipeline::Generate.
   bool operator()(const Progress& progress);
+  // Ends the bar's line, so that other text may follow.
+  void EndLine();
 
  private:
   void DrawBar(const Progress& progress);

@@ -1,0 +1,82 @@
+// The files of a generation or a decoding: each picture or film is written as soon as it is done,
+// and latents whose decoding fails are kept, so that nothing finished is lost.
+#pragma once
+
+#include <exception>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "common_options.h"
+#include "tamias/pipeline.h"
+
+namespace tamias::cli {
+
+struct ResultPaths {
+  std::string output;  // empty: tamias.png, or tamias.mp4 for a film
+  std::string frames_folder;
+  std::string save_latents;
+  std::string report;
+};
+
+// Latents in a file beside the output while they are decoded: however that ends, the steps are not
+// lost.
+class LatentsKeeper {
+ public:
+  // output: what the latents will become; the file is "<output>.latents.safetensors". None
+  // when it cannot be written, which is no reason to stop: nobody asked for it.
+  void Keep(const Pipeline& pipeline, const GenerateOptions& options, const GenerateResult& so_far,
+            int image, const std::filesystem::path& output);
+  // The picture or film is written: removes the file.
+  void Release();
+  // After a failure: says where the latents are and how to go on from them.
+  void Tell(const std::string& model) const;
+
+ private:
+  std::filesystem::path path_;  // empty: there is none
+};
+
+class ResultFiles {
+ public:
+  // Throws when a path cannot hold what the model makes, or cannot be written: before the work.
+  // count: of pictures or films.
+  ResultFiles(const Pipeline& pipeline, const CommonOptions& options, const ResultPaths& paths,
+              size_t count);
+
+  // Writes the latents of a picture or film, which is decoded next: to --save-latents, with all
+  // before them, and to the keeper's file.
+  void KeepLatents(const GenerateResult& so_far, int image);
+  // Writes a picture or film and says so.
+  void Write(const GenerateResult& so_far, int image,
+             const std::map<std::string, std::string>& text);
+  // Runs the body. When it fails, says where latents are that were not written as a picture or
+  // film, and writes the report of those that were.
+  template <typename Body>
+  auto Guard(const Body& body) {
+    try {
+      return body();
+    } catch (const std::exception& error) {
+      TellFailure(error.what());
+      throw;
+    }
+  }
+  // Writes and prints the report of the whole.
+  void Finish(const GenerateResult& result);
+
+ private:
+  // The failure itself is what matters: another one on the way is not told.
+  void TellFailure(const std::string& error) noexcept;
+  void WriteReport(const std::string& report_json, const std::string& error) const;
+
+  const Pipeline& pipeline_;
+  const CommonOptions& options_;
+  ResultPaths paths_;
+  std::filesystem::path output_;
+  size_t count_;
+  nlohmann::ordered_json written_ = nlohmann::ordered_json::array();
+  std::string last_report_;
+  LatentsKeeper keeper_;
+};
+
+}  // namespace tamias::cli
