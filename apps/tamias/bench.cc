@@ -139,7 +139,8 @@ void Run(const std::string& what, const BenchOptions& options) {
 }
 
 void AddCommonOptions(CLI::App& command, BenchOptions& options) {
-  AddNumber(command, "--threads", options.threads, "Threads; 0: one per core")
+  AddNumber(command, "--threads", options.threads,
+            "Threads; 0: one per CPU that the process may use")
       ->type_name("T")
       ->default_str("0");
   AddNumber(command, "--repeats", options.repeats, "Rounds; medians are reported")

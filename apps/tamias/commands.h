@@ -7,6 +7,7 @@
 namespace tamias::cli {
 
 void AddGenerateCommand(CLI::App& app);
+void AddDecodeCommand(CLI::App& app);
 void AddCompareCommand(CLI::App& app);
 void AddBenchCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);

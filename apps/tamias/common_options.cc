@@ -10,7 +10,7 @@
 
 namespace tamias::cli {
 
-void AddModelOptions(CLI::App& command, CommonOptions& options) {
+void AddSizeOptions(CLI::App& command, CommonOptions& options) {
   GenerateOptions& generate = options.generate;
   command.add_option("--model", options.model, "Checkpoint folder in diffusers' layout")
       ->required()
@@ -25,6 +25,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
   AddNumber(command, "--frames", generate.num_frames,
             "Frames of a film: one more than a multiple of 4 (Mochi: of 6)")
       ->type_name("N");
+}
+
+void AddModelOptions(CLI::App& command, CommonOptions& options) {
+  GenerateOptions& generate = options.generate;
+  AddSizeOptions(command, options);
   AddNumber(command, "--steps", generate.steps, "Denoising steps")->type_name("N");
   AddNumber(command, "--true-cfg-scale", generate.true_cfg_scale,
             "Classifier-free guidance; above 1 the model runs twice a step")
@@ -57,6 +62,11 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           },
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
+  AddMachineOptions(command, options);
+}
+
+void AddMachineOptions(CLI::App& command, CommonOptions& options) {
+  GenerateOptions& generate = options.generate;
   AddBytes(command, "--max-memory", generate.max_memory_bytes,
            "Where the plan needs more than this, the sparsity state goes to a temporary file "
            "in $TMPDIR; 0: it never does")
@@ -65,7 +75,8 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
       .add_option("--device", generate.device, "Where text encoders, transformer and decoder run")
       ->type_name("cpu|cuda[:N]")
       ->capture_default_str();
-  AddNumber(command, "--threads", generate.threads, "Threads; 0: one per core")
+  AddNumber(command, "--threads", generate.threads,
+            "Threads; 0: one per CPU that the process may use")
       ->type_name("T")
       ->default_str("0");
   command.add_flag("--json", options.json, "Print the result as JSON on standard output");

@@ -1,4 +1,4 @@
-// The options that `generate`, `compare`, `tune` and `inspect` share.
+// The options that `generate`, `compare`, `tune`, `decode` and `inspect` share.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,8 +18,11 @@ struct CommonOptions {
   bool json = false;
 };
 
-// --model, --variant, size, frames, steps, guidance, sparsity, --set, --threads: what decides plan
-// and speed.
+// --model, --variant, size and frames: the result's shape.
+void AddSizeOptions(CLI::App& command, CommonOptions& options);
+// --max-memory, --device, --threads and --json.
+void AddMachineOptions(CLI::App& command, CommonOptions& options);
+// Both, and steps, guidance, sparsity, --set: what decides plan and speed.
 void AddModelOptions(CLI::App& command, CommonOptions& options);
 // --fps, for commands that write or show it.
 void AddFpsOption(CLI::App& command, CommonOptions& options);

@@ -18,6 +18,7 @@
 #include "likeness.h"
 #include "output_files.h"
 #include "progress.h"
+#include "result_files.h"
 
 namespace tamias::cli {
 namespace {
@@ -151,18 +152,14 @@ void Write(const std::filesystem::path& path, const Video& film,
   }
 }
 
-void WriteFilms(const std::filesystem::path& folder, const Pipeline& pipeline,
-                const GenerateOptions& dense_options, const GenerateOptions& options,
-                const std::vector<Video>& dense, const std::vector<Video>& accelerated) {
+void WriteDifferences(const std::filesystem::path& folder, const std::vector<Video>& dense,
+                      const std::vector<Video>& accelerated) {
   for (size_t i = 0; i < dense.size(); ++i) {
     const Video& a = dense[i];
     const Video& b = accelerated[i];
     const auto path = [&](int result) {
       return folder / ResultName(kResults[result], i, dense.size(), a.frames.size() > 1);
     };
-    const auto index = static_cast<int>(i);
-    Write(path(0), a, pipeline.PngText(dense_options, index));
-    Write(path(1), b, pipeline.PngText(options, index));
     Write(path(2), Combined(a, b, SideBySide));
     Write(path(3), Combined(a, b, Difference));
   }
@@ -201,6 +198,37 @@ void CheckOutputs(const Pipeline& pipeline, const Options& options) {
   }
 }
 
+// Generates what becomes kResults[result]. Each is written when it is done: the next may take
+// hours, or fail.
+GenerateResult GenerateFilms(const Options& options, const Pipeline& pipeline,
+                             GenerateOptions generate, int result) {
+  const std::filesystem::path folder = options.output;
+  const bool is_film = NumFrames(pipeline, generate) > 1;
+  const auto count = static_cast<size_t>(generate.num_images);
+  const auto path = [&, count](int image) {
+    return folder / ResultName(kResults[result], static_cast<size_t>(image), count, is_film);
+  };
+  LatentsKeeper keeper;
+  generate.on_latents = [&](const GenerateResult& so_far, int image) {
+    keeper.Keep(pipeline, generate, so_far, image, path(image));
+  };
+  ProgressPrinter progress(kResults[result], options.common.quiet);
+  generate.on_result = [&](const GenerateResult& so_far, int image) {
+    const auto i = static_cast<size_t>(image);
+    progress.EndLine();
+    Write(path(image), so_far.videos.empty() ? Video{0, {so_far.images[i]}} : so_far.videos[i],
+          pipeline.PngText(generate, image));
+    keeper.Release();
+  };
+  try {
+    return pipeline.Generate(generate, std::ref(progress));
+  } catch (const std::exception&) {
+    progress.EndLine();
+    keeper.Tell(options.common.model);
+    throw;
+  }
+}
+
 void Run(Options& options) {
   if (options.common.generate.sparsity == "off") {
     Fail(ErrorCode::kInvalidArgument, "sparsity: 'off' leaves nothing to compare with dense");
@@ -216,20 +244,15 @@ void Run(Options& options) {
   pipeline.PlanMemory(accelerated_options);  // refuses bad options before the folder is made
   CheckOutputs(pipeline, options);
   PrintWarnings(pipeline, options.common);
-  const auto generate = [&](const char* label, const GenerateOptions& generate_options) {
-    ProgressPrinter progress(label, options.common.quiet);
-    return pipeline.Generate(generate_options, std::ref(progress));
-  };
-  GenerateResult dense = generate("dense", dense_options);
-  GenerateResult accelerated = generate("accelerated", accelerated_options);
+  GenerateResult dense = GenerateFilms(options, pipeline, dense_options, 0);
+  GenerateResult accelerated = GenerateFilms(options, pipeline, accelerated_options, 1);
 
   const std::vector<Video> dense_films = TakeFilms(dense);
   const std::vector<Video> accelerated_films = TakeFilms(accelerated);
   const Likeness likeness = Compare(dense_films, accelerated_films);
   const double latent_error = MeanRelativeL2(accelerated.latents, dense.latents);
-  // Before the encoders take memory of their own.
   const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness, latent_error);
-  WriteFilms(folder, pipeline, dense_options, accelerated_options, dense_films, accelerated_films);
+  WriteDifferences(folder, dense_films, accelerated_films);
   WriteOutput(folder / "report.json", [&] { return report.dump(2) + "\n"; });
   if (options.common.json) {
     fmt::print("{}\n", report.dump(2));

@@ -82,8 +82,11 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
   PrintPlan("Memory, dense", dense);
   PrintPlan("Memory, accelerated", sparse);
-  fmt::print("\nThis machine: {}, {:.1f} GiB of memory\n", MachineName(),
-             static_cast<double>(PhysicalMemoryBytes()) / kMiB / 1024);
+  fmt::print("\nThis machine: {}\n", MachineName());
+  for (const MemoryLimit& limit : MemoryLimits()) {
+    fmt::print("  {}: {}, {} in use\n", limit.name, BytesText(limit.bytes),
+               BytesText(limit.used_bytes));
+  }
 }
 
 void Run(const CommonOptions& options) {
@@ -118,6 +121,11 @@ void Run(const CommonOptions& options) {
   json["settings"] = InspectedSettings(pipeline, options.generate);
   json["memory_dense"] = ToJson(dense_plan);
   json["memory_accelerated"] = ToJson(sparse_plan);
+  json["usable_cpus"] = UsableCpus();
+  for (const MemoryLimit& limit : MemoryLimits()) {
+    json["memory_limits"].push_back(
+        {{"name", limit.name}, {"bytes", limit.bytes}, {"used_bytes", limit.used_bytes}});
+  }
   json["sparsity"] = pipeline.SparsityYaml(options.generate);
   fmt::print("{}\n", json.dump(2));
 }

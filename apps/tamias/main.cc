@@ -148,6 +148,7 @@ int main(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.footer("Run `tamias COMMAND --help` for the options and examples of a command.");
   tamias::cli::AddGenerateCommand(app);
+  tamias::cli::AddDecodeCommand(app);
   tamias::cli::AddCompareCommand(app);
   tamias::cli::AddBenchCommand(app);
   tamias::cli::AddInspectCommand(app);

@@ -36,6 +36,12 @@ struct StepPrediction {
   std::span<const float> values;  // [tokens, channels], as Latents; valid during the call
 };
 
+struct GenerateResult;
+// Takes what is finished while the rest still runs, on the generating thread. `image` is the
+// picture or film that is meant; of `so_far` holds what the callback's place says, for it and all
+// before it. What the callback throws ends the generation.
+using ResultCallback = std::function<void(const GenerateResult& so_far, int image)>;
+
 // What to generate. An option that is not set takes the model's own default (tamias.json in the
 // checkpoint folder), else the default of the family.
 struct GenerateOptions {
@@ -59,7 +65,7 @@ struct GenerateOptions {
   int num_images = 1;  // pictures or films from one stream of noise, generated one after another
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
-  int threads = 0;                     // 0: one per core
+  int threads = 0;                     // 0: one per CPU that this process may use
   // Where text encoders, transformer and decoder run: "cpu", "cuda" or "cuda:1".
   std::string device = "cpu";
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
@@ -68,6 +74,11 @@ struct GenerateOptions {
   bool decode = true;  // false: stop at the latents
   // Called on the generating thread in every denoising step, when its prediction is there.
   std::function<void(const StepPrediction&)> on_prediction;
+  // so_far.latents[image] are final; decoding, where `decode` says so, comes next. Whoever keeps
+  // them can go on with Pipeline::Decode when it fails.
+  ResultCallback on_latents;
+  // so_far.images[image] or so_far.videos[image] is there, and report_json speaks of all so far.
+  ResultCallback on_result;
 };
 
 // How a model is loaded.
@@ -118,6 +129,13 @@ struct GenerateResult {
   std::string report_json;  // everything above and the kind, time and sparsity of each step
 };
 
+// Latents that were kept, and what they say of the generation that made them.
+struct SavedLatents {
+  std::vector<Latents> latents;             // of pictures or films of one size
+  std::map<std::string, std::string> text;  // Pipeline::LatentsText; empty in files of others
+  std::filesystem::path path;               // that they were read from; for messages
+};
+
 struct MemoryEntry {
   std::string name;
   size_t bytes = 0;
@@ -166,6 +184,14 @@ class Pipeline {
   GenerateResult Generate(const GenerateOptions& options,
                           const ProgressCallback& progress = {}) const;
 
+  // Decodes what a generation ended with: result.images or result.videos, one for each of the
+  // latents. Their size is what the options say of width, height, num_frames and fps, else what
+  // their text says; threads, device, max_memory_bytes and on_result count, too. Throws
+  // kInvalidArgument where neither gives the size, kInvalidFile for latents of another family or
+  // shape and for those that are not finite.
+  GenerateResult Decode(const SavedLatents& latents, const GenerateOptions& options,
+                        const ProgressCallback& progress = {}) const;
+
   MemoryPlan PlanMemory(const GenerateOptions& options) const;
   // Image (or video) tokens for these options, and the text tokens that a prompt may have.
   int64_t NumImageTokens(const GenerateOptions& options) const;
@@ -181,6 +207,13 @@ class Pipeline {
   // What a PNG or MP4 of this generation should carry as text: prompt, settings and version.
   std::map<std::string, std::string> PngText(const GenerateOptions& options, int image) const;
 
+  // The same of latents in a file that Decode goes on from.
+  std::map<std::string, std::string> PngText(const SavedLatents& latents, int image) const;
+  // What a file of latents should say, of which `image` is the first: family, width, height,
+  // num_frames, fps, and the settings as PngText has them.
+  std::map<std::string, std::string> LatentsText(const GenerateOptions& options,
+                                                 int image = 0) const;
+
   const ModelInfo& info() const;
   int size_multiple() const;  // width and height are multiples of this many pixels
 
@@ -188,8 +221,16 @@ class Pipeline {
   std::unique_ptr<PipelineFamily> family_;
 };
 
-// Writes packed latents as safetensors, tensor "latents" [images, tokens, channels]. Throws kIo.
-void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>& latents);
+// Writes packed latents as safetensors, tensor "latents" [images, tokens, channels] f32, with the
+// text as metadata, complete or not at all. Throws kIo, and kInvalidArgument where there are none,
+// they differ in size or the text is not UTF-8.
+void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>& latents,
+                  const std::map<std::string, std::string>& text = {});
+
+// Reads such a file, or one of others with packed latents [images, tokens, channels] as f32, f16 or
+// bf16: the tensor "latents", else the only one. Throws kNotFound, kIo, kInvalidFile, kUnsupported
+// for other types, kOutOfMemory.
+SavedLatents ReadLatents(const std::filesystem::path& path);
 
 // "0.1.0"
 std::string Version();

@@ -72,10 +72,28 @@ tamias_status tamias_options_create(tamias_options** options);
 tamias_status tamias_options_set(tamias_options* options, const char* name, const char* value);
 void tamias_options_destroy(tamias_options* options);
 
+/* Takes what is finished while the rest still runs, on the generating thread: of a generation of
+ * many pictures each as it is done. so_far is valid during the call and not to be destroyed.
+ * Returns 0 to stop (TAMIAS_CANCELLED), anything else to go on. */
+typedef int (*tamias_result_callback)(const tamias_result* so_far, int image, void* user_data);
+/* The final latents of a picture or film, before they are decoded: whoever writes them
+ * (tamias_write_latents) can go on with tamias_decode when that fails. NULL: no callback. */
+tamias_status tamias_options_on_latents(tamias_options* options, tamias_result_callback callback,
+                                        void* user_data);
+/* A picture or film that is done. */
+tamias_status tamias_options_on_result(tamias_options* options, tamias_result_callback callback,
+                                       void* user_data);
+
 /* callback may be NULL. On success *result must be destroyed by the caller. */
 tamias_status tamias_generate(const tamias_pipeline* pipeline, const tamias_options* options,
                               tamias_progress_callback callback, void* user_data,
                               tamias_result** result);
+/* Decodes the latents of a file, of tamias_write_latents or packed ones of others. Of the options
+ * count width, height, frames and fps (else what the file says), threads, device, max_memory and
+ * on_result. */
+tamias_status tamias_decode(const tamias_pipeline* pipeline, const tamias_options* options,
+                            const char* latents, tamias_progress_callback callback, void* user_data,
+                            tamias_result** result);
 void tamias_result_destroy(tamias_result* result);
 
 int tamias_result_num_images(const tamias_result* result);
@@ -89,6 +107,13 @@ tamias_status tamias_result_write_png(const tamias_result* result, int image, co
  * WebP; 0: the default, 90. */
 tamias_status tamias_result_write_image(const tamias_result* result, int image, const char* path,
                                         int quality);
+
+/* Final latents of one picture or film, packed: tokens * channels numbers, owned by the result. */
+tamias_status tamias_result_latents(const tamias_result* result, int image, const float** values,
+                                    int64_t* tokens, int64_t* channels);
+/* All latents of a result of that pipeline with those options as safetensors. */
+tamias_status tamias_write_latents(const tamias_pipeline* pipeline, const tamias_options* options,
+                                   const tamias_result* result, const char* path);
 
 /* Models that make films give videos instead of images. fps is 0 for a video that is not there. */
 int tamias_result_num_videos(const tamias_result* result);

@@ -1,20 +1,15 @@
 // What a context opens: a queue where its device is a GPU, scratch memory on that device.
 #include "base/context.h"
 
-#include <algorithm>
-#include <thread>
-
 #include "base/check.h"
 #include "base/cuda/compute_capability.h"
 #include "base/cuda/stream.h"
+#include "base/machine.h"
 
 namespace tamias {
 namespace {
 
-int ThreadsOrAll(int threads) {
-  if (threads > 0) return threads;
-  return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-}
+int ThreadsOrAll(int threads) { return threads > 0 ? threads : UsableCpus(); }
 
 std::unique_ptr<cuda::Stream> StreamOf(Device device) {
   if (device.type == DeviceType::kCpu) return nullptr;

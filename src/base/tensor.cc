@@ -5,6 +5,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/machine.h"
+
 namespace tamias {
 namespace {
 
@@ -119,8 +121,8 @@ Tensor::Tensor(Shape shape, DType dtype) {
   const size_t rounded = (std::max<size_t>(bytes, 1) + kAlignment - 1) / kAlignment * kAlignment;
   memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, rounded)), &std::free);
   if (memory_ == nullptr) {
-    Fail(ErrorCode::kOutOfMemory, "cannot allocate {} bytes for a tensor of shape {}", bytes,
-         shape.ToString());
+    Fail(ErrorCode::kOutOfMemory, "cannot allocate {} bytes for a tensor of shape {} ({})", bytes,
+         shape.ToString(), TightestMemoryLimit());
   }
   view_ = TensorView(memory_.get(), dtype, shape);
 }

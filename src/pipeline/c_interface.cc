@@ -4,8 +4,10 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <new>
 #include <string_view>
+#include <utility>
 
 #include "base/check.h"
 #include "base/number.h"
@@ -20,7 +22,12 @@ struct tamias_options {
 };
 
 struct tamias_result {
-  tamias::GenerateResult result;
+  explicit tamias_result(tamias::GenerateResult&& whole)
+      : owned(std::make_unique<tamias::GenerateResult>(std::move(whole))), result(*owned) {}
+  explicit tamias_result(const tamias::GenerateResult& so_far) : result(so_far) {}
+
+  std::unique_ptr<tamias::GenerateResult> owned;  // null: of a generation that still runs
+  const tamias::GenerateResult& result;
 };
 
 namespace {
@@ -124,6 +131,16 @@ tamias::ProgressCallback Wrap(tamias_progress_callback callback, void* user_data
   };
 }
 
+tamias::ResultCallback Wrap(tamias_result_callback callback, void* user_data) {
+  if (callback == nullptr) return {};
+  return [callback, user_data](const tamias::GenerateResult& result, int image) {
+    const tamias_result so_far(result);
+    if (callback(&so_far, image, user_data) == 0) {
+      throw tamias::Error(tamias::ErrorCode::kCancelled, "interrupted");
+    }
+  };
+}
+
 // The item at an index that C gave us.
 template <typename T>
 const T& At(const std::vector<T>& items, const char* name, int index) {
@@ -208,6 +225,22 @@ tamias_status tamias_options_set(tamias_options* options, const char* name, cons
 
 void tamias_options_destroy(tamias_options* options) { delete options; }
 
+tamias_status tamias_options_on_latents(tamias_options* options, tamias_result_callback callback,
+                                        void* user_data) {
+  return Guard([&] {
+    RequireNotNull(options, "options");
+    options->options.on_latents = Wrap(callback, user_data);
+  });
+}
+
+tamias_status tamias_options_on_result(tamias_options* options, tamias_result_callback callback,
+                                       void* user_data) {
+  return Guard([&] {
+    RequireNotNull(options, "options");
+    options->options.on_result = Wrap(callback, user_data);
+  });
+}
+
 tamias_status tamias_generate(const tamias_pipeline* pipeline, const tamias_options* options,
                               tamias_progress_callback callback, void* user_data,
                               tamias_result** result) {
@@ -217,7 +250,21 @@ tamias_status tamias_generate(const tamias_pipeline* pipeline, const tamias_opti
     RequireNotNull(result, "result");
     *result = nullptr;
     *result =
-        new tamias_result{pipeline->pipeline.Generate(options->options, Wrap(callback, user_data))};
+        new tamias_result(pipeline->pipeline.Generate(options->options, Wrap(callback, user_data)));
+  });
+}
+
+tamias_status tamias_decode(const tamias_pipeline* pipeline, const tamias_options* options,
+                            const char* latents, tamias_progress_callback callback, void* user_data,
+                            tamias_result** result) {
+  return Guard([&] {
+    RequireNotNull(pipeline, "pipeline");
+    RequireNotNull(options, "options");
+    RequireNotNull(latents, "latents");
+    RequireNotNull(result, "result");
+    *result = nullptr;
+    *result = new tamias_result(pipeline->pipeline.Decode(
+        tamias::ReadLatents(latents), options->options, Wrap(callback, user_data)));
   });
 }
 
@@ -250,6 +297,32 @@ tamias_status tamias_result_write_image(const tamias_result* result, int image, 
     tamias::ImageOptions options;
     if (quality != 0) options.quality = quality;
     tamias::WriteImage(path, ImageAt(result, image), {}, options);
+  });
+}
+
+tamias_status tamias_result_latents(const tamias_result* result, int image, const float** values,
+                                    int64_t* tokens, int64_t* channels) {
+  return Guard([&] {
+    RequireNotNull(result, "result");
+    RequireNotNull(values, "values");
+    RequireNotNull(tokens, "tokens");
+    RequireNotNull(channels, "channels");
+    const tamias::Latents& latents = At(result->result.latents, "image", image);
+    *values = latents.values.data();
+    *tokens = latents.tokens;
+    *channels = latents.channels;
+  });
+}
+
+tamias_status tamias_write_latents(const tamias_pipeline* pipeline, const tamias_options* options,
+                                   const tamias_result* result, const char* path) {
+  return Guard([&] {
+    RequireNotNull(pipeline, "pipeline");
+    RequireNotNull(options, "options");
+    RequireNotNull(result, "result");
+    RequireNotNull(path, "path");
+    tamias::WriteLatents(path, result->result.latents,
+                         pipeline->pipeline.LatentsText(options->options));
   });
 }
 

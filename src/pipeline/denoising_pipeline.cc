@@ -13,7 +13,7 @@
 #include "base/machine.h"
 #include "ops/attention.h"
 #include "ops/linear.h"
-#include "pipeline/generation_report.h"
+#include "pipeline/saved_latents.h"
 #include "pipeline/sparsity_choice.h"
 #include "sparsity/delta_mlp.h"
 
@@ -22,11 +22,10 @@ namespace {
 
 // What oneDNN's compiled kernels, its scratch and the libraries' touched pages add while a
 // generation runs: 13 to 23 MB measured from 128x128 to 512x512 pixels, dense and accelerated.
-constexpr size_t kRuntimeBytes = size_t{16} << 20;
+constexpr size_t kRuntimeBytes = size_t{23} << 20;
+// What a process maps or reserves beside the plan, which only limits on that count.
+constexpr size_t kSlackBytes = size_t{64} << 20;
 constexpr size_t kCublasLtBytes = size_t{32} << 20;
-// Beyond this even the plan's own tables are too large; FLUX.1 at 2304x1280 has 11,520 and
-// HunyuanVideo at 720x1280x129 118,800.
-constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
 
 // What operations take from the workspace beside what the denoiser and the sparsity layer plan.
 size_t CpuScratchBytes(const SparseGeometry& geometry, const SparsityConfig& sparsity,
@@ -148,7 +147,7 @@ Placement DenoisingPipeline::PlacementFor(const GenerateOptions& options) const 
   return PlacementOn(device, weights->MainDType());
 }
 
-DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& options) const {
+DenoisingPipeline::Plan DenoisingPipeline::BeginPlan(const GenerateOptions& options) const {
   Plan plan;
   plan.settings = Settings(options);
   plan.num_images = options.num_images;
@@ -160,6 +159,11 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
     Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
          plan.settings.SizeText(), plan.latents.tokens(), kMaxImageTokens);
   }
+  return plan;
+}
+
+DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& options) const {
+  Plan plan = BeginPlan(options);
   const SparseGeometry geometry = Geometry(plan.settings.max_sequence_length, plan.latents.grid());
   plan.geometries.assign(plan.settings.use_true_cfg() ? 2 : 1, geometry);
 
@@ -178,6 +182,36 @@ DenoisingPipeline::Plan DenoisingPipeline::MakePlan(const GenerateOptions& optio
     plan.state_place = StatePlace::kFile;
     plan.memory = MakeMemoryPlan(plan, denoiser, decoder);
   }
+  size_t loaded = program_bytes_;
+  for (const ComponentInfo& component : info_.components) loaded += component.bytes;
+  plan.new_bytes = plan.memory.peak_bytes - loaded;
+  return plan;
+}
+
+DenoisingPipeline::Plan DenoisingPipeline::MakeDecodePlan(const GenerateOptions& options) const {
+  GenerateOptions dense = options;
+  dense.sparsity = "off";
+  dense.overrides.clear();
+  Plan plan = BeginPlan(dense);
+  const StageBytes decoder = PlanDecoder(plan.latents, plan.coder);
+  plan.decoder_workspace = decoder.workspace;
+  const auto add = [&](std::string name, size_t bytes) {
+    plan.memory.entries.push_back({std::move(name), bytes});
+    plan.memory.peak_bytes += bytes;
+    return bytes;
+  };
+  add("program and libraries", program_bytes_);
+  for (const ComponentInfo& component : info_.components) {
+    if (component.name == "vae") add("weights of vae (mapped)", component.bytes);
+  }
+  const size_t pixels = static_cast<size_t>(plan.settings.width) * plan.settings.height;
+  plan.new_bytes = add("kernels compiled at run time and their scratch", kRuntimeBytes);
+  plan.new_bytes += add("latents", sizeof(float) * static_cast<size_t>(plan.latents.size()));
+  plan.new_bytes += add("decoder and its workspace",
+                        decoder.held + (plan.placement.IsOnGpu() ? 0 : decoder.workspace));
+  plan.new_bytes +=
+      add(info_.makes_videos ? "film" : "picture", pixels * 3 * plan.settings.num_frames);
+  if (plan.placement.IsOnGpu()) PlanDeviceMemory(plan, {}, decoder, plan.memory);
   return plan;
 }
 
@@ -257,22 +291,34 @@ void DenoisingPipeline::PlanDeviceMemory(const Plan& plan, const StageBytes& den
 }
 
 void DenoisingPipeline::CheckMemory(const Plan& plan, const GenerateOptions& options) const {
-  constexpr double kGiB = 1024.0 * 1024 * 1024;
-  const bool is_limited = options.max_memory_bytes > 0;
-  const size_t available = is_limited ? options.max_memory_bytes : PhysicalMemoryBytes();
-  if (plan.memory.peak_bytes > available) {
-    Fail(ErrorCode::kOutOfMemory,
-         "{} need {:.1f} GiB of memory, {} {:.1f} GiB (`tamias inspect` shows the plan)",
-         plan.settings.SizeText(), static_cast<double>(plan.memory.peak_bytes) / kGiB,
-         is_limited ? "max_memory is" : "this machine has", static_cast<double>(available) / kGiB);
+  const MemoryNeed need{.resident_bytes = plan.memory.peak_bytes,
+                        .new_bytes = plan.new_bytes + kSlackBytes,
+                        .file_bytes = plan.memory.spill_bytes,
+                        .threads = Context(options.threads).threads()};
+  std::vector<MemoryLimit> limits = MemoryLimits();
+  if (options.max_memory_bytes > 0) {
+    limits.insert(limits.begin(),
+                  {MemoryLimit::Kind::kResident, "max_memory", options.max_memory_bytes});
   }
+  if (const MemoryLimit* limit = FindExceeded(limits, need)) {
+    const bool is_space = limit->kind == MemoryLimit::Kind::kAddressSpace;
+    Fail(
+        ErrorCode::kOutOfMemory,
+        "{} need {} of {}, but {} is {}: raise it, or choose a smaller size{} (`tamias inspect` "
+        "shows the plan)",
+        plan.settings.SizeText(), BytesText(BytesUnder(*limit, need)),
+        is_space ? "address space" : "memory", limit->name, BytesText(limit->bytes),
+        need.threads > 1 && limit->kind != MemoryLimit::Kind::kResident ? " or fewer threads" : "");
+  }
+  GrowStack();
+  CheckThreads(need.threads);
   if (!plan.placement.IsOnGpu()) return;
   const size_t on_gpu = cuda::PropertiesOf(plan.placement.device.index).memory_bytes;
   if (plan.memory.device_bytes > on_gpu) {
     Fail(ErrorCode::kOutOfMemory,
-         "{} need {:.1f} GiB of GPU memory, {} has {:.1f} GiB (`tamias inspect` shows the plan)",
-         plan.settings.SizeText(), static_cast<double>(plan.memory.device_bytes) / kGiB,
-         options.device, static_cast<double>(on_gpu) / kGiB);
+         "{} need {} of GPU memory, {} has {} (`tamias inspect` shows the plan)",
+         plan.settings.SizeText(), BytesText(plan.memory.device_bytes), options.device,
+         BytesText(on_gpu));
   }
 }
 
@@ -332,7 +378,41 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
       report.AddImage(session.report());
     }
     result.latents.push_back(ToLatents(latents));
-    if (!options.decode) continue;
+    if (options.on_latents) options.on_latents(result, image);
+    DecodeLast(plan, options, latents, report, clock, result);
+  }
+  result.seconds_total = clock.Seconds();
+  report.Finish(result);
+  return result;
+}
+
+GenerateResult DenoisingPipeline::DecodeLatents(const SavedLatents& latents,
+                                                const GenerateOptions& options,
+                                                const ProgressCallback& progress) const {
+  const GenerateOptions complete = WithSavedSize(latents, options, info_);
+  const Plan plan = MakeDecodePlan(complete);
+  CheckSavedLatents(latents, plan.latents, plan.settings.SizeText());
+  CheckMemory(plan, complete);
+  GenerationClock clock(progress, static_cast<int>(latents.latents.size()));
+  GenerateResult result;
+  result.planned_memory_bytes = plan.memory.peak_bytes;
+  result.planned_device_memory_bytes = plan.memory.device_bytes;
+  Prepare(plan, complete.threads);
+  GenerationReport report(PngText(complete, 0).at("tamias"), plan.placement.device);
+  for (const Latents& one : latents.latents) {
+    result.latents.push_back(one);
+    const Tensor packed = Tensor::CopyOf(
+        ConstTensorView(one.values.data(), DType::kF32, {1, one.tokens, one.channels}));
+    DecodeLast(plan, complete, packed, report, clock, result);
+  }
+  return result;
+}
+
+void DenoisingPipeline::DecodeLast(const Plan& plan, const GenerateOptions& options,
+                                   ConstTensorView latents, GenerationReport& report,
+                                   GenerationClock& clock, GenerateResult& result) const {
+  const int image = static_cast<int>(result.latents.size()) - 1;
+  if (options.decode) {
     std::vector<Image> frames = DecodeFrames(plan, latents, options.threads, image, clock);
     if (info_.makes_videos) {
       result.videos.push_back({plan.settings.fps, std::move(frames)});
@@ -343,7 +423,7 @@ GenerateResult DenoisingPipeline::Generate(const GenerateOptions& options,
   }
   result.seconds_total = clock.Seconds();
   report.Finish(result);
-  return result;
+  if (options.on_result) options.on_result(result, image);
 }
 
 std::vector<PromptEmbedding> DenoisingPipeline::EncodePrompts(Context& context,
@@ -518,6 +598,12 @@ std::vector<std::string> DenoisingPipeline::Warnings(const GenerateOptions& opti
     warnings.push_back(fmt::format("the prompt is longer than {} tokens; its end has no effect",
                                    settings.max_sequence_length));
   }
+  if (const int cpus = UsableCpus(); options.threads > cpus) {
+    warnings.push_back(
+        fmt::format("{} threads share the {} CPU{} that this process may use: fewer "
+                    "are faster",
+                    options.threads, cpus, cpus == 1 ? "" : "s"));
+  }
   return warnings;
 }
 
@@ -550,6 +636,18 @@ std::map<std::string, std::string> DenoisingPipeline::PngText(const GenerateOpti
   return {{"Software", "Tamias " + Version()},
           {"Description", options.prompt},
           {"tamias", json.dump()}};
+}
+
+std::map<std::string, std::string> DenoisingPipeline::LatentsText(const GenerateOptions& options,
+                                                                  int image) const {
+  const GenerationSettings settings = Settings(options);
+  std::map<std::string, std::string> text = {{"family", info_.family},
+                                             {"width", std::to_string(settings.width)},
+                                             {"height", std::to_string(settings.height)},
+                                             {"num_frames", std::to_string(settings.num_frames)},
+                                             {"tamias", PngText(options, image).at("tamias")}};
+  if (info_.makes_videos) text["fps"] = fmt::format("{}", settings.fps);
+  return text;
 }
 
 }  // namespace tamias

@@ -16,6 +16,7 @@
 #include "models/frame_sink.h"
 #include "models/scheduler_factory.h"
 #include "pipeline/generation_clock.h"
+#include "pipeline/generation_report.h"
 #include "pipeline/generation_settings.h"
 #include "pipeline/image_condition.h"
 #include "pipeline/packed_latents.h"
@@ -46,6 +47,8 @@ class DenoisingPipeline : public PipelineFamily {
  public:
   GenerateResult Generate(const GenerateOptions& options,
                           const ProgressCallback& progress) const final;
+  GenerateResult DecodeLatents(const SavedLatents& latents, const GenerateOptions& options,
+                               const ProgressCallback& progress) const final;
   MemoryPlan PlanMemory(const GenerateOptions& options) const final;
   int64_t NumImageTokens(const GenerateOptions& options) const final;
   int64_t NumTextTokens(const GenerateOptions& options) const final;
@@ -53,6 +56,8 @@ class DenoisingPipeline : public PipelineFamily {
   std::string SparsityYaml(const GenerateOptions& options) const final;
   std::vector<std::string> Warnings(const GenerateOptions& options) const final;
   std::map<std::string, std::string> PngText(const GenerateOptions& options, int image) const final;
+  std::map<std::string, std::string> LatentsText(const GenerateOptions& options,
+                                                 int image) const final;
   const ModelInfo& info() const final { return info_; }
   int size_multiple() const final { return family_.size_multiple; }
 
@@ -139,17 +144,24 @@ class DenoisingPipeline : public PipelineFamily {
     size_t denoiser_workspace = 0;
     size_t decoder_workspace = 0;
     MemoryPlan memory;
+    size_t new_bytes = 0;  // of memory.peak_bytes: what is not there yet when the plan is made
   };
 
   GenerationSettings Settings(const GenerateOptions& options) const;
   SparsityConfig Sparsity(const GenerateOptions& options) const;
   Placement PlacementFor(const GenerateOptions& options) const;
   Plan MakePlan(const GenerateOptions& options) const;
+  // Of a generation that is nothing but its decoding.
+  Plan MakeDecodePlan(const GenerateOptions& options) const;
+  // Settings, device and latents of a plan.
+  Plan BeginPlan(const GenerateOptions& options) const;
   MemoryPlan MakeMemoryPlan(const Plan& plan, const StageBytes& denoiser,
                             const StageBytes& decoder) const;
   // Adds what lies on the GPU to the plan.
   void PlanDeviceMemory(const Plan& plan, const StageBytes& denoiser, const StageBytes& decoder,
                         MemoryPlan& memory) const;
+  // Throws kOutOfMemory when the plan does not fit what this process may use, or its threads cannot
+  // be had.
   void CheckMemory(const Plan& plan, const GenerateOptions& options) const;
   // Makes ready on the context's device what every generation there shares.
   void Prepare(const Plan& plan, int threads) const;
@@ -166,6 +178,9 @@ class DenoisingPipeline : public PipelineFamily {
   Tensor Denoise(Context& context, const Plan& plan, const std::vector<PromptEmbedding>& prompts,
                  const ImageCondition& condition, const GenerateOptions& options, int image,
                  SparseSession& session, GenerationClock& clock) const;
+  // Decodes the last of result.latents into the result and hands it out.
+  void DecodeLast(const Plan& plan, const GenerateOptions& options, ConstTensorView latents,
+                  GenerationReport& report, GenerationClock& clock, GenerateResult& result) const;
   std::vector<Image> DecodeFrames(const Plan& plan, ConstTensorView latents, int threads, int image,
                                   GenerationClock& clock) const;
   void CheckFinite(ConstTensorView values, const char* what, const Context& context) const;

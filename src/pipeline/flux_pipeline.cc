@@ -87,7 +87,7 @@ StageBytes FluxPipeline::PlanDenoiser(const GenerationSettings& settings,
   const FluxTransformerConfig& config = transformer_.config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
-  const int64_t embeddings = 2 * text * config.joint_attention_dim;
+  const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.joint_attention_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
           .workspace = transformer_.on_cpu().PlanBytes(1, text, latents.tokens(), placement)};
 }

@@ -85,7 +85,7 @@ StageBytes MochiPipeline::PlanDenoiser(const GenerationSettings& settings,
   const MochiTransformerConfig& config = transformer().config();
   const int64_t text = settings.max_sequence_length;
   const int64_t rotary = 2 * latents.tokens() * config.model_dim();
-  const int64_t embeddings = 2 * text * config.text_embed_dim;
+  const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_embed_dim;
   return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
           .workspace = transformer().PlanBytes(1, text, latents.tokens())};
 }

@@ -1,9 +1,12 @@
 // tamias::Pipeline: opens the folder and hands everything to the family it names.
 #include "tamias/pipeline.h"
 
+#include <new>
+
 #include "base/check.h"
-#include "io/safetensors.h"
+#include "base/machine.h"
 #include "pipeline/pipeline_family.h"
+#include "pipeline/saved_latents.h"
 
 namespace tamias {
 namespace {
@@ -31,17 +34,32 @@ std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path,
        folder.family(), served);
 }
 
+// Runs the body; an allocation of the standard library that failed becomes an Error, too.
+template <typename Body>
+auto WithErrors(const Body& body) {
+  try {
+    return body();
+  } catch (const std::bad_alloc&) {
+    Fail(ErrorCode::kOutOfMemory, "out of memory ({})", TightestMemoryLimit());
+  }
+}
+
 }  // namespace
 
 Pipeline::Pipeline(const std::filesystem::path& folder, const LoadOptions& options)
-    : family_(LoadFamily(folder, options)) {}
+    : family_(WithErrors([&] { return LoadFamily(folder, options); })) {}
 Pipeline::~Pipeline() = default;
 Pipeline::Pipeline(Pipeline&&) noexcept = default;
 Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;
 
 GenerateResult Pipeline::Generate(const GenerateOptions& options,
                                   const ProgressCallback& progress) const {
-  return family_->Generate(options, progress);
+  return WithErrors([&] { return family_->Generate(options, progress); });
+}
+
+GenerateResult Pipeline::Decode(const SavedLatents& latents, const GenerateOptions& options,
+                                const ProgressCallback& progress) const {
+  return WithErrors([&] { return family_->DecodeLatents(latents, options, progress); });
 }
 
 MemoryPlan Pipeline::PlanMemory(const GenerateOptions& options) const {
@@ -71,25 +89,17 @@ std::map<std::string, std::string> Pipeline::PngText(const GenerateOptions& opti
   return family_->PngText(options, image);
 }
 
+std::map<std::string, std::string> Pipeline::PngText(const SavedLatents& latents, int image) const {
+  return SavedPngText(latents, image);
+}
+
+std::map<std::string, std::string> Pipeline::LatentsText(const GenerateOptions& options,
+                                                         int image) const {
+  return family_->LatentsText(options, image);
+}
+
 const ModelInfo& Pipeline::info() const { return family_->info(); }
 int Pipeline::size_multiple() const { return family_->size_multiple(); }
-
-void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>& latents) {
-  if (latents.empty()) Fail(ErrorCode::kInvalidArgument, "{}: no latents to write", path.string());
-  const int64_t count = latents.front().tokens * latents.front().channels;
-  Tensor all(
-      {static_cast<int64_t>(latents.size()), latents.front().tokens, latents.front().channels},
-      DType::kF32);
-  float* next = all.data<float>();
-  for (const Latents& one : latents) {
-    if (static_cast<int64_t>(one.values.size()) != count) {
-      Fail(ErrorCode::kInvalidArgument, "{}: the latents differ in size", path.string());
-    }
-    next = std::copy(one.values.begin(), one.values.end(), next);
-  }
-  const NamedTensor tensor{"latents", all.view()};
-  WriteSafetensors(path, {&tensor, 1});
-}
 
 std::string Version() { return TAMIAS_VERSION; }
 

@@ -14,9 +14,11 @@ class PipelineFamily {
  public:
   virtual ~PipelineFamily() = default;
 
-  // As the functions of the same name in tamias::Pipeline.
+  // As the functions of the same name in tamias::Pipeline; DecodeLatents is its Decode.
   virtual GenerateResult Generate(const GenerateOptions& options,
                                   const ProgressCallback& progress) const = 0;
+  virtual GenerateResult DecodeLatents(const SavedLatents& latents, const GenerateOptions& options,
+                                       const ProgressCallback& progress) const = 0;
   virtual MemoryPlan PlanMemory(const GenerateOptions& options) const = 0;
   virtual int64_t NumImageTokens(const GenerateOptions& options) const = 0;
   virtual int64_t NumTextTokens(const GenerateOptions& options) const = 0;
@@ -25,6 +27,8 @@ class PipelineFamily {
   virtual std::vector<std::string> Warnings(const GenerateOptions& options) const = 0;
   virtual std::map<std::string, std::string> PngText(const GenerateOptions& options,
                                                      int image) const = 0;
+  virtual std::map<std::string, std::string> LatentsText(const GenerateOptions& options,
+                                                         int image) const = 0;
   virtual const ModelInfo& info() const = 0;
   virtual int size_multiple() const = 0;
 };

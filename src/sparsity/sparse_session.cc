@@ -18,9 +18,6 @@
 namespace tamias {
 namespace {
 
-// 140 times the longest published video; a mistyped size should fail before anything is built.
-constexpr int64_t kMaxImageTokens = int64_t{1} << 24;
-
 void CheckPositive(const char* field, int64_t value) {
   if (value <= 0) {
     Fail(ErrorCode::kInvalidArgument, "sparse session: geometry.{}: expected at least 1, found {}",
@@ -151,13 +148,19 @@ StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometr
 }
 
 void CheckFits(const StatePlan& plan, Device device) {
-  const bool is_on_gpu = device.type == DeviceType::kCuda;
-  const size_t physical =
-      is_on_gpu ? cuda::PropertiesOf(device.index).memory_bytes : PhysicalMemoryBytes();
-  if (plan.TotalBytes() > physical) {
-    Fail(ErrorCode::kOutOfMemory,
-         "sparse session: the state does not fit the {:.1f} GiB of this {}: {}",
-         static_cast<double>(physical) / 0x1p30, is_on_gpu ? "GPU" : "machine", plan.ToString());
+  std::vector<MemoryLimit> limits;
+  if (device.type == DeviceType::kCuda) {
+    const size_t bytes = cuda::PropertiesOf(device.index).memory_bytes;
+    limits.push_back({MemoryLimit::Kind::kResident, "this GPU's memory", bytes});
+  } else {
+    limits = MemoryLimits();
+  }
+  const size_t bytes = plan.TotalBytes();
+  const auto exceeded =
+      std::ranges::find_if(limits, [&](const MemoryLimit& limit) { return bytes > limit.bytes; });
+  if (exceeded != limits.end()) {
+    Fail(ErrorCode::kOutOfMemory, "sparse session: the state does not fit {} of {}: {}",
+         exceeded->name, BytesText(exceeded->bytes), plan.ToString());
   }
 }
 

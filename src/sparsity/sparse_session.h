@@ -18,6 +18,11 @@
 
 namespace tamias {
 
+// The most image tokens of a picture or film that anything is planned for: nine times the longest
+// published video (HunyuanVideo at 720x1280x129: 118,800; FLUX.1 at 2304x1280: 11,520). A mistyped
+// size should fail before anything is built.
+inline constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
+
 // Named byte counts that are exact: what the constructor will allocate.
 struct StatePlan {
   struct Entry {

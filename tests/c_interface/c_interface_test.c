@@ -190,6 +190,71 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   tamias_options_destroy(options);
 }
 
+typedef struct Kept {
+  const tamias_pipeline* pipeline;
+  const tamias_options* options;
+  const char* path;
+  int num_latents, num_results;
+} Kept;
+
+static int KeepLatents(const tamias_result* so_far, int image, void* user_data) {
+  Kept* kept = user_data;
+  const float* values = NULL;
+  int64_t tokens = 0, channels = 0;
+  CHECK(tamias_result_latents(so_far, image, &values, &tokens, &channels) == TAMIAS_OK);
+  CHECK(values != NULL && tokens == 32 && channels == 32);
+  CHECK(tamias_result_latents(so_far, image + 1, &values, &tokens, &channels) ==
+        TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_result_num_images(so_far) == image);
+  CHECK(tamias_write_latents(kept->pipeline, kept->options, so_far, kept->path) == TAMIAS_OK);
+  ++kept->num_latents;
+  return 1;
+}
+
+static int StopAfterResult(const tamias_result* so_far, int image, void* user_data) {
+  CHECK(tamias_result_num_images(so_far) == image + 1);
+  CHECK(strstr(tamias_result_report(so_far), "\"seconds\"") != NULL);
+  ++((Kept*)user_data)->num_results;
+  return 0;
+}
+
+/* A generation of two pictures that stops after the first: the latents are decoded later. */
+static void TestResultsOnTheWay(const tamias_pipeline* pipeline) {
+  char path[] = "/tmp/tamias-c-latents-XXXXXX";
+  CHECK(mkstemp(path) >= 0);
+  tamias_options* options = MakeOptions();
+  Kept kept = {pipeline, options, path, 0, 0};
+  tamias_result* result = NULL;
+  CHECK(tamias_options_set(options, "num_images", "2") == TAMIAS_OK);
+  CHECK(tamias_options_on_latents(options, KeepLatents, &kept) == TAMIAS_OK);
+  CHECK(tamias_options_on_result(options, StopAfterResult, &kept) == TAMIAS_OK);
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_CANCELLED);
+  CHECK(result == NULL && kept.num_latents == 1 && kept.num_results == 1);
+  CHECK(tamias_options_on_result(options, NULL, NULL) == TAMIAS_OK);
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_OK);
+
+  tamias_options* plain = NULL;
+  CHECK(tamias_options_create(&plain) == TAMIAS_OK);
+  tamias_result* decoded = NULL;
+  CHECK(tamias_decode(pipeline, plain, "/nowhere", NULL, NULL, &decoded) == TAMIAS_NOT_FOUND);
+  CHECK(tamias_decode(pipeline, plain, NULL, NULL, NULL, &decoded) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_decode(pipeline, plain, path, NULL, NULL, &decoded) == TAMIAS_OK);
+  CHECK(tamias_result_num_images(decoded) == 2);
+  const uint8_t *made = NULL, *again = NULL;
+  int width = 0, height = 0;
+  CHECK(tamias_result_pixels(result, 1, &made, &width, &height) == TAMIAS_OK);
+  CHECK(tamias_result_pixels(decoded, 1, &again, &width, &height) == TAMIAS_OK);
+  CHECK(memcmp(made, again, (size_t)width * height * 3) == 0);
+  CHECK(tamias_options_set(plain, "width", "128") == TAMIAS_OK);
+  tamias_result_destroy(decoded);
+  CHECK(tamias_decode(pipeline, plain, path, NULL, NULL, &decoded) == TAMIAS_INVALID_FILE);
+  CHECK(decoded == NULL && strstr(tamias_last_error(), path) != NULL);
+  tamias_result_destroy(result);
+  tamias_options_destroy(plain);
+  tamias_options_destroy(options);
+  remove(path);
+}
+
 int main(int argc, char** argv) {
   CHECK(argc == 2);
   CHECK(strlen(tamias_version()) > 0);
@@ -198,6 +263,7 @@ int main(int argc, char** argv) {
   tamias_pipeline* pipeline = NULL;
   CHECK(tamias_pipeline_load(argv[1], &pipeline) == TAMIAS_OK);
   TestGeneration(pipeline);
+  TestResultsOnTheWay(pipeline);
   TestImage(pipeline, argv[1]);
   tamias_pipeline_destroy(pipeline);
   puts("the C interface works");

@@ -1,13 +1,27 @@
 // Shared parts of the oneDNN operations: see the header.
 #include "ops/cpu/onednn.h"
 
+#include <sys/mman.h>
+
 #include <utility>
+
+#include "base/machine.h"
 
 namespace tamias::cpu {
 
 const dnnl::engine& OnednnEngine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
   return engine;
+}
+
+void CheckRoomForCode() {
+  constexpr size_t kBytes = size_t{16} << 20;  // 64 kernels of the size that it reserves for one
+  void* room = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) {
+    Fail(ErrorCode::kOutOfMemory, "out of memory for compiled kernels ({})", TightestMemoryLimit());
+  }
+  munmap(room, kBytes);
 }
 
 dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides) {

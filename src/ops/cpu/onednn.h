@@ -43,9 +43,16 @@ void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
                    const dnnl::memory::desc& scratchpad,
                    std::unordered_map<int, dnnl::memory> arguments);
 
-// Runs `body`; turns a dnnl::error into kOutOfMemory or kInternal naming the operation.
+// Throws kOutOfMemory unless there is room for what oneDNN compiles: version 2.7 writes the code of
+// a primitive through a null pointer where it gets no memory for it. To be called before primitives
+// are made.
+void CheckRoomForCode();
+
+// Runs `body` after CheckRoomForCode; turns a dnnl::error into kOutOfMemory or kInternal naming the
+// operation.
 template <typename Body>
 auto WithOnednnErrors(std::string_view operation, const Body& body) {
+  CheckRoomForCode();
   try {
     return body();
   } catch (const dnnl::error& error) {

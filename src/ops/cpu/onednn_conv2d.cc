@@ -11,6 +11,7 @@ using dnnl::memory;
 dnnl::convolution_forward::primitive_desc MakeDesc(int64_t height, int64_t width,
                                                    const Shape& weight, const Padding& padding,
                                                    bool has_bias, bool accumulate) {
+  CheckRoomForCode();
   constexpr auto kFloat = memory::data_type::f32;
   const int64_t outputs = weight[0], inputs = weight[1];
   const memory::desc source({1, inputs, height, width}, kFloat, memory::format_tag::nhwc);
@@ -35,6 +36,7 @@ OnednnConv2d::OnednnConv2d(int64_t height, int64_t width, const Shape& weight,
 
 void OnednnConv2d::PackWeights(Context& context, const ConstTensorView& weight,
                                void* packed) const {
+  CheckRoomForCode();
   const auto dims_of = [](const Shape& shape) {
     return memory::dims(shape.dims().begin(), shape.dims().end());
   };
