@@ -1,7 +1,7 @@
 // `tamias generate`: prompt to PNG, JPEG or WebP, films to MP4 or animated WebP.
 #include <fmt/format.h>
-
 #include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
