@@ -3,6 +3,7 @@
 // at fault.
 #include <utf8proc.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -103,7 +104,10 @@ int RunCommand(CLI::App& app, int argc, char** argv, int& output_error) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& done) {  // --help, --version
-    return app.exit(done);
+    errno = 0;
+    const int status = app.exit(done);
+    if (std::ferror(stdout) != 0) output_error = errno;
+    return status;
   } catch (const CLI::ParseError& error) {
     std::string name;
     const CLI::App* command = CommandOf(app, name);

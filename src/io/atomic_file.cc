@@ -82,7 +82,7 @@ int DescriptorOf(const std::filesystem::path& path) {
   return -1;
 }
 
-AtomicFile::AtomicFile(const std::filesystem::path& path, Unfinished unfinished) : path_(path) {
+AtomicFile::AtomicFile(const std::filesystem::path& path, Unfinished unfinished) : name_(path) {
   const Target target = FollowLinks(path);
   path_ = target.path;
   is_direct_ = target.is_direct;
@@ -129,7 +129,7 @@ void AtomicFile::Write(const void* data, size_t size) {
     const ssize_t written = write(descriptor_, bytes, size);
     if (written < 0) {
       if (errno == EINTR) continue;
-      FailSystem(path_, "write", errno, /*reading=*/false);
+      FailSystem(name_, "write", errno, /*reading=*/false);
     }
     bytes += written;
     size -= static_cast<size_t>(written);
@@ -150,22 +150,22 @@ void AtomicFile::GiveName() {
         break;
       }
     }
-    if (temporary_.empty()) FailCreate(path_, errno);
+    if (temporary_.empty()) FailCreate(name_, errno);
   }
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) {
-    FailSystem(path_, "rename to", errno, /*reading=*/false);
+    FailSystem(name_, "rename to", errno, /*reading=*/false);
   }
   temporary_.clear();
 }
 
 void AtomicFile::Commit() {
   if (!is_direct_) {
-    if (fsync(descriptor_) != 0) FailSystem(path_, "write", errno, /*reading=*/false);
+    if (fsync(descriptor_) != 0) FailSystem(name_, "write", errno, /*reading=*/false);
     GiveName();
   }
   const int closed = close(descriptor_);
   descriptor_ = -1;
-  if (closed != 0) FailSystem(path_, "write", errno, /*reading=*/false);
+  if (closed != 0) FailSystem(name_, "write", errno, /*reading=*/false);
 }
 
 void CheckCanWrite(const std::filesystem::path& path) {

@@ -36,6 +36,7 @@ class AtomicFile {
   void OpenNamed();
   void GiveName();
 
+  std::filesystem::path name_;  // as it was given, for messages
   std::filesystem::path path_;  // links followed
   std::string temporary_;       // a name to remove; empty: none
   bool is_direct_ = false;

@@ -216,6 +216,13 @@ void YamlNode::FailType(std::string_view wanted) const {
 
 namespace {
 
+// YAML also has a sign for numbers that are positive.
+template <typename T>
+std::optional<T> ParseYamlNumber(std::string_view text) {
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
+  return ParseNumber<T>(text);
+}
+
 template <typename Range>
 std::string Describe(std::string_view noun, Range range) {
   const bool has_min = range.min != Range{}.min, has_max = range.max != Range{}.max;
@@ -229,14 +236,14 @@ std::string Describe(std::string_view noun, Range range) {
 
 int64_t YamlNode::Int(IntRange range) const {
   std::optional<int64_t> value;
-  if (IsScalar() && !node_->is_quoted) value = ParseNumber<int64_t>(node_->scalar);
+  if (IsScalar() && !node_->is_quoted) value = ParseYamlNumber<int64_t>(node_->scalar);
   if (!value || *value < range.min || *value > range.max) FailType(Describe("an integer", range));
   return *value;
 }
 
 double YamlNode::Float(FloatRange range) const {
   std::optional<double> value;
-  if (IsScalar() && !node_->is_quoted) value = ParseNumber<double>(node_->scalar);
+  if (IsScalar() && !node_->is_quoted) value = ParseYamlNumber<double>(node_->scalar);
   if (!value || *value < range.min || *value > range.max) FailType(Describe("a number", range));
   return *value;
 }
@@ -262,7 +269,7 @@ std::vector<int64_t> YamlNode::IntList(IntRange range) const {
   std::vector<int64_t> values;
   if (IsSet()) {
     for (const auto& [name, child] : node_->children) {
-      const auto value = ParseNumber<int64_t>(name);
+      const auto value = ParseYamlNumber<int64_t>(name);
       if (!value || *value < range.min || *value > range.max) {
         YamlNode(document_, child.get())
             .Fail(fmt::format("expected {} as an element of a set", Describe("an integer", range)));

@@ -89,10 +89,14 @@ TEST(AtomicFile, RefusesAFileThatThisUserMayNotWrite) {
   chmod((folder / "mine").c_str(), 0444);
   const uid_t user = geteuid();
   constexpr uid_t kNobody = 65534;
-  if (user == 0) ASSERT_EQ(seteuid(kNobody), 0);  // root may write everything
+  if (user == 0) {  // who may write everything
+    ASSERT_EQ(seteuid(kNobody), 0);
+  }
   ExpectError(ErrorCode::kIo, "mine: cannot create: Permission denied",
               [&] { WriteFileAtomically(folder / "mine", "new"); });
-  if (user == 0) ASSERT_EQ(seteuid(user), 0);
+  if (user == 0) {
+    ASSERT_EQ(seteuid(user), 0);
+  }
   EXPECT_EQ(ReadBytes(folder / "mine"), "old");
 }
 

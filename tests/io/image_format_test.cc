@@ -55,8 +55,9 @@ TEST(WriteImage, WritesWhatIsReadAgain) {
       const Image read = ReadImage(folder / name);
       ASSERT_EQ(read.width, width);
       ASSERT_EQ(read.height, height);
-      // WebP halves the colours' resolution, which tells beside the edge.
-      EXPECT_GT(Psnr(read, image), ImageFormatOf(name) == ImageFormat::kPng ? 1000 : 30);
+      // WebP halves the colours' resolution, which tells beside the edge of a picture of 7x3
+      // pixels.
+      EXPECT_GT(Psnr(read, image), ImageFormatOf(name) == ImageFormat::kPng ? 1000 : 25);
     }
   }
   EXPECT_EQ(folder.NumFiles(), 3u);
