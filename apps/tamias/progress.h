@@ -17,9 +17,6 @@ class ProgressPrinter {
 
   // False once the user has interrupted: hand it to Pipeline::Generate.
   bool operator()(const Progress& progress);
-  // Ends the bar's line, so that other text may follow.
-  void EndLine();
-
   // Ends the bar's line: whoever prints something else while this lives calls it before.
   void EndLine();
 

@@ -72,7 +72,7 @@ struct Choice {
   size_t period = 0;   // of kPeriods
   size_t density = 0;  // of kDensities
   StepReuse reuse = StepReuse::kPrediction;
-  std::optional<AttentionMerge> merge;  // empty: as the profile has it
+  std::optional<AttentionMerge> merge = {};  // empty: as the profile has it
 };
 
 // Changes to the profile started from.
@@ -293,7 +293,8 @@ class Tuner {
 // the floor lie on a staircase through the table of periods and densities, and walking down it from
 // the boldest skipping meets them all in at most nine runs.
 void WalkStaircase(Tuner& tuner) {
-  Choice choice{.period = kPeriods.size() - 1};
+  Choice choice;
+  choice.period = kPeriods.size() - 1;
   while (choice.density < kDensities.size()) {
     if (tuner.IsAlike(choice)) {
       ++choice.density;
