@@ -67,7 +67,8 @@ size_t StaticSharedBytes(const Kernel& kernel) {
 }
 
 size_t MostDynamicSharedBytes(const void* kernel) {
-  const size_t unasked = kSharedBytesUnasked - StaticBytesOf(kernel, true);
+  const size_t unasked =
+      kSharedBytesUnasked - std::min(kSharedBytesUnasked, StaticBytesOf(kernel, true));
   const std::lock_guard lock(mutex);
   const auto found = most_dynamic.find(kernel);
   return found == most_dynamic.end() ? unasked : found->second;
@@ -82,6 +83,10 @@ void CheckLaunch(const Kernel& kernel) {
   }
   CheckSize(kernel, "a grid", kernel.grid, {kMostBlocksX, kMostBlocksYZ, kMostBlocksYZ});
   const size_t fixed = StaticSharedBytes(kernel), bytes = fixed + kernel.shared_bytes;
+  if (fixed > kSharedBytesUnasked) {  // nvcc does not compile it
+    Fail(ErrorCode::kInternal, "{}: {} bytes of static shared memory, at most {} can be declared",
+         kernel.name, fixed, kSharedBytesUnasked);
+  }
   if (bytes > SharedBytesOptIn()) {
     Fail(ErrorCode::kInternal,
          "{}: {} bytes of shared memory ({} dynamic, {} static), compute capability {} has {}",

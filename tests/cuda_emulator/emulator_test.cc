@@ -351,6 +351,23 @@ TEST(CudaEmulator, RefusesMoreThan48KibOfStaticAndDynamicSharedMemoryUnasked) {
   EXPECT_THAT(found, ::testing::Each(1));
 }
 
+template <int kBytes>
+__global__ void StaticKernel(unsigned char* to, int write, int read) {
+  __shared__ unsigned char bytes[kBytes];
+  bytes[write] = 7;
+  *to = bytes[read];  // at a place that the compiler does not know: it keeps the variable
+}
+
+TEST(CudaEmulator, RefusesMoreThan48KibOfStaticSharedMemory) {
+  unsigned char found = 0;
+  Stream stream;
+  Launch(&StaticKernel<48 * 1024>, OneBlock(1), stream, &found, 5, 5);
+  EXPECT_EQ(found, 7);
+  EXPECT_EQ(
+      ErrorOf([&] { Launch(&StaticKernel<48 * 1024 + 1>, OneBlock(1), stream, &found, 5, 5); }),
+      "test_kernel: 49153 bytes of static shared memory, at most 49152 can be declared");
+}
+
 TEST(CudaEmulator, RefusesMoreSharedMemoryThanTheDeviceHas) {
   std::vector<int> found(32);
   const size_t kib = 1024;
