@@ -1,3 +1,4 @@
+// Opens what the caller closed, and checks at the end that what was printed was taken.
 #include "standard_streams.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// Bytes with units, and the one line that says what was expected and what was found.
 #include "base/number.h"
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// One table of extensions; PNG, JPEG and WebP are encoded by their libraries.
 #include "io/image_format.h"
 
 #include <algorithm>

@@ -31,6 +31,7 @@ OTHER_PROGRAMS = {
     "apt-get",
     "cd",
     "chrt",
+    "tar",
     "clang-format",
     "cmake",
     "ctest",

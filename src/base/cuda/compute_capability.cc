@@ -1,3 +1,4 @@
+// GPUs below 8.0 (before the A100) are refused by name: they lack cp.async and bf16 products.
 #include "base/cuda/compute_capability.h"
 
 #include "base/check.h"
