@@ -257,7 +257,7 @@ void Run(Options& options) {
   const Pipeline pipeline(options.common.model);
   ReadInputImage(pipeline, options.common);
   if (!(options.min_psnr >= 0 && options.min_psnr <= 99)) {
-    Fail(ErrorCode::kInvalidArgument, "--min-psnr: expected a number from 0 to 99, found {}",
+    Fail(ErrorCode::kInvalidArgument, "min-psnr: expected a number from 0 to 99, found {}",
          options.min_psnr);
   }
   pipeline.PlanMemory(generate);  // refuses bad options before an hour of work
