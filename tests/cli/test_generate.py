@@ -84,7 +84,8 @@ def test_progress_is_plain_lines_without_a_terminal(tmp_path):
 @pytest.mark.parametrize(
     "arguments, fragments",
     [
-        (["--width", "1000000", "--height", "1000000"], ["1000000x1000000", "tokens"]),
+        (["--width", "1000000", "--height", "1000000"], ["1000000x1000000", "32768"]),
+        (["--width", "32768", "--height", "32768"], ["32768x32768", "tokens"]),
         (["--width", "4096", "--height", "8192"], ["4096x8192", "GiB"]),
         (["--width", "60"], ["width", "multiple of", "60"]),
         (["--width", "-64"], ["width"]),
@@ -94,7 +95,7 @@ def test_progress_is_plain_lines_without_a_terminal(tmp_path):
         (["--steps", "0"], ["steps", "1 to 1000"]),
         (["--steps", "many"], ["steps"]),
         (["--num-images", "0"], ["num_images"]),
-        (["--true-cfg-scale", "nan"], ["true_cfg_scale"]),
+        (["--true-cfg-scale", "nan"], ["--true-cfg-scale"]),
         (["--max-sequence-length", "100000"], ["max_sequence_length"]),
         (["--sparsity", "nonesuch"], ["nonesuch", "demo"]),
         (["--sparsity", "missing.yml"], ["missing.yml"]),

@@ -69,7 +69,7 @@ def test_floor_out_of_reach_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "status", "fragment"), [
     (["--sparsity", "off"], 2, "sparsity"),
-    (["--min-psnr", "-3"], 2, "--min-psnr"),
+    (["--min-psnr", "-3"], 2, "min-psnr: expected a number from 0 to 99"),
     (["--output", "/no/such/folder/x.yml"], 1, "/no/such/folder/x.yml"),
 ])
 def test_bad_arguments(arguments, status, fragment):
