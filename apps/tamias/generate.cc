@@ -35,6 +35,7 @@ void Run(Options& options) {
   const Pipeline pipeline(options.common.model, options.common.load);
   ReadInputImage(pipeline, options.common);
   GenerateOptions& generate = options.common.generate;
+  pipeline.PlanMemory(generate);  // refuses bad options before paths are looked at
   ResultFiles files(pipeline, options.common, options.paths,
                     static_cast<size_t>(generate.num_images), pipeline.PngText(generate, 0));
   PrintWarnings(pipeline, options.common);

@@ -196,8 +196,11 @@ void ResultFiles::WriteReport(const std::string& report_json, const std::string&
   report["written"] = written_;
   if (!error.empty()) report["error"] = error;
   const std::string text = report.dump(2) + "\n";
-  if (!paths_.report.empty()) {
-    WriteOutput(OutputPath(paths_.report), [&] { return text; });
+  const std::filesystem::path path = OutputPath(paths_.report);
+  if (!path.empty() && error.empty()) {
+    WriteOutput(path, [&] { return text; });
+  } else if (!path.empty() && !IsWrittenDirectly(path)) {
+    WriteFileAtomically(path, text);  // also after a signal
   }
   if (options_.json) fmt::print("{}", text);
 }

@@ -17,12 +17,12 @@ const utf8proc_uint8_t* Bytes(std::string_view text) {
 
 }  // namespace
 
-void CheckUtf8(std::string_view text) {
+void CheckUtf8(std::string_view text, std::string_view name) {
   for (size_t i = 0; i < text.size();) {
     utf8proc_int32_t code_point;
     const utf8proc_ssize_t size = utf8proc_iterate(
         Bytes(text) + i, static_cast<utf8proc_ssize_t>(text.size() - i), &code_point);
-    if (size <= 0) Fail(ErrorCode::kInvalidArgument, "text: byte {} is not valid UTF-8", i);
+    if (size <= 0) Fail(ErrorCode::kInvalidArgument, "{}: byte {} is not valid UTF-8", name, i);
     i += static_cast<size_t>(size);
   }
 }

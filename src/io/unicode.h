@@ -16,8 +16,8 @@ struct Utf8Character {
   size_t size = 0;  // in bytes
 };
 
-// Throws kInvalidArgument, "text: byte 12 is not valid UTF-8".
-void CheckUtf8(std::string_view text);
+// Throws kInvalidArgument, "text: byte 12 is not valid UTF-8"; `name` is what it calls the text.
+void CheckUtf8(std::string_view text, std::string_view name = "text");
 
 // The character that begins at byte `begin` < text.size(). The text must be valid.
 Utf8Character CharacterAt(std::string_view text, size_t begin);

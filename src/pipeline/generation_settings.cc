@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/check.h"
+#include "io/unicode.h"
 
 namespace tamias {
 namespace {
@@ -63,6 +64,7 @@ void CheckPrompt(const char* name, const std::string& prompt) {
     Fail(ErrorCode::kInvalidArgument, "{}: {} bytes are more than the {} allowed", name,
          prompt.size(), kMaxPromptBytes);
   }
+  CheckUtf8(prompt, name);
 }
 
 void CheckImage(const GenerateOptions& options, const FamilyDefaults& family) {

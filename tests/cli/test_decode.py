@@ -157,7 +157,7 @@ def test_compare_keeps_the_latents_too(broken_decoder, tmp_path):
     folder = tmp_path / "out"
     result = run("compare", "--model", broken_decoder, "--prompt", PROMPT, *SMALL, "--output", folder)
     expect_error(result, 2, "decoder.conv_out.bias")
-    assert [path.name for path in folder.iterdir()] == ["dense.latents.safetensors"]
+    assert [path.name for path in folder.iterdir()] == ["dense.png.latents.safetensors"]
     assert "tamias decode" in result.stderr
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from conftest import MODEL, PROMPT, ROOT, SMALL, expect_error, run
 
-COMMANDS = ["generate", "compare", "tune", "inspect", "bench"]
+COMMANDS = ["generate", "compare", "tune", "decode", "inspect", "bench"]
 BENCHES = ["attention", "mlp", "model", "all", "hunyuan-720p", "wan-720p", "mochi-480p"]
 
 
@@ -80,7 +80,8 @@ INSPECT = {
 
 
 def test_every_option_of_inspect_is_listed_here():
-    assert options_of("inspect") == set(INSPECT) | {"--model", "--json", "--device"}  # --device: test_device.py
+    assert options_of("inspect") == set(INSPECT) | {
+        "--model", "--json", "--device", "--variant"}  # test_device.py, test_model_folders.py
 
 
 @pytest.mark.parametrize("model, arguments", INSPECT.values(), ids=INSPECT.keys())
@@ -103,7 +104,7 @@ def test_commands_offer_what_they_use():
     """tune writes no film, so it has no --fps; compare and generate have all that decides a result."""
     shared = options_of("generate") - {"--output", "--quality", "--frames-dir", "--save-latents", "--report"}
     assert options_of("compare") == shared | {"--output"}
-    assert options_of("tune") == (shared - {"--fps"}) | {"--output", "--min-psnr"}
+    assert options_of("tune") == (shared - {"--fps"}) | {"--output", "--min-psnr", "--prompt-file"}
 
 
 def bench(*arguments):

@@ -205,7 +205,7 @@ TEST_F(SavedLatentsTest, OtherFilesAreReadBySoleTensorAndType) {
   const fs::path path = Write("f16.safetensors", {{"final", f16.view()}});
   const SavedLatents saved = ReadLatents(path);
   ASSERT_THAT(saved.latents, SizeIs(1));
-  EXPECT_THAT(saved.latents[0].values, Each(0.5f));
+  EXPECT_THAT(saved.latents[0].values, testing::Each(0.5f));
   EXPECT_THAT(saved.text, IsEmpty());
 
   const Tensor flat = Tensor::Zeros({48, 32}), empty = Tensor::Zeros({1, 0, 32}),
