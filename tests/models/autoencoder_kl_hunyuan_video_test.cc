@@ -69,7 +69,7 @@ TEST_P(HunyuanVideoVaeParity, TakesTheWorkspaceItPlans) {
     const AutoencoderKlHunyuanVideo vae = Load(fixture_, tiling);
     for (const int64_t frames : {1, 3, 7}) {
       SCOPED_TRACE(frames);
-      Context context(2);
+      Context context;  // of as many threads as plans are made for
       const Tensor latents = Tensor::Zeros({frames, 9, 8, vae.config().latent_channels});
       int64_t delivered = 0;
       vae.Decode(context, latents, [&](ConstTensorView next) { delivered += next.dim(0); });

@@ -519,7 +519,7 @@ TEST(SparseSession, RefusesGeometriesThatContradictThemselves) {
 
 TEST(SparseSession, StateThatCannotFitIsRefusedWithThePlan) {
   SparseGeometry g = ToyModel::Geometry();
-  g.grid = {1, 2048, 2048};
+  g.grid = {1, 1024, 1024};
   g.num_heads = 1000;
   g.head_dim = 128;
   g.mlp_tokens = {0, 0};
