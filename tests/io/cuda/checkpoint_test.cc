@@ -17,7 +17,7 @@ using testing::WeightsFolder;
 
 class CudaWeights : public testing::CudaTest {};
 
-TEST_F(CudaWeights, FloatsTakeTheTypeOfTheActivationsAndOtherTypesAreLeft) {
+TEST_F(CudaWeights, FloatsTakeTheTypeOfTheActivationsAndIntegersAreNoWeights) {
   Random random(1);
   const Tensor f32 = random.Normal({70, 1000}), bf16 = Rounded(f32.view(), DType::kBF16);
   const Tensor indices = Tensor::Zeros({5}, DType::kI32);
@@ -37,7 +37,7 @@ TEST_F(CudaWeights, FloatsTakeTheTypeOfTheActivationsAndOtherTypesAreLeft) {
   EXPECT_TRUE(SameBytes(there("f32", {70, 1000}), bf16));
   EXPECT_TRUE(SameBytes(there("bf16", {70, 1000}), bf16));
   EXPECT_EQ(ErrorOf([&] { device.Get("a.indices"); }), ErrorOf([&] { host.Get("a.indices"); }));
-  EXPECT_EQ(host.DeviceBytes(context.placement()), size_t{2 * 2 * 70 * 1000});
+  EXPECT_EQ(host.DeviceBytes(context.placement()), size_t{2 * 2 * 70 * 1000 + 5 * 4});
   EXPECT_EQ(host.Get("a.f32").device(), Device());
   EXPECT_EQ(ErrorOf([&] { device.Get("a.f32", {1}); }), ErrorOf([&] { host.Get("a.f32", {1}); }));
 }
