@@ -374,12 +374,14 @@ def test_quiet_runs_need_no_output(tmp_path):
 def test_a_reader_that_has_gone_is_no_error(tmp_path):
     for arguments in (["inspect", "--model", MODEL], ["--help"]):
         for ignored in (False, True):
-            process = subprocess.Popen(
-                [PROGRAM, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            reader, writer = os.pipe()
+            os.close(reader)  # before the program begins: it must not win a race
+            result = subprocess.run(
+                [PROGRAM, *arguments], stdout=writer, stderr=subprocess.PIPE, timeout=60,
                 preexec_fn=lambda: signal.signal(signal.SIGPIPE, signal.SIG_IGN if ignored else signal.SIG_DFL))
-            process.stdout.close()
-            assert process.stderr.read() == b""
-            assert process.wait(60) != 0
+            os.close(writer)
+            assert result.stderr == b""
+            assert result.returncode != 0
 
 
 # Terminals
