@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 #include <numeric>
 
@@ -123,13 +124,13 @@ class Programme {
 
   void FillGapErrors() {
     gaps_.resize(layers_[0].cells.size() * kMaxRunDistance);
-    for (int64_t last = 0; last < num_steps_; ++last) {
-      for (int64_t distance = 0; distance <= std::min(last, kMaxRunDistance); ++distance) {
-        for (int64_t step = 1; step <= kMaxRunDistance && last + step <= num_steps_; ++step) {
-          double& gap = gaps_[Layer::Index({last, distance}) * kMaxRunDistance +
-                              static_cast<size_t>(step - 1)];
-          for (const PredictionTrace& trace : traces_) {
-            gap += GapError(trace, {last, distance}, last + step, reuse_);
+    for (const PredictionTrace& trace : traces_) {
+      for (int64_t last = 0; last < num_steps_; ++last) {
+        const double weight = std::exp(2 * kGrowth * trace.Remaining(last));
+        for (int64_t distance = 0; distance <= std::min(last, kMaxRunDistance); ++distance) {
+          double* gaps = &gaps_[Layer::Index({last, distance}) * kMaxRunDistance];
+          for (int64_t step = 1; step <= kMaxRunDistance && last + step <= num_steps_; ++step) {
+            gaps[step - 1] += weight * GapError(trace, {last, distance}, last + step, reuse_);
           }
         }
       }
@@ -165,6 +166,16 @@ void PredictionTrace::Add(std::span<const float> prediction, double sigma, doubl
   products_.push_back(std::move(products));
   sigmas_.push_back(sigma);
   strides_.push_back(next_sigma - sigma);
+}
+
+double PredictionTrace::Remaining(int64_t step) const {
+  double remaining = 0;
+  for (int64_t t = step; t + 1 < num_steps(); ++t) {
+    const double before = Product(t, t);
+    const double change = before + Product(t + 1, t + 1) - 2 * Product(t + 1, t);
+    if (before > 0) remaining += std::sqrt(std::max(change, 0.0) / before);
+  }
+  return remaining;
 }
 
 double PredictionTrace::Product(int64_t a, int64_t b) const {

@@ -5,9 +5,11 @@
 // Symbols: T steps, v_t the prediction (velocity) of step t, s_t its noise level, s_T the last. A
 // skipped step t uses u_t instead of v_t: v_a of the last step a that ran or, extrapolating, the
 // line through the last two at s_t. An Euler step is linear in v, so a gap between two runs moves
-// the sample from the dense path by e = sum over its steps of (s_{t+1} - s_t)(u_t - v_t). Chosen
-// are the runs whose sum of |e|^2 is smallest. That takes the dense path for given: the model is
-// not run again, and how it answers a strayed sample is left out.
+// the sample from the dense path by e = sum over its steps of (s_{t+1} - s_t)(u_t - v_t). How the
+// model answers a strayed sample is not seen, as it is not run again; but what strays early is
+// carried through all that the predictions still change, so the e of a gap after run a counts
+// exp(kGrowth r_a) times, with r_a = sum over t >= a of |v_{t+1} - v_t| / |v_t|. Chosen are the
+// runs whose sum of squares is smallest.
 #pragma once
 
 #include <cstddef>
@@ -32,6 +34,8 @@ class PredictionTrace {
   // s_{step + 1} - s_step
   double stride(int64_t step) const { return strides_[static_cast<size_t>(step)]; }
   double Product(int64_t a, int64_t b) const;
+  // r_step: how much the predictions change from this step on.
+  double Remaining(int64_t step) const;
 
  private:
   size_t size_ = 0;  // of a prediction, as given
@@ -40,6 +44,9 @@ class PredictionTrace {
   std::vector<double> sigmas_;
   std::vector<double> strides_;
 };
+
+// Measured on the picture demo (docs/decisions/0014-skip-schedule.md).
+constexpr double kGrowth = 2;
 
 // The farthest that two runs may be apart.
 constexpr int64_t kMaxRunDistance = 16;
