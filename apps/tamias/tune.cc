@@ -13,7 +13,6 @@
 #include <span>
 #include <sstream>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -91,18 +90,6 @@ struct Trial {
   double mlp_sparsity = 0;
   bool is_alike = false;  // as --min-psnr asks
 };
-
-std::string_view Name(StepReuse reuse) {
-  switch (reuse) {
-    case StepReuse::kHidden:
-      return "hidden";
-    case StepReuse::kPrediction:
-      return "prediction";
-    case StepReuse::kExtrapolate:
-      return "extrapolate";
-  }
-  return "?";
-}
 
 std::vector<int64_t> SkippedSteps(const std::vector<int64_t>& runs, int64_t steps) {
   std::vector<int64_t> skipped;

@@ -87,10 +87,7 @@ void ReadReuse(const YamlNode& node, SparsityConfig& config) {
 }
 
 std::string WriteReuse(const SparsityConfig& config) {
-  for (const auto& [name, reuse] : kReuses) {
-    if (config.step_caching.reuse == reuse) return std::string(name);
-  }
-  return "?";
+  return std::string(Name(config.step_caching.reuse));
 }
 
 void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
@@ -273,6 +270,13 @@ SparsityConfig FromYaml(const YamlNode& root) {
 }
 
 }  // namespace
+
+std::string_view Name(StepReuse reuse) {
+  for (const auto& [name, value] : kReuses) {
+    if (value == reuse) return name;
+  }
+  return "?";
+}
 
 SparsityConfig SparsityConfig::Dense() {
   SparsityConfig config;

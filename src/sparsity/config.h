@@ -31,6 +31,8 @@ enum class StepReuse : uint8_t {
   kExtrapolate,
 };
 
+std::string_view Name(StepReuse reuse);  // "hidden", "prediction", "extrapolate"
+
 struct SparsityConfig {
   // Model calls per denoising step: 2 with classifier-free guidance. A generation knows by itself
   // how many it has; ConfigWarnings tells where this says otherwise.
