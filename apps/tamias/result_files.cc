@@ -1,3 +1,4 @@
+// Paths, checks, writing and the report of what was written: see the header.
 #include "result_files.h"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// sched_getaffinity, getrlimit, /proc/self, /proc/meminfo and the cgroups, put together.
 #include "base/machine.h"
 
 #include <alloca.h>

@@ -50,7 +50,7 @@ void GenerationReport::Finish(GenerateResult& result) {
   if (device_.type == DeviceType::kCuda) {
     json["planned_device_memory_bytes"] = result.planned_device_memory_bytes;
   }
-  json["steps"] = std::move(steps_);
+  json["steps"] = steps_;
   result.report_json = json.dump(2);
 }
 
