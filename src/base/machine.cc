@@ -1,4 +1,4 @@
-// Linux's own accounts of memory (bytes) and of the processor's name.
+// sched_getaffinity, getrlimit, /proc/self, /proc/meminfo and the cgroups, put together.
 #include "base/machine.h"
 
 #include <alloca.h>

@@ -18,7 +18,7 @@ class GenerationReport {
   // The steps of one picture, in order.
   void AddImage(const SparsityReport& report);
 
-  // Fills in the sparsity of all pictures and report_json; the times must be there already.
+  // Fills in the sparsity of the pictures so far and report_json; the times must be there already.
   void Finish(GenerateResult& result);
 
  private:
