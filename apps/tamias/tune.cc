@@ -100,7 +100,7 @@ std::vector<int64_t> SkippedSteps(const std::vector<int64_t>& runs, int64_t step
 }
 
 // Full steps of attention among those that run. Of all steps: close together at first, never more
-// than ten apart. Of few: the first three, then every other.
+// than ten apart. Of few: the first seven, as what strays early strays farthest, then every other.
 std::vector<int64_t> FullSteps(const std::vector<int64_t>& runs, int64_t steps) {
   std::vector<int64_t> full;
   if (static_cast<int64_t>(runs.size()) == steps) {
@@ -110,7 +110,7 @@ std::vector<int64_t> FullSteps(const std::vector<int64_t>& runs, int64_t steps) 
     return full;
   }
   for (size_t i = 0; i < runs.size(); ++i) {
-    if (i < 3 || i % 2 == 0) full.push_back(runs[i]);
+    if (i < 7 || i % 2 == 0) full.push_back(runs[i]);
   }
   return full;
 }
