@@ -18,7 +18,7 @@ class Stream;    // base/cuda/stream.h
 
 class Context {
  public:
-  // On the CPU. threads <= 0: one per hardware thread. workspace_bytes are reserved at once.
+  // On the CPU. threads <= 0: one per usable CPU. workspace_bytes are reserved at once.
   explicit Context(int threads = 0, size_t workspace_bytes = 0);
   // On any device; the workspace lies there, `threads` are the host's. Throws as CheckDevice.
   explicit Context(const Placement& placement, int threads = 0, size_t workspace_bytes = 0);

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Draws likeness over time from the JSON of bench/frontier.py and bench/diffusers_peer.py.
 
-    python tools/plots/plot_frontier.py docs/measurements/frontier.json docs/measurements/diffusers.json \
-        --output docs/images/frontier.png
+    python tools/plots/plot_frontier.py docs/measurements/frontier-video.json docs/measurements/diffusers-video.json \
+        --output docs/images/frontier-films.png
 
 Speed-up over our own dense run along x; up and right is better. Needs matplotlib.
 """
