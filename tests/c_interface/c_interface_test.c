@@ -141,7 +141,7 @@ static void TestImage(const tamias_pipeline* pipeline, const char* folder) {
   snprintf(path, sizeof path, "%s/model_index.json", folder);
   CHECK(tamias_options_set(options, "image", path) == TAMIAS_INVALID_FILE);
   CHECK(strstr(tamias_last_error(), "neither PNG, JPEG nor WebP") != NULL);
-  snprintf(path, sizeof path, "%s/../../docs/images/frontier.png", folder);
+  snprintf(path, sizeof path, "%s/../../docs/images/side-by-side.png", folder);
   CHECK(tamias_options_set(options, "image", path) == TAMIAS_OK);
   tamias_result* result = NULL;
   CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
