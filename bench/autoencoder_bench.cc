@@ -1,7 +1,7 @@
 // The autoencoder's decoder of the demo model: time, and GB of workspace as planned and as taken.
 // Run it where the model folder lies: it reads models/demo-flux/vae.
 #include "io/json.h"
-#include "models/autoencoder_kl.h"
+#include "models/autoencoders/autoencoder_kl.h"
 #include "rates.h"
 
 namespace tamias {

@@ -6,7 +6,7 @@
 #include "base/context.h"
 #include "io/checkpoint.h"
 #include "io/tokenizer.h"
-#include "models/clip_text_encoder.h"
+#include "models/text/clip_text_encoder.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/model_on_devices.h"
 

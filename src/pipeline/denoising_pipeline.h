@@ -13,8 +13,8 @@
 
 #include "base/context.h"
 #include "io/checkpoint.h"
-#include "models/frame_sink.h"
-#include "models/scheduler_factory.h"
+#include "models/autoencoders/frame_sink.h"
+#include "models/schedulers/scheduler_factory.h"
 #include "pipeline/generation_clock.h"
 #include "pipeline/generation_report.h"
 #include "pipeline/generation_settings.h"

@@ -3,7 +3,7 @@
 #include "pipeline/flux_pipeline.h"
 
 #include "base/check.h"
-#include "models/flow_match_euler.h"
+#include "models/schedulers/flow_match_euler.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {

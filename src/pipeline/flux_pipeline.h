@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "models/autoencoder_kl.h"
-#include "models/flux_transformer.h"
+#include "models/autoencoders/autoencoder_kl.h"
+#include "models/transformers/flux_transformer.h"
 #include "pipeline/denoising_pipeline.h"
 #include "pipeline/flux_text.h"
 #include "pipeline/model_on_devices.h"

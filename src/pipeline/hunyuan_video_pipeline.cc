@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/check.h"
-#include "models/flow_match_euler.h"
+#include "models/schedulers/flow_match_euler.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {

@@ -1,8 +1,8 @@
 // HunyuanVideo text-to-video (diffusers' HunyuanVideoPipeline, with true classifier-free guidance).
 #pragma once
 
-#include "models/autoencoder_kl_hunyuan_video.h"
-#include "models/hunyuan_video_transformer.h"
+#include "models/autoencoders/autoencoder_kl_hunyuan_video.h"
+#include "models/transformers/hunyuan_video_transformer.h"
 #include "pipeline/film_pipeline.h"
 #include "pipeline/hunyuan_video_text.h"
 

@@ -10,7 +10,7 @@
 #include "base/context.h"
 #include "io/checkpoint.h"
 #include "io/tokenizer.h"
-#include "models/llama_text_encoder.h"
+#include "models/text/llama_text_encoder.h"
 #include "pipeline/clip_prompt_encoder.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/prompt_embedding.h"

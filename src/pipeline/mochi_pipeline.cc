@@ -3,7 +3,7 @@
 #include "pipeline/mochi_pipeline.h"
 
 #include "base/check.h"
-#include "models/linear_quadratic_schedule.h"
+#include "models/schedulers/linear_quadratic_schedule.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {

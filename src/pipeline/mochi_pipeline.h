@@ -2,8 +2,8 @@
 // classifier-free guidance, linear-quadratic noise levels, the causal 3D VAE.
 #pragma once
 
-#include "models/autoencoder_kl_mochi.h"
-#include "models/mochi_transformer.h"
+#include "models/autoencoders/autoencoder_kl_mochi.h"
+#include "models/transformers/mochi_transformer.h"
 #include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
 

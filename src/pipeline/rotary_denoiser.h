@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/device_memory.h"
-#include "models/rotary_positions.h"
+#include "models/transformers/rotary_positions.h"
 #include "pipeline/denoising_pipeline.h"
 
 namespace tamias {

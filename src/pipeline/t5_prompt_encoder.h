@@ -9,7 +9,7 @@
 #include "base/context.h"
 #include "io/checkpoint.h"
 #include "io/tokenizer.h"
-#include "models/t5_encoder.h"
+#include "models/text/t5_encoder.h"
 #include "pipeline/model_folder.h"
 
 namespace tamias {

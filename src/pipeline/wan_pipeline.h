@@ -6,8 +6,8 @@
 #include <functional>
 #include <memory>
 
-#include "models/autoencoder_kl_wan.h"
-#include "models/wan_transformer.h"
+#include "models/autoencoders/autoencoder_kl_wan.h"
+#include "models/transformers/wan_transformer.h"
 #include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
 #include "pipeline/wan_image_encoder.h"

@@ -6,20 +6,20 @@
 
 #include <nlohmann/json.hpp>
 
-#include "fixture.h"
-#include "models/autoencoder_kl.h"
-#include "models/autoencoder_kl_hunyuan_video.h"
-#include "models/autoencoder_kl_mochi.h"
-#include "models/autoencoder_kl_wan.h"
-#include "models/clip_text_encoder.h"
-#include "models/clip_vision_encoder.h"
-#include "models/flux_transformer.h"
-#include "models/hunyuan_video_transformer.h"
-#include "models/llama_text_encoder.h"
-#include "models/mochi_transformer.h"
-#include "models/t5_encoder.h"
-#include "models/wan_transformer.h"
-#include "renamed_weights.h"
+#include "tests/models/fixture.h"
+#include "models/autoencoders/autoencoder_kl.h"
+#include "models/autoencoders/autoencoder_kl_hunyuan_video.h"
+#include "models/autoencoders/autoencoder_kl_mochi.h"
+#include "models/autoencoders/autoencoder_kl_wan.h"
+#include "models/text/clip_text_encoder.h"
+#include "models/vision/clip_vision_encoder.h"
+#include "models/transformers/flux_transformer.h"
+#include "models/transformers/hunyuan_video_transformer.h"
+#include "models/text/llama_text_encoder.h"
+#include "models/transformers/mochi_transformer.h"
+#include "models/text/t5_encoder.h"
+#include "models/transformers/wan_transformer.h"
+#include "tests/models/renamed_weights.h"
 
 namespace tamias {
 namespace {

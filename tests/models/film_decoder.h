@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "fixture.h"
-#include "models/frame_decoder.h"
+#include "tests/models/fixture.h"
+#include "models/autoencoders/frame_decoder.h"
 
 namespace tamias {
 

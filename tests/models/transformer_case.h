@@ -10,7 +10,7 @@
 #include <memory>
 #include <string>
 
-#include "fixture.h"
+#include "tests/models/fixture.h"
 #include "sparsity/sparse_session.h"
 #include "sparsity/token_order.h"
 

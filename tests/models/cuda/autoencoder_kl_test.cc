@@ -1,6 +1,6 @@
 // The autoencoder's decoder on a GPU against the same on the CPU, with weights that are equal to
 // the bit: what differs is that films have 16 bits there, some twenty roundings one behind another.
-#include "models/autoencoder_kl.h"
+#include "models/autoencoders/autoencoder_kl.h"
 
 #include "tests/models/cuda/weights_folder.h"
 #include "tests/models/fixture.h"

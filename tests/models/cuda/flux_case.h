@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "base/device_memory.h"
-#include "models/flux_transformer.h"
+#include "models/transformers/flux_transformer.h"
 #include "tests/models/cuda/weights_folder.h"
 #include "tests/models/fixture.h"
 #include "tests/ops/cuda/device_test.h"

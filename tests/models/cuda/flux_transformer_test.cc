@@ -1,7 +1,7 @@
 // The FLUX.1 transformer on a GPU against the same on the CPU, with weights that are equal to the
 // bit: what differs is that activations have 16 bits there. A rounding costs 2^-9 (bf16) or 2^-12
 // (f16) of an element in the mean, and some fifteen lie one behind another in these three blocks.
-#include "models/flux_transformer.h"
+#include "models/transformers/flux_transformer.h"
 
 #include "sparsity/delta_mlp.h"
 #include "sparsity/sparse_session.h"

@@ -1,7 +1,7 @@
 // The text encoders on a GPU against the states that transformers computed in fp32. The fixtures'
 // weights are rounded to 16 bits on the way to the GPU, and so are the activations.
-#include "models/clip_text_encoder.h"
-#include "models/t5_encoder.h"
+#include "models/text/clip_text_encoder.h"
+#include "models/text/t5_encoder.h"
 #include "tests/models/fixture.h"
 #include "tests/ops/cuda/device_test.h"
 

@@ -1,0 +1,60 @@
+// Parts of the decoders that run frame by frame: see the header.
+#include "models/autoencoders/frame_blocks.h"
+
+#include "ops/activation.h"
+#include "ops/norm.h"
+
+namespace tamias {
+
+void FrameNorm::operator()(FramePass& pass, const TensorView& frame, bool silu,
+                           const TensorView& output) const {
+  Context& context = pass.context();
+  const int64_t channels = frame.dim(3);
+  pass.Run(
+      [&] {
+        // Group norm: a gain and an offset per channel; RMS norm: at most its weight in fp32.
+        const size_t vectors = 2 * (static_cast<size_t>(channels) * sizeof(float) + 64);
+        return groups == 0
+                   ? vectors / 2
+                   : vectors + GroupNormStatisticsWorkspaceBytes(context, frame.shape(), groups);
+      },
+      [&] {
+        if (groups > 0) {
+          GroupNorm(context, frame, groups, layer.weight, layer.bias, epsilon, silu, output);
+        } else {
+          RmsNorm(context, frame, layer.weight, epsilon, output);
+          if (silu) Activate(context, Activation::kSilu, output);
+        }
+      });
+}
+
+void ApplyToPixels(FramePass& pass, const LinearLayer& layer, ConstTensorView input,
+                   bool accumulate, const TensorView& output) {
+  pass.Run(
+      [&] {
+        return LinearWorkspaceBytes(pass.context(), input.dim(1) * input.dim(2), input.dim(3),
+                                    output.dim(3), layer.weight.dtype());
+      },
+      [&] { layer(pass.context(), input, output, {.accumulate = accumulate}); });
+}
+
+void NormConvolve(FramePass& pass, const FrameNorm& norm, const CausalConv& conv,
+                  const TensorView& frame, bool accumulate, const TensorView& output) {
+  const TensorView normed = pass.TakeFrame(frame.shape());
+  norm(pass, frame, /*silu=*/true, normed);
+  pass.Convolve(conv, normed, accumulate, {output});
+}
+
+TensorView FrameResidualBlock::Forward(FramePass& pass, const TensorView& frame) const {
+  Shape shape = frame.shape();
+  shape[3] = conv1.weight.dim(0);
+  const TensorView output = shortcut ? pass.Allocate(shape) : frame;
+  const FramePass::Scope scope(pass);
+  const TensorView hidden = pass.Allocate(shape);
+  NormConvolve(pass, norm1, conv1, frame, /*accumulate=*/false, hidden);
+  if (shortcut) ApplyToPixels(pass, *shortcut, frame, /*accumulate=*/false, output);
+  NormConvolve(pass, norm2, conv2, hidden, /*accumulate=*/true, output);
+  return output;
+}
+
+}  // namespace tamias

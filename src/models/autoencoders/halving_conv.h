@@ -1,0 +1,33 @@
+// A 3 x 3 convolution with stride 2 of a frame with a row and a column of zeros behind it, which
+// halves both sides (the downsampler of Wan's autoencoder), run frame by frame
+// (models/autoencoders/frame_pass.h).
+// Shapes: H x W frame, both even, C channels, O output channels.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/autoencoders/frame_pass.h"
+
+namespace tamias {
+
+class HalvingConv {
+ public:
+  // Reads "<name>.weight" [O, C, 3, 3] and "<name>.bias" [O].
+  static HalvingConv Load(const Weights& weights, const std::string& name, int64_t in, int64_t out);
+
+  // output[y, x] = b + sum_{i,j} W[i, j] frame[2y + i, 2x + j]; frame [1, H, W, C], output
+  // [1, H / 2, W / 2, O].
+  void Forward(FramePass& pass, const TensorView& frame, const TensorView& output) const;
+
+ private:
+  // Pixels in even rows meet only the kernel's rows 0 and 2, those in odd rows row 1; columns
+  // likewise: four convolutions with stride 1 over a quarter of the pixels each, with no tap
+  // computed in vain. [O, C, kh, kw] of the even rows and columns, then even and odd, ...
+  std::array<Tensor, 4> quarters_;
+  ConstTensorView bias_;
+};
+
+}  // namespace tamias

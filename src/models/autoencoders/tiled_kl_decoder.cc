@@ -1,0 +1,76 @@
+// The tiled decoder: see the header.
+#include "models/autoencoders/tiled_kl_decoder.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace tamias {
+
+TiledKlDecoder::TiledKlDecoder(const KlDecoderConfig& config, const Weights& weights,
+                               const KlTiling& tiling)
+    : config_(config), tiling_(tiling), network_(config, weights) {
+  TAMIAS_CHECK(0 <= tiling.overlap && tiling.overlap < tiling.tile_size);
+}
+
+std::optional<TileGrid> TiledKlDecoder::GridFor(int64_t frames, int64_t height,
+                                                int64_t width) const {
+  constexpr int64_t kLongestInTiles = 16;
+  const int64_t side = std::max(height, width);
+  if (side <= tiling_.tile_size) return std::nullopt;
+  Context cpu;
+  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
+                        network_.Plan(cpu, frames, height, width, /*plans_scratch=*/false).total() >
+                            tiling_.untiled_bytes;
+  if (!is_tiled) return std::nullopt;
+  return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
+}
+
+TileFormat TiledKlDecoder::FormatOf(int64_t frames) const {
+  const Shape pixels = network_.OutputShape(frames, 1, 1);
+  return {.frames = pixels[0], .scale = pixels[1], .channels = pixels[3]};
+}
+
+size_t TiledKlDecoder::NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
+                                    const std::optional<TileGrid>& grid) const {
+  if (!grid) return network_.PlanBytes(context, frames, height, width);
+  // A tile at the lower or right edge may be narrower; the first is the largest.
+  return network_.PlanBytes(context, frames, grid->TileHeight(0), grid->TileWidth(0));
+}
+
+size_t TiledKlDecoder::TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const {
+  if (!grid) return 0;
+  const int64_t window =
+      frames * grid->TileHeight(0) * grid->TileWidth(0) * config_.latent_channels;
+  return TileBlender::WorkspaceBytes(*grid, FormatOf(frames)) +
+         static_cast<size_t>(window) * sizeof(float);
+}
+
+void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
+                            const std::optional<TileGrid>& grid, TensorView pixels,
+                            const std::function<void()>& after_tile) const {
+  if (!grid) {
+    network_.Decode(context, latents, pixels);
+    if (after_tile) after_tile();
+    return;
+  }
+  Context cpu(context.threads());
+  Context& host = context.IsOnGpu() ? cpu : context;
+  Workspace::Scope scope(host.workspace());
+  TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
+  for (int64_t row = 0; row < grid->rows(); ++row) {
+    for (int64_t column = 0; column < grid->columns(); ++column) {
+      Workspace::Scope tile_scope(host.workspace());
+      const int64_t top = grid->Begin(row), left = grid->Begin(column);
+      const ConstTensorView window = latents.Slice(1, top, top + grid->TileHeight(row))
+                                         .Slice(2, left, left + grid->TileWidth(column));
+      const TensorView tile = host.workspace().Allocate(window.shape());
+      CopyTensor(window, tile);
+      network_.Decode(context, tile, blender.Tile(row, column));
+      blender.Blend(row, column, pixels);
+      if (after_tile) after_tile();
+    }
+  }
+}
+
+}  // namespace tamias

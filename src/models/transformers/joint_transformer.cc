@@ -1,0 +1,124 @@
+// The body of FLUX.1 and HunyuanVideo: see the header.
+#include "models/transformers/joint_transformer.h"
+
+#include <algorithm>
+
+#include "ops/norm.h"
+
+namespace tamias {
+namespace {
+
+constexpr float kNormOutEpsilon = 1e-6f;
+
+}  // namespace
+
+JointTransformer::JointTransformer(const JointTransformerShape& shape, const Weights& weights)
+    : shape_(shape) {
+  const int64_t d = shape.block.model_dim();
+  for (int64_t i = 0; i < shape.num_layers; ++i) {
+    double_blocks_.emplace_back(shape.block, weights.Sub("transformer_blocks", i));
+  }
+  for (int64_t i = 0; i < shape.num_single_layers; ++i) {
+    single_blocks_.emplace_back(shape.block, weights.Sub("single_transformer_blocks", i));
+  }
+  norm_out_ = LinearLayer::Load(weights, "norm_out.linear", d, 2 * d);
+  proj_out_ = LinearLayer::Load(weights, "proj_out", d, shape.out_channels);
+}
+
+void JointTransformer::PrepareForSparsity(Context& context) {
+  for (JointDoubleBlock& block : double_blocks_) block.PrepareForSparsity(context);
+  for (JointSingleBlock& block : single_blocks_) block.PrepareForSparsity(context);
+}
+
+size_t JointTransformer::SparsityWeightBytes(const Placement& placement) const {
+  return static_cast<size_t>(shape_.total_layers() * shape_.block.mlp_dim *
+                             shape_.block.model_dim()) *
+         SizeOf(placement.activation_dtype);
+}
+
+SparseGeometry JointTransformer::Geometry(int64_t batch, int64_t text_tokens,
+                                          const TokenGrid& grid) const {
+  SparseGeometry geometry;
+  geometry.batch = batch;
+  geometry.text_tokens = text_tokens;
+  geometry.grid = grid;
+  geometry.num_layers = shape_.total_layers();
+  geometry.num_heads = shape_.block.num_heads;
+  geometry.head_dim = shape_.block.head_dim;
+  geometry.model_dim = shape_.block.model_dim();
+  geometry.mlp_dim = shape_.block.mlp_dim;
+  geometry.prediction_channels = shape_.out_channels;
+  // Double-stream blocks hand over the MLP of the image, single-stream ones that of all tokens.
+  geometry.mlp_tokens.assign(static_cast<size_t>(shape_.num_layers), grid.size());
+  geometry.mlp_tokens.resize(static_cast<size_t>(shape_.total_layers()), text_tokens + grid.size());
+  return geometry;
+}
+
+size_t JointTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
+                                   const Placement& placement) const {
+  const int64_t d = shape_.block.model_dim();
+  const int64_t tokens = text_tokens + image_tokens;
+  // The residual stream, a block's modulated input and attention output; beside them query, key and
+  // value, or the neurons of the text.
+  const int64_t text_mlp = shape_.num_layers > 0 ? text_tokens * shape_.block.mlp_dim : 0;
+  const int64_t activations = 2 * tokens * d + std::max(3 * tokens * d, text_mlp);
+  const int64_t vectors = d * (shape_.num_layers > 0 ? 1 + 2 * 6 : 1 + 3);
+  return static_cast<size_t>(batch * (tokens * d + vectors)) * sizeof(float) +
+         static_cast<size_t>(batch * activations) * SizeOf(placement.activation_dtype);
+}
+
+void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
+                               SparseInvocation& invocation, TensorView hidden,
+                               TensorView prediction) const {
+  const TensorView image = hidden.Slice(1, inputs.text_tokens, hidden.dim(1));
+  if (invocation.IsSkipped() || !Begin(context, inputs, image, invocation)) {
+    return FinishSkipped(context, inputs, invocation, image, prediction);
+  }
+  int layer = 0;
+  for (const JointDoubleBlock& block : double_blocks_) {
+    block.Forward(context, inputs, layer++, invocation, hidden);
+  }
+  for (const JointSingleBlock& block : single_blocks_) {
+    block.Forward(context, inputs, layer++, invocation, hidden);
+  }
+  invocation.StoreHidden(context, image);
+  ProjectOut(context, inputs, image, prediction);
+  invocation.StorePrediction(context, prediction);
+}
+
+void JointTransformer::FinishSkipped(Context& context, const JointBlockInputs& inputs,
+                                     SparseInvocation& invocation, TensorView image,
+                                     TensorView prediction) const {
+  if (invocation.CachedHidden(context, image)) {
+    ProjectOut(context, inputs, image, prediction);
+  } else {
+    invocation.CachedPrediction(context, prediction);
+  }
+}
+
+bool JointTransformer::Begin(Context& context, const JointBlockInputs& inputs,
+                             ConstTensorView image, SparseInvocation& invocation) const {
+  Workspace::Scope scope(context.workspace());
+  const TensorView modulated =
+      context.workspace().Allocate(image.shape(), context.activation_dtype());
+  if (double_blocks_.empty()) {
+    single_blocks_.front().ModulateImage(context, inputs, image, modulated);
+  } else {
+    double_blocks_.front().ModulateImage(context, inputs, image, modulated);
+  }
+  return invocation.BeginForward(context, modulated);
+}
+
+void JointTransformer::ProjectOut(Context& context, const JointBlockInputs& inputs,
+                                  ConstTensorView image, TensorView prediction) const {
+  Workspace::Scope scope(context.workspace());
+  const int64_t d = shape_.block.model_dim();
+  const TensorView vectors = context.workspace().Allocate({image.dim(0), 2 * d});
+  norm_out_(context, inputs.silu_conditioning, vectors);  // scale, then shift
+  const TensorView normed = context.workspace().Allocate(image.shape(), context.activation_dtype());
+  LayerNormModulate(context, image, vectors.Slice(1, d, 2 * d), vectors.Slice(1, 0, d),
+                    kNormOutEpsilon, normed);
+  proj_out_(context, normed, prediction);
+}
+
+}  // namespace tamias

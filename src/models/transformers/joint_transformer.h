@@ -1,0 +1,75 @@
+// What FLUX.1 and HunyuanVideo have in common, from embedded tokens to the predicted velocity:
+// double-stream blocks, where text and image have their own weights and meet in joint attention,
+// then single-stream blocks over both, then an adaptive layer norm and the last projection of the
+// image tokens. An image is a picture or a film. Symbols: B batch, L text tokens, N image tokens,
+// S = L + N, H heads, D head dimension, d = H D model width, F MLP width, C output channels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "io/checkpoint.h"
+#include "models/transformers/joint_blocks.h"
+#include "models/linear_layer.h"
+#include "sparsity/geometry.h"
+#include "sparsity/sparse_invocation.h"
+
+namespace tamias {
+
+struct JointTransformerShape {
+  JointBlockShape block;
+  int64_t num_layers = 0;         // double-stream blocks
+  int64_t num_single_layers = 0;  // single-stream blocks; there is at least one block
+  int64_t out_channels = 0;       // C
+  int64_t total_layers() const { return num_layers + num_single_layers; }
+};
+
+class JointTransformer {
+ public:
+  // Reads "transformer_blocks", "single_transformer_blocks", "norm_out" and "proj_out". Throws when
+  // a tensor is missing or has another shape.
+  JointTransformer(const JointTransformerShape& shape, const Weights& weights);
+
+  // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to [F, d],
+  // in the type of the activations. Called once, before the first Forward with a sparse MLP.
+  void PrepareForSparsity(Context& context);
+  // Bytes PrepareForSparsity holds (or would hold).
+  size_t SparsityWeightBytes(const Placement& placement = {}) const;
+
+  // Weights, inputs and results lie on the context's device.
+  // hidden [B, S, d] f32: the embedded tokens, text first, whatever they are on a skipped step;
+  // overwritten. prediction [B, N, C] f32.
+  // Layers are numbered for `invocation` from 0: double-stream blocks first, then single-stream
+  // ones.
+  void Forward(Context& context, const JointBlockInputs& inputs, SparseInvocation& invocation,
+               TensorView hidden, TensorView prediction) const;
+
+  // What this model looks like to the sparsity layer.
+  SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const;
+
+  // The workspace bytes of a forward pass at its peak, hidden and conditioning included, without
+  // the operations' own scratch.
+  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
+                   const Placement& placement = {}) const;
+
+ private:
+  // SparseInvocation::BeginForward with what the first block sees of image [B, N, d].
+  bool Begin(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
+             SparseInvocation& invocation) const;
+  // The prediction of a step whose blocks are not run; image [B, N, d] is overwritten.
+  void FinishSkipped(Context& context, const JointBlockInputs& inputs, SparseInvocation& invocation,
+                     TensorView image, TensorView prediction) const;
+  void ProjectOut(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
+                  TensorView prediction) const;
+
+  JointTransformerShape shape_;
+  std::vector<JointDoubleBlock> double_blocks_;
+  std::vector<JointSingleBlock> single_blocks_;
+  LinearLayer norm_out_;
+  LinearLayer proj_out_;
+};
+
+}  // namespace tamias

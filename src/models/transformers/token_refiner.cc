@@ -1,0 +1,108 @@
+// HunyuanVideo's token refiner: see the header.
+#include "models/transformers/token_refiner.h"
+
+#include <cmath>
+
+#include "models/attention_heads.h"
+#include "ops/activation.h"
+#include "ops/attention.h"
+#include "ops/block_mean.h"
+#include "ops/norm.h"
+#include "ops/residual.h"
+
+namespace tamias {
+namespace {
+
+constexpr int64_t kTimeChannels = 256;  // width of the sinusoidal embedding
+constexpr int64_t kMlpRatio = 4;        // not in the configuration: mlp_ratio is that of the blocks
+constexpr float kEpsilon = 1e-6f;
+
+}  // namespace
+
+TokenRefiner::TokenRefiner(const TokenRefinerShape& shape, const Weights& weights) : shape_(shape) {
+  const int64_t d = shape.model_dim();
+  const Weights embedders = weights.Sub("time_text_embed");
+  timestep_embedder_ = TimestepEmbedding::Load(embedders, "timestep_embedder", kTimeChannels, d);
+  text_embedder_ = TimestepEmbedding::Load(embedders, "text_embedder", shape.text_dim, d);
+  proj_in_ = LinearLayer::Load(weights, "proj_in", shape.text_dim, d);
+  for (int64_t i = 0; i < shape.num_layers; ++i) {
+    const Weights block = weights.Sub("token_refiner.refiner_blocks", i);
+    const Weights attention = block.Sub("attn");
+    blocks_.push_back({.attention_norm = NormLayer::Load(block, "norm1", d),
+                       .mlp_norm = NormLayer::Load(block, "norm2", d),
+                       .query = LinearLayer::Load(attention, "to_q", d, d),
+                       .key = LinearLayer::Load(attention, "to_k", d, d),
+                       .value = LinearLayer::Load(attention, "to_v", d, d),
+                       .out = LinearLayer::Load(attention, "to_out.0", d, d),
+                       .fc1 = LinearLayer::Load(block, "ff.net.0.proj", d, kMlpRatio * d),
+                       .fc2 = LinearLayer::Load(block, "ff.net.2", kMlpRatio * d, d),
+                       .gates = LinearLayer::Load(block, "norm_out.linear", d, 2 * d)});
+  }
+}
+
+TensorView TokenRefiner::EmbedConditioning(Context& context, ConstTensorView sinusoids,
+                                           ConstTensorView text) const {
+  const int64_t batch = text.dim(0);
+  const TensorView conditioning = context.workspace().Allocate({batch, shape_.model_dim()});
+  Workspace::Scope scope(context.workspace());
+  const TensorView mean = context.workspace().Allocate({batch, 1, shape_.text_dim});
+  BlockMean(context, text, text.dim(1), mean);
+  timestep_embedder_(context, sinusoids, conditioning);
+  text_embedder_(context, mean.Select(1, 0), conditioning, /*accumulate=*/true);
+  Activate(context, Activation::kSilu, conditioning);
+  return conditioning;
+}
+
+void TokenRefiner::Forward(Context& context, ConstTensorView sinusoids, ConstTensorView text,
+                           TensorView refined) const {
+  Workspace::Scope scope(context.workspace());
+  const int64_t d = shape_.model_dim();
+  const TensorView conditioning = EmbedConditioning(context, sinusoids, text);
+  const TensorView gates = context.workspace().Allocate({text.dim(0), 2 * d});
+  proj_in_(context, text, refined);
+  for (const Block& block : blocks_) {
+    block.gates(context, conditioning, gates);
+    Attend(context, block, gates.Slice(1, 0, d), refined);
+    FeedForward(context, block, gates.Slice(1, d, 2 * d), refined);
+  }
+}
+
+void TokenRefiner::Attend(Context& context, const Block& block, ConstTensorView gate,
+                          TensorView hidden) const {
+  Workspace& workspace = context.workspace();
+  Workspace::Scope scope(workspace);
+  const TensorView normed = workspace.Allocate(hidden.shape());
+  const TensorView query = workspace.Allocate(hidden.shape());
+  const TensorView key = workspace.Allocate(hidden.shape());
+  const TensorView value = workspace.Allocate(hidden.shape());
+  const TensorView attended = workspace.Allocate(hidden.shape());
+  const int64_t heads = shape_.num_heads;
+  LayerNorm(context, hidden, block.attention_norm.weight, block.attention_norm.bias, kEpsilon,
+            normed);
+  block.query(context, normed, query);
+  block.key(context, normed, key);
+  block.value(context, normed, value);
+  DenseAttention(context,
+                 {.query = SplitHeads(query, heads),
+                  .key = SplitHeads(key, heads),
+                  .value = SplitHeads(value, heads),
+                  .scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim))},
+                 SplitHeads(attended, heads));
+  block.out(context, attended, normed);
+  GatedResidual(context, hidden, gate, normed);
+}
+
+void TokenRefiner::FeedForward(Context& context, const Block& block, ConstTensorView gate,
+                               TensorView hidden) const {
+  Workspace& workspace = context.workspace();
+  Workspace::Scope scope(workspace);
+  const TensorView normed = workspace.Allocate(hidden.shape());
+  const TensorView inner =
+      workspace.Allocate({hidden.dim(0), hidden.dim(1), kMlpRatio * shape_.model_dim()});
+  LayerNorm(context, hidden, block.mlp_norm.weight, block.mlp_norm.bias, kEpsilon, normed);
+  block.fc1(context, normed, inner, {.activation = Activation::kSilu});
+  block.fc2(context, inner, normed);
+  GatedResidual(context, hidden, gate, normed);
+}
+
+}  // namespace tamias

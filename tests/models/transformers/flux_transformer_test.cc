@@ -1,0 +1,158 @@
+#include "models/transformers/flux_transformer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "models/transformers/rotary_positions.h"
+#include "tests/models/transformer_case.h"
+
+namespace tamias {
+namespace {
+
+// Components are asked to agree within 1e-4; fp32 rounding over a few blocks leaves about 1e-6.
+constexpr double kTolerance = 2e-5;
+
+class Case : public TransformerCase {
+ public:
+  using TransformerCase::TransformerCase;
+  FluxTransformerInputs Inputs() const {
+    return {.hidden_states = Get("hidden_states"),
+            .encoder_hidden_states = Get("encoder_hidden_states"),
+            .pooled_projections = Get("pooled_projections"),
+            .timestep = Scalar("timestep"),
+            .guidance = Has("guidance") ? Scalar("guidance") : 0.0f,
+            .rotary_cos = ImageRows("rotary_cos"),
+            .rotary_sin = ImageRows("rotary_sin")};
+  }
+  // Of a table with a row for each token, those of the image.
+  ConstTensorView ImageRows(const std::string& name) const {
+    const ConstTensorView table = Get(name);
+    return table.Slice(0, table.dim(0) - Get("hidden_states").dim(1), table.dim(0));
+  }
+};
+
+FluxTransformer Load(const Fixture& fixture) {
+  return {FluxTransformerConfig::FromJson(fixture.config), fixture.weights};
+}
+
+class FluxTransformerParity : public testing::TestWithParam<const char*> {};
+
+TEST_P(FluxTransformerParity, AgreesWithDiffusers) {
+  const Fixture fixture(GetParam());
+  const FluxTransformer model = Load(fixture);
+  DensePasses passes;
+  const auto predict = [&](const Case& recorded) {
+    return passes.Predict(model, recorded.Inputs(), recorded.output().shape());
+  };
+  EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), 2);
+}
+
+TEST_P(FluxTransformerParity, RotaryPositionsAgreeWithDiffusers) {
+  const Fixture fixture(GetParam());
+  const FluxTransformerConfig config = FluxTransformerConfig::FromJson(fixture.config);
+  const Case recorded(fixture, 1);
+  const ConstTensorView text = recorded.Get("txt_ids");
+  const ConstTensorView image = recorded.Get("img_ids");
+  Tensor ids({text.dim(0) + image.dim(0), 3}, DType::kF32);
+  CopyTensor(text, ids.view().Slice(0, 0, text.dim(0)));
+  CopyTensor(image, ids.view().Slice(0, text.dim(0), ids.dim(0)));
+  const RotaryTable table = RotaryPositions(ids, config.axes_dims_rope);
+  EXPECT_LT(RelativeL2(table.cos, recorded.Get("rotary_cos")), 1e-7);
+  EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-7);
+}
+
+INSTANTIATE_TEST_SUITE_P(, FluxTransformerParity,
+                         testing::Values("flux-dev-tiny", "flux-schnell-tiny"));
+
+TEST(FluxTransformer, GuidanceIsAnInputOfTheDevVariant) {
+  const Fixture fixture("flux-dev-tiny");
+  const FluxTransformer model = Load(fixture);
+  const Case recorded(fixture, 0);
+  FluxTransformerInputs inputs = recorded.Inputs();
+  inputs.guidance = 1.0f;
+  const Tensor prediction = DensePasses().Predict(model, inputs, recorded.output().shape());
+  EXPECT_GT(RelativeL2(prediction, recorded.output()), 1e-2);
+}
+
+// The schnell fixture's second case: batch 3, 11 text tokens, a grid of 4 x 17.
+constexpr TokenGrid kGrid = {.time = 1, .height = 4, .width = 17};
+
+TEST(FluxTransformer, SparseStepsThatSelectEverythingEqualDense) {
+  const Fixture fixture("flux-schnell-tiny");
+  FluxTransformer model = Load(fixture);
+  Context context;
+  model.PrepareForSparsity(context);
+  const Case recorded(fixture, 1);
+  SparseSession session(SelectEverything(), model.Geometry(3, 11, kGrid));
+  const Tensor prediction =
+      SparsePrediction(context, model, session, recorded.Inputs(), 0.9f, recorded.output().shape());
+  EXPECT_LT(RelativeL2(prediction, recorded.output()), kTolerance);
+}
+
+TEST_P(FluxTransformerParity, SkippedStepsReuseTheHiddenState) {
+  const Fixture fixture(GetParam());
+  const FluxTransformer model = Load(fixture);
+  const Case recorded(fixture, 0);
+  const Shape image = recorded.Get("hidden_states").shape(), text = recorded.Get("txt_ids").shape();
+  ExpectHiddenStateIsReused(GetParam(), model, model.Geometry(image[0], text[0], {1, 1, image[1]}),
+                            recorded.Inputs(), kTolerance);
+}
+
+class FluxStepCaching : public testing::TestWithParam<bool> {};
+
+TEST_P(FluxStepCaching, AnInputThatHardlyChangedGivesThePreviousPrediction) {
+  const Fixture fixture("flux-schnell-tiny");
+  const FluxTransformer model = Load(fixture);
+  const Case recorded(fixture, 1);
+  SparseSession session(StepCaching(GetParam()), model.Geometry(3, 11, kGrid));
+  ExpectThirdStepIsSkipped(model, session, recorded.Inputs(), 1e-4f, recorded.output().shape());
+}
+
+INSTANTIATE_TEST_SUITE_P(WithAndWithoutSparseDeltas, FluxStepCaching, testing::Bool());
+
+TEST(FluxTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
+  const Fixture fixture("flux-dev-tiny");
+  const FluxTransformer model = Load(fixture);
+  constexpr int64_t kBatch = 2;
+  constexpr int64_t kText = 5;
+  constexpr int64_t kImage = 2000;
+  const FluxTransformerConfig& config = model.config();
+  const Tensor image = Tensor::Zeros({kBatch, kImage, config.in_channels});
+  const Tensor text = Tensor::Zeros({kBatch, kText, config.joint_attention_dim});
+  const Tensor pooled = Tensor::Zeros({kBatch, config.pooled_projection_dim});
+  const Tensor rotary = Tensor::Zeros({kImage, config.attention_head_dim});
+  DensePasses passes(2);
+  passes.Predict(model,
+                 FluxTransformerInputs{.hidden_states = image,
+                                       .encoder_hidden_states = text,
+                                       .pooled_projections = pooled,
+                                       .timestep = 0.5f,
+                                       .guidance = 3.5f,
+                                       .rotary_cos = rotary,
+                                       .rotary_sin = rotary},
+                 {kBatch, kImage, config.out_channels});
+  ExpectPlanCovers(passes.context(), model.PlanBytes(kBatch, kText, kImage),
+                   AttentionWorkspaceBytes(2, config.attention_head_dim,
+                                           kBatch * config.num_attention_heads * 11),
+                   0.98);
+}
+
+TEST(FluxTransformer, RefusesInputsThatDoNotFit) {
+  const Fixture fixture("flux-dev-tiny");
+  const FluxTransformer model = Load(fixture);
+  const Case recorded(fixture, 0);
+  FluxTransformerInputs inputs = recorded.Inputs();
+  inputs.pooled_projections = inputs.pooled_projections.Slice(1, 0, 3);
+  EXPECT_THAT(ErrorOf([&] { DensePasses().Predict(model, inputs, recorded.output().shape()); }),
+              testing::HasSubstr("pooled_projections"));
+}
+
+TEST(FluxTransformerConfig, RefusesRotaryAxesThatDoNotFillTheHead) {
+  const JsonObject json =
+      JsonObject::Parse(R"({"attention_head_dim": 64, "axes_dims_rope": [8, 28, 30]})", "config");
+  EXPECT_THAT(ErrorOf([&] { FluxTransformerConfig::FromJson(json); }),
+              testing::HasSubstr("axes_dims_rope"));
+}
+
+}  // namespace
+}  // namespace tamias
