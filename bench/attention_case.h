@@ -57,8 +57,8 @@ struct AttentionCase {
         query(Random({1, heads, queries, dim}, 1)),
         key(Random({1, heads, keys, dim}, 2)),
         value(Random({1, heads, keys, dim}, 3)),
-        output(Tensor::Zeros({1, heads, queries, dim})),
-        log_sum_exp(Tensor::Zeros({1, heads, queries})) {}
+        output(Tensor::Zeros({1, heads, queries, dim}, DType::kF32)),
+        log_sum_exp(Tensor::Zeros({1, heads, queries}, DType::kF32)) {}
 
   static Tensor Random(Shape shape, uint32_t seed) {
     std::mt19937 random(seed);

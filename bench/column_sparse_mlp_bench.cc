@@ -51,8 +51,8 @@ struct Problem {
         fc2(RandomTensor({d, f}, 0.02f)),
         fc2_transposed(Tensor::CopyOf(fc2.view().Permute({1, 0}))),
         fc2_bias(RandomTensor({d}, 0.1f)),
-        cache(Tensor::Zeros({1, groups, f, 128})),
-        output(Tensor::Zeros({1, n, d})),
+        cache(Tensor::Zeros({1, groups, f, 128}, DType::kF32)),
+        output(Tensor::Zeros({1, n, d}, DType::kF32)),
         indices({1, groups, count}, DType::kI32),
         counts({1, groups}, DType::kI32) {
     std::mt19937 generator(2);

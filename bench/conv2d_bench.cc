@@ -32,7 +32,7 @@ void BM_UpsampleConv2d(benchmark::State& state) {
   Context context;
   const Tensor input = bench::Noise({1, size, size, channels});
   const Tensor weight = bench::Noise({channels, channels, 3, 3}), bias = bench::Noise({channels});
-  const Tensor enlarged = Tensor::Zeros({1, 2 * size, 2 * size, channels});
+  const Tensor enlarged = Tensor::Zeros({1, 2 * size, 2 * size, channels}, DType::kF32);
   Tensor output({1, 2 * size, 2 * size, channels}, DType::kF32);
   const double seconds = bench::RunArithmetic(
       state, context, 32.0 * static_cast<double>(size * size * channels * channels),

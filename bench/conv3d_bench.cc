@@ -38,7 +38,7 @@ void BM_UpsampleConv3d(benchmark::State& state) {
   const Tensor input = bench::Noise({1, kFrames, size, size, channels});
   const Tensor weight = bench::Noise({channels, channels, 3, 3, 3}),
                bias = bench::Noise({channels});
-  const Tensor enlarged = Tensor::Zeros({1, frames, 2 * size, 2 * size, channels});
+  const Tensor enlarged = Tensor::Zeros({1, frames, 2 * size, 2 * size, channels}, DType::kF32);
   Tensor output(enlarged.shape(), DType::kF32);
   // The first frame meets one input frame, the others two, each with four 2 x 2 kernels.
   const double seconds = bench::RunArithmetic(

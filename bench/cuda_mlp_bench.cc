@@ -111,11 +111,13 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
   if (cuda::DeviceCount() == 0) return state.SkipWithError("no GPU");
   std::unique_ptr<cuda::CublasLt> library;
   try {
-    library = std::make_unique<cuda::CublasLt>();
+    library = std::make_unique<cuda::CublasLt>(Device{DeviceType::kCuda, 0});
   } catch (const Error& error) {
     return state.SkipWithError(error.what());
   }
   cuda::Stream stream;
+  Tensor scratch =
+      cuda::DeviceTensor({static_cast<int64_t>(cuda::CublasLt::kScratchBytes)}, DType::kU8, 0);
   Problem p(stream, state.range(0), state.range(1), state.range(2),
             static_cast<double>(state.range(3)) / 1000);
   const auto sparse = [&] {
@@ -123,9 +125,9 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
                           p.output);
   };
   const auto dense = [&] {
-    cuda::Linear(*library, stream, p.input.view(), p.fc1.view(), p.fc1_bias.view(), p.hidden,
-                 {.activation = Activation::kGeluTanh});
-    cuda::Linear(*library, stream, p.hidden.view(), p.fc2.view(), p.fc2_bias.view(),
+    cuda::Linear(*library, stream, p.input.view(), p.fc1.view(), p.fc1_bias.view(), scratch,
+                 p.hidden, {.activation = Activation::kGeluTanh});
+    cuda::Linear(*library, stream, p.hidden.view(), p.fc2.view(), p.fc2_bias.view(), scratch,
                  p.dense_output);
   };
   SecondsPerCall(stream, sparse);

@@ -94,7 +94,7 @@ std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflop
   const Tensor fc1 = RandomTensor({shape.mlp_dim, shape.model_dim}, 2, scale);
   const Tensor fc2_transposed = RandomTensor({shape.mlp_dim, shape.model_dim}, 3, scale);
   const Tensor fc2 = Tensor::CopyOf(static_cast<ConstTensorView>(fc2_transposed).Permute({1, 0}));
-  const Tensor bias = Tensor::Zeros({shape.mlp_dim});
+  const Tensor bias = Tensor::Zeros({shape.mlp_dim}, DType::kF32);
   const MlpWeights weights{.fc1_weight = fc1,
                            .fc1_bias = bias,
                            .fc2_weight = fc2,
@@ -102,8 +102,8 @@ std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflop
                            .fc2_bias = {},
                            .activation = Activation::kGeluTanh};
   Tensor hidden({1, shape.tokens, shape.mlp_dim}, DType::kF32);
-  Tensor output = Tensor::Zeros({1, shape.tokens, shape.model_dim});
-  Tensor cache = Tensor::Zeros({1, groups, shape.mlp_dim, kGroupSize});
+  Tensor output = Tensor::Zeros({1, shape.tokens, shape.model_dim}, DType::kF32);
+  Tensor cache = Tensor::Zeros({1, groups, shape.mlp_dim, kGroupSize}, DType::kF32);
 
   std::vector<SpreadNeurons> selections;
   for (const double sparsity : sparsities) selections.emplace_back(shape, sparsity);

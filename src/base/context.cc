@@ -1,8 +1,10 @@
-// What a context opens: a queue where its device is a GPU, scratch memory on that device.
+// What a context takes: a queue of its device's resources where that is a GPU, scratch memory
+// there.
 #include "base/context.h"
 
+#include <utility>
+
 #include "base/check.h"
-#include "base/cuda/compute_capability.h"
 #include "base/cuda/stream.h"
 #include "base/machine.h"
 
@@ -11,29 +13,54 @@ namespace {
 
 int ThreadsOrAll(int threads) { return threads > 0 ? threads : UsableCpus(); }
 
-std::unique_ptr<cuda::Stream> StreamOf(Device device) {
-  if (device.type == DeviceType::kCpu) return nullptr;
-  auto stream = std::make_unique<cuda::Stream>(device.index);
-  cuda::CheckComputeCapability(stream->properties());
-  return stream;
-}
-
 }  // namespace
 
 Context::Context(int threads, size_t workspace_bytes)
-    : threads_(ThreadsOrAll(threads)), workspace_(workspace_bytes) {}
+    : Context(Placement{}, threads, workspace_bytes) {}
 
 Context::Context(const Placement& placement, int threads, size_t workspace_bytes)
+    : Context(std::make_shared<DeviceResources>(placement.device), placement, threads,
+              workspace_bytes) {}
+
+Context::Context(std::shared_ptr<DeviceResources> resources, const Placement& placement,
+                 int threads, size_t workspace_bytes)
     : placement_(placement),
       threads_(ThreadsOrAll(threads)),
-      stream_(StreamOf(placement.device)),
-      workspace_(workspace_bytes, placement.device) {}
+      resources_(std::move(resources)),
+      stream_(placement.IsOnGpu() ? resources_->TakeStream() : nullptr),
+      workspace_(workspace_bytes, placement.device) {
+  TAMIAS_CHECK(resources_->device() == placement.device);
+}
 
-Context::~Context() = default;
+Context::Context(PlanningTag, const Placement& placement, int threads)
+    : placement_(placement),
+      is_planning_(true),
+      threads_(ThreadsOrAll(threads)),
+      workspace_(Workspace::Measuring(placement.device)) {}
+
+Context Context::Planning(const Placement& placement, int threads) {
+  return Context(PlanningTag(), placement, threads);
+}
+
+// Work that is still enqueued uses the workspace, which ends with this.
+Context::~Context() {
+  if (stream_ == nullptr) return;
+  try {
+    stream_->Synchronize();
+    resources_->GiveBack(std::move(stream_));
+  } catch (const Error&) {
+    // What failed is said where the work is waited for; a queue that failed is not used again.
+  }
+}
 
 cuda::Stream& Context::stream() const {
   TAMIAS_CHECK(stream_ != nullptr);
   return *stream_;
+}
+
+DeviceResources& Context::resources() const {
+  TAMIAS_CHECK(resources_ != nullptr);
+  return *resources_;
 }
 
 void Context::Synchronize() const {

@@ -12,25 +12,33 @@ Tensor TensorOn(Device device, const Shape& shape, DType dtype) {
   return Tensor(shape, dtype);
 }
 
+Tensor TensorOn(const Context& context, const Shape& shape, DType dtype) {
+  if (context.IsPlanning()) return Tensor::WithoutMemory(shape, dtype, context.device());
+  return TensorOn(context.device(), shape, dtype);
+}
+
 void Zero(const Context& context, TensorView view) {
+  if (context.IsPlanning()) return;
   if (context.IsOnGpu()) return cuda::Zero(context.stream(), view);
   TAMIAS_CHECK(view.NumElements() == 0 || view.IsContiguous());
   std::memset(view.raw(), 0, static_cast<size_t>(view.NumElements()) * SizeOf(view.dtype()));
 }
 
 Tensor CopyToDevice(const Context& context, ConstTensorView host) {
-  Tensor device = TensorOn(context.device(), host.shape(), host.dtype());
+  Tensor device = TensorOn(context, host.shape(), host.dtype());
   CopyToDevice(context, host, device);
   return device;
 }
 
 void CopyToDevice(const Context& context, ConstTensorView host, TensorView device) {
-  if (!context.IsOnGpu()) return CopyTensor(host, device);
+  if (context.IsPlanning()) return;
+  if (!context.IsOnGpu()) return CopyOnHost(host, device);
   cuda::Copy(context.stream(), host, device);
   context.Synchronize();
 }
 
 Tensor CopyToHost(const Context& context, ConstTensorView device) {
+  if (context.IsPlanning()) return Tensor::WithoutMemory(device.shape(), device.dtype(), {});
   if (!context.IsOnGpu()) return Tensor::CopyOf(device);
   Tensor host(device.shape(), device.dtype());
   cuda::Copy(context.stream(), device, host);
@@ -38,18 +46,25 @@ Tensor CopyToHost(const Context& context, ConstTensorView device) {
   return host;
 }
 
-DeviceMirror::DeviceMirror(const Context& context, TensorView host)
-    : host_(host), is_copied_(context.IsOnGpu()) {
-  if (is_copied_) copy_ = TensorOn(context.device(), host.shape(), host.dtype());
+ConstTensorView OnDevice(Context& context, ConstTensorView host) {
+  if (!context.IsOnGpu()) return host;
+  const TensorView device = context.workspace().Allocate(host.shape(), host.dtype());
+  CopyToDevice(context, host, device);
+  return device;
+}
+
+DeviceMirror::DeviceMirror(Context& context, TensorView host)
+    : host_(host),
+      device_(context.IsOnGpu() ? context.workspace().Allocate(host.shape(), host.dtype()) : host) {
 }
 
 void DeviceMirror::Upload(const Context& context) {
-  if (is_copied_) CopyToDevice(context, host_, copy_);
+  if (context.IsOnGpu()) CopyToDevice(context, host_, device_);
 }
 
 void DeviceMirror::Download(const Context& context) {
-  if (!is_copied_) return;
-  cuda::Copy(context.stream(), copy_, host_);
+  if (!context.IsOnGpu() || context.IsPlanning()) return;
+  cuda::Copy(context.stream(), device_, host_);
   context.Synchronize();
 }
 

@@ -7,8 +7,12 @@
 
 namespace tamias {
 
+// With a planning context nothing is copied or waited for, and what is returned has no memory.
+
 // Contiguous, uninitialised, on any device. Throws kOutOfMemory.
 Tensor TensorOn(Device device, const Shape& shape, DType dtype);
+// On the context's device.
+Tensor TensorOn(const Context& context, const Shape& shape, DType dtype);
 
 // Sets a contiguous view on the context's device to zero. On a GPU: enqueued.
 void Zero(const Context& context, TensorView view);
@@ -21,21 +25,24 @@ void CopyToDevice(const Context& context, ConstTensorView host, TensorView devic
 // enqueued before.
 Tensor CopyToHost(const Context& context, ConstTensorView device);
 
-// A contiguous tensor of the host as a context's device sees it: the host's own memory on the CPU,
-// memory of its own on a GPU. The host's tensor must outlive it.
+// A contiguous tensor of the host as the context's device reads it: the host's own memory on the
+// CPU; on a GPU a copy in the workspace, valid in the caller's scope. Waits for the copy.
+ConstTensorView OnDevice(Context& context, ConstTensorView host);
+
+// The same for one that changes: the host's own memory on the CPU; on a GPU memory of the
+// workspace, valid in the caller's scope. The host's tensor must outlive it.
 class DeviceMirror {
  public:
-  DeviceMirror(const Context& context, TensorView host);
+  DeviceMirror(Context& context, TensorView host);
 
-  TensorView device() { return is_copied_ ? copy_.view() : host_; }
+  TensorView device() const { return device_; }
   // Waits for the copy; nothing on the CPU.
   void Upload(const Context& context);
   void Download(const Context& context);
 
  private:
   TensorView host_;
-  bool is_copied_;
-  Tensor copy_;  // on a GPU
+  TensorView device_;
 };
 
 }  // namespace tamias

@@ -130,6 +130,17 @@ Tensor::Tensor(Shape shape, DType dtype) {
 Tensor::Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype, Device device)
     : memory_(std::move(memory)), view_(memory_.get(), dtype, shape, device) {}
 
+TensorView TensorView::WithoutMemory(Shape shape, DType dtype, Device device, size_t offset) {
+  constexpr uintptr_t kNoMemory = uintptr_t{1} << 62;
+  return TensorView(reinterpret_cast<std::byte*>(kNoMemory + offset), dtype, shape, device);
+}
+
+Tensor Tensor::WithoutMemory(Shape shape, DType dtype, Device device) {
+  Tensor tensor;
+  tensor.view_ = TensorView::WithoutMemory(shape, dtype, device);
+  return tensor;
+}
+
 Tensor Tensor::Zeros(Shape shape, DType dtype) {
   Tensor tensor(shape, dtype);
   std::memset(tensor.view_.raw(), 0, tensor.bytes());
@@ -138,11 +149,12 @@ Tensor Tensor::Zeros(Shape shape, DType dtype) {
 
 Tensor Tensor::CopyOf(ConstTensorView source) {
   Tensor tensor(source.shape(), source.dtype());
-  CopyTensor(source, tensor);
+  CopyOnHost(source, tensor);
   return tensor;
 }
 
-void CopyTensor(ConstTensorView source, TensorView destination) {
+void CopyOnHost(ConstTensorView source, TensorView destination) {
+  TAMIAS_CHECK(source.device() == Device{} && destination.device() == Device{});
   TAMIAS_CHECK(source.shape() == destination.shape() && source.dtype() == destination.dtype());
   if (source.NumElements() == 0) return;
   CopyRecursive(static_cast<const std::byte*>(source.raw()),

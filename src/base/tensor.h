@@ -39,6 +39,13 @@ class ConstTensorView {
     return static_cast<const T*>(data_);
   }
 
+  // As data, for who reads or writes it: throws kInternal for memory of a GPU, too.
+  template <typename T>
+  const T* host_data() const {
+    TAMIAS_CHECK(device_.type == DeviceType::kCpu);
+    return data<T>();
+  }
+
   // Elements [begin, end) along an axis.
   ConstTensorView Slice(int axis, int64_t begin, int64_t end) const;
   // One index along an axis, which disappears.
@@ -61,6 +68,10 @@ class ConstTensorView {
 class TensorView : public ConstTensorView {
  public:
   TensorView() = default;
+  // A contiguous view that tells its shape and has no memory, `offset` bytes into it: what plans
+  // are made with. No process has memory at its address, so that reading or writing it ends at
+  // once.
+  static TensorView WithoutMemory(Shape shape, DType dtype, Device device, size_t offset = 0);
   TensorView(void* data, DType dtype, Shape shape, Device device = {})
       : ConstTensorView(data, dtype, shape, device) {}
   TensorView(void* data, DType dtype, Shape shape, Shape strides, Device device = {})
@@ -70,6 +81,10 @@ class TensorView : public ConstTensorView {
   template <typename T>
   T* data() const {
     return const_cast<T*>(ConstTensorView::data<T>());
+  }
+  template <typename T>
+  T* host_data() const {
+    return const_cast<T*>(ConstTensorView::host_data<T>());
   }
 
   TensorView Slice(int axis, int64_t begin, int64_t end) const {
@@ -97,8 +112,10 @@ class Tensor {
   Tensor(std::shared_ptr<std::byte> memory, Shape shape, DType dtype, Device device = {});
   Tensor(Tensor&&) noexcept = default;
   Tensor& operator=(Tensor&&) noexcept = default;
-  static Tensor Zeros(Shape shape, DType dtype = DType::kF32);
-  static Tensor CopyOf(ConstTensorView source);  // contiguous copy, same dtype
+  static Tensor Zeros(Shape shape, DType dtype);
+  static Tensor CopyOf(ConstTensorView source);  // contiguous copy on the host, same dtype
+  // As TensorView::WithoutMemory.
+  static Tensor WithoutMemory(Shape shape, DType dtype, Device device);
 
   TensorView view() { return view_; }
   ConstTensorView view() const { return view_; }
@@ -119,13 +136,22 @@ class Tensor {
   const T* data() const {
     return static_cast<const ConstTensorView&>(view_).data<T>();
   }
+  template <typename T>
+  T* host_data() {
+    return view_.host_data<T>();
+  }
+  template <typename T>
+  const T* host_data() const {
+    return static_cast<const ConstTensorView&>(view_).host_data<T>();
+  }
 
  private:
   std::shared_ptr<std::byte> memory_;  // shared with its maker at most
   TensorView view_;
 };
 
-// Element-wise copy between views of one shape and one dtype, any strides.
-void CopyTensor(ConstTensorView source, TensorView destination);
+// Element-wise copy between views of the host of one shape and one dtype, any strides. Between any
+// two views on a context's device: the operation Copy (ops/copy.h).
+void CopyOnHost(ConstTensorView source, TensorView destination);
 
 }  // namespace tamias

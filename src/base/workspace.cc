@@ -18,6 +18,12 @@ Workspace::Workspace(size_t capacity, Device device) : device_(device) {
   if (capacity > 0) AddBlock(capacity);
 }
 
+Workspace Workspace::Measuring(Device device) {
+  Workspace workspace(0, device);
+  workspace.measures_ = true;
+  return workspace;
+}
+
 void Workspace::AddBlock(size_t bytes) {
   blocks_.push_back(TensorOn(device_, Shape{static_cast<int64_t>(bytes)}, DType::kU8));
 }
@@ -30,6 +36,11 @@ TensorView Workspace::Allocate(Shape shape, DType dtype) {
   }
   const size_t alignment = AlignmentOn(device_);
   bytes = (bytes + alignment - 1) / alignment * alignment;
+  live_ += bytes;
+  peak_ = std::max(peak_, live_);
+  if (measures_) {
+    return TensorView::WithoutMemory(shape, dtype, device_, live_ - bytes);
+  }
   while (block_ < blocks_.size() && used_ + bytes > blocks_[block_].bytes()) {
     ++block_;
     used_ = 0;
@@ -37,8 +48,6 @@ TensorView Workspace::Allocate(Shape shape, DType dtype) {
   if (block_ == blocks_.size()) AddBlock(bytes);
   std::byte* memory = static_cast<std::byte*>(blocks_[block_].view().raw()) + used_;
   used_ += bytes;
-  live_ += bytes;
-  peak_ = std::max(peak_, live_);
   return TensorView(memory, dtype, shape, device_);
 }
 

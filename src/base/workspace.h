@@ -1,6 +1,7 @@
-// Scratch memory of one generation: a stack of blocks that grows to the high-water mark of the
-// first step and is then reused without touching the allocator (fresh pages cost as much as a small
-// operation). Not thread-safe: one workspace belongs to one generation.
+// Scratch memory of one stage: a stack of blocks that grows to the high-water mark of the first
+// step and is then reused without touching the allocator (fresh pages cost as much as a small
+// operation). One that measures has no memory: its views tell their shapes, and it counts what a
+// real one would hand out. Not thread-safe: one workspace belongs to one stage of one generation.
 #pragma once
 
 #include <cstddef>
@@ -15,10 +16,11 @@ class Workspace {
  public:
   // Reserves `capacity` bytes of the device's memory up front; throws kOutOfMemory.
   explicit Workspace(size_t capacity = 0, Device device = {});
+  static Workspace Measuring(Device device);
 
   // Uninitialised, aligned to 64 bytes (256 on a GPU), valid until the enclosing Scope ends. Work
   // of a GPU that uses it may still be enqueued then: what takes the memory next runs after it.
-  TensorView Allocate(Shape shape, DType dtype = DType::kF32);
+  TensorView Allocate(Shape shape, DType dtype);
   TensorView AllocateBytes(size_t bytes) {
     return Allocate({static_cast<int64_t>(bytes)}, DType::kU8);
   }
@@ -53,6 +55,7 @@ class Workspace {
   void AddBlock(size_t bytes);
 
   Device device_;
+  bool measures_ = false;
   std::vector<Tensor> blocks_;
   size_t block_ = 0;  // the block in use
   size_t used_ = 0;   // bytes used in it

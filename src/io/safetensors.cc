@@ -226,7 +226,8 @@ void SafetensorsFile::CopyMisaligned() {
       continue;
     }
     Tensor copy({static_cast<int64_t>(entry.end - entry.begin)}, DType::kU8);
-    std::memcpy(copy.data<uint8_t>(), file_.bytes().data() + entry.begin, entry.end - entry.begin);
+    std::memcpy(copy.host_data<uint8_t>(), file_.bytes().data() + entry.begin,
+                entry.end - entry.begin);
     aligned_copies_.emplace(name, std::move(copy));
   }
 }
@@ -262,7 +263,7 @@ ConstTensorView SafetensorsFile::Get(std::string_view name) const {
   const Shape shape = ShapeOf(name);
   const auto copy = aligned_copies_.find(name);
   const void* data = copy != aligned_copies_.end()
-                         ? static_cast<const void*>(copy->second.data<uint8_t>())
+                         ? static_cast<const void*>(copy->second.host_data<uint8_t>())
                          : file_.bytes().data() + entry.begin;
   // An empty tensor at a misaligned place has no element to misread, but its pointer must still be
   // fit for its type.

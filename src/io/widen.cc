@@ -56,7 +56,7 @@ Tensor WidenFloat8(Float8 format, std::span<const std::byte> bytes, const Shape&
 
 Tensor WidenFloat64(std::span<const std::byte> bytes, const Shape& shape) {
   Tensor result(shape, DType::kF32);
-  float* out = result.data<float>();
+  float* out = result.host_data<float>();
   ParallelForRanges(Context(), result.NumElements(), kGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       double value = 0;

@@ -16,7 +16,7 @@ Distance MeasureOnGpu(Context& context, ConstTensorView a, ConstTensorView b) {
   const int64_t rows = a.NumElements() / std::max<int64_t>(a.dim(-1), 1);
   const int64_t parts = std::clamp<int64_t>(rows, 1, kMaxParts);
   Workspace::Scope scope(context.workspace());
-  const TensorView sums = context.workspace().Allocate({parts, 4});
+  const TensorView sums = context.workspace().Allocate({parts, 4}, DType::kF32);
   cuda::MeasureDistance(context.stream(), a, b, sums);
   const Tensor host = CopyToHost(context, sums);
   Distance distance;

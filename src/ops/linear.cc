@@ -12,17 +12,19 @@ namespace {
 ConstTensorView InType(Context& context, ConstTensorView view, DType dtype) {
   if (view.empty() || view.dtype() == dtype) return view;
   const TensorView converted = context.workspace().Allocate(view.shape(), dtype);
-  cuda::Convert(context.stream(), view, converted);
+  Convert(context, view, converted);
   return converted;
 }
 
 void LinearOnGpu(Context& context, ConstTensorView input, ConstTensorView weight,
                  ConstTensorView bias, TensorView output, LinearOptions options) {
   Workspace::Scope scope(context.workspace());
-  std::shared_ptr<cuda::CublasLt>& library = context.cublas_lt();
-  if (library == nullptr) library = std::make_shared<cuda::CublasLt>(context.device().index);
-  cuda::Linear(*library, context.stream(), InType(context, input, weight.dtype()), weight,
-               InType(context, bias, output.dtype()), output, options);
+  const ConstTensorView typed_input = InType(context, input, weight.dtype());
+  const ConstTensorView typed_bias = InType(context, bias, output.dtype());
+  const TensorView scratch = context.workspace().AllocateBytes(cuda::CublasLt::kScratchBytes);
+  if (context.IsPlanning()) return;
+  cuda::Linear(context.resources().Get<cuda::CublasLt>(), context.stream(), typed_input, weight,
+               typed_bias, scratch, output, options);
 }
 
 }  // namespace

@@ -37,12 +37,14 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
 // On a GPU, by cuBLASLt (the operation above converts an input and a bias that have other types):
 // input and weight bf16 or f16, both alike, output f32 or their type, bias the output's type;
 // accumulation is fp32. The rows of input and output may lie along two strides (batch items, rows).
-// `accumulate` goes with no activation only. Returns once the work is enqueued.
+// `accumulate` goes with no activation only. scratch: u8, CublasLt::kScratchBytes of it. Returns
+// once the work is enqueued.
 namespace cuda {
 class CublasLt;  // ops/cuda/cublas_lt.h
 class Stream;
 void Linear(CublasLt& library, Stream& stream, ConstTensorView input, ConstTensorView weight,
-            ConstTensorView bias, TensorView output, LinearOptions options = {});
+            ConstTensorView bias, TensorView scratch, TensorView output,
+            LinearOptions options = {});
 }  // namespace cuda
 
 }  // namespace tamias

@@ -95,8 +95,8 @@ void GroupNorm(Context& context, ConstTensorView input, int64_t groups, ConstTen
     CheckPictures("group norm", "output", output, input.shape());
   }
   Workspace::Scope scope(context.workspace());
-  const TensorView gain = context.workspace().Allocate({input.dim(0), input.dim(3)});
-  const TensorView offset = context.workspace().Allocate({input.dim(0), input.dim(3)});
+  const TensorView gain = context.workspace().Allocate({input.dim(0), input.dim(3)}, DType::kF32);
+  const TensorView offset = context.workspace().Allocate({input.dim(0), input.dim(3)}, DType::kF32);
   GroupNormStatistics(context, input, groups, weight, bias, epsilon, gain, offset);
   ScaleShiftChannels(context, input, gain, offset, silu, output);
 }

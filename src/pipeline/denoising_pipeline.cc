@@ -26,7 +26,6 @@ constexpr size_t kRuntimeBytes = size_t{23} << 20;
 // What a process maps or reserves beside the plan without using it, which only limits on address
 // space and data count: 16 to 71 MiB measured from 128x128 to 768x768 pixels.
 constexpr size_t kSlackBytes = size_t{96} << 20;
-constexpr size_t kCublasLtBytes = size_t{32} << 20;
 
 // What operations take from the workspace beside what the denoiser and the sparsity layer plan.
 size_t CpuScratchBytes(const SparseGeometry& geometry, const SparsityConfig& sparsity,
@@ -48,8 +47,8 @@ size_t GpuScratchBytes(const SparseGeometry& geometry, const Placement& placemen
 // prediction <- negative + scale (prediction - negative), in place (Ho and Salimans, 2207.12598).
 void Guide(double scale, ConstTensorView negative, TensorView prediction) {
   const auto s = static_cast<float>(scale);
-  const float* from = negative.data<float>();
-  float* to = prediction.data<float>();
+  const float* from = negative.host_data<float>();
+  float* to = prediction.host_data<float>();
   for (int64_t i = 0; i < prediction.NumElements(); ++i) to[i] = from[i] + s * (to[i] - from[i]);
 }
 
@@ -61,13 +60,13 @@ uint8_t ToByte(float value) {
 Image ToImage(ConstTensorView pixels) {
   Image image{static_cast<int>(pixels.dim(1)), static_cast<int>(pixels.dim(0)), {}};
   image.rgb.resize(static_cast<size_t>(pixels.NumElements()));
-  const float* values = pixels.data<float>();
+  const float* values = pixels.host_data<float>();
   std::transform(values, values + pixels.NumElements(), image.rgb.begin(), ToByte);
   return image;
 }
 
 Latents ToLatents(const Tensor& tensor) {
-  const float* values = tensor.data<float>();
+  const float* values = tensor.host_data<float>();
   return {tensor.dim(1), tensor.dim(2), {values, values + tensor.NumElements()}};
 }
 
@@ -288,7 +287,6 @@ void DenoisingPipeline::PlanDeviceMemory(const Plan& plan, const StageBytes& den
   // The three stages follow each other; the greediest counts.
   add("workspace of the greediest stage",
       std::max({plan.denoiser_workspace, decoder.workspace, PlanTextEncoders(plan.settings)}));
-  add("scratch of cuBLASLt", kCublasLtBytes);
 }
 
 void DenoisingPipeline::CheckMemory(const Plan& plan, const GenerateOptions& options) const {
@@ -480,7 +478,7 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
   Tensor noise = stream.NextLatents();
   Tensor latents(noise.shape(), DType::kF32);
   order.Apply(host, noise, latents);
-  Tensor prediction = Tensor::Zeros(latents.shape());
+  Tensor prediction = Tensor::Zeros(latents.shape(), DType::kF32);
   Tensor negative(settings.use_true_cfg() ? latents.shape() : Shape{0}, DType::kF32);
   DeviceMirror model_input(context, latents);
   DeviceMirror model_prediction(context, prediction), model_negative(context, negative);
@@ -508,7 +506,7 @@ Tensor DenoisingPipeline::Denoise(Context& context, const Plan& plan,
            .step = step,
            .sigma = scheduler->sigma(step),
            .next_sigma = scheduler->sigma(step + 1),
-           .values = {noise.data<float>(), static_cast<size_t>(noise.NumElements())}});
+           .values = {noise.host_data<float>(), static_cast<size_t>(noise.NumElements())}});
     }
     scheduler->Step(host, step, prediction, latents);
     session.EndStep();
@@ -537,7 +535,7 @@ std::vector<Image> DenoisingPipeline::DecodeFrames(const Plan& plan, ConstTensor
 // Non-finite values come from broken weights more often than from anything else: name the tensor.
 void DenoisingPipeline::CheckFinite(ConstTensorView values, const char* what,
                                     const Context& context) const {
-  const float* begin = values.data<float>();
+  const float* begin = values.host_data<float>();
   if (std::all_of(begin, begin + values.NumElements(), [](float x) { return std::isfinite(x); })) {
     return;
   }

@@ -51,8 +51,8 @@ Tensor NoiseStream::NextLatents() {
   const std::vector<float> batch = Draw();
   const float* values = batch.data() + image_ * shape_.size();
   Tensor packed({1, shape_.tokens(), shape_.token_channels()}, DType::kF32);
-  ForEachLatent(shape_, [&, out = packed.data<float>()](int64_t index, int64_t channel,
-                                                        int64_t frame, int64_t y, int64_t x) {
+  ForEachLatent(shape_, [&, out = packed.host_data<float>()](int64_t index, int64_t channel,
+                                                             int64_t frame, int64_t y, int64_t x) {
     const int64_t row = (channel * shape_.frames + frame) * shape_.height + y;
     out[index] = values[row * shape_.width + x];
   });
@@ -62,7 +62,7 @@ Tensor NoiseStream::NextLatents() {
 Tensor NoiseStream::NextPacked() {
   const std::vector<float> batch = Draw();
   Tensor packed({1, shape_.tokens(), shape_.token_channels()}, DType::kF32);
-  std::copy_n(batch.begin() + image_ * shape_.size(), shape_.size(), packed.data<float>());
+  std::copy_n(batch.begin() + image_ * shape_.size(), shape_.size(), packed.host_data<float>());
   return packed;
 }
 
@@ -75,8 +75,8 @@ void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const Laten
   TAMIAS_CHECK(packed.IsContiguous() && unpacked.IsContiguous());
   TAMIAS_CHECK(packed.NumElements() == shape.size() && unpacked.NumElements() == shape.size());
   TAMIAS_CHECK(static_cast<int64_t>(scaling.scale.size()) == shape.channels);
-  const float* in = packed.data<float>();
-  float* out = unpacked.data<float>();
+  const float* in = packed.host_data<float>();
+  float* out = unpacked.host_data<float>();
   ForEachLatent(shape, [&](int64_t index, int64_t channel, int64_t frame, int64_t y, int64_t x) {
     const auto c = static_cast<size_t>(channel);
     const double value = in[index] * scaling.scale[c] + scaling.offset[c];
@@ -88,7 +88,7 @@ void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const Laten
 Tensor PackLatents(const LatentShape& shape, ConstTensorView unpacked) {
   TAMIAS_CHECK(unpacked.IsContiguous() && unpacked.NumElements() == shape.size());
   Tensor packed({1, shape.tokens(), shape.token_channels()}, DType::kF32);
-  ForEachLatent(shape, [&, in = unpacked.data<float>(), out = packed.data<float>()](
+  ForEachLatent(shape, [&, in = unpacked.host_data<float>(), out = packed.host_data<float>()](
                            int64_t index, int64_t channel, int64_t frame, int64_t y, int64_t x) {
     out[index] = in[((frame * shape.height + y) * shape.width + x) * shape.channels + channel];
   });
@@ -98,7 +98,7 @@ Tensor PackLatents(const LatentShape& shape, ConstTensorView unpacked) {
 Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order) {
   const TokenGrid grid = shape.grid();
   Tensor positions({grid.size(), 3}, DType::kF32);
-  float* next = positions.data<float>();
+  float* next = positions.host_data<float>();
   for (const int32_t token : order.tokens()) {
     *next++ = static_cast<float>(token / (grid.height * grid.width));
     *next++ = static_cast<float>(token / grid.width % grid.height);

@@ -18,7 +18,7 @@ void CheckVocabulary(const ModelFolder& folder, const std::string& tokenizer, in
 
 Tensor TokenTensor(const std::vector<int32_t>& ids) {
   Tensor tokens({1, static_cast<int64_t>(ids.size())}, DType::kI32);
-  std::ranges::copy(ids, tokens.data<int32_t>());
+  std::ranges::copy(ids, tokens.host_data<int32_t>());
   return tokens;
 }
 

@@ -55,11 +55,11 @@ Latents ToLatents(ConstTensorView view) {
   Latents latents{view.dim(0), view.dim(1), {}};
   latents.values.resize(static_cast<size_t>(view.NumElements()));
   if (view.dtype() == DType::kF32) {
-    Widen(view.data<float>(), latents.values);
+    Widen(view.host_data<float>(), latents.values);
   } else if (view.dtype() == DType::kF16) {
-    Widen(view.data<Float16>(), latents.values);
+    Widen(view.host_data<Float16>(), latents.values);
   } else {
-    Widen(view.data<BFloat16>(), latents.values);
+    Widen(view.host_data<BFloat16>(), latents.values);
   }
   return latents;
 }
@@ -108,7 +108,7 @@ void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>&
   Tensor all(
       {static_cast<int64_t>(latents.size()), latents.front().tokens, latents.front().channels},
       DType::kF32);
-  float* next = all.data<float>();
+  float* next = all.host_data<float>();
   for (const Latents& one : latents) {
     if (static_cast<int64_t>(one.values.size()) != count) {
       Fail(ErrorCode::kInvalidArgument, "{}: the latents differ in size", path.string());

@@ -13,7 +13,7 @@ namespace {
 
 // Bytes to [-1, 1], in fp32 as diffusers computes it.
 void WritePixels(const Image& image, TensorView pixels) {
-  float* out = pixels.data<float>();
+  float* out = pixels.host_data<float>();
   for (const uint8_t byte : image.rgb) *out++ = 2 * (static_cast<float>(byte) / 255) - 1;
 }
 
@@ -50,14 +50,14 @@ ImageCondition WanImageEncoder::Encode(Context& context, const Image& image,
 
   Workspace::Scope scope(context.workspace());
   const LatentShape shape = ConditionShape(latents);
-  const TensorView encoded =
-      context.workspace().Allocate({latents.frames, latents.height, latents.width, vae_.z_dim});
+  const TensorView encoded = context.workspace().Allocate(
+      {latents.frames, latents.height, latents.width, vae_.z_dim}, DType::kF32);
   EncodeFilm(context, image, latents, after_piece, encoded);
-  const TensorView unpacked =
-      context.workspace().Allocate({shape.frames, shape.height, shape.width, shape.channels});
+  const TensorView unpacked = context.workspace().Allocate(
+      {shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
   const int64_t mask = vae_.temporal_scale(), pixels = latents.height * latents.width;
-  const float* in = encoded.data<float>();
-  float* out = unpacked.data<float>();
+  const float* in = encoded.host_data<float>();
+  float* out = unpacked.host_data<float>();
   for (int64_t i = 0; i < latents.frames * pixels; ++i) {
     // The first latent frame counts as so many frames, all of them given.
     out = std::fill_n(out, mask, i < pixels ? 1.0f : 0.0f);
@@ -78,7 +78,7 @@ void WanImageEncoder::EncodeFilm(Context& context, const Image& image, const Lat
                   static_cast<int>(scale * latents.height), ResizeFilter::kLanczos);
   const FrameSource source = [&](int64_t frame, TensorView pixels) {
     if (frame == 0) return WritePixels(resized, pixels);
-    std::fill_n(pixels.data<float>(), pixels.NumElements(), 0.0f);
+    std::fill_n(pixels.host_data<float>(), pixels.NumElements(), 0.0f);
   };
   film_encoder_.Encode(context, source, encoded, after_piece);
 }

@@ -34,9 +34,9 @@ class WanImageDenoiser final : public Denoiser {
                TensorView prediction) const override {
     Workspace::Scope scope(context.workspace());
     const int64_t noisy = latents.dim(2), width = noisy + latents_.dim(2);
-    const TensorView joined = context.workspace().Allocate({1, latents.dim(1), width});
-    CopyTensor(latents, joined.Slice(2, 0, noisy));
-    CopyTensor(latents_, joined.Slice(2, noisy, width));
+    const TensorView joined = context.workspace().Allocate({1, latents.dim(1), width}, DType::kF32);
+    CopyOnHost(latents, joined.Slice(2, 0, noisy));
+    CopyOnHost(latents_, joined.Slice(2, noisy, width));
     denoiser_->Predict(context, timestep, prompt, joined, invocation, prediction);
   }
 
@@ -107,8 +107,9 @@ PromptEmbedding WanPipeline::EncodePrompt(Context& context, const std::string& p
                                           const GenerationSettings& settings) const {
   const Tensor valid = text_.Encode(context, prompt, settings.max_sequence_length);
   PromptEmbedding embedding;
-  embedding.sequence = Tensor::Zeros({1, settings.max_sequence_length, text_.sequence_dim()});
-  CopyTensor(valid, embedding.sequence.view().Slice(1, 0, valid.dim(1)));
+  embedding.sequence =
+      Tensor::Zeros({1, settings.max_sequence_length, text_.sequence_dim()}, DType::kF32);
+  CopyOnHost(valid, embedding.sequence.view().Slice(1, 0, valid.dim(1)));
   return embedding;
 }
 

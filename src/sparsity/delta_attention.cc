@@ -156,8 +156,8 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
   Workspace::Scope scope(context.workspace());
   TensorView column_sums;
   if (selects) {
-    column_sums =
-        context.workspace().Allocate({1, part.heads(), num_groups_, geometry_.joint_tokens()});
+    column_sums = context.workspace().Allocate(
+        {1, part.heads(), num_groups_, geometry_.joint_tokens()}, DType::kF32);
   }
   {
     Stopwatch watch(context, report.seconds.attention);
@@ -222,7 +222,7 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * config_.attn.mbm;
     const int64_t queries = std::min(config_.attn.mbm, geometry_.image_tokens() - begin);
-    selected_pairs_ += static_cast<double>(queries * chosen.data<int32_t>()[row]);
+    selected_pairs_ += static_cast<double>(queries * chosen.host_data<int32_t>()[row]);
   }
 }
 
@@ -276,7 +276,8 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
     epilogue.scale = -1;
     ColumnSparseAttention(context, part.Of(image), selection, epilogue, cache);
   } else {
-    TensorView selected = context.workspace().Allocate({1, part.heads(), geometry_.image_tokens()});
+    TensorView selected =
+        context.workspace().Allocate({1, part.heads(), geometry_.image_tokens()}, DType::kF32);
     ColumnSparseAttention(context, part.Of(image), selection, {}, cache, selected);
     AttentionRest(context,
                   {.output = part.Of(output),

@@ -195,8 +195,8 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
   const int64_t neurons = geometry_.mlp_dim;
   const int64_t halves = geometry_.gated_mlp ? 2 : 1;
   Workspace::Scope scope(context.workspace());
-  TensorView mean = context.workspace().Allocate({rows, halves * neurons});
-  TensorView mean_change = context.workspace().Allocate({rows, halves * neurons});
+  TensorView mean = context.workspace().Allocate({rows, halves * neurons}, DType::kF32);
+  TensorView mean_change = context.workspace().Allocate({rows, halves * neurons}, DType::kF32);
   TensorView mask = context.workspace().Allocate({rows, MaskBytes(neurons)}, DType::kU8);
   BlockMeanPreActivations(context, weights, input,
                           mean.Reshape({geometry_.batch, num_groups_, halves * neurons}));
@@ -221,8 +221,8 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
   const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * group_size_;
-    selected_pairs_ +=
-        static_cast<double>(std::min(group_size_, tokens_ - begin) * chosen.data<int32_t>()[row]);
+    selected_pairs_ += static_cast<double>(std::min(group_size_, tokens_ - begin) *
+                                           chosen.host_data<int32_t>()[row]);
   }
   selection_step_ = step;
 }

@@ -102,7 +102,7 @@ StaticColumns::StaticColumns(Tensor mask) : mask_(std::move(mask)), max_columns_
   for (int64_t group = 0; group < mask_.dim(0); ++group) {
     int64_t count = 0;
     for (int64_t i = 0; i < bytes; ++i) {
-      count += std::popcount(mask_.data<uint8_t>()[group * bytes + i]);
+      count += std::popcount(mask_.host_data<uint8_t>()[group * bytes + i]);
     }
     max_columns_ = std::max(max_columns_, count);
   }

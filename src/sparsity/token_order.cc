@@ -77,10 +77,11 @@ void MoveRows(Context& context, std::span<const int32_t> from, std::span<const i
     for (int64_t item = begin; item < end; ++item) {
       const int64_t b = item / tokens;
       const int64_t i = item % tokens;
-      std::memcpy(destination.data<float>() + b * destination.stride(0) +
-                      row(to, i) * destination.stride(1),
-                  source.data<float>() + b * source.stride(0) + row(from, i) * source.stride(1),
-                  row_bytes);
+      std::memcpy(
+          destination.host_data<float>() + b * destination.stride(0) +
+              row(to, i) * destination.stride(1),
+          source.host_data<float>() + b * source.stride(0) + row(from, i) * source.stride(1),
+          row_bytes);
     }
   });
 }

@@ -55,11 +55,11 @@ TEST(Workspace, ReusesMemoryAfterAScope) {
   void* first = nullptr;
   {
     Workspace::Scope scope(workspace);
-    first = workspace.Allocate({100}).raw();
-    workspace.Allocate({1000});
+    first = workspace.Allocate({100}, DType::kF32).raw();
+    workspace.Allocate({1000}, DType::kF32);
   }
   Workspace::Scope scope(workspace);
-  EXPECT_EQ(workspace.Allocate({90}).raw(), first);
+  EXPECT_EQ(workspace.Allocate({90}, DType::kF32).raw(), first);
   EXPECT_EQ(workspace.peak_bytes(), 448u + 4032u);
 }
 

@@ -33,7 +33,7 @@ TEST(AttentionKernel, DoesNotDependOnTheOrderOfThreads) {
   for (const uint64_t seed : {11, 12, 13, 14}) {
     cuda_emulator::SetSeed(seed);
     Tensor sums = cuda::DeviceTensor({1, 1, 1, 150}, DType::kF32, 0);
-    const Tensor previous = ToDevice(stream, Tensor::Zeros({1, 1, 70}));
+    const Tensor previous = ToDevice(stream, Tensor::Zeros({1, 1, 70}, DType::kF32));
     cuda::DenseAttentionColumnSums(stream, attention.device(), previous, 192,
                                    attention.output.device(), {}, sums);
     if (first.empty()) first = ToHost(stream, sums);

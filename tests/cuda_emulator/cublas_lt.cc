@@ -41,12 +41,12 @@ std::vector<float> Widened(const void* data, DType dtype, int64_t first, int64_t
 
 class CublasLt::State {};
 
-CublasLt::CublasLt(int) {}
+CublasLt::CublasLt(Device) {}
 
 CublasLt::~CublasLt() = default;
 
 void CublasLt::Multiply(Stream&, const LinearPlan& plan, const void* input, const void* weight,
-                        const void* bias, void* output) {
+                        const void* bias, void* output, void*) {
   const std::vector<float> w =
       Widened(weight, plan.dtype, 0, plan.outputs, plan.weight_stride, plan.inputs);
   for (int64_t batch = 0; batch < plan.batches; ++batch) {

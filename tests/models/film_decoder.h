@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/models/fixture.h"
 #include "models/autoencoders/frame_decoder.h"
+#include "tests/models/fixture.h"
 
 namespace tamias {
 
@@ -28,7 +28,7 @@ Tensor DecodeFilm(const Vae& vae, Context& context, ConstTensorView latents) {
       [&](ConstTensorView pixels) {
         ASSERT_LE(frame + pixels.dim(0), frames);
         EXPECT_TRUE(pixels.IsContiguous());
-        CopyTensor(pixels, film.view().Slice(0, frame, frame + pixels.dim(0)));
+        CopyOnHost(pixels, film.view().Slice(0, frame, frame + pixels.dim(0)));
         frame += pixels.dim(0);
       },
       [&] { ++pieces; });
@@ -65,7 +65,7 @@ void ExpectPlannedMemory(const Vae& vae, int64_t channels) {
     SCOPED_TRACE(frames);
     Context context;
     const int64_t height = 7, width = 12;
-    DecodeFilm(vae, context, Tensor::Zeros({frames, height, width, channels}));
+    DecodeFilm(vae, context, Tensor::Zeros({frames, height, width, channels}, DType::kF32));
     const size_t peak = context.workspace().peak_bytes();
     const size_t plan = vae.PlanBytes(frames, height, width);
     EXPECT_LE(peak, plan);
@@ -81,7 +81,7 @@ void ExpectPlannedTiledMemory(const Vae& vae, int64_t channels) {
   for (const int64_t frames : {1, 2, 5}) {
     SCOPED_TRACE(frames);
     Context context;
-    DecodeFilm(vae, context, Tensor::Zeros({frames, 7, 12, channels}));
+    DecodeFilm(vae, context, Tensor::Zeros({frames, 7, 12, channels}, DType::kF32));
     const auto peak = static_cast<double>(context.workspace().peak_bytes());
     const auto plan = static_cast<double>(vae.PlanBytes(frames, 7, 12));
     EXPECT_LE(peak, plan);

@@ -58,7 +58,7 @@ TEST(AttentionRest, MatchesReferenceOnStridedViews) {
     Context context(static_cast<int>(random.Integer(1, 3)));
     const Problem problem(random, 50, 20);
     const testing::Operand output = RandomOperand(random, problem.shape);
-    CopyTensor(problem.full.view(), output.view);
+    CopyOnHost(problem.full.view(), output.view);
     const testing::Operand actual = RandomOperand(random, problem.shape), expected = CopyOf(actual);
     const AttentionPartition partition = {output.view, problem.full_lse, problem.part_lse};
     Tensor lse(problem.full_lse.shape(), DType::kF32);

@@ -141,7 +141,7 @@ TEST(ColumnSparseAttention, EmptySelectionLeavesTheBase) {
   Tensor lse(p.base_lse.shape(), DType::kF32);
   Context context(2);
   ColumnSparseAttention(context, p.inputs(), p.selection(), {}, out, lse);
-  ExpectNear(out, Tensor::Zeros(p.base.shape()), 0);
+  ExpectNear(out, Tensor::Zeros(p.base.shape(), DType::kF32), 0);
   for (int64_t i = 0; i < lse.NumElements(); ++i) {
     ASSERT_EQ(lse.data<float>()[i], -std::numeric_limits<float>::infinity());
   }

@@ -114,7 +114,8 @@ TEST(ColumnSparseMlp, EachProductMatchesReferenceOverRandomShapes) {
       Case c = RandomCase(random);
       Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
       const Shape delta_shape{c.batch, c.groups, c.capacity, c.group_size};
-      Tensor delta = Tensor::Zeros(delta_shape), expected = Tensor::Zeros(delta_shape);
+      Tensor delta = Tensor::Zeros(delta_shape, DType::kF32),
+             expected = Tensor::Zeros(delta_shape, DType::kF32);
       ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, cache, delta);
       reference::ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, c.cache, expected);
       ClearUnusedLanes(c, delta);
@@ -147,12 +148,12 @@ TEST(ColumnSparseMlp, ASelectionOfEverythingGivesTheDenseResult) {
   weights.fc2_weight_transposed = fc2_transposed.view();
   const NeuronSelection selection{.indices = indices.view(), .counts = counts.view()};
   // From zero caches, then on to another input: the second result must not remember the first.
-  Tensor cache = Tensor::Zeros({1, 2, neurons, 128}),
-         output = Tensor::Zeros({1, tokens, model_dim});
+  Tensor cache = Tensor::Zeros({1, 2, neurons, 128}, DType::kF32),
+         output = Tensor::Zeros({1, tokens, model_dim}, DType::kF32);
   ColumnSparseMlp(context, before.view(), weights, selection, cache, output);
   ColumnSparseMlp(context, after.view(), weights, selection, cache, output);
-  Tensor fresh_cache = Tensor::Zeros({1, 2, neurons, 128});
-  Tensor fresh = Tensor::Zeros({1, tokens, model_dim});
+  Tensor fresh_cache = Tensor::Zeros({1, 2, neurons, 128}, DType::kF32);
+  Tensor fresh = Tensor::Zeros({1, tokens, model_dim}, DType::kF32);
   reference::ColumnSparseMlp(context, after.view(), weights, selection, fresh_cache, fresh);
   EXPECT_LT(testing::LargestError(output.view(), fresh.view()), 1e-5f);
 }

@@ -22,7 +22,7 @@ inline TensorView Apart(Tensor& storage, const Shape& shape, int axis = 1) {
   Shape larger = shape;
   ++larger[0];
   larger[axis] += 2;
-  storage = Tensor::Zeros(larger);
+  storage = Tensor::Zeros(larger, DType::kF32);
   return storage.view().Slice(0, 0, shape[0]).Slice(axis, 1, 1 + shape[axis]);
 }
 

@@ -33,8 +33,8 @@ TEST(CopyIndices, CopiesTheChosenColumnsOnly) {
 
 TEST(CopyIndices, RefusesIndicesAndCountsOutOfRange) {
   Context context(1);
-  const Tensor source = Tensor::Zeros({1, 4});
-  Tensor destination = Tensor::Zeros({1, 4});
+  const Tensor source = Tensor::Zeros({1, 4}, DType::kF32);
+  Tensor destination = Tensor::Zeros({1, 4}, DType::kF32);
   Tensor indices = Tensor::Zeros({1, 2}, DType::kI32), counts = Tensor::Zeros({1}, DType::kI32);
   counts.data<int32_t>()[0] = 3;
   EXPECT_THROW(CopyIndices(context, source.view(), indices.view(), counts.view(), destination),

@@ -32,7 +32,7 @@ TEST(Embedding, MatchesReference) {
 
 TEST(Embedding, NamesTheIdOutOfRange) {
   Context context(1);
-  Tensor table = Tensor::Zeros({4, 3}), output({2, 3}, DType::kF32);
+  Tensor table = Tensor::Zeros({4, 3}, DType::kF32), output({2, 3}, DType::kF32);
   EXPECT_EQ(testing::ErrorOf([&] {
               Embedding(context, table, Ids({2}, {1, 4}), output);
             }),
@@ -45,7 +45,7 @@ TEST(Embedding, NamesTheIdOutOfRange) {
 
 TEST(Embedding, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
-  Tensor table = Tensor::Zeros({4, 3}), output({2, 3}, DType::kF32);
+  Tensor table = Tensor::Zeros({4, 3}, DType::kF32), output({2, 3}, DType::kF32);
   const Tensor ids = Ids({2}, {1, 2});
   using testing::ErrorOf;
   EXPECT_NE(ErrorOf([&] { Embedding(context, table.view().Select(0, 0), ids, output); }), "");

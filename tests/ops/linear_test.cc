@@ -73,9 +73,11 @@ TEST(Linear, StaysWithinItsWorkspaceBytes) {
 
 TEST(Linear, TakesEmptyInputs) {
   Context context(1);
-  Tensor none({0, 4}, DType::kF32), weight = Tensor::Zeros({3, 4}), output({0, 3}, DType::kF32);
+  Tensor none({0, 4}, DType::kF32), weight = Tensor::Zeros({3, 4}, DType::kF32),
+                                    output({0, 3}, DType::kF32);
   Linear(context, none, weight, {}, output);
-  Tensor thin({5, 0}, DType::kF32), no_weight({3, 0}, DType::kF32), bias = Tensor::Zeros({3});
+  Tensor thin({5, 0}, DType::kF32), no_weight({3, 0}, DType::kF32),
+      bias = Tensor::Zeros({3}, DType::kF32);
   bias.data<float>()[1] = 2;
   Tensor filled({5, 3}, DType::kF32);
   Linear(context, thin, no_weight, bias, filled);
@@ -100,7 +102,7 @@ TEST(Linear, NamesTheArgumentThatDoesNotFit) {
 TEST(CublasLt, WithoutTheLibraryTheErrorNamesIt) {
   setenv("TAMIAS_CUBLASLT", "/no/such/library.so", 1);
   try {
-    const cuda::CublasLt library;
+    const cuda::CublasLt library(Device{DeviceType::kCuda, 0});
     ADD_FAILURE() << "accepted";
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ErrorCode::kUnsupported);

@@ -112,7 +112,7 @@ TEST(GroupNorm, MatchesReference) {
 TEST(Norms, KeepNan) {
   ForEachSimdTarget([] {
     Context context(1);
-    Tensor input = Tensor::Zeros({1, 1, 1, 20});
+    Tensor input = Tensor::Zeros({1, 1, 1, 20}, DType::kF32);
     input.data<float>()[3] = NAN;
     Tensor output(input.shape(), DType::kF32);
     LayerNorm(context, input, {}, {}, kEpsilon, output);

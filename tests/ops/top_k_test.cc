@@ -34,7 +34,7 @@ TEST(TopKMask, MatchesReferenceOverRandomShapes) {
 
 TEST(TopKMask, TiesGoToTheLowerIndex) {
   Context context(1);
-  Tensor scores = Tensor::Zeros({1, 1000});
+  Tensor scores = Tensor::Zeros({1, 1000}, DType::kF32);
   scores.data<float>()[990] = 1;
   Tensor mask = Tensor::Zeros({1, 125}, DType::kU8), counts({1}, DType::kI32);
   Tensor indices({1, 301}, DType::kI32);
@@ -83,7 +83,7 @@ TEST(ApproximateTopKMask, SelectsAboutKAndOnlyTheLargest) {
 
 TEST(TopKMask, RefusesWrongArguments) {
   Context context(1);
-  const Tensor scores = Tensor::Zeros({2, 16});
+  const Tensor scores = Tensor::Zeros({2, 16}, DType::kF32);
   Tensor mask = Tensor::Zeros({2, 2}, DType::kU8), small = Tensor::Zeros({2, 1}, DType::kU8);
   EXPECT_THROW(TopKMask(context, scores.view(), -1, mask), Error);
   EXPECT_THROW(TopKMask(context, scores.view(), 1, small), Error);

@@ -150,7 +150,7 @@ TEST_F(HunyuanVideo, LargePatchesDoNotRefuseTheDefaultSize) {
     Shape shape = tensor.shape();
     if (name == "x_embedder.proj.weight") shape[3] = shape[4] = 4;
     if (name.starts_with("proj_out.")) shape[0] *= 4;
-    if (!(shape == tensor.shape())) larger.push_back(Tensor::Zeros(shape));
+    if (!(shape == tensor.shape())) larger.push_back(Tensor::Zeros(shape, DType::kF32));
     tensors.push_back({name, shape == tensor.shape() ? tensor : larger.back().view()});
   }
   WriteSafetensors(folder_ / "transformer/diffusion_pytorch_model.safetensors", tensors);

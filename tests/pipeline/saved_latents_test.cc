@@ -209,8 +209,9 @@ TEST_F(SavedLatentsTest, OtherFilesAreReadBySoleTensorAndType) {
   EXPECT_THAT(saved.latents[0].values, testing::Each(0.5f));
   EXPECT_THAT(saved.text, IsEmpty());
 
-  const Tensor flat = Tensor::Zeros({48, 32}), empty = Tensor::Zeros({1, 0, 32}),
-               whole = Tensor::Zeros({1, 48, 32});
+  const Tensor flat = Tensor::Zeros({48, 32}, DType::kF32),
+               empty = Tensor::Zeros({1, 0, 32}, DType::kF32),
+               whole = Tensor::Zeros({1, 48, 32}, DType::kF32);
   const Tensor bytes({1, 48, 32}, DType::kU8);
   EXPECT_THAT(ReadError(Write("two", {{"a", whole.view()}, {"b", whole.view()}})),
               AllOf(HasSubstr("2: "), HasSubstr("two: expected the tensor 'latents' or a single")));

@@ -16,7 +16,7 @@ struct Weights {
         fc2(RandomTensor({model_dim, mlp_dim}, seed + 2, 0.3f)),
         transposed({mlp_dim, model_dim}, DType::kF32),
         bias2(RandomTensor({model_dim}, seed + 3, 0.3f)) {
-    CopyTensor(fc2.view().Permute({1, 0}), transposed.view());
+    CopyOnHost(fc2.view().Permute({1, 0}), transposed.view());
     view = {.fc1_weight = fc1.view(),
             .fc1_bias = bias1.view(),
             .fc2_weight = fc2.view(),

@@ -27,7 +27,7 @@ class ToyModel {
       : fc1_(RandomTensor({kMlpDim, kModelDim}, 1, 0.4f)),
         fc2_(RandomTensor({kModelDim, kMlpDim}, 2, 0.4f)),
         transposed_({kMlpDim, kModelDim}, DType::kF32) {
-    CopyTensor(fc2_.view().Permute({1, 0}), transposed_.view());
+    CopyOnHost(fc2_.view().Permute({1, 0}), transposed_.view());
   }
 
   static SparseGeometry Geometry() {

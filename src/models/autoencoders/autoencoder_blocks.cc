@@ -106,8 +106,8 @@ void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, co
     });
   }
   Workspace::Scope scope(context_.workspace());
-  const TensorView gain = context_.workspace().Allocate({1, input.channels()});
-  const TensorView offset = context_.workspace().Allocate({1, input.channels()});
+  const TensorView gain = context_.workspace().Allocate({1, input.channels()}, DType::kF32);
+  const TensorView offset = context_.workspace().Allocate({1, input.channels()}, DType::kF32);
   GroupNormStatistics(context_, AsOnePicture(View(input)), groups_, norm.weight, norm.bias,
                       kNormEpsilon, gain, offset);
   Conv3d(context_, AsBatch(View(input)), layer.weight, layer.bias,

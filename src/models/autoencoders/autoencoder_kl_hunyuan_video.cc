@@ -130,12 +130,13 @@ void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents
   const auto shape_of = [&](int64_t latent_frames) {
     return decoder_.network().OutputShape(latent_frames, height, width);
   };
-  const TensorView pixels = context.workspace().Allocate(shape_of(TileFrames(0, frames)));
+  const TensorView pixels =
+      context.workspace().Allocate(shape_of(TileFrames(0, frames)), DType::kF32);
   TensorView room, last_frames;  // of the tile before
   if (num_tiles > 1) {
     Shape shape = pixels.shape();
     shape[0] = FadedFrames();
-    room = context.workspace().Allocate(shape);
+    room = context.workspace().Allocate(shape, DType::kF32);
   }
   for (int64_t i = 0; i < num_tiles; ++i) {
     const int64_t begin = i * FrameStep(), tile_frames = TileFrames(begin, frames);
@@ -149,7 +150,7 @@ void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents
     const int64_t kept = is_last ? tile.dim(0) : scale * FrameStep() + (i == 0 ? 1 : 0);
     if (!is_last) {
       last_frames = room.Slice(0, 0, std::min(FadedFrames(), tile.dim(0)));
-      CopyTensor(tile.Slice(0, tile.dim(0) - last_frames.dim(0), tile.dim(0)), last_frames);
+      CopyOnHost(tile.Slice(0, tile.dim(0) - last_frames.dim(0), tile.dim(0)), last_frames);
     }
     sink(tile.Slice(0, 0, kept));
   }

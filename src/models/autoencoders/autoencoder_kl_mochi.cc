@@ -144,7 +144,7 @@ AutoencoderKlMochi::Expansion AutoencoderKlMochi::LoadExpansion(const Weights& w
                          .space = space,
                          .weight = layer.weight.Reshape({out, time, space, space, in}),
                          .bias = Tensor({time, space, space, out}, layer.bias.dtype())};
-  CopyTensor(layer.bias.Reshape({out, time, space, space}).Permute({1, 2, 3, 0}), expansion.bias);
+  CopyOnHost(layer.bias.Reshape({out, time, space, space}).Permute({1, 2, 3, 0}), expansion.bias);
   return expansion;
 }
 
@@ -161,7 +161,7 @@ void AutoencoderKlMochi::Expansion::Forward(FramePass& pass, int64_t t, const Te
       ApplyToPixels(pass, layer, frame, /*accumulate=*/false, part);
       pass.Run([] { return size_t{0}; },
                [&] {
-                 CopyTensor(part.Select(0, 0),
+                 CopyOnHost(part.Select(0, 0),
                             enlarged.Reshape({height, space, width, space, channels})
                                 .Select(1, y)
                                 .Select(2, x));

@@ -145,7 +145,7 @@ void AutoencoderKlWan::DecodeFrom(const Turn& turn, size_t level, TensorView fra
   // The first latent frame is not doubled, nor does the convolution remember it.
   if (!upsampler->time_conv || turn.is_first) return Enlarge(turn, level, frame);
   const TensorView input = pass.TakeFrame(frame.shape());
-  pass.Run([] { return size_t{0}; }, [&] { CopyTensor(frame, input); });
+  pass.Run([] { return size_t{0}; }, [&] { CopyOnHost(frame, input); });
   const TensorView first = pass.Allocate(frame.shape()), second = frame;
   pass.Convolve(*upsampler->time_conv, input, /*accumulate=*/false, {first, second});
   Enlarge(turn, level, first);

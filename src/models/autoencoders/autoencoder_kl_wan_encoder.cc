@@ -75,7 +75,7 @@ std::optional<TensorView> AutoencoderKlWanEncoder::Downsampler::Forward(FramePas
   if (number > 0) {
     pass.Convolve(*time_conv, halved, /*accumulate=*/false, {result});
   } else {  // the first frame of the film passes the convolution by, which remembers it
-    pass.Run(kNoScratch, [&] { CopyTensor(halved, result); });
+    pass.Run(kNoScratch, [&] { CopyOnHost(halved, result); });
     pass.Remember(*time_conv, halved);
   }
   return result;

@@ -84,7 +84,8 @@ void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTens
   const TileFormat format = TileFormatOf(latents.dim(0));
   const TensorView film =
       context.workspace().Allocate({format.frames, format.scale * latents.dim(1),
-                                    format.scale * latents.dim(2), format.channels});
+                                    format.scale * latents.dim(2), format.channels},
+                                   DType::kF32);
   const TileBlender blender(context, grid, format);
   for (int64_t row = 0; row < grid.rows(); ++row) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
@@ -92,12 +93,12 @@ void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTens
       const int64_t top = grid.Begin(row), left = grid.Begin(column);
       const ConstTensorView part = latents.Slice(1, top, top + grid.TileHeight(row))
                                        .Slice(2, left, left + grid.TileWidth(column));
-      const TensorView window = context.workspace().Allocate(part.shape());
-      CopyTensor(part, window);
+      const TensorView window = context.workspace().Allocate(part.shape(), DType::kF32);
+      CopyOnHost(part, window);
       const TensorView tile = blender.Tile(row, column);
       int64_t next = 0;
       const FrameSink into_tile = [&](ConstTensorView pixels) {
-        CopyTensor(pixels, tile.Slice(0, next, next + 1));
+        CopyOnHost(pixels, tile.Slice(0, next, next + 1));
         ++next;
       };
       DecodeWhole(context, window, into_tile, after_piece);

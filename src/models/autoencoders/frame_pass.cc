@@ -29,7 +29,7 @@ FramePass::FramePass(Context& context, const FramePass& dry)
   for (const Pool& planned : dry.pools_) {
     Pool& pool = pools_.emplace_back(Pool{planned.shape, planned.count, {}});
     for (int64_t i = 0; i < pool.count; ++i) {
-      pool.free.push_back(context.workspace().Allocate(pool.shape));
+      pool.free.push_back(context.workspace().Allocate(pool.shape, DType::kF32));
     }
   }
 }
@@ -43,7 +43,7 @@ size_t FramePass::bytes() const {
 }
 
 TensorView FramePass::Allocate(const Shape& shape) {
-  if (!is_dry_) return context_.workspace().Allocate(shape);
+  if (!is_dry_) return context_.workspace().Allocate(shape, DType::kF32);
   live_ += AlignedBytes(shape);
   peak_ = std::max(peak_, live_);
   return TensorView(nullptr, DType::kF32, shape);

@@ -28,7 +28,7 @@ HalvingConv HalvingConv::Load(const Weights& weights, const std::string& name, i
       Tensor quarter({out, in, 2 - row, 2 - column}, whole.dtype());
       for (int64_t i = row; i < kKernel; i += 2) {
         for (int64_t j = column; j < kKernel; j += 2) {
-          CopyTensor(whole.Select(3, j).Select(2, i),
+          CopyOnHost(whole.Select(3, j).Select(2, i),
                      quarter.view().Select(3, j / 2).Select(2, i / 2));
         }
       }
@@ -48,7 +48,7 @@ void HalvingConv::Forward(FramePass& pass, const TensorView& frame,
     const Padding padding = {.bottom = weight.dim(2) - 1, .right = weight.dim(3) - 1};
     pass.Run([&] { return Conv2dWorkspaceBytes(context, part.shape(), weight, padding, false); },
              [&] {
-               CopyTensor(
+               CopyOnHost(
                    Quarter(frame, static_cast<int64_t>(index / 2), static_cast<int64_t>(index % 2)),
                    part);
                Conv2d(context, part, weight, index == 0 ? bias_ : ConstTensorView(),

@@ -20,7 +20,7 @@ ConvLayer LoadPostQuantConv(const Weights& weights, const KlDecoderConfig& confi
 
 // Latents of the host on the context's GPU, in the type of its activations.
 ConstTensorView ActivationsOf(Context& context, const ConstTensorView& latents) {
-  const TensorView uploaded = context.workspace().Allocate(latents.shape());
+  const TensorView uploaded = context.workspace().Allocate(latents.shape(), DType::kF32);
   CopyToDevice(context, latents, uploaded);
   const TensorView converted =
       context.workspace().Allocate(latents.shape(), context.activation_dtype());

@@ -12,8 +12,8 @@ void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView aft
     const TensorView to = after.Select(axis, i);
     for (int64_t a = 0; a < to.dim(0); ++a) {
       for (int64_t b = 0; b < to.dim(1); ++b) {
-        const float* x = from.data<float>() + a * from.stride(0) + b * from.stride(1);
-        float* y = to.data<float>() + a * to.stride(0) + b * to.stride(1);
+        const float* x = from.host_data<float>() + a * from.stride(0) + b * from.stride(1);
+        float* y = to.host_data<float>() + a * to.stride(0) + b * to.stride(1);
         for (int64_t c = 0; c < to.dim(2); ++c) y[c] = x[c] * old_weight + y[c] * new_weight;
       }
     }
@@ -26,7 +26,8 @@ TileBlender::TileBlender(Context& context, const TileGrid& grid, const TileForma
     for (int64_t column = 0; column < grid.columns(); ++column) {
       row.push_back(
           context.workspace().Allocate({format.frames, format.scale * grid.TileHeight(0),
-                                        format.scale * grid.TileWidth(0), format.channels}));
+                                        format.scale * grid.TileWidth(0), format.channels},
+                                       DType::kF32));
     }
   }
 }
@@ -52,7 +53,7 @@ void TileBlender::Blend(int64_t row, int64_t column, TensorView pixels) const {
   const int64_t height = std::min(tile.dim(1), scale * grid_.step());
   const int64_t width = std::min(tile.dim(2), scale * grid_.step());
   const int64_t top = scale * grid_.Begin(row), left = scale * grid_.Begin(column);
-  CopyTensor(tile.Slice(1, 0, height).Slice(2, 0, width),
+  CopyOnHost(tile.Slice(1, 0, height).Slice(2, 0, width),
              pixels.Slice(1, top, top + height).Slice(2, left, left + width));
 }
 

@@ -64,8 +64,8 @@ void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
       const int64_t top = grid->Begin(row), left = grid->Begin(column);
       const ConstTensorView window = latents.Slice(1, top, top + grid->TileHeight(row))
                                          .Slice(2, left, left + grid->TileWidth(column));
-      const TensorView tile = host.workspace().Allocate(window.shape());
-      CopyTensor(window, tile);
+      const TensorView tile = host.workspace().Allocate(window.shape(), DType::kF32);
+      CopyOnHost(window, tile);
       network_.Decode(context, tile, blender.Tile(row, column));
       blender.Blend(row, column, pixels);
       if (after_tile) after_tile();

@@ -66,7 +66,7 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
   }
   CheckTensor("CLIP", "pooled", pooled, DType::kF32, {batch, config_.hidden_size});
   Workspace::Scope scope(context.workspace());
-  const TensorView hidden = context.workspace().Allocate(shape);
+  const TensorView hidden = context.workspace().Allocate(shape, DType::kF32);
   Tensor unwanted;
   if (last_hidden_state.empty()) {
     unwanted = Tensor(shape, DType::kF32);
@@ -82,8 +82,8 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
   states.Download(context);
   for (int64_t row = 0; row < batch; ++row) {
     const int64_t end =
-        EndPosition(tokens.Select(0, row).data<int32_t>(), length, config_.eos_token_id);
-    CopyTensor(last_hidden_state.Select(0, row).Select(0, end), pooled.Select(0, row));
+        EndPosition(tokens.Select(0, row).host_data<int32_t>(), length, config_.eos_token_id);
+    CopyOnHost(last_hidden_state.Select(0, row).Select(0, end), pooled.Select(0, row));
   }
 }
 
@@ -104,7 +104,8 @@ void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,
                                   TensorView hidden) const {
   const int64_t length = tokens.dim(1);
   Workspace::Scope scope(context.workspace());
-  const TensorView positions = context.workspace().Allocate({length, config_.hidden_size});
+  const TensorView positions =
+      context.workspace().Allocate({length, config_.hidden_size}, DType::kF32);
   Convert(context, position_embedding_.Slice(0, 0, length), positions);
   Embedding(context, token_embedding_, tokens, hidden);
   for (int64_t row = 0; row < tokens.dim(0); ++row) {

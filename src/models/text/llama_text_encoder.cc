@@ -171,8 +171,8 @@ RotaryTable LlamaTextEncoder::Positions(int64_t length) const {
     if (config_.rope_scaling) frequency = Scaled(*config_.rope_scaling, frequency);
     for (int64_t token = 0; token < length; ++token) {
       const double angle = static_cast<double>(token) * frequency;
-      float* cos = table.cos.data<float>() + token * width + i;
-      float* sin = table.sin.data<float>() + token * width + i;
+      float* cos = table.cos.host_data<float>() + token * width + i;
+      float* sin = table.sin.host_data<float>() + token * width + i;
       cos[0] = cos[1] = static_cast<float>(std::cos(angle));
       sin[0] = sin[1] = static_cast<float>(std::sin(angle));
     }
@@ -187,11 +187,11 @@ void LlamaTextEncoder::ProjectAndRotate(Context& context, const LinearLayer& pro
   const int64_t batch = heads.dim(0), num_heads = heads.dim(1), length = heads.dim(2);
   const int64_t half = config_.head_dim / 2;
   const TensorView projected =
-      context.workspace().Allocate({batch, length, num_heads * config_.head_dim});
+      context.workspace().Allocate({batch, length, num_heads * config_.head_dim}, DType::kF32);
   projection(context, normed, projected);
   // Llama turns the pairs (i, i + D/2), the operation adjacent ones: the halves are interleaved.
   // Query and key are so alike, and their products do not depend on the order of the components.
-  CopyTensor(SplitHeads(projected, num_heads).SplitAxis(3, 2, half).Permute({0, 1, 2, 4, 3}),
+  CopyOnHost(SplitHeads(projected, num_heads).SplitAxis(3, 2, half).Permute({0, 1, 2, 4, 3}),
              heads.SplitAxis(3, half, 2));
   RmsNormRotary(context, heads, /*norm_weight=*/{}, /*epsilon=*/0, positions.cos, positions.sin,
                 heads);
@@ -205,11 +205,12 @@ void LlamaTextEncoder::Attend(Context& context, const Layer& layer, const Rotary
   const int64_t query_heads = config_.num_attention_heads;
   const int64_t key_heads = config_.num_key_value_heads;
   const int64_t group = query_heads / key_heads;
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView query = workspace.Allocate({batch, query_heads, length, head_dim});
-  const TensorView key = workspace.Allocate({batch, key_heads, length, head_dim});
-  const TensorView value = workspace.Allocate({batch, length, key_heads * head_dim});
-  const TensorView attended = workspace.Allocate({batch, length, query_heads * head_dim});
+  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView query = workspace.Allocate({batch, query_heads, length, head_dim}, DType::kF32);
+  const TensorView key = workspace.Allocate({batch, key_heads, length, head_dim}, DType::kF32);
+  const TensorView value = workspace.Allocate({batch, length, key_heads * head_dim}, DType::kF32);
+  const TensorView attended =
+      workspace.Allocate({batch, length, query_heads * head_dim}, DType::kF32);
 
   RmsNorm(context, hidden, layer.attention_norm.weight, config_.rms_norm_eps, normed);
   ProjectAndRotate(context, layer.query, normed, positions, query);
@@ -239,9 +240,9 @@ void LlamaTextEncoder::FeedForward(Context& context, const Layer& layer, TensorV
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const Shape inner = {hidden.dim(0), hidden.dim(1), config_.intermediate_size};
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView gate = workspace.Allocate(inner);
-  const TensorView up = workspace.Allocate(inner);
+  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView gate = workspace.Allocate(inner, DType::kF32);
+  const TensorView up = workspace.Allocate(inner, DType::kF32);
 
   RmsNorm(context, hidden, layer.mlp_norm.weight, config_.rms_norm_eps, normed);
   layer.gate(context, normed, gate, {.activation = config_.hidden_act});

@@ -111,9 +111,10 @@ void T5Encoder::Encode(Context& context, ConstTensorView tokens,
   const Shape shape = {tokens.dim(0), length, config_.d_model};
   CheckTensor("T5", "last_hidden_state", last_hidden_state, DType::kF32, shape);
   Workspace::Scope scope(context.workspace());
-  const TensorView hidden = context.workspace().Allocate(shape);
+  const TensorView hidden = context.workspace().Allocate(shape, DType::kF32);
   if (length == 0) return;
-  const TensorView diagonals = context.workspace().Allocate({config_.num_heads, 2 * length - 1});
+  const TensorView diagonals =
+      context.workspace().Allocate({config_.num_heads, 2 * length - 1}, DType::kF32);
   DeviceMirror states(context, last_hidden_state);
 
   Embedding(context, token_embedding_, tokens, hidden);
@@ -142,7 +143,7 @@ size_t T5Encoder::PlanGpuBytes(int64_t length) const {
 void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView diagonals) const {
   Workspace::Scope scope(context.workspace());
   const Shape flat = {table.NumElements()};  // rows of any number of heads
-  const TensorView values = context.workspace().Allocate(flat);
+  const TensorView values = context.workspace().Allocate(flat, DType::kF32);
   Convert(context, table.Reshape(flat), values);
   const Tensor buckets = CopyToHost(context, values);
   Tensor expanded(diagonals.shape(), DType::kF32);
@@ -152,7 +153,8 @@ void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView d
         RelativePositionBucket(i - count / 2, config_.relative_attention_num_buckets,
                                config_.relative_attention_max_distance);
     for (int64_t head = 0; head < heads; ++head) {
-      expanded.data<float>()[head * count + i] = buckets.data<float>()[bucket * heads + head];
+      expanded.host_data<float>()[head * count + i] =
+          buckets.host_data<float>()[bucket * heads + head];
     }
   }
   CopyToDevice(context, expanded, diagonals);

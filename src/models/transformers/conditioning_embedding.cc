@@ -22,7 +22,7 @@ void ConditioningEmbedding::operator()(Context& context, const ConditioningInput
   timestep_embedder_(context, inputs.sinusoids, conditioning);
   if (embeds_guidance_) {
     Workspace::Scope scope(context.workspace());
-    const TensorView guidance = context.workspace().Allocate(inputs.sinusoids.shape());
+    const TensorView guidance = context.workspace().Allocate(inputs.sinusoids.shape(), DType::kF32);
     SinusoidalEmbedding(context, 1000.0f * inputs.guidance, guidance);
     guidance_embedder_(context, guidance, conditioning, /*accumulate=*/true);
   }

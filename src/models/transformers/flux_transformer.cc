@@ -77,10 +77,11 @@ void FluxTransformer::CheckInputs(const FluxTransformerInputs& inputs,
 TensorView FluxTransformer::EmbedConditioning(Context& context,
                                               const FluxTransformerInputs& inputs) const {
   const int64_t batch = inputs.pooled_projections.dim(0);
-  const TensorView conditioning = context.workspace().Allocate({batch, config_.model_dim()});
+  const TensorView conditioning =
+      context.workspace().Allocate({batch, config_.model_dim()}, DType::kF32);
   Workspace::Scope scope(context.workspace());
   const TensorView sinusoids =
-      context.workspace().Allocate({batch, ConditioningEmbedding::kSinusoids});
+      context.workspace().Allocate({batch, ConditioningEmbedding::kSinusoids}, DType::kF32);
   SinusoidalEmbedding(context, 1000.0f * inputs.timestep, sinusoids);
   conditioning_embedder_(
       context,
@@ -97,7 +98,7 @@ void FluxTransformer::Forward(Context& context, const FluxTransformerInputs& inp
   const int64_t batch = inputs.hidden_states.dim(0);
   const int64_t text_tokens = inputs.encoder_hidden_states.dim(1);
   const int64_t tokens = text_tokens + inputs.hidden_states.dim(1);
-  const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()});
+  const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()}, DType::kF32);
   const JointBlockInputs block_inputs = {.silu_conditioning = EmbedConditioning(context, inputs),
                                          .rotary_cos = inputs.rotary_cos,
                                          .rotary_sin = inputs.rotary_sin,

@@ -106,10 +106,11 @@ void HunyuanVideoTransformer::Forward(Context& context, const HunyuanVideoTransf
   const int64_t batch = inputs.hidden_states.dim(0);
   const int64_t text_tokens = inputs.encoder_hidden_states.dim(1);
   const int64_t tokens = text_tokens + inputs.hidden_states.dim(1);
-  const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()});
-  const TensorView sinusoids = workspace.Allocate({batch, ConditioningEmbedding::kSinusoids});
+  const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()}, DType::kF32);
+  const TensorView sinusoids =
+      workspace.Allocate({batch, ConditioningEmbedding::kSinusoids}, DType::kF32);
   SinusoidalEmbedding(context, inputs.timestep, sinusoids);
-  const TensorView conditioning = workspace.Allocate({batch, config_.model_dim()});
+  const TensorView conditioning = workspace.Allocate({batch, config_.model_dim()}, DType::kF32);
   conditioning_embedder_(
       context,
       {.sinusoids = sinusoids, .guidance = inputs.guidance, .pooled = inputs.pooled_projections},

@@ -24,7 +24,7 @@ TensorView Modulation(Context& context, const LinearLayer& linear, ConstTensorVi
                       int64_t count) {
   const int64_t batch = conditioning.dim(0);
   const int64_t d = conditioning.dim(1);
-  const TensorView vectors = context.workspace().Allocate({batch, count * d});
+  const TensorView vectors = context.workspace().Allocate({batch, count * d}, DType::kF32);
   linear(context, conditioning, vectors);
   return vectors.Reshape({batch, count, d});
 }

@@ -113,7 +113,7 @@ void JointTransformer::ProjectOut(Context& context, const JointBlockInputs& inpu
                                   ConstTensorView image, TensorView prediction) const {
   Workspace::Scope scope(context.workspace());
   const int64_t d = shape_.block.model_dim();
-  const TensorView vectors = context.workspace().Allocate({image.dim(0), 2 * d});
+  const TensorView vectors = context.workspace().Allocate({image.dim(0), 2 * d}, DType::kF32);
   norm_out_(context, inputs.silu_conditioning, vectors);  // scale, then shift
   const TensorView normed = context.workspace().Allocate(image.shape(), context.activation_dtype());
   LayerNormModulate(context, image, vectors.Slice(1, d, 2 * d), vectors.Slice(1, 0, d),

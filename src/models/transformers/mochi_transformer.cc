@@ -96,7 +96,8 @@ RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid&
                                               std::span<const int32_t> tokens) const {
   TAMIAS_CHECK(static_cast<int64_t>(tokens.size()) == grid.size());
   Workspace::Scope scope(context.workspace());
-  const TensorView frequencies = context.workspace().Allocate(position_frequencies_.shape());
+  const TensorView frequencies =
+      context.workspace().Allocate(position_frequencies_.shape(), DType::kF32);
   Convert(context, position_frequencies_, frequencies);
   const int64_t heads = frequencies.dim(1);
   const int64_t pairs = frequencies.dim(2);
@@ -115,10 +116,10 @@ RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid&
       const double y = centred(token / grid.width % grid.height, grid.height);
       const double x = centred(token % grid.width, grid.width);
       for (int64_t head = 0; head < heads; ++head) {
-        const float* frequency = frequencies.data<float>() + head * pairs;
+        const float* frequency = frequencies.host_data<float>() + head * pairs;
         const int64_t axis = heads * pairs;
-        float* cos = table.cos.data<float>() + (head * grid.size() + i) * 2 * pairs;
-        float* sin = table.sin.data<float>() + (head * grid.size() + i) * 2 * pairs;
+        float* cos = table.cos.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
+        float* sin = table.sin.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
         for (int64_t pair = 0; pair < pairs; ++pair) {
           const double angle =
               time * frequency[pair] + y * frequency[axis + pair] + x * frequency[2 * axis + pair];
@@ -175,9 +176,11 @@ void MochiTransformer::CheckInputs(const MochiTransformerInputs& inputs,
 TensorView MochiTransformer::EmbedConditioning(Context& context,
                                                const MochiTransformerInputs& inputs) const {
   const int64_t batch = inputs.hidden_states.dim(0);
-  const TensorView conditioning = context.workspace().Allocate({batch, config_.model_dim()});
+  const TensorView conditioning =
+      context.workspace().Allocate({batch, config_.model_dim()}, DType::kF32);
   Workspace::Scope scope(context.workspace());
-  const TensorView sinusoids = context.workspace().Allocate({batch, config_.time_embed_dim});
+  const TensorView sinusoids =
+      context.workspace().Allocate({batch, config_.time_embed_dim}, DType::kF32);
   SinusoidalEmbedding(context, inputs.timestep, sinusoids);
   timestep_embedder_(context, sinusoids, conditioning);
   PoolText(context, inputs.encoder_hidden_states, conditioning);
@@ -191,17 +194,17 @@ void MochiTransformer::PoolText(Context& context, ConstTensorView text, TensorVi
   const int64_t batch = text.dim(0);
   const int64_t length = text.dim(1);
   const int64_t width = text.dim(2);
-  const TensorView tokens = workspace.Allocate({batch, 1 + length, width});
+  const TensorView tokens = workspace.Allocate({batch, 1 + length, width}, DType::kF32);
   const TensorView mean = tokens.Slice(1, 0, 1);
   if (length > 0) {
     BlockMean(context, text, length, mean);
-    CopyTensor(text, tokens.Slice(1, 1, 1 + length));
+    CopyOnHost(text, tokens.Slice(1, 1, 1 + length));
   } else {
     ScaleShift(context, mean, 0.0f, 0.0f, mean);
   }
-  const TensorView query = workspace.Allocate({batch, 1, width});
-  const TensorView key_value = workspace.Allocate({batch, 1 + length, 2 * width});
-  const TensorView attended = workspace.Allocate({batch, 1, width});
+  const TensorView query = workspace.Allocate({batch, 1, width}, DType::kF32);
+  const TensorView key_value = workspace.Allocate({batch, 1 + length, 2 * width}, DType::kF32);
+  const TensorView attended = workspace.Allocate({batch, 1, width}, DType::kF32);
   pooler_query_(context, mean, query);
   pooler_key_value_(context, tokens, key_value);
   DenseAttention(context,
@@ -220,9 +223,9 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
   Workspace::Scope scope(workspace);
   const int64_t batch = inputs.hidden_states.dim(0);
   const TensorView video =
-      workspace.Allocate({batch, inputs.hidden_states.dim(1), config_.model_dim()});
+      workspace.Allocate({batch, inputs.hidden_states.dim(1), config_.model_dim()}, DType::kF32);
   const TensorView text = workspace.Allocate(
-      {batch, inputs.encoder_hidden_states.dim(1), config_.pooled_projection_dim});
+      {batch, inputs.encoder_hidden_states.dim(1), config_.pooled_projection_dim}, DType::kF32);
   const MochiBlockInputs block_inputs = {.silu_conditioning = EmbedConditioning(context, inputs),
                                          .rotary_cos = inputs.rotary_cos,
                                          .rotary_sin = inputs.rotary_sin};
@@ -254,7 +257,7 @@ void MochiTransformer::FinishSkipped(Context& context, const MochiBlockInputs& i
 bool MochiTransformer::Begin(Context& context, const MochiBlockInputs& inputs,
                              ConstTensorView video, SparseInvocation& invocation) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView modulated = context.workspace().Allocate(video.shape());
+  const TensorView modulated = context.workspace().Allocate(video.shape(), DType::kF32);
   blocks_.front().ModulateVideo(context, inputs, video, modulated);
   return invocation.BeginForward(context, modulated);
 }
@@ -263,9 +266,9 @@ void MochiTransformer::ProjectOut(Context& context, const MochiBlockInputs& inpu
                                   ConstTensorView video, TensorView prediction) const {
   Workspace::Scope scope(context.workspace());
   const int64_t d = config_.model_dim();
-  const TensorView vectors = context.workspace().Allocate({video.dim(0), 2 * d});
+  const TensorView vectors = context.workspace().Allocate({video.dim(0), 2 * d}, DType::kF32);
   norm_out_(context, inputs.silu_conditioning, vectors);  // scale, then shift
-  const TensorView normed = context.workspace().Allocate(video.shape());
+  const TensorView normed = context.workspace().Allocate(video.shape(), DType::kF32);
   LayerNormModulate(context, video, vectors.Slice(1, d, 2 * d), vectors.Slice(1, 0, d),
                     kNormOutEpsilon, normed);
   proj_out_(context, normed, prediction);

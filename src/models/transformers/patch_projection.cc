@@ -8,7 +8,7 @@ namespace {
 Tensor ChannelsFirst(ConstTensorView rows, int64_t channels, int64_t places) {
   const int64_t width = rows.NumElements() / rows.dim(0);
   Tensor reordered(rows.shape(), rows.dtype());
-  CopyTensor(rows.Reshape({places, channels, width}).Permute({1, 0, 2}),
+  CopyOnHost(rows.Reshape({places, channels, width}).Permute({1, 0, 2}),
              reordered.view().Reshape({channels, places, width}));
   return reordered;
 }

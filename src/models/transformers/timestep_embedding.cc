@@ -12,7 +12,7 @@ namespace {
 void FillSinusoids(float value, TensorView embedding) {
   const int64_t half = embedding.dim(1) / 2;
   for (int64_t row = 0; row < embedding.dim(0); ++row) {
-    float* cos = embedding.Select(0, row).data<float>();
+    float* cos = embedding.Select(0, row).host_data<float>();
     float* sin = cos + half;
     // fp32 throughout, as PyTorch: at value 1000 the rounding of a frequency is visible.
     for (int64_t i = 0; i < half; ++i) {
@@ -43,7 +43,7 @@ TimestepEmbedding TimestepEmbedding::Load(const Weights& weights, const std::str
 void TimestepEmbedding::operator()(Context& context, ConstTensorView input, TensorView output,
                                    bool accumulate) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView inner = context.workspace().Allocate(output.shape());
+  const TensorView inner = context.workspace().Allocate(output.shape(), DType::kF32);
   linear_1(context, input, inner, {.activation = Activation::kSilu});
   linear_2(context, inner, output, {.accumulate = accumulate});
 }

@@ -43,9 +43,10 @@ TokenRefiner::TokenRefiner(const TokenRefinerShape& shape, const Weights& weight
 TensorView TokenRefiner::EmbedConditioning(Context& context, ConstTensorView sinusoids,
                                            ConstTensorView text) const {
   const int64_t batch = text.dim(0);
-  const TensorView conditioning = context.workspace().Allocate({batch, shape_.model_dim()});
+  const TensorView conditioning =
+      context.workspace().Allocate({batch, shape_.model_dim()}, DType::kF32);
   Workspace::Scope scope(context.workspace());
-  const TensorView mean = context.workspace().Allocate({batch, 1, shape_.text_dim});
+  const TensorView mean = context.workspace().Allocate({batch, 1, shape_.text_dim}, DType::kF32);
   BlockMean(context, text, text.dim(1), mean);
   timestep_embedder_(context, sinusoids, conditioning);
   text_embedder_(context, mean.Select(1, 0), conditioning, /*accumulate=*/true);
@@ -58,7 +59,7 @@ void TokenRefiner::Forward(Context& context, ConstTensorView sinusoids, ConstTen
   Workspace::Scope scope(context.workspace());
   const int64_t d = shape_.model_dim();
   const TensorView conditioning = EmbedConditioning(context, sinusoids, text);
-  const TensorView gates = context.workspace().Allocate({text.dim(0), 2 * d});
+  const TensorView gates = context.workspace().Allocate({text.dim(0), 2 * d}, DType::kF32);
   proj_in_(context, text, refined);
   for (const Block& block : blocks_) {
     block.gates(context, conditioning, gates);
@@ -71,11 +72,11 @@ void TokenRefiner::Attend(Context& context, const Block& block, ConstTensorView 
                           TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView query = workspace.Allocate(hidden.shape());
-  const TensorView key = workspace.Allocate(hidden.shape());
-  const TensorView value = workspace.Allocate(hidden.shape());
-  const TensorView attended = workspace.Allocate(hidden.shape());
+  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView query = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView key = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView value = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView attended = workspace.Allocate(hidden.shape(), DType::kF32);
   const int64_t heads = shape_.num_heads;
   LayerNorm(context, hidden, block.attention_norm.weight, block.attention_norm.bias, kEpsilon,
             normed);
@@ -96,9 +97,9 @@ void TokenRefiner::FeedForward(Context& context, const Block& block, ConstTensor
                                TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView inner =
-      workspace.Allocate({hidden.dim(0), hidden.dim(1), kMlpRatio * shape_.model_dim()});
+  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView inner = workspace.Allocate(
+      {hidden.dim(0), hidden.dim(1), kMlpRatio * shape_.model_dim()}, DType::kF32);
   LayerNorm(context, hidden, block.mlp_norm.weight, block.mlp_norm.bias, kEpsilon, normed);
   block.fc1(context, normed, inner, {.activation = Activation::kSilu});
   block.fc2(context, inner, normed);

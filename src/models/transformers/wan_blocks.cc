@@ -75,7 +75,7 @@ void WanBlock::PrepareForSparsity(Context& context) {
 void WanBlock::ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
                              TensorView modulated) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView vectors = context.workspace().Allocate(inputs.modulation.shape());
+  const TensorView vectors = context.workspace().Allocate(inputs.modulation.shape(), DType::kF32);
   AddModulation(context, scale_shift_table_, inputs.modulation, vectors);
   LayerNormModulate(context, hidden, vectors.Select(1, kShift), vectors.Select(1, kScale),
                     shape_.epsilon, modulated);
@@ -85,10 +85,10 @@ void WanBlock::Forward(Context& context, const WanBlockInputs& inputs, int layer
                        SparseInvocation& invocation, TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView vectors = workspace.Allocate(inputs.modulation.shape());
+  const TensorView vectors = workspace.Allocate(inputs.modulation.shape(), DType::kF32);
   AddModulation(context, scale_shift_table_, inputs.modulation, vectors);
-  const TensorView normed = workspace.Allocate(hidden.shape());
-  const TensorView branch = workspace.Allocate(hidden.shape());
+  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView branch = workspace.Allocate(hidden.shape(), DType::kF32);
 
   LayerNormModulate(context, hidden, vectors.Select(1, kShift), vectors.Select(1, kScale),
                     shape_.epsilon, normed);
@@ -117,9 +117,9 @@ void WanBlock::SelfAttend(Context& context, const WanBlockInputs& inputs, int la
   Workspace::Scope scope(workspace);
   // The tokens of a head side by side, as attention reads them fastest.
   const Shape heads = {input.dim(0), shape_.num_heads, input.dim(1), shape_.head_dim};
-  const TensorView query = workspace.Allocate(heads);
-  const TensorView key = workspace.Allocate(heads);
-  const TensorView value = workspace.Allocate(heads);
+  const TensorView query = workspace.Allocate(heads, DType::kF32);
+  const TensorView key = workspace.Allocate(heads, DType::kF32);
+  const TensorView value = workspace.Allocate(heads, DType::kF32);
   const TensorView& projection = attended;  // scratch until the attention itself
   const TensorView projected = SplitHeads(projection, shape_.num_heads);
   const auto rotate = [&](TensorView output) {
@@ -147,7 +147,7 @@ void WanBlock::CrossAttend(Context& context, const WanBlockInputs& inputs, Const
   RmsNorm(context, query, cross_.query_norm, shape_.epsilon, query);
   AttendTokens(context, cross_, inputs.text, query, attended);
   if (!shape_.attends_image) return;
-  const TensorView to_image = workspace.Allocate(attended.shape());
+  const TensorView to_image = workspace.Allocate(attended.shape(), DType::kF32);
   AttendTokens(context, image_, inputs.image, query, to_image);
   Add(context, attended, to_image, attended);
 }
@@ -156,8 +156,8 @@ void WanBlock::AttendTokens(Context& context, const WanKeyValue& layers, ConstTe
                             TensorView query, TensorView attended) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView key = workspace.Allocate(tokens.shape());
-  const TensorView value = workspace.Allocate(tokens.shape());
+  const TensorView key = workspace.Allocate(tokens.shape(), DType::kF32);
+  const TensorView value = workspace.Allocate(tokens.shape(), DType::kF32);
   layers.key(context, tokens, key);
   RmsNorm(context, key, layers.key_norm, shape_.epsilon, key);
   layers.value(context, tokens, value);

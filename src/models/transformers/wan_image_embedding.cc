@@ -29,9 +29,9 @@ void WanImageEmbedding::operator()(Context& context, ConstTensorView tokens,
                                    TensorView image) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView inner = workspace.Allocate(tokens.shape());
-  const TensorView normed = workspace.Allocate(tokens.shape());
-  CopyTensor(tokens, normed);
+  const TensorView inner = workspace.Allocate(tokens.shape(), DType::kF32);
+  const TensorView normed = workspace.Allocate(tokens.shape(), DType::kF32);
+  CopyOnHost(tokens, normed);
   if (!positions_.empty()) {
     for (int64_t item = 0; item < tokens.dim(0); ++item) {
       Convert(context, positions_, inner.Select(0, item));

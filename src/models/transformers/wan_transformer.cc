@@ -166,7 +166,7 @@ void WanTransformer::CheckInputs(const WanTransformerInputs& inputs,
 void WanTransformer::EmbedText(Context& context, ConstTensorView encoder_hidden_states,
                                TensorView text) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView inner = context.workspace().Allocate(text.shape());
+  const TensorView inner = context.workspace().Allocate(text.shape(), DType::kF32);
   text_linear_1_(context, encoder_hidden_states, inner, {.activation = Activation::kGeluTanh});
   text_linear_2_(context, inner, text);
 }
@@ -176,12 +176,12 @@ void WanTransformer::EmbedTime(Context& context, float timestep, TensorView time
   Workspace::Scope scope(context.workspace());
   const int64_t batch = time.dim(0);
   const int64_t d = config_.model_dim();
-  const TensorView sinusoids = context.workspace().Allocate({batch, config_.freq_dim});
+  const TensorView sinusoids = context.workspace().Allocate({batch, config_.freq_dim}, DType::kF32);
   SinusoidalEmbedding(context, timestep, sinusoids);
   const TensorView embedding = time.Reshape({batch, d});
   time_embedder_(context, sinusoids, embedding);
-  const TensorView activated = context.workspace().Allocate({batch, d});
-  CopyTensor(embedding, activated);
+  const TensorView activated = context.workspace().Allocate({batch, d}, DType::kF32);
+  CopyOnHost(embedding, activated);
   Activate(context, Activation::kSilu, activated);
   time_proj_(context, activated, modulation.Reshape({batch, 6 * d}));
 }
@@ -193,10 +193,12 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
   Workspace::Scope scope(workspace);
   const int64_t batch = inputs.hidden_states.dim(0);
   const int64_t d = config_.model_dim();
-  const TensorView hidden = workspace.Allocate({batch, inputs.hidden_states.dim(1), d});
-  const TensorView text = workspace.Allocate({batch, inputs.encoder_hidden_states.dim(1), d});
-  const TensorView time = workspace.Allocate({batch, 1, d});
-  const TensorView modulation = workspace.Allocate({batch, 6, d});
+  const TensorView hidden =
+      workspace.Allocate({batch, inputs.hidden_states.dim(1), d}, DType::kF32);
+  const TensorView text =
+      workspace.Allocate({batch, inputs.encoder_hidden_states.dim(1), d}, DType::kF32);
+  const TensorView time = workspace.Allocate({batch, 1, d}, DType::kF32);
+  const TensorView modulation = workspace.Allocate({batch, 6, d}, DType::kF32);
 
   EmbedTime(context, inputs.timestep, time, modulation);
   if (invocation.IsSkipped()) return FinishSkipped(context, time, invocation, hidden, prediction);
@@ -204,7 +206,7 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
   EmbedText(context, inputs.encoder_hidden_states, text);
   TensorView image;
   if (config_.takes_image()) {
-    image = workspace.Allocate({batch, inputs.encoder_hidden_states_image.dim(1), d});
+    image = workspace.Allocate({batch, inputs.encoder_hidden_states_image.dim(1), d}, DType::kF32);
     image_embedder_(context, inputs.encoder_hidden_states_image, image);
   }
   const WanBlockInputs block_inputs = {.text = text,
@@ -237,7 +239,7 @@ void WanTransformer::FinishSkipped(Context& context, ConstTensorView time,
 bool WanTransformer::Begin(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
                            SparseInvocation& invocation) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView modulated = context.workspace().Allocate(hidden.shape());
+  const TensorView modulated = context.workspace().Allocate(hidden.shape(), DType::kF32);
   blocks_.front().ModulateInput(context, inputs, hidden, modulated);
   return invocation.BeginForward(context, modulated);
 }
@@ -245,9 +247,10 @@ bool WanTransformer::Begin(Context& context, const WanBlockInputs& inputs, Const
 void WanTransformer::ProjectOut(Context& context, ConstTensorView time, ConstTensorView hidden,
                                 TensorView prediction) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView vectors = context.workspace().Allocate({time.dim(0), 2, config_.model_dim()});
+  const TensorView vectors =
+      context.workspace().Allocate({time.dim(0), 2, config_.model_dim()}, DType::kF32);
   AddModulation(context, scale_shift_table_, time, vectors);
-  const TensorView normed = context.workspace().Allocate(hidden.shape());
+  const TensorView normed = context.workspace().Allocate(hidden.shape(), DType::kF32);
   LayerNormModulate(context, hidden, vectors.Select(1, 0), vectors.Select(1, 1), config_.eps,
                     normed);
   proj_out_(context, normed, prediction);

@@ -95,7 +95,7 @@ Tensor ClipImageProcessor::operator()(const Image& image) const {
   const Image resized = ResizeImage(image, scaled(image.width), scaled(image.height), filter);
   const int64_t left = (resized.width - crop_size) / 2, top = (resized.height - crop_size) / 2;
   Tensor pixels({1, crop_size, crop_size, 3}, DType::kF32);
-  float* out = pixels.data<float>();
+  float* out = pixels.host_data<float>();
   for (int64_t y = 0; y < crop_size; ++y) {
     const uint8_t* row = resized.rgb.data() + ((top + y) * resized.width + left) * 3;
     for (int64_t i = 0; i < crop_size * 3; ++i) {

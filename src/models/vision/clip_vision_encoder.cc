@@ -66,9 +66,11 @@ void ClipVisionEncoder::EmbedPatches(Context& context, ConstTensorView pixels,
                                      TensorView hidden) const {
   Workspace::Scope scope(context.workspace());
   const int64_t batch = pixels.dim(0), p = config_.patch_size, grid = config_.image_size / p;
-  const TensorView positions = context.workspace().Allocate(position_embedding_.shape());
-  const TensorView patches = context.workspace().Allocate({batch, grid, grid, kColours, p, p});
-  CopyTensor(pixels.SplitAxis(2, grid, p).SplitAxis(1, grid, p).Permute({0, 1, 3, 5, 2, 4}),
+  const TensorView positions =
+      context.workspace().Allocate(position_embedding_.shape(), DType::kF32);
+  const TensorView patches =
+      context.workspace().Allocate({batch, grid, grid, kColours, p, p}, DType::kF32);
+  CopyOnHost(pixels.SplitAxis(2, grid, p).SplitAxis(1, grid, p).Permute({0, 1, 3, 5, 2, 4}),
              patches);
   patch_embedding_(context, patches.Reshape({batch, grid * grid, kColours * p * p}),
                    hidden.Slice(1, 1, config_.tokens()));

@@ -78,7 +78,8 @@ void Run(Context& context, const DenseCall& call) {
   const int64_t items = call.Items();
   const int64_t scratch_floats = AttentionScratchFloats(call.inputs.query.dim(3));
   Workspace::Scope scope(context.workspace());
-  float* scratch = context.workspace().Allocate({context.threads(), scratch_floats}).data<float>();
+  float* scratch =
+      context.workspace().Allocate({context.threads(), scratch_floats}, DType::kF32).data<float>();
   ParallelForDynamic(context, items, [&](int64_t item, int thread) {
     AttentionGroup group = call.Item(item);
     AttentionGroup next;

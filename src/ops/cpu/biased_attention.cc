@@ -102,7 +102,7 @@ void AttendHead(Context& context, const ConstTensorView& query, const ConstTenso
   for (int64_t begin = 0; begin < queries; begin += block) {
     Workspace::Scope scope(context.workspace());
     const int64_t end = std::min(queries, begin + block);
-    const TensorView scores = context.workspace().Allocate({end - begin, keys});
+    const TensorView scores = context.workspace().Allocate({end - begin, keys}, DType::kF32);
     Matmul(context, query.Slice(0, begin, end), key.Permute({1, 0}), scores);
     const int64_t grain = std::max<int64_t>(1, cpu::kElementsPerTask / keys);
     ParallelForRanges(context, end - begin, grain, [&](int64_t first, int64_t last, int) {

@@ -83,7 +83,8 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
   const int32_t* counts = selection.counts.data<int32_t>();
 
   Workspace::Scope scope(context.workspace());
-  float* scratch = context.workspace().Allocate({context.threads(), scratch_floats}).data<float>();
+  float* scratch =
+      context.workspace().Allocate({context.threads(), scratch_floats}, DType::kF32).data<float>();
   int64_t* order = context.workspace().Allocate({items}, DType::kI64).data<int64_t>();
   std::iota(order, order + items, int64_t{0});
   std::sort(order, order + items, [counts](int64_t a, int64_t b) {

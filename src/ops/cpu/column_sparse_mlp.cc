@@ -133,7 +133,8 @@ void Run(Context& context, const MlpProblem& problem) {
   const int64_t scratch_size =
       MlpScratch(problem.weights, std::min(step, group_size), panel_lanes, tile_rows).Size();
   Workspace::Scope scope(context.workspace());
-  float* scratch = context.workspace().Allocate({context.threads(), scratch_size}).data<float>();
+  float* scratch =
+      context.workspace().Allocate({context.threads(), scratch_size}, DType::kF32).data<float>();
   ParallelForDynamic(context, batch * groups * parts, [&](int64_t index, int thread) {
     const int64_t b = index / (groups * parts), g = index / parts % groups;
     const int64_t tokens = std::min(group_size, problem.tokens - g * group_size);

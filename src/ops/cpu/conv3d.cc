@@ -176,7 +176,7 @@ void ConvolveStrips(Context& context, const Operands& a) {
     last_kernels.PackWeights(context, a.weight);
   }
   const TensorView strip =
-      context.workspace().Allocate({plan.rows + weight[3] - 1, plan.width, weight[1]});
+      context.workspace().Allocate({plan.rows + weight[3] - 1, plan.width, weight[1]}, DType::kF32);
   for (int64_t b = 0; b < a.input.dim(0); ++b) {
     for (int64_t y = 0; y < plan.height; y += plan.rows) {
       const bool last = y + plan.rows >= plan.height;

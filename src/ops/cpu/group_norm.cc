@@ -94,7 +94,7 @@ constexpr int64_t kTermsPerFlush = 64;
 int64_t PatternRepeats(int64_t channels) { return 16 / std::gcd(channels, int64_t{16}); }
 
 TensorView Repeat(Context& context, const float* values, int64_t channels, int64_t repeats) {
-  const TensorView pattern = context.workspace().Allocate({repeats * channels});
+  const TensorView pattern = context.workspace().Allocate({repeats * channels}, DType::kF32);
   for (int64_t r = 0; r < repeats; ++r) {
     std::copy_n(values, channels, pattern.data<float>() + r * channels);
   }
@@ -168,7 +168,7 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
   const int64_t pattern = PatternRepeats(channels) * channels, threads = context.threads();
   const float* weights = WidenedDataOr(context, weight, channels, 1);
   const float* biases = WidenedDataOr(context, bias, channels, 0);
-  const TensorView partial = context.workspace().Allocate({threads, 2 * pattern});
+  const TensorView partial = context.workspace().Allocate({threads, 2 * pattern}, DType::kF32);
   double* totals = static_cast<double*>(
       context.workspace().Allocate({threads, 2 * channels}, DType::kI64).raw());
   for (int64_t b = 0; b < input.dim(0); ++b) {

@@ -113,7 +113,7 @@ void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTen
   const int64_t outputs = weight.dim(0);
   if (weight.dtype() == DType::kF32) return Matmul(context, input, weight, bias, output, options);
   const int64_t panel = PanelOutputs(weight.dim(1), outputs, weight.dtype());
-  const TensorView widened = context.workspace().Allocate({panel, weight.dim(1)});
+  const TensorView widened = context.workspace().Allocate({panel, weight.dim(1)}, DType::kF32);
   for (int64_t begin = 0; begin < outputs; begin += panel) {
     const int64_t end = std::min(outputs, begin + panel);
     const TensorView rows = widened.Slice(0, 0, end - begin);
@@ -127,7 +127,7 @@ void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTen
 void DotProducts(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
                  const float* bias, const TensorView& output, LinearOptions options) {
   const int64_t rows = input.dim(0), outputs = weight.dim(0), depth = weight.dim(1);
-  const TensorView product = context.workspace().Allocate({rows, outputs});
+  const TensorView product = context.workspace().Allocate({rows, outputs}, DType::kF32);
   const auto* bytes = static_cast<const std::byte*>(weight.raw());
   const auto size = static_cast<int64_t>(SizeOf(weight.dtype()));
   const auto dot = weight.dtype() == DType::kF32   ? HWY_DYNAMIC_DISPATCH(DotFloat)
@@ -152,7 +152,7 @@ void DotProducts(Context& context, const ConstTensorView& input, const ConstTens
   if (options.accumulate) {
     cpu::Axpy(context, 1, product, output);
   } else {
-    CopyTensor(product, output);
+    CopyOnHost(product, output);
   }
 }
 

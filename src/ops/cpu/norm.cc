@@ -82,7 +82,7 @@ void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
 void LayerNormModulate(Context& context, ConstTensorView input, ConstTensorView shift,
                        ConstTensorView scale, float epsilon, TensorView output) {
   Workspace::Scope scope(context.workspace());
-  const TensorView gain = context.workspace().Allocate(scale.shape());
+  const TensorView gain = context.workspace().Allocate(scale.shape(), DType::kF32);
   cpu::ScaleShift(context, scale, 1, 1, gain);
   // Shift and gain have the rows' shape when their token axis has stride 0.
   const ConstTensorView gains(gain.raw(), DType::kF32, input.shape(), {gain.stride(0), 0, 1});

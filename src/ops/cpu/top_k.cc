@@ -180,7 +180,8 @@ void ForEachRow(Context& context, const ConstTensorView& scores, const TensorVie
                 int64_t scratch_size, const Body& body) {
   const int64_t stride = scratch_size + kPadding;
   Workspace::Scope scope(context.workspace());
-  float* scratch = context.workspace().Allocate({context.threads() * stride}).data<float>();
+  float* scratch =
+      context.workspace().Allocate({context.threads() * stride}, DType::kF32).data<float>();
   ParallelForRanges(context, scores.dim(0), 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t r = begin; r < end; ++r) {
       body(scores.data<float>() + r * scores.stride(0), scratch + thread * stride,

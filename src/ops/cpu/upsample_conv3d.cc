@@ -107,7 +107,8 @@ PackedPhases PackPhases(Context& context, const cpu::OnednnConv2d& kernel,
                 .raw();
   }
   Workspace::Scope scope(context.workspace());
-  const TensorView collapsed = context.workspace().Allocate({weight.dim(0), weight.dim(1), 2, 2});
+  const TensorView collapsed =
+      context.workspace().Allocate({weight.dim(0), weight.dim(1), 2, 2}, DType::kF32);
   for (int phase = 0; phase < kPhases; ++phase) {
     CollapseWeights(weight, begin, end, phase / 2, phase % 2, collapsed.data<float>());
     kernel.PackWeights(context, collapsed, packed[static_cast<size_t>(phase)]);
@@ -150,11 +151,13 @@ class Upsampler {
         ranges_(RangesOf(meetings_)) {
     packed_ = Pack(kernel_, weight);
     last_packed_ = kernel_.SharesWeights(last_kernel_) ? packed_ : Pack(last_kernel_, weight);
-    zeros_ = context.workspace().Allocate({weight.dim(0)}).data<float>();
+    zeros_ = context.workspace().Allocate({weight.dim(0)}, DType::kF32).data<float>();
     std::fill_n(zeros_, weight.dim(0), 0.0f);
     bias_ = bias == nullptr ? zeros_ : bias;
-    strip_ = context.workspace().Allocate({plan_.rows + 2, input.dim(3) + 2, input.dim(4)});
-    result_ = context.workspace().Allocate({plan_.rows, input.dim(3) + 1, weight.dim(0)});
+    strip_ =
+        context.workspace().Allocate({plan_.rows + 2, input.dim(3) + 2, input.dim(4)}, DType::kF32);
+    result_ =
+        context.workspace().Allocate({plan_.rows, input.dim(3) + 1, weight.dim(0)}, DType::kF32);
   }
 
   void Run() {

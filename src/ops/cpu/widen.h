@@ -12,7 +12,7 @@ namespace tamias::cpu {
 inline const float* WidenedData(Context& context, const ConstTensorView& weight) {
   if (weight.empty()) return nullptr;
   if (weight.dtype() == DType::kF32) return weight.data<float>();
-  const TensorView widened = context.workspace().Allocate(weight.shape());
+  const TensorView widened = context.workspace().Allocate(weight.shape(), DType::kF32);
   cpu::Convert(context, weight, widened);
   return widened.data<float>();
 }
@@ -21,7 +21,7 @@ inline const float* WidenedData(Context& context, const ConstTensorView& weight)
 inline const float* WidenedDataOr(Context& context, const ConstTensorView& weight, int64_t count,
                                   float value) {
   if (!weight.empty()) return WidenedData(context, weight);
-  float* filled = context.workspace().Allocate({count}).data<float>();
+  float* filled = context.workspace().Allocate({count}, DType::kF32).data<float>();
   for (int64_t i = 0; i < count; ++i) filled[i] = value;
   return filled;
 }

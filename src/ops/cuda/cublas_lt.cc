@@ -7,16 +7,14 @@
 
 #include <cstdlib>
 #include <map>
+#include <mutex>
 #include <string>
 
 #include "base/check.h"
 #include "base/cuda/error.cuh"
-#include "base/cuda/memory.h"
 
 namespace tamias::cuda {
 namespace {
-
-constexpr size_t kWorkspaceBytes = size_t{32} << 20;  // what NVIDIA advises for the H100
 
 // The functions of the library that Tamias calls.
 class Library {
@@ -164,7 +162,7 @@ class Preference {
  public:
   Preference(const Library& library, const LinearPlan& plan) : library_(library) {
     library.Check(library.create_preference(&preference_), "describing a preference");
-    Set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspaceBytes});
+    Set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{CublasLt::kScratchBytes});
     Set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, static_cast<uint32_t>(plan.weight_alignment));
     Set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, static_cast<uint32_t>(plan.input_alignment));
     Set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, static_cast<uint32_t>(plan.output_alignment));
@@ -190,9 +188,8 @@ class Preference {
 
 class CublasLt::State {
  public:
-  explicit State(int device)
-      : workspace_(DeviceTensor({static_cast<int64_t>(kWorkspaceBytes)}, DType::kU8, device)) {
-    const DeviceScope scope(device);  // of the handle
+  explicit State(Device device) {
+    const DeviceScope scope(device.index);  // of the handle
     library_.Check(library_.create(&handle_), "starting the library");
   }
   ~State() { library_.destroy(handle_); }
@@ -200,7 +197,7 @@ class CublasLt::State {
   State& operator=(const State&) = delete;
 
   void Multiply(Stream& stream, const LinearPlan& plan, const void* input, const void* weight,
-                const void* bias, void* output) {
+                const void* bias, void* output, void* scratch) {
     const DeviceScope scope(stream.device().index);
     const Operation operation(library_, plan, bias);
     const Matrix a(library_, plan.dtype, plan.inputs, plan.outputs, plan.weight_stride,
@@ -209,17 +206,18 @@ class CublasLt::State {
                    plan.input_batch_stride);
     const Matrix d(library_, plan.output_type, plan.outputs, plan.rows, plan.output_stride,
                    plan.batches, plan.output_batch_stride);
-    const cublasLtMatmulAlgo_t& algorithm = AlgorithmFor(plan, operation, a, b, d);
+    const cublasLtMatmulAlgo_t algorithm = AlgorithmFor(plan, operation, a, b, d);
     const float alpha = 1, beta = plan.accumulates ? 1 : 0;
     library_.Check(library_.matmul(handle_, operation.get(), &alpha, weight, a.get(), input,
                                    b.get(), &beta, output, d.get(), output, d.get(), &algorithm,
-                                   workspace_.view().raw(), kWorkspaceBytes, stream.handle()),
+                                   scratch, kScratchBytes, stream.handle()),
                    "a product");
   }
 
  private:
-  const cublasLtMatmulAlgo_t& AlgorithmFor(const LinearPlan& plan, const Operation& operation,
-                                           const Matrix& a, const Matrix& b, const Matrix& d) {
+  cublasLtMatmulAlgo_t AlgorithmFor(const LinearPlan& plan, const Operation& operation,
+                                    const Matrix& a, const Matrix& b, const Matrix& d) {
+    const std::lock_guard lock(mutex_);
     const auto known = algorithms_.find(plan);
     if (known != algorithms_.end()) return known->second;
     const Preference preference(library_, plan);
@@ -233,18 +231,18 @@ class CublasLt::State {
   }
 
   Library library_;
-  Tensor workspace_;
+  std::mutex mutex_;  // of the algorithms; the library itself serves several threads
   cublasLtHandle_t handle_ = nullptr;
   std::map<LinearPlan, cublasLtMatmulAlgo_t> algorithms_;
 };
 
-CublasLt::CublasLt(int device) : state_(std::make_unique<State>(device)) {}
+CublasLt::CublasLt(Device device) : state_(std::make_unique<State>(device)) {}
 
 CublasLt::~CublasLt() = default;
 
 void CublasLt::Multiply(Stream& stream, const LinearPlan& plan, const void* input,
-                        const void* weight, const void* bias, void* output) {
-  state_->Multiply(stream, plan, input, weight, bias, output);
+                        const void* weight, const void* bias, void* output, void* scratch) {
+  state_->Multiply(stream, plan, input, weight, bias, output, scratch);
 }
 
 }  // namespace tamias::cuda

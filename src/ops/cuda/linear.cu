@@ -9,10 +9,11 @@
 namespace tamias::cuda {
 
 void Linear(CublasLt& library, Stream& stream, ConstTensorView input, ConstTensorView weight,
-            ConstTensorView bias, TensorView output, LinearOptions options) {
+            ConstTensorView bias, TensorView scratch, TensorView output, LinearOptions options) {
   const LinearPlan plan = PlanLinear(input, weight, bias, output, options);
   if (output.NumElements() == 0) return;
-  library.Multiply(stream, plan, input.raw(), weight.raw(), bias.raw(), output.raw());
+  library.Multiply(stream, plan, input.raw(), weight.raw(), bias.raw(), output.raw(),
+                   scratch.raw());
   if (plan.after != Activation::kNone) Activate(stream, plan.after, output);
 }
 

@@ -6,12 +6,13 @@ namespace tamias::cuda {
 
 class CublasLt::State {};
 
-CublasLt::CublasLt(int) {
+CublasLt::CublasLt(Device) {
   Fail(ErrorCode::kUnsupported, "cuBLASLt: this build of Tamias was made without cublasLt.h");
 }
 
 CublasLt::~CublasLt() = default;
 
-void CublasLt::Multiply(Stream&, const LinearPlan&, const void*, const void*, const void*, void*) {}
+void CublasLt::Multiply(Stream&, const LinearPlan&, const void*, const void*, const void*, void*,
+                        void*) {}
 
 }  // namespace tamias::cuda

@@ -71,7 +71,7 @@ void ColumnSparseMlp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out
   FailWithoutCuda("column-sparse MLP");
 }
 void StoreActivations(Stream&, In, Out) { FailWithoutCuda("store activations"); }
-void Linear(CublasLt&, Stream&, In, In, In, Out, LinearOptions) { FailWithoutCuda("linear"); }
+void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWithoutCuda("linear"); }
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }

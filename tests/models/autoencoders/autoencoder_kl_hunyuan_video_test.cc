@@ -36,7 +36,7 @@ void ExpectAgreement(const Fixture& fixture, const AutoencoderKlHunyuanVideo& va
   const auto take = [&](ConstTensorView next) {
     ASSERT_LE(frames + next.dim(0), pixels.dim(0));
     EXPECT_TRUE(next.IsContiguous());
-    CopyTensor(next, pixels.view().Slice(0, frames, frames + next.dim(0)));
+    CopyOnHost(next, pixels.view().Slice(0, frames, frames + next.dim(0)));
     frames += next.dim(0);
     ++deliveries;
   };
@@ -70,7 +70,8 @@ TEST_P(HunyuanVideoVaeParity, TakesTheWorkspaceItPlans) {
     for (const int64_t frames : {1, 3, 7}) {
       SCOPED_TRACE(frames);
       Context context;  // of as many threads as plans are made for
-      const Tensor latents = Tensor::Zeros({frames, 9, 8, vae.config().latent_channels});
+      const Tensor latents =
+          Tensor::Zeros({frames, 9, 8, vae.config().latent_channels}, DType::kF32);
       int64_t delivered = 0;
       vae.Decode(context, latents, [&](ConstTensorView next) { delivered += next.dim(0); });
       EXPECT_EQ(delivered, 4 * (frames - 1) + 1);
@@ -110,10 +111,10 @@ TEST(HunyuanVideoVae, NamesTheArgumentThatDoesNotFit) {
   const auto error = [&](const ConstTensorView& latents) {
     return ErrorOf([&] { vae.Decode(context, latents, [](ConstTensorView) {}); });
   };
-  EXPECT_EQ(error(Tensor::Zeros({1, 2, 2, 4})),
+  EXPECT_EQ(error(Tensor::Zeros({1, 2, 2, 4}, DType::kF32)),
             "hunyuan video autoencoder: latents: expected shape [any, any, any, 5], found "
             "[1, 2, 2, 4]");
-  EXPECT_EQ(error(Tensor::Zeros({1, 2, 2, 5}).view().Slice(0, 0, 0)),
+  EXPECT_EQ(error(Tensor::Zeros({1, 2, 2, 5}, DType::kF32).view().Slice(0, 0, 0)),
             "hunyuan video autoencoder: latents: expected at least one value, found [0, 2, 2, 5]");
 }
 

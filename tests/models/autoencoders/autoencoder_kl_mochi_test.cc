@@ -66,9 +66,9 @@ TEST(AutoencoderKlMochi, NamesTheTensorOrArgumentThatDoesNotFit) {
   Context context(1);
   const AutoencoderKlMochi vae(config, fixture.weights);
   const FrameSink sink = [](ConstTensorView) {};
-  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4, 6}), sink), Error);
-  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 5}), sink), Error);
-  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({0, 3, 4, 5}), sink), Error);
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4, 6}, DType::kF32), sink), Error);
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 5}, DType::kF32), sink), Error);
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({0, 3, 4, 5}, DType::kF32), sink), Error);
 }
 
 AutoencoderKlMochiConfig Parse(const std::string& text) {

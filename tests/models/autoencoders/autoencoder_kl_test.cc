@@ -105,7 +105,8 @@ TEST_P(AutoencoderParity, TakesTheWorkspaceItPlans) {
       SCOPED_TRACE(height);
       Context context;
       const int64_t scale = vae.config().scale_factor();
-      const Tensor latents = Tensor::Zeros({1, height, 40, vae.config().latent_channels});
+      const Tensor latents =
+          Tensor::Zeros({1, height, 40, vae.config().latent_channels}, DType::kF32);
       Tensor pixels({1, scale * height, scale * 40, 3}, DType::kF32);
       vae.Decode(context, latents, pixels);
       const auto peak = static_cast<double>(context.workspace().peak_bytes());
@@ -165,7 +166,7 @@ TEST(AutoencoderKl, NamesTheArgumentThatDoesNotFit) {
   const Fixture fixture("vae-plain-tiny");
   const AutoencoderKl vae(AutoencoderKlConfig::FromJson(fixture.config), fixture.weights);
   Context context(1);
-  Tensor latents = Tensor::Zeros({1, 2, 2, 8}), pixels({1, 8, 8, 3}, DType::kF32);
+  Tensor latents = Tensor::Zeros({1, 2, 2, 8}, DType::kF32), pixels({1, 8, 8, 3}, DType::kF32);
   EXPECT_THROW(vae.Decode(context, pixels, pixels), Error);
   EXPECT_THROW(vae.Decode(context, latents, latents), Error);
   AutoencoderKlConfig wider = vae.config();

@@ -16,7 +16,7 @@ constexpr double kTolerance = 1e-5;
 // film [F, H, W, 3].
 FrameSource FramesOf(ConstTensorView film) {
   return [film](int64_t frame, TensorView pixels) {
-    CopyTensor(film.Slice(0, frame, frame + 1), pixels);
+    CopyOnHost(film.Slice(0, frame, frame + 1), pixels);
   };
 }
 
@@ -59,8 +59,8 @@ TEST_P(WanAutoencoderEncoder, IsCausalAndKeepsNothing) {
 
 TEST_P(WanAutoencoderEncoder, TakesTheWorkspaceItPlansWhateverTheLength) {
   const int64_t height = 7, width = 12, scale = config_.spatial_scale();
-  const Tensor film =
-      Tensor::Zeros({1 + 8 * config_.temporal_scale(), scale * height, scale * width, 3});
+  const Tensor film = Tensor::Zeros(
+      {1 + 8 * config_.temporal_scale(), scale * height, scale * width, 3}, DType::kF32);
   std::vector<size_t> peaks;
   for (const int64_t frames : {1, 2, 3, 4, 5, 9}) {
     SCOPED_TRACE(frames);
@@ -111,8 +111,8 @@ TEST(AutoencoderKlWanEncoder, NamesTheTensorOrArgumentThatDoesNotFit) {
   Context context(1);
   const AutoencoderKlWanEncoder vae(config, fixture.weights);
   const FrameSource source = [](int64_t, TensorView) {};
-  EXPECT_THROW(vae.Encode(context, source, Tensor::Zeros({2, 3, 4, 5})), Error);
-  EXPECT_THROW(vae.Encode(context, source, Tensor::Zeros({3, 4, 4})), Error);
+  EXPECT_THROW(vae.Encode(context, source, Tensor::Zeros({2, 3, 4, 5}, DType::kF32)), Error);
+  EXPECT_THROW(vae.Encode(context, source, Tensor::Zeros({3, 4, 4}, DType::kF32)), Error);
 }
 
 }  // namespace

@@ -64,9 +64,9 @@ TEST(AutoencoderKlWan, NamesTheTensorOrArgumentThatDoesNotFit) {
   Context context(1);
   const AutoencoderKlWan vae(config, fixture.weights);
   const FrameSink sink = [](ConstTensorView) {};
-  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4, 5}), sink), Error);
-  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4}), sink), Error);
-  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({0, 3, 4, 4}), sink), Error);
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4, 5}, DType::kF32), sink), Error);
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({2, 3, 4}, DType::kF32), sink), Error);
+  EXPECT_THROW(vae.Decode(context, Tensor::Zeros({0, 3, 4, 4}, DType::kF32), sink), Error);
 }
 
 constexpr const char* kStatistics = R"("z_dim": 1, "latents_mean": [0.5], "latents_std": [2])";

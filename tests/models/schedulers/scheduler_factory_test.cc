@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "base/random.h"
-#include "tests/models/fixture.h"
 #include "models/schedulers/flow_match_euler.h"
+#include "tests/models/fixture.h"
 
 namespace tamias {
 namespace {
@@ -137,7 +137,7 @@ TEST_F(SchedulerParity, EverySolverFollowsAStraightPathToItsEnd) {
       std::fill_n(noise.data<float>(), noise.NumElements(), 0.5f);
     });
     if (scheduler->sigma(scheduler->num_steps()) != 0) continue;
-    Tensor sample = Tensor::Zeros(target.shape());
+    Tensor sample = Tensor::Zeros(target.shape(), DType::kF32);
     Tensor velocity(target.shape(), DType::kF32);
     for (int i = 0; i < scheduler->num_steps(); ++i) {
       const float* x = sample.data<float>();

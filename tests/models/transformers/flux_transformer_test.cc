@@ -54,8 +54,8 @@ TEST_P(FluxTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const ConstTensorView text = recorded.Get("txt_ids");
   const ConstTensorView image = recorded.Get("img_ids");
   Tensor ids({text.dim(0) + image.dim(0), 3}, DType::kF32);
-  CopyTensor(text, ids.view().Slice(0, 0, text.dim(0)));
-  CopyTensor(image, ids.view().Slice(0, text.dim(0), ids.dim(0)));
+  CopyOnHost(text, ids.view().Slice(0, 0, text.dim(0)));
+  CopyOnHost(image, ids.view().Slice(0, text.dim(0), ids.dim(0)));
   const RotaryTable table = RotaryPositions(ids, config.axes_dims_rope);
   EXPECT_LT(RelativeL2(table.cos, recorded.Get("rotary_cos")), 1e-7);
   EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-7);
@@ -117,10 +117,10 @@ TEST(FluxTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
   constexpr int64_t kText = 5;
   constexpr int64_t kImage = 2000;
   const FluxTransformerConfig& config = model.config();
-  const Tensor image = Tensor::Zeros({kBatch, kImage, config.in_channels});
-  const Tensor text = Tensor::Zeros({kBatch, kText, config.joint_attention_dim});
-  const Tensor pooled = Tensor::Zeros({kBatch, config.pooled_projection_dim});
-  const Tensor rotary = Tensor::Zeros({kImage, config.attention_head_dim});
+  const Tensor image = Tensor::Zeros({kBatch, kImage, config.in_channels}, DType::kF32);
+  const Tensor text = Tensor::Zeros({kBatch, kText, config.joint_attention_dim}, DType::kF32);
+  const Tensor pooled = Tensor::Zeros({kBatch, config.pooled_projection_dim}, DType::kF32);
+  const Tensor rotary = Tensor::Zeros({kImage, config.attention_head_dim}, DType::kF32);
   DensePasses passes(2);
   passes.Predict(model,
                  FluxTransformerInputs{.hidden_states = image,

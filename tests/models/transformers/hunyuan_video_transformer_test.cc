@@ -199,10 +199,10 @@ TEST_P(HunyuanVideoTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
   const auto [text_tokens, video_tokens] = GetParam();
   const HunyuanVideoTransformerConfig& config = model.config();
   const Tensor video =
-      Tensor::Zeros({1, video_tokens, config.in_channels * config.patch_elements()});
-  const Tensor text = Tensor::Zeros({1, text_tokens, config.text_embed_dim});
-  const Tensor pooled = Tensor::Zeros({1, config.pooled_projection_dim});
-  const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim});
+      Tensor::Zeros({1, video_tokens, config.in_channels * config.patch_elements()}, DType::kF32);
+  const Tensor text = Tensor::Zeros({1, text_tokens, config.text_embed_dim}, DType::kF32);
+  const Tensor pooled = Tensor::Zeros({1, config.pooled_projection_dim}, DType::kF32);
+  const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim}, DType::kF32);
   DensePasses passes(2);
   passes.Predict(model,
                  HunyuanVideoTransformerInputs{.hidden_states = video,

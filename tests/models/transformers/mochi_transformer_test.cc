@@ -160,8 +160,8 @@ TEST(MochiTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
   const TokenGrid grid = {.time = 5, .height = 20, .width = 20};
   const MochiTransformerConfig& config = model.config();
   const int64_t channels = config.in_channels * config.patch_area();
-  const Tensor video = Tensor::Zeros({kBatch, grid.size(), channels});
-  const Tensor text = Tensor::Zeros({kBatch, kText, config.text_embed_dim});
+  const Tensor video = Tensor::Zeros({kBatch, grid.size(), channels}, DType::kF32);
+  const Tensor text = Tensor::Zeros({kBatch, kText, config.text_embed_dim}, DType::kF32);
   DensePasses passes(2);
   const RotaryTable rotary = RowOrderRotary(passes.context(), model, grid);
   passes.Predict(model,

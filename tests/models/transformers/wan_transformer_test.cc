@@ -146,9 +146,9 @@ TEST_P(WanTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
   constexpr int64_t kText = 1500;
   const int64_t video_tokens = GetParam();
   const WanTransformerConfig& config = model.config();
-  const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4});
-  const Tensor text = Tensor::Zeros({1, kText, config.text_dim});
-  const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim});
+  const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4}, DType::kF32);
+  const Tensor text = Tensor::Zeros({1, kText, config.text_dim}, DType::kF32);
+  const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim}, DType::kF32);
   DensePasses passes(2);
   passes.Predict(model,
                  WanTransformerInputs{.hidden_states = video,
@@ -173,10 +173,10 @@ TEST(WanTransformer, PlanOfAnImageCoversTheWorkspaceWithinTwoPercent) {
   // The picture's keys and values, then the video's, then its embedding take the most.
   for (const auto& [video_tokens, image_tokens] : {std::pair{600, 1300}, {2000, 100}, {40, 3000}}) {
     SCOPED_TRACE(video_tokens);
-    const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4});
-    const Tensor text = Tensor::Zeros({1, 20, config.text_dim});
-    const Tensor image = Tensor::Zeros({1, image_tokens, config.image_dim});
-    const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim});
+    const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4}, DType::kF32);
+    const Tensor text = Tensor::Zeros({1, 20, config.text_dim}, DType::kF32);
+    const Tensor image = Tensor::Zeros({1, image_tokens, config.image_dim}, DType::kF32);
+    const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim}, DType::kF32);
     DensePasses passes(2);
     passes.Predict(model,
                    WanTransformerInputs{.hidden_states = video,

@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
 #include "models/vision/clip_image_processor.h"
+#include "tests/models/fixture.h"
 
 namespace tamias {
 namespace {
@@ -67,7 +67,7 @@ TEST(ClipVisionEncoder, RefusesWhatDoesNotFit) {
   Context context;
   Tensor hidden({1, config.tokens(), config.hidden_size}, DType::kF32);
   EXPECT_THAT(ErrorOf([&] {
-                encoder.Encode(context, Tensor::Zeros({1, 14, 15, 3}), hidden);
+                encoder.Encode(context, Tensor::Zeros({1, 14, 15, 3}, DType::kF32), hidden);
               }),
               testing::HasSubstr("pixels"));
   config.image_size = 20;

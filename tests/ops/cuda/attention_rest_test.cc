@@ -40,7 +40,7 @@ TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
       selected.data<float>()[i] -= i % 7 == 0 ? 0 : 0.2f + 0.1f * static_cast<float>(i % 10);
       if (i % 11 == 0) selected.data<float>()[i] = -INFINITY;
     }
-    Tensor rest_lse = ToDevice(stream, Tensor::Zeros(rows));
+    Tensor rest_lse = ToDevice(stream, Tensor::Zeros(rows, DType::kF32));
     Tensor expected_lse(rows, DType::kF32);
     const Tensor device_lse = ToDevice(stream, lse), device_selected = ToDevice(stream, selected);
     cuda::AttentionRest(stream, {output.device, device_lse, device_selected}, rest.device,
@@ -55,8 +55,8 @@ TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
 
 TEST_F(CudaAttentionRest, RefusesWrongShapes) {
   cuda::Stream stream;
-  Tensor rest = ToDevice(stream, Tensor::Zeros({1, 2, 3, 8}).view());
-  Tensor lse = ToDevice(stream, Tensor::Zeros({1, 2, 3}).view());
+  Tensor rest = ToDevice(stream, Tensor::Zeros({1, 2, 3, 8}, DType::kF32).view());
+  Tensor lse = ToDevice(stream, Tensor::Zeros({1, 2, 3}, DType::kF32).view());
   EXPECT_THROW(cuda::AttentionRest(stream, {lse, lse, lse}, rest, lse), Error);
   EXPECT_THROW(cuda::AttentionRest(stream, {rest, rest, lse}, rest, lse), Error);
 }

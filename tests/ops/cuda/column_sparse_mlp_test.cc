@@ -176,7 +176,7 @@ TEST_F(CudaColumnSparseMlp, ManyStepsDoNotDriftFromTheCache) {
   Case c = RandomCase(stream(), random, DType::kBF16);
   const Shape output_shape = {c.batch, c.tokens, c.model_dim};
   Tensor cache = ToDevice(stream(), Tensor::Zeros(c.cache.host.shape(), DType::kBF16).view());
-  Tensor output = ToDevice(stream(), Tensor::Zeros(output_shape).view());
+  Tensor output = ToDevice(stream(), Tensor::Zeros(output_shape, DType::kF32).view());
   for (int step = 0; step < 6; ++step) {
     c.input = MakeOperand(stream(), random, output_shape, DType::kBF16);
     MakeSelection(stream(), random, c);
@@ -193,7 +193,7 @@ TEST_F(CudaColumnSparseMlp, ManyStepsDoNotDriftFromTheCache) {
     std::iota(everything.data<int32_t>() + g * c.neurons,
               everything.data<int32_t>() + (g + 1) * c.neurons, 0);
   }
-  Tensor expected = Tensor::Zeros(output_shape);
+  Tensor expected = Tensor::Zeros(output_shape, DType::kF32);
   reference::ColumnSparseMlpDown(context, activations.view(), c.host,
                                  {everything.view(), counts.view(), c.group_size}, expected);
   EXPECT_LT(testing::LargestError(testing::ToHost(stream(), output.view()).view(), expected.view()),
@@ -269,7 +269,7 @@ TEST_F(CudaColumnSparseMlp, ErrorsNameTheArgument) {
   using ::testing::HasSubstr;
   EXPECT_THAT(message(c.device, c.input.host, c.group_size),
               HasSubstr("input: expected memory of a CUDA device"));
-  const Tensor wide = ToDevice(stream(), Tensor::Zeros(c.input.host.shape()).view());
+  const Tensor wide = ToDevice(stream(), Tensor::Zeros(c.input.host.shape(), DType::kF32).view());
   EXPECT_THAT(message(c.device, wide.view(), c.group_size),
               HasSubstr("input: expected f16 or bf16, found f32"));
   EXPECT_THAT(message(c.host, c.input.device, c.group_size),

@@ -212,7 +212,7 @@ TEST_F(CudaConvolution, PicturesAreFilmsOfOneFrame) {
 TEST_F(CudaConvolution, ErrorsNameTheArgument) {
   const auto message = [&](const Shape& size, DType dtype, int64_t scratch_bytes) {
     const Tensor input = ToDevice(stream_, Tensor::Zeros(size, dtype).view());
-    const Tensor weight = ToDevice(stream_, Tensor::Zeros({8, 16, 1, 1, 1}).view());
+    const Tensor weight = ToDevice(stream_, Tensor::Zeros({8, 16, 1, 1, 1}, DType::kF32).view());
     Tensor output = ToDevice(stream_, Tensor::Zeros({1, 1, 4, 4, 8}, DType::kBF16).view());
     Tensor scratch = cuda::DeviceTensor({scratch_bytes}, DType::kU8, stream_.device().index);
     try {

@@ -41,7 +41,7 @@ TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
 
 TEST_F(CudaCopyIndices, RefusesDifferentTypes) {
   cuda::Stream stream;
-  const Tensor source = ToDevice(stream, Tensor::Zeros({2, 16}));
+  const Tensor source = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF32));
   Tensor destination = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF16));
   const Tensor indices = ToDevice(stream, Tensor::Zeros({2, 3}, DType::kI32));
   const Tensor counts = ToDevice(stream, Tensor::Zeros({2}, DType::kI32));

@@ -102,7 +102,7 @@ TEST_F(CudaDispatch, TableLookupChecksIdsAndCopiesThem) {
 
 TEST_F(CudaDispatch, WorkspaceLiesOnTheDevice) {
   Context device(kPlacement, 1, 1024);
-  const TensorView view = device.workspace().Allocate({8});
+  const TensorView view = device.workspace().Allocate({8}, DType::kF32);
   EXPECT_EQ(view.device(), kPlacement.device);
   EXPECT_EQ(reinterpret_cast<uintptr_t>(view.raw()) % 256, 0u);
 }

@@ -43,7 +43,7 @@ TEST_F(CudaEmbedding, IdsOutOfRangeGiveZeros) {
   Tensor output = cuda::DeviceTensor({3, 8}, DType::kF32, stream.device().index);
   cuda::Embedding(stream, table.view(), ToDevice(stream, ids.view()), output);
   EXPECT_EQ(testing::LargestError(testing::ToHost(stream, output.view()).view(),
-                                  Tensor::Zeros({3, 8}).view()),
+                                  Tensor::Zeros({3, 8}, DType::kF32).view()),
             0);
 }
 

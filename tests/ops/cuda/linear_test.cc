@@ -119,7 +119,9 @@ class CudaLinear : public testing::CudaTest {};
 
 TEST_F(CudaLinear, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
-  cuda::CublasLt library;
+  cuda::CublasLt library(stream.device());
+  Tensor scratch =
+      cuda::DeviceTensor({static_cast<int64_t>(cuda::CublasLt::kScratchBytes)}, DType::kU8, 0);
   constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu,
                                          Activation::kGeluTanh, Activation::kSilu};
   Context context(1);
@@ -141,7 +143,7 @@ TEST_F(CudaLinear, MatchesReferenceOverRandomShapes) {
         .accumulate = accumulates};
     const TensorView none;
     cuda::Linear(library, stream, input.device, weight.device, has_bias ? bias.device : none,
-                 output.device, options);
+                 scratch, output.device, options);
     reference::Linear(context, input.host, weight.host, has_bias ? bias.host : none, output.host,
                       options);
     EXPECT_LT(output.Error(stream), 2 * testing::Tolerance(output_type));

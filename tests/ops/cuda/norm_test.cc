@@ -149,8 +149,8 @@ TEST_F(CudaNorm, ScaleShiftChannelsMatchesReference) {
 TEST_F(CudaNorm, GroupNormRefusesChannelsThatItsThreadsCannotHold) {
   cuda::Stream stream;
   for (const int64_t channels : {12, 4096}) {
-    Tensor x = ToDevice(stream, Tensor::Zeros({1, 1, 2, channels}).view());
-    Tensor gain = ToDevice(stream, Tensor::Zeros({1, channels}).view());
+    Tensor x = ToDevice(stream, Tensor::Zeros({1, 1, 2, channels}, DType::kF32).view());
+    Tensor gain = ToDevice(stream, Tensor::Zeros({1, channels}, DType::kF32).view());
     EXPECT_THROW(cuda::ScaleShiftChannels(stream, x.view(), gain.view(), gain.view(), false, x),
                  Error);
   }

@@ -32,8 +32,8 @@ TEST_F(CudaGatedResidual, MatchesReferenceOverRandomShapes) {
 
 TEST_F(CudaGatedResidual, RefusesWrongShapes) {
   cuda::Stream stream;
-  Tensor x = ToDevice(stream, Tensor::Zeros({2, 3, 16}).view());
-  const Tensor gate = ToDevice(stream, Tensor::Zeros({3, 16}).view());
+  Tensor x = ToDevice(stream, Tensor::Zeros({2, 3, 16}, DType::kF32).view());
+  const Tensor gate = ToDevice(stream, Tensor::Zeros({3, 16}, DType::kF32).view());
   EXPECT_THROW(cuda::GatedResidual(stream, x, gate.view(), x.view()), Error);
 }
 

@@ -59,7 +59,7 @@ TEST_F(CudaTopK, TheApproximationGivesTheBitsOfTheReference) {
 
 TEST_F(CudaTopK, RefusesMemoryOfTheHostAndWrongArguments) {
   cuda::Stream stream;
-  const Tensor scores = ToDevice(stream, Tensor::Zeros({2, 16}));
+  const Tensor scores = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF32));
   Tensor mask = ToDevice(stream, Tensor::Zeros({2, 2}, DType::kU8));
   Tensor of_host = Tensor::Zeros({2, 2}, DType::kU8);
   EXPECT_THROW(cuda::TopKMask(stream, scores.view(), 1, of_host), Error);

@@ -30,7 +30,7 @@ TEST_F(CudaTranspose, MatchesReferenceOverRandomShapes) {
 
 TEST_F(CudaTranspose, RefusesWrongShapes) {
   cuda::Stream stream;
-  Tensor square = testing::ToDevice(stream, Tensor::Zeros({3, 8}).view());
+  Tensor square = testing::ToDevice(stream, Tensor::Zeros({3, 8}, DType::kF32).view());
   EXPECT_THROW(cuda::Transpose(stream, square.view(), square), Error);
 }
 
