@@ -266,7 +266,14 @@ Weights Weights::CopyToDevice(const Context& context) const {
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     store->tensors.emplace(full, store_->tensors.find(full)->second);
-    if (!store_->ServedType(full)) continue;  // no model asks for it
+    const std::optional<DType> served = store_->ServedType(full);
+    if (!served) continue;  // no model asks for it
+    if (context.IsPlanning()) {
+      store->on_device.emplace(full, Tensor::WithoutMemory(store_->tensors.find(full)->second->ShapeOf(full),
+                                                               DTypeOn(context.placement(), *served),
+                                                               context.device()));
+      continue;
+    }
     const ConstTensorView tensor = Get(name);
     const DType dtype = DTypeOn(context.placement(), tensor.dtype());
     store->on_device.emplace(
