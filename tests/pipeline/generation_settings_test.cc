@@ -92,7 +92,7 @@ TEST(GenerationSettings, DefaultsFitTheModel) {
   model.width = 7;
   model.height = 100;
   model.num_frames = 8;
-  EXPECT_EQ(ResolveSettings({}, model, film).SizeText(), "32x96 pixels and 7 frames");
+  EXPECT_EQ(SizeText(ResolveSettings({}, model, film)), "32x96 pixels and 7 frames");
   GenerateOptions options;
   options.width = 96;
   EXPECT_EQ(ResolveSettings(options, {}, film).height, 704);

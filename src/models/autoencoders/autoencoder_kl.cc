@@ -72,7 +72,7 @@ size_t AutoencoderKl::PlanHostBytes(int64_t height, int64_t width) const {
 
 void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView pixels,
                            const std::function<void()>& after_tile) const {
-  const int64_t scale = config_.scale_factor();
+  const int64_t scale = config_.spatial_scale();
   CheckTensor("autoencoder", "latents", latents, DType::kF32,
               {-1, -1, -1, config_.latent_channels});
   CheckContiguous("autoencoder", "latents", latents);
@@ -86,6 +86,17 @@ void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView
     decoder_.Decode(context, latents.Slice(0, b, b + 1), grid, pixels.Slice(0, b, b + 1),
                     after_tile);
   }
+}
+
+void AutoencoderKl::Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
+                           const std::function<void()>& after_tile) const {
+  Workspace& host = context.host_workspace();
+  Workspace::Scope scope(host);
+  const int64_t scale = config_.spatial_scale();
+  const TensorView pixels = host.Allocate(
+      {1, scale * latents.dim(1), scale * latents.dim(2), config_.out_channels}, DType::kF32);
+  Decode(context, latents, pixels, after_tile);
+  sink(pixels);
 }
 
 }  // namespace tamias

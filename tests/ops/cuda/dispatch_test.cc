@@ -108,7 +108,7 @@ TEST_F(CudaDispatch, WorkspaceLiesOnTheDevice) {
 }
 
 TEST_F(CudaDispatch, MirrorsCarryTensorsThereAndBack) {
-  const Context host(1), device(kPlacement, 1);
+  Context host(1), device(kPlacement, 1);
   Random random(1);
   Tensor values = random.Normal({4, 5});
   const Tensor before = Tensor::CopyOf(values.view());
