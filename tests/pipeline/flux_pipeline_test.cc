@@ -5,8 +5,8 @@
 #include <fstream>
 #include <string>
 
-#include "golden.h"
-#include "linked_model.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {

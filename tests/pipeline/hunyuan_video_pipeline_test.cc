@@ -7,9 +7,9 @@
 #include <fstream>
 #include <map>
 
-#include "golden.h"
-#include "linked_model.h"
 #include "tamias/tamias.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {

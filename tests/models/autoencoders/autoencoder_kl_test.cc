@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
-#include "tests/models/renamed_weights.h"
+#include "tests/support/fixture.h"
+#include "tests/support/renamed_weights.h"
 
 namespace tamias {
 namespace {

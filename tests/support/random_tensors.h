@@ -1,15 +1,14 @@
-// Random operands for the property tests of the operations, and their comparison.
+// Reproducible random tensors: a stream of them for property tests, and values that depend on a
+// seed and an index alone.
 #pragma once
 
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <cmath>
+#include <cstdint>
 #include <random>
 
+#include "base/random.h"
 #include "base/tensor.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 class Random {
  public:
@@ -44,19 +43,26 @@ class Random {
   std::normal_distribution<float> normal_;
 };
 
-// The largest |a - b| / (1 + |b|) over two contiguous f32 tensors; NaN in one of them counts as
-// infinite.
-inline float LargestError(const ConstTensorView& actual, const ConstTensorView& expected) {
-  EXPECT_EQ(actual.shape(), expected.shape());
-  float largest = 0;
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float a = actual.data<float>()[i], b = expected.data<float>()[i];
-    const float error = std::abs(a - b) / (1 + std::abs(b));
-    largest = std::isnan(a) && std::isnan(b) ? largest
-              : std::isnan(error)            ? INFINITY
-                                             : std::max(largest, error);
-  }
-  return largest;
+// Uniform in [-1, 1).
+inline float RandomValue(uint64_t seed, int64_t index) {
+  return static_cast<float>(CounterRandom(seed, static_cast<uint64_t>(index))) * 0x1p-31f - 1.0f;
 }
 
-}  // namespace tamias::testing
+inline Tensor RandomTensor(Shape shape, uint64_t seed, float scale = 1) {
+  Tensor tensor(shape, DType::kF32);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    tensor.data<float>()[i] = scale * RandomValue(seed, i);
+  }
+  return tensor;
+}
+
+// source + noise of the given size.
+inline Tensor Moved(const Tensor& source, uint64_t seed, float size) {
+  Tensor moved = Tensor::CopyOf(source.view());
+  for (int64_t i = 0; i < moved.NumElements(); ++i) {
+    moved.data<float>()[i] += size * RandomValue(seed, i);
+  }
+  return moved;
+}
+
+}  // namespace tamias

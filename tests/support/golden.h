@@ -3,29 +3,17 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <string>
 #include <vector>
 
 #include "io/safetensors.h"
 #include "tamias/pipeline.h"
+#include "tests/support/compare_tensors.h"
 
 namespace tamias {
 
 // fp32 on both sides, sums in another order: 50 operations deep, a few steps long.
 constexpr double kLatentTolerance = 1e-3;
 constexpr double kFramePsnr = 45;  // dB
-
-inline double RelativeL2(const std::vector<float>& found, ConstTensorView expected) {
-  const float* values = expected.data<float>();
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < found.size(); ++i) {
-    error += (double{found[i]} - values[i]) * (double{found[i]} - values[i]);
-    norm += double{values[i]} * values[i];
-  }
-  return std::sqrt(error / norm);
-}
 
 // expected [images, N, C] f32.
 inline void ExpectLatents(const GenerateResult& result, ConstTensorView expected) {
@@ -35,7 +23,7 @@ inline void ExpectLatents(const GenerateResult& result, ConstTensorView expected
     ASSERT_EQ(found.tokens, expected.dim(1));
     ASSERT_EQ(found.channels, expected.dim(2));
     const ConstTensorView one = expected.Select(0, static_cast<int64_t>(i));
-    EXPECT_LT(RelativeL2(found.values, one), kLatentTolerance) << "picture or film " << i;
+    EXPECT_LT(RelativeL2(found.values, ValuesOf(one)), kLatentTolerance) << "picture or film " << i;
   }
 }
 

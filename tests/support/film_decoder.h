@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "models/autoencoders/frame_decoder.h"
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 

@@ -2,14 +2,14 @@
 // reference.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <ostream>
 
 #include "ops/attention.h"
-#include "tests/ops/cuda/device_test.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/device_test.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 struct AttentionProblem {
   int64_t batch = 1, heads = 1, queries = 1, keys = 1, head_dim = 64;
@@ -83,36 +83,14 @@ struct AttentionCase {
   DeviceRows query, key, value, output;
 };
 
-inline float LargestMagnitude(ConstTensorView tensor) {
-  const Tensor copy = Tensor::CopyOf(tensor);
-  float largest = 0;
-  for (int64_t i = 0; i < copy.NumElements(); ++i)
-    largest = std::max(largest, std::abs(copy.data<float>()[i]));
-  return largest;
-}
-
 // A weight is rounded to the element type before it multiplies a value (relative error u at most),
 // the output once more: |error| <= u (sum_j w_j |v_j| + |output|), here with the largest value, and
 // 2 % for what happens in fp32. u is 2^-8 for bf16, 2^-11 for f16.
 inline void ExpectOutput(const Tensor& found, const Tensor& expected, float largest_value,
                          DType dtype) {
-  ASSERT_EQ(found.shape(), expected.shape());
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float f = found.data<float>()[i], e = expected.data<float>()[i];
-    const float bound = 1.02f * RoundingOf(dtype) * (largest_value + std::abs(e)) + 1e-6f;
-    ASSERT_LE(std::abs(f - e), bound) << "at " << i << ": " << f << " for " << e;
-  }
+  ExpectWithin(found, expected, [&](float e) {
+    return 1.02f * RoundingOf(dtype) * (largest_value + std::abs(e)) + 1e-6f;
+  });
 }
 
-// Relative to 1 + |expected|; infinities must agree.
-inline void ExpectFloats(const Tensor& found, const Tensor& expected, float tolerance) {
-  ASSERT_EQ(found.shape(), expected.shape());
-  for (int64_t i = 0; i < expected.NumElements(); ++i) {
-    const float f = found.data<float>()[i], e = expected.data<float>()[i];
-    if (f == e) continue;
-    ASSERT_LE(std::abs(f - e), tolerance * (1 + std::abs(e)))
-        << "at " << i << ": " << f << " for " << e;
-  }
-}
-
-}  // namespace tamias::testing
+}  // namespace tamias

@@ -1,5 +1,5 @@
-// What tests of files share: a folder that vanishes, whole-file reading and writing, and matching
-// an error by its code and text.
+// What tests of files share: a folder that vanishes, whole-file reading and writing, a
+// broken bit.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,15 +11,15 @@
 #include <string>
 #include <string_view>
 
-#include "tamias/error.h"
-
-namespace tamias::testing {
+namespace tamias {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "tamias-test-XXXXXX").string();
-    path_ = mkdtemp(name.data());
+  explicit TemporaryFolder(const std::string& purpose = "test") {
+    const std::string name = "tamias-" + purpose + "-XXXXXX";
+    std::string path = (std::filesystem::temp_directory_path() / name).string();
+    EXPECT_NE(mkdtemp(path.data()), nullptr) << path;
+    path_ = path;
   }
   ~TemporaryFolder() { std::filesystem::remove_all(path_); }
   TemporaryFolder(const TemporaryFolder&) = delete;
@@ -48,18 +48,10 @@ inline std::filesystem::path WriteBytes(const std::filesystem::path& path, std::
   return path;
 }
 
-// Expects `body` to throw an Error of this code, in one line, whose text contains `text`.
-template <typename Body>
-void ExpectError(ErrorCode code, std::string_view text, const Body& body) {
-  try {
-    body();
-    ADD_FAILURE() << "no error; expected one with: " << text;
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code) << error.what();
-    EXPECT_NE(std::string_view(error.what()).find(text), std::string_view::npos)
-        << "expected: " << text << "\nfound: " << error.what();
-    EXPECT_EQ(std::string_view(error.what()).find('\n'), std::string_view::npos) << error.what();
-  }
+// Bits are counted from the lowest of the first byte.
+inline std::string WithFlippedBit(std::string bytes, size_t bit) {
+  bytes[bit / 8] = static_cast<char>(bytes[bit / 8] ^ (1 << (bit % 8)));
+  return bytes;
 }
 
-}  // namespace tamias::testing
+}  // namespace tamias

@@ -2,16 +2,19 @@
 // devices.
 #pragma once
 
+#include <fmt/format.h>
+
+#include <cmath>
 #include <string>
 #include <vector>
 
 #include "base/device_memory.h"
 #include "models/transformers/flux_transformer.h"
-#include "tests/models/cuda/weights_folder.h"
-#include "tests/models/fixture.h"
-#include "tests/ops/cuda/device_test.h"
+#include "tests/support/device_test.h"
+#include "tests/support/fixture.h"
+#include "tests/support/weights_folder.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 struct FluxCase {
   static constexpr int64_t kText = 13;
@@ -159,4 +162,4 @@ struct FluxCase {
   std::vector<Tensor> on_gpu;  // text, pooled, cosine, sine
 };
 
-}  // namespace tamias::testing
+}  // namespace tamias

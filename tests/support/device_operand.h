@@ -2,22 +2,10 @@
 // in fp32, where the references work.
 #pragma once
 
-#include <cstring>
+#include "tests/support/compare_tensors.h"
+#include "tests/support/device_test.h"
 
-#include "tests/ops/cuda/device_test.h"
-
-namespace tamias::testing {
-
-inline Tensor Widened(const Tensor& source) {
-  Tensor result(source.shape(), DType::kF32);
-  for (int64_t i = 0; i < source.NumElements(); ++i) {
-    float& value = result.data<float>()[i];
-    if (source.dtype() == DType::kF32) value = source.data<float>()[i];
-    if (source.dtype() == DType::kBF16) value = ToFloat(source.data<BFloat16>()[i]);
-    if (source.dtype() == DType::kF16) value = ToFloat(source.data<Float16>()[i]);
-  }
-  return result;
-}
+namespace tamias {
 
 // Both views skip the same memory between rows; rows begin at multiples of 16 bytes.
 struct DeviceOperand {
@@ -26,7 +14,7 @@ struct DeviceOperand {
 
   // The device's storage in fp32: writes outside the view show as well.
   Tensor Result(cuda::Stream& stream) const {
-    return Widened(ToHost(stream, device_storage.view()));
+    return ToFloat32(ToHost(stream, device_storage.view()));
   }
   float Error(cuda::Stream& stream) const {
     return LargestError(Result(stream).view(), host_storage.view());
@@ -60,7 +48,7 @@ inline DeviceOperand MakeOperand(cuda::Stream& stream, Random& random, const Sha
   Tensor values = random.Normal(larger, scale);
   for (int64_t i = 0; i < values.NumElements(); ++i) values.data<float>()[i] += mean;
   if (dtype != DType::kF32) values = Rounded(values.view(), dtype);
-  DeviceOperand operand{Widened(values), ToDevice(stream, values.view()), {}, {}};
+  DeviceOperand operand{ToFloat32(values), ToDevice(stream, values.view()), {}, {}};
   operand.host = operand.host_storage.view();
   for (int axis = 0; axis < shape.rank(); ++axis) {
     operand.host = operand.host.Slice(axis, begin[axis], begin[axis] + shape[axis]);
@@ -80,8 +68,4 @@ inline float Tolerance(DType dtype) {
   return dtype == DType::kF32 ? 1e-5f : dtype == DType::kF16 ? 1.1e-3f : 8e-3f;
 }
 
-inline bool SameBytes(const Tensor& a, const Tensor& b) {
-  return a.bytes() == b.bytes() && std::memcmp(a.view().raw(), b.view().raw(), a.bytes()) == 0;
-}
-
-}  // namespace tamias::testing
+}  // namespace tamias

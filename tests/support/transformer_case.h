@@ -10,9 +10,9 @@
 #include <memory>
 #include <string>
 
-#include "tests/models/fixture.h"
 #include "sparsity/sparse_session.h"
 #include "sparsity/token_order.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 

@@ -1,9 +1,9 @@
 // Random operands of convolutions.
 #pragma once
 
-#include "tests/ops/operands.h"
+#include "tests/support/operands.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 struct ConvCase {
   Tensor input, weight, bias, gain, offset;
@@ -26,4 +26,4 @@ inline TensorView Apart(Tensor& storage, const Shape& shape, int axis = 1) {
   return storage.view().Slice(0, 0, shape[0]).Slice(axis, 1, 1 + shape[axis]);
 }
 
-}  // namespace tamias::testing
+}  // namespace tamias

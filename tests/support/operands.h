@@ -2,11 +2,11 @@
 // reference.
 #pragma once
 
-#include <string>
+#include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
 
-#include "tests/ops/random_tensors.h"
-
-namespace tamias::testing {
+namespace tamias {
 
 // A tensor seen through a view that may skip memory between rows; the last stride is 1.
 struct Operand {
@@ -51,16 +51,4 @@ inline DType RandomWeightType(Random& random) {
   return kTypes[random.Integer(0, 2)];
 }
 
-// The message of the error that `body` throws; "" when it throws none.
-template <typename Body>
-std::string ErrorOf(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    return error.what();
-  }
-  return "";
-}
-
-}  // namespace tamias::testing
+}  // namespace tamias

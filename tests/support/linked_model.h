@@ -2,14 +2,16 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "tamias/pipeline.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 
@@ -19,12 +21,7 @@ inline const fs::path kDemoModel = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-fl
 
 class LinkedModelTest : public testing::Test {
  protected:
-  // name: of the folder, which the process id is added to.
-  explicit LinkedModelTest(const std::string& name)
-      : folder_(fs::temp_directory_path() / ("tamias-" + name + "-" + std::to_string(getpid()))) {
-    fs::create_directories(folder_);
-  }
-  ~LinkedModelTest() override { fs::remove_all(folder_); }
+  explicit LinkedModelTest(const std::string& name) : temporary_(name) {}
 
   // A component (a file or a folder) of the model; takes the place of the one that was there.
   void Link(const std::string& name, const fs::path& target) const {
@@ -37,15 +34,16 @@ class LinkedModelTest : public testing::Test {
 
   // The message of the error that a generation with these options ends in; empty without one.
   std::string ErrorOf(const GenerateOptions& options) const {
-    try {
-      Pipeline(folder_).Generate(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return tamias::ErrorOf([&] { Pipeline(folder_).Generate(options); });
   }
 
-  fs::path folder_;
+  // The message of the error that loading the folder ends in; empty without one.
+  std::string LoadError(std::optional<ErrorCode> code = std::nullopt) const {
+    return tamias::ErrorOf([&] { const Pipeline pipeline(folder_); }, code);
+  }
+
+  TemporaryFolder temporary_;
+  const fs::path folder_ = temporary_.path();
 };
 
 // Overrides under which sparse steps select every column and neuron.

@@ -10,9 +10,10 @@
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "base/cuda/stream.h"
-#include "tests/ops/random_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 class CudaTest : public ::testing::Test {
  protected:
@@ -38,10 +39,11 @@ inline Tensor ToHost(cuda::Stream& stream, ConstTensorView device) {
 
 inline Tensor ToFloat32(ConstTensorView tensor) {
   Tensor result(tensor.shape(), DType::kF32);
-  const int64_t count = tensor.NumElements();
-  for (int64_t i = 0; i < count; ++i) {
-    result.data<float>()[i] = tensor.dtype() == DType::kBF16 ? ToFloat(tensor.data<BFloat16>()[i])
-                                                             : ToFloat(tensor.data<Float16>()[i]);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    float& value = result.data<float>()[i];
+    if (tensor.dtype() == DType::kF32) value = tensor.data<float>()[i];
+    if (tensor.dtype() == DType::kBF16) value = ToFloat(tensor.data<BFloat16>()[i]);
+    if (tensor.dtype() == DType::kF16) value = ToFloat(tensor.data<Float16>()[i]);
   }
   return result;
 }
@@ -63,4 +65,4 @@ inline Tensor Rounded(ConstTensorView tensor, DType dtype) {
 // Half a unit in the last place, relative: what rounding to the type costs.
 inline float RoundingOf(DType dtype) { return dtype == DType::kBF16 ? 0x1p-8f : 0x1p-11f; }
 
-}  // namespace tamias::testing
+}  // namespace tamias

@@ -3,9 +3,9 @@
 
 #include <cmath>
 
-#include "tests/ops/random_tensors.h"
+#include "tests/support/random_tensors.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 // Scores with ties, infinities, NaN and zeros of both signs, in proportions that vary.
 inline Tensor TopKScores(Random& random, int64_t rows, int64_t n) {
@@ -23,4 +23,4 @@ inline Tensor TopKScores(Random& random, int64_t rows, int64_t n) {
   return scores;
 }
 
-}  // namespace tamias::testing
+}  // namespace tamias
