@@ -64,4 +64,30 @@ void CheckContiguous(std::string_view operation, std::string_view argument,
   }
 }
 
+void CheckPlace(const Context& context, std::string_view operation, std::string_view argument,
+                const ConstTensorView& view) {
+  if (!view.empty() && view.device() != context.device()) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected memory of {}, found memory of {}",
+         operation, argument, Name(context.device()), Name(view.device()));
+  }
+}
+
+void CheckTensor(const Context& context, std::string_view operation, std::string_view argument,
+                 const ConstTensorView& view, DType dtype, const Shape& shape) {
+  CheckTensor(operation, argument, view, dtype, shape);
+  CheckPlace(context, operation, argument, view);
+}
+
+void CheckWeight(const Context& context, std::string_view operation, std::string_view argument,
+                 const ConstTensorView& view, const Shape& shape) {
+  CheckWeight(operation, argument, view, shape);
+  CheckPlace(context, operation, argument, view);
+}
+
+void CheckActivations(const Context& context, std::string_view operation, std::string_view argument,
+                      const ConstTensorView& view, const Shape& shape) {
+  if (context.IsOnGpu()) return CheckWeight(context, operation, argument, view, shape);
+  CheckTensor(context, operation, argument, view, DType::kF32, shape);
+}
+
 }  // namespace tamias

@@ -1,9 +1,11 @@
-// The checks at the entry of an operation. Each throws kInvalidArgument with one line that names
-// the operation, the argument, what was expected and what was found.
+// The checks at the entry of an operation, one for all devices. Each throws kInvalidArgument with
+// one line that names the operation, the argument, what was expected and what was found. Those with
+// a context also refuse memory of another device than the context's. None looks at contents.
 #pragma once
 
 #include <string_view>
 
+#include "base/context.h"
 #include "base/tensor.h"
 
 namespace tamias {
@@ -23,5 +25,21 @@ void CheckUnitStride(std::string_view operation, std::string_view argument,
 
 void CheckContiguous(std::string_view operation, std::string_view argument,
                      const ConstTensorView& view);
+
+// The memory of the context's device; an empty view lies nowhere.
+void CheckPlace(const Context& context, std::string_view operation, std::string_view argument,
+                const ConstTensorView& view);
+
+// CheckTensor in the context's memory.
+void CheckTensor(const Context& context, std::string_view operation, std::string_view argument,
+                 const ConstTensorView& view, DType dtype, const Shape& shape);
+
+// CheckWeight in the context's memory.
+void CheckWeight(const Context& context, std::string_view operation, std::string_view argument,
+                 const ConstTensorView& view, const Shape& shape);
+
+// What layers hand to each other: f32 on the CPU; f32, f16 or bf16 on a GPU.
+void CheckActivations(const Context& context, std::string_view operation, std::string_view argument,
+                      const ConstTensorView& view, const Shape& shape);
 
 }  // namespace tamias

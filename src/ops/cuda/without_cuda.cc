@@ -10,6 +10,7 @@
 #include "ops/column_sparse_mlp.h"
 #include "ops/conv2d.h"
 #include "ops/conv3d.h"
+#include "ops/copy.h"
 #include "ops/copy_indices.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
@@ -75,6 +76,7 @@ void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWitho
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
+void CopyStrided(Stream&, In, Out) { FailWithoutCuda("copy"); }
 void CopyIndices(Stream&, In, In, In, Out) { FailWithoutCuda("copy indices"); }
 void MeasureDistance(Stream&, In, In, Out) { FailWithoutCuda("distance"); }
 void TopKMask(Stream&, In, int64_t, Out) { FailWithoutCuda("top-k"); }

@@ -1,0 +1,26 @@
+// An element-wise copy on the context's device: destination[i...] = source[i...].
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+
+namespace tamias {
+
+// Both of one shape and one dtype (any), with any strides, in memory that does not overlap. On a
+// GPU: returns once the work is enqueued. Between the host and a GPU: base/device_memory.h.
+void Copy(Context& context, ConstTensorView source, TensorView destination);
+
+namespace reference {
+void Copy(Context& context, ConstTensorView source, TensorView destination);
+}  // namespace reference
+namespace cpu {
+void Copy(Context& context, ConstTensorView source, TensorView destination);
+}  // namespace cpu
+
+// For views that are not both contiguous; cuda::Copy (base/cuda/memory.h) copies those that are.
+namespace cuda {
+class Stream;
+void CopyStrided(Stream& stream, ConstTensorView source, TensorView destination);
+}  // namespace cuda
+
+}  // namespace tamias

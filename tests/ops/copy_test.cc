@@ -1,0 +1,73 @@
+#include "ops/copy.h"
+
+#include "tests/ops/copy_case.h"
+#include "tests/ops/operands.h"
+
+namespace tamias {
+namespace {
+
+using testing::CopySide;
+using testing::ErrorOf;
+using testing::Random;
+
+TEST(Copy, MatchesReferenceOverRandomShapes) {
+  for (uint64_t seed = 0; seed < 120; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    const Shape shape = testing::RandomCopyShape(random);
+    const DType dtype = testing::kCopyTypes[seed % 6];
+    CopySide source = MakeCopySide(random, shape, dtype);
+    CopySide actual = MakeCopySide(random, shape, dtype);
+    Tensor expected = Tensor::CopyOf(actual.storage.view());
+    Copy(context, source.ViewOf(source.storage), actual.ViewOf(actual.storage));
+    reference::Copy(context, source.ViewOf(source.storage), actual.ViewOf(expected));
+    EXPECT_EQ(std::memcmp(actual.storage.view().raw(), expected.view().raw(), expected.bytes()), 0);
+  }
+}
+
+TEST(Copy, LongRunsGoToAllThreads) {
+  Random random(1);
+  Context context(3);
+  const Tensor source = random.Normal({300'001});
+  Tensor destination({300'001}, DType::kF32);
+  Copy(context, source.view(), destination);
+  EXPECT_EQ(testing::LargestError(destination.view(), source.view()), 0);
+}
+
+TEST(Copy, NamesTheArgumentThatDoesNotFit) {
+  Context context(1);
+  Tensor source({2, 3}, DType::kF32), turned({3, 2}, DType::kF32), halves({2, 3}, DType::kF16);
+  EXPECT_EQ(ErrorOf([&] { Copy(context, source, turned); }),
+            "copy: destination: expected shape [2, 3], found [3, 2]");
+  EXPECT_EQ(ErrorOf([&] { Copy(context, source, halves); }),
+            "copy: destination: expected f32, found f16");
+  EXPECT_EQ(ErrorOf([&] { Copy(context, {}, source); }),
+            "copy: source: expected shape [], found no tensor");
+}
+
+TEST(Copy, NamesBothDevicesOfMemoryElsewhere) {
+  Context host(1);
+  Context planned = Context::Planning({{DeviceType::kCuda, 1}, DType::kBF16});
+  Tensor here({2}, DType::kF32);
+  const TensorView there = TensorView::WithoutMemory({2}, DType::kF32, {DeviceType::kCuda, 0});
+  EXPECT_EQ(ErrorOf([&] { Copy(host, there, here); }),
+            "copy: source: expected memory of cpu, found memory of cuda:0");
+  EXPECT_EQ(ErrorOf([&] { Copy(planned, there, there); }),
+            "copy: source: expected memory of cuda:1, found memory of cuda:0");
+  EXPECT_EQ(ErrorOf([&] { Copy(planned, here, there); }),
+            "copy: source: expected memory of cuda:1, found memory of cpu");
+}
+
+TEST(Copy, PlansWithoutMemory) {
+  for (const Placement& placement :
+       {Placement{}, Placement{{DeviceType::kCuda, 0}, DType::kBF16}}) {
+    Context context = Context::Planning(placement);
+    const TensorView view = context.workspace().Allocate({4, 5}, DType::kF32);
+    Copy(context, view, context.workspace().Allocate({4, 5}, DType::kF32));
+    EXPECT_GT(context.workspace().peak_bytes(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace tamias
