@@ -88,7 +88,7 @@ TEST_F(TinyDev, LatentsOfEverySchedulerMatchDiffusers) {
 TEST_F(TinyDev, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_EQ(pipeline.info().default_profile, "flux-1-dev");
-  EXPECT_EQ(pipeline.info().defaults.at("width"), "1024");
+  EXPECT_EQ(pipeline.info().defaults.width, 1024);
   EXPECT_EQ(pipeline.size_multiple(), 8);
 }
 

@@ -161,7 +161,7 @@ TEST_F(WanPipelineTest, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_TRUE(pipeline.info().makes_videos);
   EXPECT_EQ(pipeline.info().default_profile, "wan-2.1");
-  EXPECT_EQ(pipeline.info().defaults.at("num_frames"), "81");
+  EXPECT_EQ(pipeline.info().defaults.num_frames, 81);
   EXPECT_EQ(pipeline.size_multiple(), 16);
   EXPECT_EQ(pipeline.NumImageTokens({}), 21 * 30 * 52);
   EXPECT_EQ(pipeline.NumTextTokens({}), 512);
