@@ -268,14 +268,13 @@ Weights Weights::CopyToDevice(const Context& context) const {
     store->tensors.emplace(full, store_->tensors.find(full)->second);
     const std::optional<DType> served = store_->ServedType(full);
     if (!served) continue;  // no model asks for it
+    const DType dtype = DTypeOn(context.placement(), *served);
     if (context.IsPlanning()) {
-      store->on_device.emplace(full, Tensor::WithoutMemory(store_->tensors.find(full)->second->ShapeOf(full),
-                                                               DTypeOn(context.placement(), *served),
-                                                               context.device()));
+      const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
+      store->on_device.emplace(full, TensorOn(context, shape, dtype));
       continue;
     }
     const ConstTensorView tensor = Get(name);
-    const DType dtype = DTypeOn(context.placement(), tensor.dtype());
     store->on_device.emplace(
         full, tensor.dtype() == dtype
                   ? tamias::CopyToDevice(context, tensor)

@@ -1,16 +1,9 @@
 #include "ops/conv2d.h"
 
-#include "tests/ops/conv_case.h"
+#include "tests/support/conv_case.h"
 
 namespace tamias {
 namespace {
-
-using testing::Apart;
-using testing::ConvCase;
-using testing::ErrorOf;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomCase;
 
 TEST(Conv2d, MatchesReference) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
@@ -77,7 +70,7 @@ TEST(Conv2d, NamesTheArgumentThatDoesNotFit) {
   const auto error = [&](const ConstTensorView& in, const ConstTensorView& w,
                          const ConstTensorView& b, const Conv2dOptions& options,
                          const TensorView& out) {
-    return ErrorOf([&] { Conv2d(context, in, w, b, options, out); });
+    return ArgumentErrorOf([&] { Conv2d(context, in, w, b, options, out); });
   };
   EXPECT_EQ(error(x, wrong, bias, same, y),
             "conv2d: weight: expected shape [any, 3, any, any], found [2, 4, 3, 3]");

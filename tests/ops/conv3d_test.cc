@@ -1,16 +1,10 @@
 #include "ops/conv3d.h"
 
 #include "ops/norm.h"
-#include "tests/ops/conv_case.h"
+#include "tests/support/conv_case.h"
 
 namespace tamias {
 namespace {
-
-using testing::Apart;
-using testing::ErrorOf;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomWeightType;
 
 Shape OutputShape(const Shape& input, const Shape& weight, const Padding3d& p) {
   return {input[0], input[1] + p.front + p.back - weight[2] + 1,
@@ -145,7 +139,7 @@ TEST(Conv3d, NamesTheArgumentThatDoesNotFit) {
   const auto error = [&](const ConstTensorView& in, const ConstTensorView& w,
                          const ConstTensorView& b, const Conv3dOptions& options,
                          const TensorView& out) {
-    return ErrorOf([&] { Conv3d(context, in, w, b, options, out); });
+    return ArgumentErrorOf([&] { Conv3d(context, in, w, b, options, out); });
   };
   EXPECT_EQ(error(x, weight, bias, {.padding = same}, y), "");
   EXPECT_EQ(error(x, wrong, bias, {.padding = same}, y),

@@ -163,7 +163,8 @@ void LlamaTextEncoder::Encode(Context& context, ConstTensorView tokens, int64_t 
 Tensor LlamaTextEncoder::Encode(Context& context, std::span<const int32_t> tokens,
                                 int64_t layers_to_skip) const {
   const Shape shape = {1, std::ssize(tokens)};
-  Tensor hidden_state({shape[0], shape[1], config_.hidden_size}, DType::kF32);
+  Tensor hidden_state =
+      HostTensor(context, {shape[0], shape[1], config_.hidden_size}, DType::kF32);
   Encode(context, ConstTensorView(tokens.data(), DType::kI32, shape), layers_to_skip, hidden_state);
   return hidden_state;
 }
