@@ -1,7 +1,8 @@
 // The decoder of the KL autoencoder of latent diffusion (Rombach et al., arXiv 2112.10752;
 // diffusers' AutoencoderKL): latents -> picture. Convolutional residual blocks from the coarsest
 // level to the finest, each level but the last enlarging twofold.
-// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f = spatial_scale().
+// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f =
+// spatial_scale().
 #pragma once
 
 #include <cstdint>

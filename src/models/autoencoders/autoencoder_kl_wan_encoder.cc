@@ -21,7 +21,6 @@ constexpr int64_t kLatentsToSteadyState = 4;
 // proportion to the picture; frames beyond take hundreds of GiB without it.
 constexpr int64_t kLongestSideWithScratch = 512;
 
-
 }  // namespace
 
 AutoencoderKlWanEncoder::AutoencoderKlWanEncoder(const AutoencoderKlWanConfig& config,
@@ -140,8 +139,7 @@ void AutoencoderKlWanEncoder::Encode(Context& context, const FrameSource& source
   CheckContiguous("autoencoder", "latents", latents);
   const Workspace::Scope scope(context.workspace());
   const bool runs_operations =
-      !context.IsPlanning() ||
-      std::max(latents.dim(1), latents.dim(2)) <= kLongestSideWithScratch;
+      !context.IsPlanning() || std::max(latents.dim(1), latents.dim(2)) <= kLongestSideWithScratch;
   FramePass pass(context, CountFrames(context, latents), runs_operations);
   EncodeFrames(pass, source, latents, after_piece);
 }

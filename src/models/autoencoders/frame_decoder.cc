@@ -49,8 +49,8 @@ std::optional<TileGrid> FrameDecoder::GridFor(int64_t frames, int64_t height, in
       DecodeFrames(pass, latents, {}, {});
     });
   };
-  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
-                        bytes_without_scratch() > tiling_.untiled_bytes;
+  const bool is_tiled =
+      side > kLongestInTiles * tiling_.tile_size || bytes_without_scratch() > tiling_.untiled_bytes;
   if (!is_tiled) return std::nullopt;
   return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
 }

@@ -24,10 +24,9 @@ TileBlender::TileBlender(Workspace& host, const TileGrid& grid, const TileFormat
     : grid_(grid), format_(format) {
   for (std::vector<TensorView>& row : storage_) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
-      row.push_back(
-          host.Allocate({format.frames, format.scale * grid.TileHeight(0),
-                                        format.scale * grid.TileWidth(0), format.channels},
-                                       DType::kF32));
+      row.push_back(host.Allocate({format.frames, format.scale * grid.TileHeight(0),
+                                   format.scale * grid.TileWidth(0), format.channels},
+                                  DType::kF32));
     }
   }
 }

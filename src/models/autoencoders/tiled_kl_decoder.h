@@ -31,7 +31,8 @@ class TiledKlDecoder {
   std::optional<TileGrid> GridFor(int64_t frames, int64_t height, int64_t width) const;
   // latents [t, h, w, C] f32 -> pixels [T, H, W, out_channels] f32, both contiguous and in memory
   // of the host, where tiles are blended, too, in the context's host workspace. after_tile is
-  // called for each tile, or once. With a planning context the first tile alone is run, the largest.
+  // called for each tile, or once. With a planning context the first tile alone is run, the
+  // largest.
   void Decode(Context& context, ConstTensorView latents, const std::optional<TileGrid>& grid,
               TensorView pixels, const std::function<void()>& after_tile) const;
   const KlDecoder& network() const { return network_; }
