@@ -132,8 +132,9 @@ JointDoubleBlock::JointDoubleBlock(const JointBlockShape& shape, const Weights& 
   text_ = {.modulation = LinearLayer::Load(weights, "norm1_context.linear", d, 6 * d),
            .qkv = LoadQkv(shape, attention, kTextNames),
            .out = LinearLayer::Load(attention, "to_add_out", d, d)};
-  image_mlp_ = SparseMlpLayer(LinearLayer::Load(weights, "ff.net.0.proj", d, f),
-                              LinearLayer::Load(weights, "ff.net.2", f, d), Activation::kGeluTanh);
+  const LinearLayer fc1 = LinearLayer::Load(weights, "ff.net.0.proj", d, f);
+  const LinearLayer fc2 = LinearLayer::Load(weights, "ff.net.2", f, d);
+  image_mlp_ = SparseMlpLayer(fc1, fc2, Activation::kGeluTanh);
   text_fc1_ = LinearLayer::Load(weights, "ff_context.net.0.proj", d, f);
   text_fc2_ = LinearLayer::Load(weights, "ff_context.net.2", f, d);
 }

@@ -57,9 +57,9 @@ WanBlock::WanBlock(const WanBlockShape& shape, const Weights& weights) : shape_(
               .key_norm = NormLayer::Load(cross, "norm_added_k", d, false).weight};
   }
   if (shape.cross_attn_norm) cross_norm_ = NormLayer::Load(weights, "norm2", d);
-  mlp_ = SparseMlpLayer(LinearLayer::Load(weights, "ffn.net.0.proj", d, shape.mlp_dim),
-                        LinearLayer::Load(weights, "ffn.net.2", shape.mlp_dim, d),
-                        Activation::kGeluTanh);
+  const LinearLayer fc1 = LinearLayer::Load(weights, "ffn.net.0.proj", d, shape.mlp_dim);
+  const LinearLayer fc2 = LinearLayer::Load(weights, "ffn.net.2", shape.mlp_dim, d);
+  mlp_ = SparseMlpLayer(fc1, fc2, Activation::kGeluTanh);
 }
 
 void WanBlock::ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,

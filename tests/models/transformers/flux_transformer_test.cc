@@ -162,7 +162,7 @@ TEST(FluxTransformer, PlansForAGpu) {
   const auto [dense, no_state] = plan(SparsityConfig::Dense());
   const auto [sparse, state] = plan(EveryKindOfStep());
   EXPECT_GT(dense, size_t{FluxCase::kImage} * 128 * 4) << "the residual stream alone";
-  EXPECT_GT(sparse, dense);
+  EXPECT_GE(sparse, dense);
   EXPECT_EQ(no_state, 0u);
   EXPECT_GT(state, 0u);
 }
