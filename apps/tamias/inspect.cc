@@ -1,12 +1,15 @@
 // `tamias inspect`: what a checkpoint holds and what a generation would need, before anything runs.
 #include <fmt/format.h>
 
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 
-#include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
+#include "tamias/machine.h"
+#include "tamias/text.h"
 
 namespace tamias::cli {
 namespace {
@@ -47,6 +50,23 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
   if (!plan.device_entries.empty()) print("GPU", plan.device_bytes);
 }
 
+// The options' defaults for this model, as they are given.
+std::map<std::string, std::string> DefaultsOf(const ModelInfo& info) {
+  const GenerationSettings& defaults = info.defaults;
+  std::map<std::string, std::string> named = {
+      {"width", fmt::format("{}", defaults.width)},
+      {"height", fmt::format("{}", defaults.height)},
+      {"steps", fmt::format("{}", defaults.steps)},
+      {"max_sequence_length", fmt::format("{}", defaults.max_sequence_length)},
+      {"true_cfg_scale", fmt::format("{}", defaults.true_cfg_scale)},
+      {"guidance_scale", fmt::format("{}", defaults.guidance_scale)}};
+  if (info.makes_videos) {
+    named["num_frames"] = fmt::format("{}", defaults.num_frames);
+    named["fps"] = fmt::format("{}", defaults.fps);
+  }
+  return named;
+}
+
 // What a generation with these options would use, without the parts that inspect has no options
 // for.
 nlohmann::ordered_json InspectedSettings(const Pipeline& pipeline, const GenerateOptions& options) {
@@ -79,7 +99,7 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   for (const auto& [name, value] : settings.items()) {
     fmt::print("  {}: {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
   }
-  for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
+  for (const auto& [name, value] : DefaultsOf(info)) fmt::print("  default {}: {}\n", name, value);
   PrintPlan("Memory, dense", dense);
   PrintPlan("Memory, accelerated", sparse);
   fmt::print("\nThis machine: {}\n", MachineName());
@@ -117,7 +137,7 @@ void Run(const CommonOptions& options) {
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);
   json["default_profile"] = pipeline.info().default_profile;
-  json["defaults"] = pipeline.info().defaults;
+  json["defaults"] = DefaultsOf(pipeline.info());
   json["settings"] = InspectedSettings(pipeline, options.generate);
   json["memory_dense"] = ToJson(dense_plan);
   json["memory_accelerated"] = ToJson(sparse_plan);
