@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "io/json.h"
+#include "models/dry_run.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
 #include "ops/check_tensor.h"
@@ -59,11 +60,16 @@ int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
   return grid ? grid->rows() * grid->columns() : 1;
 }
 
-size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& placement) const {
-  Context context(placement);
-  const std::optional<TileGrid> grid = decoder_.GridFor(1, height, width);
-  return decoder_.NetworkBytes(context, 1, height, width, grid) +
-         (placement.IsOnGpu() ? 0 : decoder_.TileBytes(1, grid));
+size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& placement,
+                                int threads) const {
+  const int64_t scale = config_.scale_factor();
+  return PlannedWorkspace(placement, threads, [&](Context& context) {
+    const auto on_host = [](const Shape& shape) {
+      return TensorView::WithoutMemory(shape, DType::kF32, {});
+    };
+    Decode(context, on_host({1, height, width, config_.latent_channels}),
+           on_host({1, scale * height, scale * width, config_.out_channels}));
+  });
 }
 
 size_t AutoencoderKl::PlanHostBytes(int64_t height, int64_t width) const {

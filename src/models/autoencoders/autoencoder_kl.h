@@ -65,8 +65,10 @@ class AutoencoderKl {
     return NumTiles(height, width);
   }
   // What Decode takes at most for one picture of height x width latent pixels, in bytes: of the
-  // placement's device, and beside that of the host when the device is a GPU.
-  size_t PlanBytes(int64_t height, int64_t width, const Placement& placement = {}) const;
+  // placement's device, where the weights lie or are planned (Weights::CopyToDevice), and beside
+  // that of the host when the device is a GPU. threads as Context.
+  size_t PlanBytes(int64_t height, int64_t width, const Placement& placement = {},
+                   int threads = 0) const;
   size_t PlanHostBytes(int64_t height, int64_t width) const;
 
   const AutoencoderKlConfig& config() const { return config_; }

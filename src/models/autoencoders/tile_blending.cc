@@ -1,6 +1,8 @@
 // Tiles and their blending: see the header.
 #include "models/autoencoders/tile_blending.h"
 
+#include "ops/copy.h"
+
 namespace tamias {
 
 void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView after) {
@@ -32,12 +34,6 @@ TileBlender::TileBlender(Context& context, const TileGrid& grid, const TileForma
   }
 }
 
-size_t TileBlender::WorkspaceBytes(const TileGrid& grid, const TileFormat& format) {
-  const Shape tile = {format.frames, format.scale * grid.TileHeight(0),
-                      format.scale * grid.TileWidth(0), format.channels, 4};
-  return 2 * static_cast<size_t>(grid.columns() * (tile.NumElements() + 63));
-}
-
 TensorView TileBlender::Tile(int64_t row, int64_t column) const {
   const TensorView& storage = storage_[static_cast<size_t>(row % 2)][static_cast<size_t>(column)];
   return TensorView(storage.raw(), DType::kF32,
@@ -45,7 +41,8 @@ TensorView TileBlender::Tile(int64_t row, int64_t column) const {
                      format_.scale * grid_.TileWidth(column), format_.channels});
 }
 
-void TileBlender::Blend(int64_t row, int64_t column, TensorView pixels) const {
+void TileBlender::Blend(Context& context, int64_t row, int64_t column, TensorView pixels) const {
+  if (context.IsPlanning()) return;
   const TensorView tile = Tile(row, column);
   const int64_t scale = format_.scale, overlap = scale * grid_.overlap();
   if (row > 0) FadeTiles(Tile(row - 1, column), 1, overlap, tile);
@@ -53,8 +50,8 @@ void TileBlender::Blend(int64_t row, int64_t column, TensorView pixels) const {
   const int64_t height = std::min(tile.dim(1), scale * grid_.step());
   const int64_t width = std::min(tile.dim(2), scale * grid_.step());
   const int64_t top = scale * grid_.Begin(row), left = scale * grid_.Begin(column);
-  CopyOnHost(tile.Slice(1, 0, height).Slice(2, 0, width),
-             pixels.Slice(1, top, top + height).Slice(2, left, left + width));
+  Copy(context, tile.Slice(1, 0, height).Slice(2, 0, width),
+       pixels.Slice(1, top, top + height).Slice(2, left, left + width));
 }
 
 }  // namespace tamias

@@ -4,6 +4,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "models/dry_run.h"
+#include "ops/copy.h"
 
 namespace tamias {
 
@@ -18,10 +20,10 @@ std::optional<TileGrid> TiledKlDecoder::GridFor(int64_t frames, int64_t height,
   constexpr int64_t kLongestInTiles = 16;
   const int64_t side = std::max(height, width);
   if (side <= tiling_.tile_size) return std::nullopt;
-  Context cpu;
-  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
-                        network_.Plan(cpu, frames, height, width, /*plans_scratch=*/false).total() >
-                            tiling_.untiled_bytes;
+  Context cpu = Context::Planning();
+  const bool is_tiled =
+      side > kLongestInTiles * tiling_.tile_size ||
+      network_.MeasureBuffers(cpu, frames, height, width).total() > tiling_.untiled_bytes;
   if (!is_tiled) return std::nullopt;
   return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
 }
@@ -31,19 +33,13 @@ TileFormat TiledKlDecoder::FormatOf(int64_t frames) const {
   return {.frames = pixels[0], .scale = pixels[1], .channels = pixels[3]};
 }
 
-size_t TiledKlDecoder::NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
-                                    const std::optional<TileGrid>& grid) const {
-  if (!grid) return network_.PlanBytes(context, frames, height, width);
-  // A tile at the lower or right edge may be narrower; the first is the largest.
-  return network_.PlanBytes(context, frames, grid->TileHeight(0), grid->TileWidth(0));
-}
-
 size_t TiledKlDecoder::TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const {
   if (!grid) return 0;
-  const int64_t window =
-      frames * grid->TileHeight(0) * grid->TileWidth(0) * config_.latent_channels;
-  return TileBlender::WorkspaceBytes(*grid, FormatOf(frames)) +
-         static_cast<size_t>(window) * sizeof(float);
+  return PlannedWorkspace({}, /*threads=*/1, [&](Context& host) {
+    const TileBlender blender(host, *grid, FormatOf(frames));
+    host.workspace().Allocate(
+        {frames, grid->TileHeight(0), grid->TileWidth(0), config_.latent_channels}, DType::kF32);
+  });
 }
 
 void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
@@ -54,7 +50,8 @@ void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
     if (after_tile) after_tile();
     return;
   }
-  Context cpu(context.threads());
+  Context cpu = context.IsPlanning() ? Context::Planning({}, context.threads())
+                                     : Context(context.threads());
   Context& host = context.IsOnGpu() ? cpu : context;
   Workspace::Scope scope(host.workspace());
   TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
@@ -65,9 +62,10 @@ void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
       const ConstTensorView window = latents.Slice(1, top, top + grid->TileHeight(row))
                                          .Slice(2, left, left + grid->TileWidth(column));
       const TensorView tile = host.workspace().Allocate(window.shape(), DType::kF32);
-      CopyOnHost(window, tile);
+      Copy(host, window, tile);
       network_.Decode(context, tile, blender.Tile(row, column));
-      blender.Blend(row, column, pixels);
+      if (context.IsPlanning()) return;
+      blender.Blend(host, row, column, pixels);
       if (after_tile) after_tile();
     }
   }

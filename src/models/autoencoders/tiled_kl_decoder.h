@@ -33,10 +33,8 @@ class TiledKlDecoder {
   // of the host, where tiles are blended, too. after_tile is called for each tile, or once.
   void Decode(Context& context, ConstTensorView latents, const std::optional<TileGrid>& grid,
               TensorView pixels, const std::function<void()>& after_tile) const;
-  // What Decode takes at most, in bytes: for the network of the context's device, and for the tiles
-  // of the host.
-  size_t NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
-                      const std::optional<TileGrid>& grid) const;
+  // What Decode takes of the host at most for tiles, in bytes. With a planning context Decode runs
+  // dry, with the first tile alone, the largest.
   size_t TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const;
 
   const KlDecoder& network() const { return network_; }

@@ -1,0 +1,39 @@
+// The MLP of a block whose deltas may be sparse: its weights and, once prepared, the second matrix
+// on its side, for kernels that gather its columns. d model width, F neurons.
+#pragma once
+
+#include <cstddef>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "models/linear_layer.h"
+#include "ops/column_sparse_mlp.h"
+#include "sparsity/sparse_invocation.h"
+
+namespace tamias {
+
+class SparseMlpLayer {
+ public:
+  SparseMlpLayer() = default;
+  explicit SparseMlpLayer(const MlpWeights& weights) : weights_(weights) {}
+  // act(fc1(x)) through fc2, not gated.
+  SparseMlpLayer(const LinearLayer& fc1, const LinearLayer& fc2, Activation activation);
+
+  // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called once,
+  // before the first sparse step.
+  void PrepareForSparsity(Context& context);
+  // Bytes that PrepareForSparsity holds there.
+  size_t PreparedBytes(const Placement& placement) const;
+
+  // The MLP of layer `layer`, as SparseInvocation::Mlp.
+  void operator()(Context& context, int layer, SparseInvocation& invocation, ConstTensorView input,
+                  TensorView output) const {
+    invocation.Mlp(context, layer, weights_, input, output);
+  }
+
+ private:
+  MlpWeights weights_;
+  Tensor fc2_transposed_;
+};
+
+}  // namespace tamias
