@@ -116,7 +116,7 @@ void ReadInputImage(const Pipeline& pipeline, CommonOptions& options) {
 }
 
 int NumFrames(const Pipeline& pipeline, const GenerateOptions& options) {
-  return pipeline.info().makes_videos ? pipeline.Settings(options).num_frames : 1;
+  return pipeline.Settings(options).num_frames;
 }
 
 nlohmann::ordered_json SettingsOf(const Pipeline& pipeline, const GenerateOptions& options) {

@@ -1,7 +1,6 @@
 // `tamias inspect`: what a checkpoint holds and what a generation would need, before anything runs.
 #include <fmt/format.h>
 
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -38,6 +37,22 @@ nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
           {"device_entries", device}};
 }
 
+// Of the options, for this model.
+nlohmann::ordered_json Defaults(const ModelInfo& info) {
+  const GenerationSettings& defaults = info.defaults;
+  nlohmann::ordered_json json = {{"width", defaults.width},
+                                 {"height", defaults.height},
+                                 {"steps", defaults.steps},
+                                 {"max_sequence_length", defaults.max_sequence_length},
+                                 {"true_cfg_scale", defaults.true_cfg_scale},
+                                 {"guidance_scale", defaults.guidance_scale}};
+  if (info.makes_videos) {
+    json["num_frames"] = defaults.num_frames;
+    json["fps"] = defaults.fps;
+  }
+  return json;
+}
+
 void PrintPlan(const char* title, const MemoryPlan& plan) {
   const auto print = [](const std::string& name, size_t bytes) {
     fmt::print("  {:<44} {:>10.1f} MiB\n", name, static_cast<double>(bytes) / kMiB);
@@ -48,23 +63,6 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
   if (plan.spill_bytes > 0) print("on disk: the sparsity state", plan.spill_bytes);
   for (const MemoryEntry& entry : plan.device_entries) print("GPU: " + entry.name, entry.bytes);
   if (!plan.device_entries.empty()) print("GPU", plan.device_bytes);
-}
-
-// The options' defaults for this model, as they are given.
-std::map<std::string, std::string> DefaultsOf(const ModelInfo& info) {
-  const GenerationSettings& defaults = info.defaults;
-  std::map<std::string, std::string> named = {
-      {"width", fmt::format("{}", defaults.width)},
-      {"height", fmt::format("{}", defaults.height)},
-      {"steps", fmt::format("{}", defaults.steps)},
-      {"max_sequence_length", fmt::format("{}", defaults.max_sequence_length)},
-      {"true_cfg_scale", fmt::format("{}", defaults.true_cfg_scale)},
-      {"guidance_scale", fmt::format("{}", defaults.guidance_scale)}};
-  if (info.makes_videos) {
-    named["num_frames"] = fmt::format("{}", defaults.num_frames);
-    named["fps"] = fmt::format("{}", defaults.fps);
-  }
-  return named;
 }
 
 // What a generation with these options would use, without the parts that inspect has no options
@@ -99,7 +97,10 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   for (const auto& [name, value] : settings.items()) {
     fmt::print("  {}: {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
   }
-  for (const auto& [name, value] : DefaultsOf(info)) fmt::print("  default {}: {}\n", name, value);
+  const nlohmann::ordered_json defaults = Defaults(info);
+  for (const auto& [name, value] : defaults.items()) {
+    fmt::print("  default {}: {}\n", name, value.dump());
+  }
   PrintPlan("Memory, dense", dense);
   PrintPlan("Memory, accelerated", sparse);
   fmt::print("\nThis machine: {}\n", MachineName());
@@ -137,7 +138,7 @@ void Run(const CommonOptions& options) {
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);
   json["default_profile"] = pipeline.info().default_profile;
-  json["defaults"] = DefaultsOf(pipeline.info());
+  json["defaults"] = Defaults(pipeline.info());
   json["settings"] = InspectedSettings(pipeline, options.generate);
   json["memory_dense"] = ToJson(dense_plan);
   json["memory_accelerated"] = ToJson(sparse_plan);

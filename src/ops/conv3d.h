@@ -62,6 +62,9 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
 namespace cpu {
 void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView output);
+size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
+                            const ConstTensorView& weight, const Padding3d& padding,
+                            bool scales_input);
 }  // namespace cpu
 
 // On a GPU: as Conv2d (ops/conv2d.h).

@@ -68,6 +68,7 @@ void RmsNorm(Context& context, ConstTensorView input, ConstTensorView weight, fl
 void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups,
                          ConstTensorView weight, ConstTensorView bias, float epsilon,
                          TensorView gain, TensorView offset);
+size_t GroupNormStatisticsWorkspaceBytes(const Context& context, const Shape& input);
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
                         ConstTensorView offset, bool silu, TensorView output);
 }  // namespace cpu

@@ -42,6 +42,9 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
 namespace cpu {
 void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView output);
+size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
+                                    const ConstTensorView& weight,
+                                    const UpsampleConv3dOptions& options);
 }  // namespace cpu
 
 // On a GPU: as Conv2d (ops/conv2d.h).

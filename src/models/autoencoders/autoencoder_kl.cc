@@ -62,7 +62,7 @@ int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
 
 size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& placement,
                                 int threads) const {
-  const int64_t scale = config_.scale_factor();
+  const int64_t scale = config_.spatial_scale();
   return PlannedWorkspace(placement, threads, [&](Context& context) {
     const auto on_host = [](const Shape& shape) {
       return TensorView::WithoutMemory(shape, DType::kF32, {});

@@ -148,7 +148,7 @@ void ConvolveStrip(Context& context, const Operands& a, const FrameKernels& kern
       cpu::FillStrip(context, FrameOf(a.input, a.options, b, nearest), y - padding.top,
                      replicates ? padding.left : 0, replicates ? padding.right : 0, padding.mode,
                      strip);
-    } else {
+    } else if (!context.IsPlanning()) {
       std::fill_n(strip.data<float>(), strip.NumElements(), 0.0f);
     }
     // The output's frame t meets its slices in order: frame t + k of the padded input holds its
@@ -205,13 +205,10 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
   });
 }
 
-}  // namespace cpu
-
 size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
                             const ConstTensorView& weight, const Padding3d& padding,
                             bool scales_input) {
-  if (context.IsOnGpu()) return cuda::Conv3dScratchBytes(input, weight, scales_input);
-  const cpu::OnednnThreads threads(context);
+  const OnednnThreads threads(context);
   const size_t wide_bias = Aligned(static_cast<size_t>(weight.dim(0)) * sizeof(float));
   const size_t wide_weight =
       weight.dtype() == DType::kF32
@@ -237,5 +234,7 @@ size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
          std::max(
              {patterns, Aligned(kernels.scratch_bytes()), Aligned(last_kernels.scratch_bytes())});
 }
+
+}  // namespace cpu
 
 }  // namespace tamias

@@ -110,7 +110,9 @@ PackedPhases PackPhases(Context& context, const cpu::OnednnConv2d& kernel,
   const TensorView collapsed =
       context.workspace().Allocate({weight.dim(0), weight.dim(1), 2, 2}, DType::kF32);
   for (int phase = 0; phase < kPhases; ++phase) {
-    CollapseWeights(weight, begin, end, phase / 2, phase % 2, collapsed.data<float>());
+    if (!context.IsPlanning()) {
+      CollapseWeights(weight, begin, end, phase / 2, phase % 2, collapsed.data<float>());
+    }
     kernel.PackWeights(context, collapsed, packed[static_cast<size_t>(phase)]);
   }
   return packed;
@@ -119,6 +121,7 @@ PackedPhases PackPhases(Context& context, const cpu::OnednnConv2d& kernel,
 // frame[2 (first + r) + a, 2x + b] (+)= result[r, x + b] for r < rows. result [rows, W + 1, O].
 void Interleave(Context& context, const float* result, int64_t rows, int a, int b, int64_t first,
                 bool adds, const TensorView& frame) {
+  if (context.IsPlanning()) return;
   const int64_t width = frame.dim(1) / 2, channels = frame.dim(2);
   ParallelForRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
@@ -152,7 +155,7 @@ class Upsampler {
     packed_ = Pack(kernel_, weight);
     last_packed_ = kernel_.SharesWeights(last_kernel_) ? packed_ : Pack(last_kernel_, weight);
     zeros_ = context.workspace().Allocate({weight.dim(0)}, DType::kF32).data<float>();
-    std::fill_n(zeros_, weight.dim(0), 0.0f);
+    if (!context.IsPlanning()) std::fill_n(zeros_, weight.dim(0), 0.0f);
     bias_ = bias == nullptr ? zeros_ : bias;
     strip_ =
         context.workspace().Allocate({plan_.rows + 2, input.dim(3) + 2, input.dim(4)}, DType::kF32);
@@ -232,13 +235,10 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
                    [&] { Upsampler(context, input, weights, biases, options, output).Run(); });
 }
 
-}  // namespace cpu
-
 size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
                                     const ConstTensorView& weight,
                                     const UpsampleConv3dOptions& options) {
-  if (context.IsOnGpu()) return cuda::UpsampleConv3dScratchBytes(weight);
-  const cpu::OnednnThreads threads(context);
+  const OnednnThreads threads(context);
   const int64_t outputs = weight.dim(0);
   const StripPlan plan(input, outputs);
   const cpu::OnednnConv2d kernel = PhaseKernel(input, weight.shape(), plan.rows);
@@ -261,5 +261,7 @@ size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
   return wide_weight + floats(outputs) + packs * (Aligned(kernel.weight_bytes()) + last_bytes) +
          std::max(run, collapsed);
 }
+
+}  // namespace cpu
 
 }  // namespace tamias

@@ -25,10 +25,6 @@ ConstTensorView AsFrame(std::string_view argument, const ConstTensorView& view) 
 
 }  // namespace
 
-size_t Conv2dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input) {
-  return ConvolutionScratchBytes(input, weight, scales_input);
-}
-
 void Conv2d(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView scratch, TensorView output) {
   const Padding& p = options.padding;

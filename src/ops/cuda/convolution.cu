@@ -335,12 +335,6 @@ ConvolutionTask MakeTask(const Convolution& c, const ConstTensorView& input,
 
 }  // namespace
 
-size_t ConvolutionScratchBytes(const Shape& input, const ConstTensorView& weight,
-                               bool scales_input) {
-  return ScratchBytes(weight.shape(), DType::kBF16) +
-         (scales_input ? ScratchBytes(input, DType::kBF16) : 0);
-}
-
 void Convolve(Stream& stream, const Convolution& convolution, TensorView scratch,
               TensorView output) {
   const Convolution& c = convolution;

@@ -19,7 +19,6 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kMostChannels = kThreads * kVector;
-constexpr int64_t kChunkElements = 32768;  // 16 vectors a thread
 
 // A chunk of a picture: the grid is chunks x pictures.
 struct Chunks {
@@ -28,9 +27,7 @@ struct Chunks {
   int64_t count = 0;   // of chunks in a picture
 
   Chunks(int64_t picture_pixels, int64_t channels)
-      : pixels(picture_pixels),
-        size(std::max<int64_t>(1, kChunkElements / channels)),
-        count((pixels + size - 1) / size) {}
+      : pixels(picture_pixels), size(PixelsPerChunk(channels)), count((pixels + size - 1) / size) {}
   __device__ int64_t Begin(int64_t chunk) const { return chunk * size; }
   __device__ int64_t End(int64_t chunk) const { return min((chunk + 1) * size, pixels); }
 };
@@ -195,10 +192,6 @@ dim3 GridOf(const Chunks& chunks, int64_t pictures) {
 }
 
 }  // namespace
-
-size_t GroupNormStatisticsScratchBytes(const Shape& input, int64_t groups) {
-  return ScratchBytes({input[0], ChunksOf(input).count, groups, 2}, DType::kF32);
-}
 
 void GroupNormStatistics(Stream& stream, ConstTensorView input, int64_t groups,
                          ConstTensorView weight, ConstTensorView bias, float epsilon,

@@ -4,15 +4,9 @@
 #pragma once
 
 #include "ops/cuda/check_operand.h"
+#include "ops/cuda/scratch_bytes.h"
 
 namespace tamias::cuda {
-
-// What one piece takes.
-inline size_t ScratchBytes(const Shape& shape, DType dtype) {
-  constexpr size_t kAlignment = 256;
-  const size_t bytes = static_cast<size_t>(shape.NumElements()) * SizeOf(dtype);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
 
 class Scratch {
  public:

@@ -11,10 +11,6 @@ constexpr std::string_view kName = "upsample conv2d";
 
 }  // namespace
 
-size_t UpsampleConv2dScratchBytes(const ConstTensorView& weight) {
-  return UpsampleConv3dScratchBytes(weight);
-}
-
 void UpsampleConv2d(Stream& stream, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView scratch, TensorView output) {
   CheckFloats(kName, "input", input, {-1, -1, -1, -1});

@@ -11,10 +11,6 @@ constexpr const char* kName = "upsample conv3d";
 
 }  // namespace
 
-size_t UpsampleConv3dScratchBytes(const ConstTensorView& weight) {
-  return ConvolutionScratchBytes({}, weight, /*scales_input=*/false);
-}
-
 void UpsampleConv3d(Stream& stream, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView scratch,
                     TensorView output) {
