@@ -4,9 +4,9 @@
 #include <optional>
 
 #include "io/json.h"
-#include "models/dry_run.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
+#include "models/dry_run.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
@@ -70,10 +70,6 @@ size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& 
     Decode(context, on_host({1, height, width, config_.latent_channels}),
            on_host({1, scale * height, scale * width, config_.out_channels}));
   });
-}
-
-size_t AutoencoderKl::PlanHostBytes(int64_t height, int64_t width) const {
-  return decoder_.TileBytes(1, decoder_.GridFor(1, height, width));
 }
 
 void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView pixels,

@@ -1,7 +1,8 @@
 // The decoder of the KL autoencoder of latent diffusion (Rombach et al., arXiv 2112.10752;
 // diffusers' AutoencoderKL): latents -> picture. Convolutional residual blocks from the coarsest
 // level to the finest, each level but the last enlarging twofold.
-// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f = spatial_scale().
+// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f =
+// spatial_scale().
 #pragma once
 
 #include <cstdint>
@@ -64,12 +65,11 @@ class AutoencoderKl {
   int64_t NumPieces(int64_t /*frames*/, int64_t height, int64_t width) const {
     return NumTiles(height, width);
   }
-  // What Decode takes at most for one picture of height x width latent pixels, in bytes: of the
-  // placement's device, where the weights lie or are planned (Weights::CopyToDevice), and beside
-  // that of the host when the device is a GPU. threads as Context.
+  // What Decode takes at most of the placement's device for one picture of height x width latent
+  // pixels, in bytes. The weights lie there, or are planned (Weights::CopyToDevice). threads as
+  // Context.
   size_t PlanBytes(int64_t height, int64_t width, const Placement& placement = {},
                    int threads = 0) const;
-  size_t PlanHostBytes(int64_t height, int64_t width) const;
 
   const AutoencoderKlConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }

@@ -6,9 +6,9 @@
 
 #include "base/check.h"
 #include "io/json.h"
-#include "models/dry_run.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
+#include "models/dry_run.h"
 #include "ops/check_tensor.h"
 #include "ops/copy.h"
 

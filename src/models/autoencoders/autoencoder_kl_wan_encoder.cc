@@ -21,7 +21,6 @@ constexpr int64_t kLatentsToSteadyState = 4;
 // proportion to the picture; frames beyond take hundreds of GiB without it.
 constexpr int64_t kLongestSideWithScratch = 512;
 
-
 }  // namespace
 
 AutoencoderKlWanEncoder::AutoencoderKlWanEncoder(const AutoencoderKlWanConfig& config,
@@ -127,12 +126,9 @@ FramePass AutoencoderKlWanEncoder::CountFrames(Context& context, TensorView late
 
 size_t AutoencoderKlWanEncoder::PlanBytes(int64_t frames, int64_t height, int64_t width,
                                           int threads) const {
-  const bool plans_scratch = std::max(height, width) <= kLongestSideWithScratch;
   return PlannedWorkspace({}, threads, [&](Context& context) {
-    const TensorView latents =
-        TensorView::WithoutMemory({frames, height, width, config_.z_dim}, DType::kF32, {});
-    FramePass pass(context, CountFrames(context, latents), plans_scratch);
-    EncodeFrames(pass, {}, latents, {});
+    Encode(context, {},
+           TensorView::WithoutMemory({frames, height, width, config_.z_dim}, DType::kF32, {}));
   });
 }
 
@@ -142,7 +138,9 @@ void AutoencoderKlWanEncoder::Encode(Context& context, const FrameSource& source
   CheckTensor("autoencoder", "latents", latents, DType::kF32, {-1, -1, -1, config_.z_dim});
   CheckContiguous("autoencoder", "latents", latents);
   const Workspace::Scope scope(context.workspace());
-  FramePass pass(context, CountFrames(context, latents));
+  const bool runs_operations =
+      !context.IsPlanning() || std::max(latents.dim(1), latents.dim(2)) <= kLongestSideWithScratch;
+  FramePass pass(context, CountFrames(context, latents), runs_operations);
   EncodeFrames(pass, source, latents, after_piece);
 }
 

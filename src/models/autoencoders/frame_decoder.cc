@@ -49,8 +49,8 @@ std::optional<TileGrid> FrameDecoder::GridFor(int64_t frames, int64_t height, in
       DecodeFrames(pass, latents, {}, {});
     });
   };
-  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
-                        bytes_without_scratch() > tiling_.untiled_bytes;
+  const bool is_tiled =
+      side > kLongestInTiles * tiling_.tile_size || bytes_without_scratch() > tiling_.untiled_bytes;
   if (!is_tiled) return std::nullopt;
   return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
 }
@@ -91,7 +91,7 @@ void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTens
       context.workspace().Allocate({format.frames, format.scale * latents.dim(1),
                                     format.scale * latents.dim(2), format.channels},
                                    DType::kF32);
-  const TileBlender blender(context, grid, format);
+  const TileBlender blender(context.workspace(), grid, format);
   for (int64_t row = 0; row < grid.rows(); ++row) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
       const Workspace::Scope tile_scope(context.workspace());
@@ -108,7 +108,7 @@ void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTens
       };
       DecodeWhole(context, window, into_tile, after_piece);
       if (context.IsPlanning()) return;
-      blender.Blend(context, row, column, film);
+      blender.Blend(row, column, film);
     }
   }
   sink(film);

@@ -1,8 +1,6 @@
 // Tiles and their blending: see the header.
 #include "models/autoencoders/tile_blending.h"
 
-#include "ops/copy.h"
-
 namespace tamias {
 
 void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView after) {
@@ -22,14 +20,13 @@ void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView aft
   }
 }
 
-TileBlender::TileBlender(Context& context, const TileGrid& grid, const TileFormat& format)
+TileBlender::TileBlender(Workspace& host, const TileGrid& grid, const TileFormat& format)
     : grid_(grid), format_(format) {
   for (std::vector<TensorView>& row : storage_) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
-      row.push_back(
-          context.workspace().Allocate({format.frames, format.scale * grid.TileHeight(0),
-                                        format.scale * grid.TileWidth(0), format.channels},
-                                       DType::kF32));
+      row.push_back(host.Allocate({format.frames, format.scale * grid.TileHeight(0),
+                                   format.scale * grid.TileWidth(0), format.channels},
+                                  DType::kF32));
     }
   }
 }
@@ -41,8 +38,7 @@ TensorView TileBlender::Tile(int64_t row, int64_t column) const {
                      format_.scale * grid_.TileWidth(column), format_.channels});
 }
 
-void TileBlender::Blend(Context& context, int64_t row, int64_t column, TensorView pixels) const {
-  if (context.IsPlanning()) return;
+void TileBlender::Blend(int64_t row, int64_t column, TensorView pixels) const {
   const TensorView tile = Tile(row, column);
   const int64_t scale = format_.scale, overlap = scale * grid_.overlap();
   if (row > 0) FadeTiles(Tile(row - 1, column), 1, overlap, tile);
@@ -50,8 +46,8 @@ void TileBlender::Blend(Context& context, int64_t row, int64_t column, TensorVie
   const int64_t height = std::min(tile.dim(1), scale * grid_.step());
   const int64_t width = std::min(tile.dim(2), scale * grid_.step());
   const int64_t top = scale * grid_.Begin(row), left = scale * grid_.Begin(column);
-  Copy(context, tile.Slice(1, 0, height).Slice(2, 0, width),
-       pixels.Slice(1, top, top + height).Slice(2, left, left + width));
+  CopyOnHost(tile.Slice(1, 0, height).Slice(2, 0, width),
+             pixels.Slice(1, top, top + height).Slice(2, left, left + width));
 }
 
 }  // namespace tamias

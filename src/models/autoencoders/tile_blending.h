@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/context.h"
 #include "base/tensor.h"
+#include "base/workspace.h"
 
 namespace tamias {
 
@@ -48,13 +48,14 @@ struct TileFormat {
 // Holds two rows of decoded tiles in memory of the host; tiles come row by row, from left to right.
 class TileBlender {
  public:
-  TileBlender(Context& context, const TileGrid& grid, const TileFormat& format);
+  // `host` is a workspace of the host.
+  TileBlender(Workspace& host, const TileGrid& grid, const TileFormat& format);
 
   // [frames, h, w, channels], contiguous: where to decode a tile to.
   TensorView Tile(int64_t row, int64_t column) const;
   // Blends a decoded tile with its neighbours and copies its part into pixels [frames, H, W,
   // channels].
-  void Blend(Context& context, int64_t row, int64_t column, TensorView pixels) const;
+  void Blend(int64_t row, int64_t column, TensorView pixels) const;
 
  private:
   TileGrid grid_;

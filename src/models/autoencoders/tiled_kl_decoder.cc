@@ -4,8 +4,6 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "models/dry_run.h"
-#include "ops/copy.h"
 
 namespace tamias {
 
@@ -33,15 +31,6 @@ TileFormat TiledKlDecoder::FormatOf(int64_t frames) const {
   return {.frames = pixels[0], .scale = pixels[1], .channels = pixels[3]};
 }
 
-size_t TiledKlDecoder::TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const {
-  if (!grid) return 0;
-  return PlannedWorkspace({}, /*threads=*/1, [&](Context& host) {
-    const TileBlender blender(host, *grid, FormatOf(frames));
-    host.workspace().Allocate(
-        {frames, grid->TileHeight(0), grid->TileWidth(0), config_.latent_channels}, DType::kF32);
-  });
-}
-
 void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
                             const std::optional<TileGrid>& grid, TensorView pixels,
                             const std::function<void()>& after_tile) const {
@@ -50,22 +39,20 @@ void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
     if (after_tile) after_tile();
     return;
   }
-  Context cpu = context.IsPlanning() ? Context::Planning({}, context.threads())
-                                     : Context(context.threads());
-  Context& host = context.IsOnGpu() ? cpu : context;
-  Workspace::Scope scope(host.workspace());
-  TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
+  Workspace& host = context.host_workspace();
+  Workspace::Scope scope(host);
+  const TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
   for (int64_t row = 0; row < grid->rows(); ++row) {
     for (int64_t column = 0; column < grid->columns(); ++column) {
-      Workspace::Scope tile_scope(host.workspace());
+      Workspace::Scope tile_scope(host);
       const int64_t top = grid->Begin(row), left = grid->Begin(column);
       const ConstTensorView window = latents.Slice(1, top, top + grid->TileHeight(row))
                                          .Slice(2, left, left + grid->TileWidth(column));
-      const TensorView tile = host.workspace().Allocate(window.shape(), DType::kF32);
-      Copy(host, window, tile);
+      const TensorView tile = host.Allocate(window.shape(), DType::kF32);
+      if (!context.IsPlanning()) CopyOnHost(window, tile);
       network_.Decode(context, tile, blender.Tile(row, column));
       if (context.IsPlanning()) return;
-      blender.Blend(host, row, column, pixels);
+      blender.Blend(row, column, pixels);
       if (after_tile) after_tile();
     }
   }

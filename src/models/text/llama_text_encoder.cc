@@ -163,28 +163,27 @@ void LlamaTextEncoder::Encode(Context& context, ConstTensorView tokens, int64_t 
 Tensor LlamaTextEncoder::Encode(Context& context, std::span<const int32_t> tokens,
                                 int64_t layers_to_skip) const {
   const Shape shape = {1, std::ssize(tokens)};
-  Tensor hidden_state({shape[0], shape[1], config_.hidden_size}, DType::kF32);
+  Tensor hidden_state = HostTensor(context, {shape[0], shape[1], config_.hidden_size}, DType::kF32);
   Encode(context, ConstTensorView(tokens.data(), DType::kI32, shape), layers_to_skip, hidden_state);
   return hidden_state;
 }
 
 RotaryTable LlamaTextEncoder::Positions(Context& context, int64_t length) const {
   const int64_t width = config_.head_dim;
-  return MakeRotaryTable(
-      context, {length, width}, [&](TensorView cos_table, TensorView sin_table) {
-        for (int64_t i = 0; i < width; i += 2) {
-          double frequency =
-              std::pow(config_.rope_theta, -static_cast<double>(i) / static_cast<double>(width));
-          if (config_.rope_scaling) frequency = Scaled(*config_.rope_scaling, frequency);
-          for (int64_t token = 0; token < length; ++token) {
-            const double angle = static_cast<double>(token) * frequency;
-            float* cos = cos_table.host_data<float>() + token * width + i;
-            float* sin = sin_table.host_data<float>() + token * width + i;
-            cos[0] = cos[1] = static_cast<float>(std::cos(angle));
-            sin[0] = sin[1] = static_cast<float>(std::sin(angle));
-          }
-        }
-      });
+  return MakeRotaryTable(context, {length, width}, [&](TensorView cos_table, TensorView sin_table) {
+    for (int64_t i = 0; i < width; i += 2) {
+      double frequency =
+          std::pow(config_.rope_theta, -static_cast<double>(i) / static_cast<double>(width));
+      if (config_.rope_scaling) frequency = Scaled(*config_.rope_scaling, frequency);
+      for (int64_t token = 0; token < length; ++token) {
+        const double angle = static_cast<double>(token) * frequency;
+        float* cos = cos_table.host_data<float>() + token * width + i;
+        float* sin = sin_table.host_data<float>() + token * width + i;
+        cos[0] = cos[1] = static_cast<float>(std::cos(angle));
+        sin[0] = sin[1] = static_cast<float>(std::sin(angle));
+      }
+    }
+  });
 }
 
 void LlamaTextEncoder::ProjectAndRotate(Context& context, const LinearLayer& projection,
