@@ -19,7 +19,20 @@ void SparseMlpLayer::PrepareForSparsity(Context& context) {
   const ConstTensorView& fc2 = weights_.fc2_weight;
   fc2_transposed_ = TensorOn(context, {fc2.dim(1), fc2.dim(0)}, context.activation_dtype());
   Transpose(context, fc2, fc2_transposed_);
-  weights_.fc2_weight_transposed = fc2_transposed_.view();
+}
+
+ConstTensorView SparseMlpLayer::Transposed(const Context& context) const {
+  if (!context.IsPlanning()) return fc2_transposed_.view();
+  const ConstTensorView& fc2 = weights_.fc2_weight;
+  return TensorView::WithoutMemory({fc2.dim(1), fc2.dim(0)}, context.activation_dtype(),
+                                   context.device());
+}
+
+void SparseMlpLayer::operator()(Context& context, int layer, SparseInvocation& invocation,
+                                ConstTensorView input, TensorView output) const {
+  MlpWeights weights = weights_;
+  if (invocation.HasSparseMlp(layer)) weights.fc2_weight_transposed = Transposed(context);
+  invocation.Mlp(context, layer, weights, input, output);
 }
 
 size_t SparseMlpLayer::PreparedBytes(const Placement& placement) const {

@@ -25,14 +25,16 @@ class SparseMlpLayer {
   // Bytes that PrepareForSparsity holds there.
   size_t PreparedBytes(const Placement& placement) const;
 
-  // The MLP of layer `layer`, as SparseInvocation::Mlp.
+  // The MLP of layer `layer`, as SparseInvocation::Mlp. What PrepareForSparsity made is read by
+  // layers that need it alone: others may run while it is made.
   void operator()(Context& context, int layer, SparseInvocation& invocation, ConstTensorView input,
-                  TensorView output) const {
-    invocation.Mlp(context, layer, weights_, input, output);
-  }
+                  TensorView output) const;
 
  private:
-  MlpWeights weights_;
+  // [F, d]; when planning without memory, prepared or not.
+  ConstTensorView Transposed(const Context& context) const;
+
+  MlpWeights weights_;  // without fc2_weight_transposed
   Tensor fc2_transposed_;
 };
 

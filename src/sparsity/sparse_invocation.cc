@@ -142,6 +142,8 @@ void SparseInvocation::Attention(Context& context, int layer, const AttentionInp
   report.attention += {pairs, pairs};
 }
 
+bool SparseInvocation::HasSparseMlp(int layer) const { return state_->mlp(layer) != nullptr; }
+
 void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weights,
                            ConstTensorView input, TensorView output) {
   state_->CheckStepHasBegun();

@@ -6,9 +6,9 @@
 #include <numeric>
 #include <vector>
 
-#include "tests/ops/random_tensors.h"
+#include "tests/support/random_tensors.h"
 
-namespace tamias::testing {
+namespace tamias {
 
 struct CopySide {
   Tensor storage;
@@ -60,4 +60,4 @@ inline Shape RandomCopyShape(Random& random) {
   return shape;
 }
 
-}  // namespace tamias::testing
+}  // namespace tamias
