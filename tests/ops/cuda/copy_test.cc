@@ -12,7 +12,7 @@ using testing::Random;
 class CudaCopy : public testing::CudaTest {};
 
 TEST_F(CudaCopy, MatchesReferenceOverRandomShapes) {
-  Context host(1), device({{DeviceType::kCuda, 0}, DType::kBF16}, 1);
+  Context host(1), device(kPlacement, 1);
   for (uint64_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);

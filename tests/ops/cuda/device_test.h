@@ -10,12 +10,15 @@
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "base/cuda/stream.h"
+#include "base/placement.h"
 #include "tests/ops/random_tensors.h"
 
 namespace tamias::testing {
 
 class CudaTest : public ::testing::Test {
  protected:
+  static constexpr Placement kPlacement = {{DeviceType::kCuda, 0}, DType::kBF16};
+
   void SetUp() override {
     ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
   }

@@ -13,10 +13,7 @@ namespace {
 using testing::DeviceOperand;
 using testing::Random;
 
-class CudaDispatch : public testing::CudaTest {
- protected:
-  static constexpr Placement kPlacement = {{DeviceType::kCuda, 0}, DType::kBF16};
-};
+class CudaDispatch : public testing::CudaTest {};
 
 TEST_F(CudaDispatch, DenseLayersTakeInputsAndBiasesOfOtherTypes) {
   Context host(1), device(kPlacement, 1);
@@ -108,7 +105,7 @@ TEST_F(CudaDispatch, WorkspaceLiesOnTheDevice) {
 }
 
 TEST_F(CudaDispatch, MirrorsCarryTensorsThereAndBack) {
-  const Context host(1), device(kPlacement, 1);
+  Context host(1), device(kPlacement, 1);
   Random random(1);
   Tensor values = random.Normal({4, 5});
   const Tensor before = Tensor::CopyOf(values.view());

@@ -29,9 +29,10 @@ TEST_F(CudaTranspose, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaTranspose, RefusesWrongShapes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor square = testing::ToDevice(stream, Tensor::Zeros({3, 8}, DType::kF32).view());
-  EXPECT_THROW(cuda::Transpose(stream, square.view(), square), Error);
+  EXPECT_THROW(Transpose(device, square.view(), square), Error);
 }
 
 }  // namespace
