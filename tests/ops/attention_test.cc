@@ -5,10 +5,10 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 
-#include "tests/ops/attention_case.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/attention_inputs.h"
+#include "tests/support/errors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -18,23 +18,23 @@ struct Problem {
 };
 
 struct Inputs {
-  Inputs(const Problem& p, std::mt19937& random, float deviation = 1)
-      : query(RandomTensor({p.batch, p.queries, p.heads, p.head_dim}, random, deviation)),
-        key(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random, deviation)),
-        value(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random)) {}
+  Inputs(const Problem& p, Random& random, float deviation = 1)
+      : query(random.Normal({p.batch, p.queries, p.heads, p.head_dim}, deviation)),
+        key(random.Normal({p.batch, p.keys, p.heads, p.head_dim}, deviation)),
+        value(random.Normal({p.batch, p.keys, p.heads, p.head_dim})) {}
   AttentionInputs view() const { return StridedInputs(query, key, value); }
   Tensor query, key, value;
 };
 
-Problem RandomProblem(std::mt19937& random) {
+Problem RandomProblem(Random& random) {
   const int64_t head_dims[] = {8, 24, 64, 128, 7, 20};
-  const auto upto = [&](int64_t n) { return std::uniform_int_distribution<int64_t>(1, n)(random); };
+  const auto upto = [&](int64_t n) { return random.Integer(1, n); };
   return {upto(2), upto(3), upto(230), upto(260), head_dims[upto(6) - 1]};
 }
 
 TEST(DenseAttention, MatchesReferenceOverRandomShapes) {
   for (uint32_t seed = 0; seed < 12; ++seed) {
-    std::mt19937 random(seed);
+    Random random(seed);
     const Problem p = RandomProblem(random);
     SCOPED_TRACE(testing::Message()
                  << "seed " << seed << " B " << p.batch << " H " << p.heads << " Nq " << p.queries
@@ -58,13 +58,13 @@ TEST(DenseAttention, MatchesReferenceOverRandomShapes) {
 
 TEST(DenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
   for (uint32_t seed = 100; seed < 110; ++seed) {
-    std::mt19937 random(seed);
+    Random random(seed);
     const Problem p = RandomProblem(random);
     const int64_t sizes[] = {192, 128, 50, 7, 200};
     const int64_t group_size = sizes[seed % 5];
     SCOPED_TRACE(testing::Message() << "seed " << seed << " group " << group_size);
     const Inputs inputs(p, random);
-    const Tensor previous = RandomTensor({p.batch, p.heads, p.queries}, random);
+    const Tensor previous = random.Normal({p.batch, p.heads, p.queries});
     const int64_t groups = (p.queries + group_size - 1) / group_size;
     Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
     Tensor expected_lse(previous.shape(), DType::kF32);
@@ -86,7 +86,7 @@ TEST(DenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
 }
 
 TEST(DenseAttention, ColumnSumsOfTheSameScoresAddUpToTheRows) {
-  std::mt19937 random(5);
+  Random random(5);
   const Problem p{.queries = 150, .keys = 300, .head_dim = 64};
   const Inputs inputs(p, random);
   Tensor out({1, 1, p.queries, p.head_dim}, DType::kF32);
@@ -104,7 +104,7 @@ TEST(DenseAttention, ColumnSumsOfTheSameScoresAddUpToTheRows) {
 }
 
 TEST(DenseAttention, IsTheSameAtAnyNumberOfThreads) {
-  std::mt19937 random(7);
+  Random random(7);
   const Problem p{.heads = 2, .queries = 111, .keys = 230, .head_dim = 64};
   const Inputs inputs(p, random, 3);
   Tensor one({1, 2, p.queries, p.head_dim}, DType::kF32);
@@ -122,7 +122,7 @@ TEST(DenseAttention, HugeScoresStayFinite) {
   for (const float deviation : {1e2f, 3e3f, 1e10f, 1e25f}) {
     ForEachSimdTarget([deviation] {
       SCOPED_TRACE(deviation);
-      std::mt19937 random(3);
+      Random random(3);
       const Problem p{.queries = 40, .keys = 130, .head_dim = 24};
       const Inputs inputs(p, random, deviation);
       Tensor out({1, 1, p.queries, p.head_dim}, DType::kF32);
@@ -141,7 +141,7 @@ TEST(DenseAttention, HugeScoresStayFinite) {
 TEST(DenseAttention, LargeScoresMatchReference) {
   // Scores up to about 1e4: an fp32 score is off by 1e4 * 6e-8 * a few, hence the wider tolerance.
   ForEachSimdTarget([] {
-    std::mt19937 random(11);
+    Random random(11);
     const Problem p{.queries = 40, .keys = 220, .head_dim = 64};
     const Inputs inputs(p, random, 50);
     Tensor expected({1, 1, p.queries, p.head_dim}, DType::kF32);
@@ -154,7 +154,7 @@ TEST(DenseAttention, LargeScoresMatchReference) {
 }
 
 TEST(DenseAttention, WithoutKeysIsZero) {
-  std::mt19937 random(1);
+  Random random(1);
   const Problem p{.queries = 5, .keys = 0, .head_dim = 8};
   const Inputs inputs(p, random);
   Tensor out({1, 1, 5, 8}, DType::kF32);
@@ -168,19 +168,14 @@ TEST(DenseAttention, WithoutKeysIsZero) {
 }
 
 TEST(DenseAttention, NamesTheArgumentThatDoesNotFit) {
-  std::mt19937 random(1);
+  Random random(1);
   const Inputs inputs({.queries = 4, .keys = 6, .head_dim = 8}, random);
   AttentionInputs view = inputs.view();
   view.value = view.value.Slice(2, 0, 5);
   Tensor out({1, 1, 4, 8}, DType::kF32);
   Context context(1);
-  try {
-    DenseAttention(context, view, out);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), testing::HasSubstr("dense attention: value: expected shape"));
-  }
+  ExpectError(ErrorCode::kInvalidArgument, "dense attention: value: expected shape",
+              [&] { DenseAttention(context, view, out); });
 }
 
 }  // namespace

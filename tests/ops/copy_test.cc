@@ -1,22 +1,18 @@
 #include "ops/copy.h"
 
-#include "tests/ops/copy_case.h"
-#include "tests/ops/operands.h"
+#include "tests/support/copy_case.h"
+#include "tests/support/operands.h"
 
 namespace tamias {
 namespace {
-
-using testing::CopySide;
-using testing::ErrorOf;
-using testing::Random;
 
 TEST(Copy, MatchesReferenceOverRandomShapes) {
   for (uint64_t seed = 0; seed < 120; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
-    const Shape shape = testing::RandomCopyShape(random);
-    const DType dtype = testing::kCopyTypes[seed % 6];
+    const Shape shape = RandomCopyShape(random);
+    const DType dtype = kCopyTypes[seed % 6];
     CopySide source = MakeCopySide(random, shape, dtype);
     CopySide actual = MakeCopySide(random, shape, dtype);
     Tensor expected = Tensor::CopyOf(actual.storage.view());
@@ -32,7 +28,7 @@ TEST(Copy, LongRunsGoToAllThreads) {
   const Tensor source = random.Normal({300'001});
   Tensor destination({300'001}, DType::kF32);
   Copy(context, source.view(), destination);
-  EXPECT_EQ(testing::LargestError(destination.view(), source.view()), 0);
+  EXPECT_EQ(LargestError(destination.view(), source.view()), 0);
 }
 
 TEST(Copy, NamesTheArgumentThatDoesNotFit) {

@@ -5,8 +5,8 @@
 #include <fstream>
 #include <string>
 
-#include "golden.h"
-#include "linked_model.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -88,7 +88,7 @@ TEST_F(TinyDev, LatentsOfEverySchedulerMatchDiffusers) {
 TEST_F(TinyDev, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_EQ(pipeline.info().default_profile, "flux-1-dev");
-  EXPECT_EQ(pipeline.info().defaults.at("width"), "1024");
+  EXPECT_EQ(pipeline.info().defaults.width, 1024);
   EXPECT_EQ(pipeline.size_multiple(), 8);
 }
 

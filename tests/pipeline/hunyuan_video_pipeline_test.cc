@@ -7,9 +7,9 @@
 #include <fstream>
 #include <map>
 
-#include "golden.h"
-#include "linked_model.h"
 #include "tamias/tamias.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -130,10 +130,10 @@ TEST_F(HunyuanVideo, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_TRUE(pipeline.info().makes_videos);
   EXPECT_EQ(pipeline.info().default_profile, "hunyuan-video");
-  EXPECT_EQ(pipeline.info().defaults.at("width"), "1280");
-  EXPECT_EQ(pipeline.info().defaults.at("height"), "720");
-  EXPECT_EQ(pipeline.info().defaults.at("fps"), "24");
-  EXPECT_EQ(pipeline.info().defaults.at("guidance_scale"), "6");
+  EXPECT_EQ(pipeline.info().defaults.width, 1280);
+  EXPECT_EQ(pipeline.info().defaults.height, 720);
+  EXPECT_EQ(pipeline.info().defaults.fps, 24);
+  EXPECT_EQ(pipeline.info().defaults.guidance_scale, 6);
   EXPECT_EQ(pipeline.size_multiple(), 16);
   EXPECT_EQ(pipeline.NumImageTokens({}), 118'800);
   EXPECT_EQ(pipeline.NumTextTokens({}), 256);
@@ -156,7 +156,7 @@ TEST_F(HunyuanVideo, LargePatchesDoNotRefuseTheDefaultSize) {
   WriteSafetensors(folder_ / "transformer/diffusion_pytorch_model.safetensors", tensors);
   const Pipeline pipeline(folder_);
   EXPECT_EQ(pipeline.size_multiple(), 32);
-  EXPECT_EQ(pipeline.info().defaults.at("height"), "704");
+  EXPECT_EQ(pipeline.info().defaults.height, 704);
   GenerateOptions options = Options();
   options.width = 96;
   options.num_frames = 5;

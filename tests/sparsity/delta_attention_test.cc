@@ -6,7 +6,8 @@
 #include <memory>
 
 #include "ops/attention.h"
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {

@@ -4,7 +4,8 @@
 
 #include <memory>
 
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "ops/mask.h"
-#include "random_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {

@@ -9,8 +9,10 @@
 #include <string>
 
 #include "ops/elementwise.h"
-#include "random_tensors.h"
 #include "sparsity/invocation_state.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -523,13 +525,9 @@ TEST(SparseSession, StateThatCannotFitIsRefusedWithThePlan) {
   g.num_heads = 1000;
   g.head_dim = 128;
   g.mlp_tokens = {0, 0};
-  try {
+  ExpectError(ErrorCode::kOutOfMemory, "attention output cache", [&] {
     SparseSession session(Config(), std::vector{g, g});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
-    EXPECT_THAT(error.what(), HasSubstr("attention output cache"));
-  }
+  });
   g.grid = {1, 1000000, 1000000};
   EXPECT_THROW(SparseSession::Plan(Config(), {g, g}), Error);
 }

@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <set>
 
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {

@@ -62,7 +62,7 @@ class AutoencoderKlHunyuanVideo {
 
   int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
   // Peak workspace of Decode; does not grow with the number of frames beyond one tile.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+  size_t PlanBytes(int64_t frames, int64_t height, int64_t width, int threads = 0) const;
 
   const AutoencoderKlHunyuanVideoConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }

@@ -2,6 +2,7 @@
 #include "models/autoencoders/halving_conv.h"
 
 #include "ops/conv2d.h"
+#include "ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -46,14 +47,12 @@ void HalvingConv::Forward(FramePass& pass, const TensorView& frame,
   for (size_t index = 0; index < quarters_.size(); ++index) {
     const ConstTensorView weight = quarters_[index].view();
     const Padding padding = {.bottom = weight.dim(2) - 1, .right = weight.dim(3) - 1};
-    pass.Run([&] { return Conv2dWorkspaceBytes(context, part.shape(), weight, padding, false); },
-             [&] {
-               CopyOnHost(
-                   Quarter(frame, static_cast<int64_t>(index / 2), static_cast<int64_t>(index % 2)),
-                   part);
-               Conv2d(context, part, weight, index == 0 ? bias_ : ConstTensorView(),
-                      {.padding = padding, .accumulate = index > 0}, output);
-             });
+    pass.Run([&] {
+      Copy(context, Quarter(frame, static_cast<int64_t>(index / 2), static_cast<int64_t>(index % 2)),
+           part);
+      Conv2d(context, part, weight, index == 0 ? bias_ : ConstTensorView(),
+             {.padding = padding, .accumulate = index > 0}, output);
+    });
   }
 }
 

@@ -5,14 +5,12 @@
 
 #include "sparsity/delta_mlp.h"
 #include "sparsity/sparse_session.h"
-#include "tests/models/cuda/flux_case.h"
+#include "tests/support/flux_case.h"
 
 namespace tamias {
 namespace {
 
-using testing::FluxCase;
-
-class CudaFluxTransformer : public testing::CudaTest {};
+class CudaFluxTransformer : public CudaTest {};
 
 // The relative L2 distance of the two predictions without sparsity.
 double DenseError(FluxCase& flux) {

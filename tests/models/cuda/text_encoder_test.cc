@@ -2,13 +2,13 @@
 // weights are rounded to 16 bits on the way to the GPU, and so are the activations.
 #include "models/text/clip_text_encoder.h"
 #include "models/text/t5_encoder.h"
-#include "tests/models/fixture.h"
-#include "tests/ops/cuda/device_test.h"
+#include "tests/support/device_test.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {
 
-class CudaTextEncoder : public testing::CudaTest {
+class CudaTextEncoder : public CudaTest {
  protected:
   // Of the last hidden states and, with CLIP, the pooled ones: the largest error of all cases.
   static double ClipError(const char* name, DType dtype) {

@@ -7,24 +7,13 @@
 
 #include <vector>
 
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {
 
 // Parity of components is asked to 1e-4; fp32 rounding over four layers leaves about 1e-6.
 constexpr double kTolerance = 1e-5;
-
-template <typename Function>
-void ExpectError(const std::string& text, const Function& function) {
-  try {
-    function();
-    ADD_FAILURE() << "no error; expected one with: " << text;
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr(text));
-    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr("\n")));
-  }
-}
 
 LlamaTextEncoder Load(const Fixture& fixture) {
   return LlamaTextEncoder(LlamaTextConfig::FromJson(fixture.config), fixture.weights);

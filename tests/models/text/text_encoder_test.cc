@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
 #include "models/text/clip_text_encoder.h"
 #include "models/text/t5_encoder.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {

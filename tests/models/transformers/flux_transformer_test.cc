@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "models/transformers/rotary_positions.h"
-#include "tests/models/transformer_case.h"
+#include "tests/support/transformer_case.h"
 
 namespace tamias {
 namespace {

@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "tests/models/transformer_case.h"
+#include "tests/support/transformer_case.h"
 
 namespace tamias {
 namespace {

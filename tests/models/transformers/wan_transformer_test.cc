@@ -8,7 +8,7 @@
 
 #include "models/transformers/rotary_positions.h"
 #include "ops/elementwise.h"
-#include "tests/models/transformer_case.h"
+#include "tests/support/transformer_case.h"
 
 namespace tamias {
 namespace {

@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "models/vision/clip_image_processor.h"
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {

@@ -1,16 +1,9 @@
 #include "ops/attention_rest.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
-
-using testing::DeviceOperand;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-using testing::ToHost;
 
 // Minus infinity as a number, so that it equals itself when errors are measured.
 Tensor Finite(Tensor tensor) {
@@ -20,7 +13,7 @@ Tensor Finite(Tensor tensor) {
   return tensor;
 }
 
-class CudaAttentionRest : public testing::CudaTest {};
+class CudaAttentionRest : public CudaTest {};
 
 TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -46,7 +39,7 @@ TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
     cuda::AttentionRest(stream, {output.device, device_lse, device_selected}, rest.device,
                         rest_lse);
     reference::AttentionRest(context, {output.host, lse, selected}, rest.host, expected_lse);
-    EXPECT_LT(rest.Error(stream), testing::Tolerance(rest.device.dtype()));
+    EXPECT_LT(rest.Error(stream), Tolerance(rest.device.dtype()));
     EXPECT_LT(LargestError(Finite(ToHost(stream, rest_lse)).view(),
                            Finite(std::move(expected_lse)).view()),
               1e-5f);

@@ -2,10 +2,10 @@
 
 #include <limits>
 
-#include "tests/ops/cuda/attention_case.h"
-#include "tests/ops/operands.h"
+#include "tests/support/device_attention.h"
+#include "tests/support/operands.h"
 
-namespace tamias::testing {
+namespace tamias {
 namespace {
 
 using ::testing::HasSubstr;
@@ -147,7 +147,7 @@ TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   cuda::Stream& stream = device.stream();
   AttentionCase attention(stream, random, {.queries = 8, .keys = 6}, 1, false);
   const auto error_of = [&](const AttentionInputs& inputs) {
-    return ErrorOf([&] { DenseAttention(device, inputs, attention.output.device()); });
+    return ArgumentErrorOf([&] { DenseAttention(device, inputs, attention.output.device()); });
   };
   AttentionInputs inputs = attention.device();
   inputs.value = inputs.value.Slice(2, 0, 5);
@@ -172,14 +172,9 @@ TEST_F(CudaDenseAttention, ServesTheHeadDimensionsItNames) {
   Random random(1);
   cuda::Stream stream;
   AttentionCase attention(stream, random, {.queries = 8, .keys = 6, .head_dim = 72});
-  try {
-    cuda::DenseAttention(stream, attention.device(), attention.output.device());
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_THAT(error.what(), HasSubstr("query: expected head dimension 64 or 128, found 72"));
-  }
+  ExpectError(ErrorCode::kUnsupported, "query: expected head dimension 64 or 128, found 72",
+              [&] { cuda::DenseAttention(stream, attention.device(), attention.output.device()); });
 }
 
 }  // namespace
-}  // namespace tamias::testing
+}  // namespace tamias

@@ -4,10 +4,10 @@
 #include <numeric>
 #include <vector>
 
-#include "tests/ops/cuda/attention_case.h"
-#include "tests/ops/operands.h"
+#include "tests/support/device_attention.h"
+#include "tests/support/operands.h"
 
-namespace tamias::testing {
+namespace tamias {
 namespace {
 
 using ::testing::HasSubstr;
@@ -145,7 +145,7 @@ TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   const Tensor lse = ToDevice(stream, random.Normal({1, 1, 20}));
   const auto error_of = [&](const ColumnSelection& selection,
                             const SparseAttentionEpilogue& epilogue) {
-    return ErrorOf([&] {
+    return ArgumentErrorOf([&] {
       ColumnSparseAttention(device, attention.device(), selection, epilogue,
                             attention.output.device());
     });
@@ -162,4 +162,4 @@ TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
 }
 
 }  // namespace
-}  // namespace tamias::testing
+}  // namespace tamias

@@ -2,16 +2,12 @@
 
 #include <numeric>
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::ToDevice;
-
-class CudaCopyIndices : public testing::CudaTest {};
+class CudaCopyIndices : public CudaTest {};
 
 TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -21,7 +17,7 @@ TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
     Random random(seed);
     const int64_t rows = random.Integer(1, 6), n = random.Integer(1, seed % 4 == 0 ? 4000 : 300);
     const int64_t capacity = random.Integer(0, n);
-    const DType dtype = testing::RandomFloatType(random);
+    const DType dtype = RandomFloatType(random);
     const DeviceOperand source = MakeOperand(stream, random, {rows, n}, dtype);
     const DeviceOperand destination = MakeOperand(stream, random, {rows, n}, dtype);
     Tensor indices = Tensor::Zeros({rows, capacity}, DType::kI32), counts({rows}, DType::kI32);

@@ -1,10 +1,6 @@
 #include "ops/cuda/kernel_family.h"
 
-#include <gtest/gtest.h>
-
-#include <string>
-
-#include "base/check.h"
+#include "tests/support/errors.h"
 
 namespace tamias {
 namespace {
@@ -12,14 +8,9 @@ namespace {
 using cuda::ChooseKernelFamily;
 using cuda::KernelFamily;
 
-std::string ErrorOf(ErrorCode code, int compute_capability, bool has_sm90a, const char* wanted) {
-  try {
-    ChooseKernelFamily(compute_capability, has_sm90a, wanted);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    return error.what();
-  }
-  return "no error";
+void ExpectRefused(ErrorCode code, std::string_view text, int compute_capability, bool has_sm90a,
+                   const char* wanted) {
+  ExpectError(code, text, [&] { ChooseKernelFamily(compute_capability, has_sm90a, wanted); });
 }
 
 TEST(KernelFamily, FollowsTheGpuAndTheBuild) {
@@ -39,12 +30,13 @@ TEST(KernelFamily, IsThatOfTheEnvironment) {
 }
 
 TEST(KernelFamily, RefusesWhatIsNotThere) {
-  EXPECT_EQ(ErrorOf(ErrorCode::kInvalidArgument, 90, true, "sm90"),
-            "TAMIAS_KERNELS: expected sm80 or sm90a, found 'sm90'");
-  EXPECT_EQ(ErrorOf(ErrorCode::kUnsupported, 90, false, "sm90a"),
-            "TAMIAS_KERNELS: sm90a: this build has no kernels for it");
-  EXPECT_EQ(ErrorOf(ErrorCode::kUnsupported, 86, true, "sm90a"),
-            "TAMIAS_KERNELS: sm90a: expected a GPU of compute capability 9.0, found 8.6");
+  ExpectRefused(ErrorCode::kInvalidArgument, "TAMIAS_KERNELS: expected sm80 or sm90a, found 'sm90'",
+                90, true, "sm90");
+  ExpectRefused(ErrorCode::kUnsupported, "TAMIAS_KERNELS: sm90a: this build has no kernels for it",
+                90, false, "sm90a");
+  ExpectRefused(ErrorCode::kUnsupported,
+                "TAMIAS_KERNELS: sm90a: expected a GPU of compute capability 9.0, found 8.6", 86,
+                true, "sm90a");
 }
 
 }  // namespace

@@ -1,16 +1,11 @@
 #include "ops/mask.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::Random;
-using testing::SameBytes;
-using testing::ToDevice;
-using testing::ToHost;
-
-class CudaMask : public testing::CudaTest {};
+class CudaMask : public CudaTest {};
 
 TEST_F(CudaMask, RandomBitsCountsAndListsAreThoseOfTheReference) {
   cuda::Stream stream;

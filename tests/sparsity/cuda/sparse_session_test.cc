@@ -7,15 +7,14 @@
 #include "sparsity/sparse_session.h"
 
 #include "sparsity/delta_mlp.h"
-#include "tests/models/cuda/flux_case.h"
+#include "tests/support/flux_case.h"
 
 namespace tamias {
 namespace {
 
-using testing::FluxCase;
 using ::testing::HasSubstr;
 
-class CudaSparseSession : public testing::CudaTest {};
+class CudaSparseSession : public CudaTest {};
 
 // Full steps 0, 1 and 4, the MLP's 0 and 4; sparse ones in between.
 SparsityConfig Accelerated() {
