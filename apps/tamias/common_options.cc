@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <string>
 
-#include "base/check.h"
+#include "fail.h"
 #include "number_options.h"
 
 namespace tamias::cli {

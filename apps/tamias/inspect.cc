@@ -3,10 +3,12 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 
-#include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
+#include "tamias/machine.h"
+#include "tamias/text.h"
 
 namespace tamias::cli {
 namespace {

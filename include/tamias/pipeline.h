@@ -260,6 +260,12 @@ void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>&
 // for other types, kOutOfMemory.
 SavedLatents ReadLatents(const std::filesystem::path& path);
 
+// The options with the size that the latents' text gives where the options give none, as
+// Pipeline::Decode completes them. Throws kInvalidArgument when neither gives width and height (or,
+// of films, num_frames), kInvalidFile when the text is of another family or its size is no number.
+GenerateOptions WithSavedSize(const SavedLatents& saved, const GenerateOptions& options,
+                              const ModelInfo& info);
+
 // "0.1.0"
 std::string Version();
 

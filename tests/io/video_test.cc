@@ -147,7 +147,7 @@ TEST(Video, OddSidesBecomeEven) {
 }
 
 TEST(Video, WebpIsAnimatedAndRepeats) {
-  const std::string bytes = EncodeWebp(Film(64, 48, 6, 10));
+  const std::string bytes = EncodeVideo(VideoFormat::kWebp, Film(64, 48, 6, 10));
   EXPECT_EQ(bytes.substr(0, 4), "RIFF");
   EXPECT_EQ(bytes.substr(8, 4), "WEBP");
   EXPECT_EQ(Count(bytes, "ANMF"), 6u);
@@ -160,7 +160,7 @@ TEST(Video, SameFilmSameBytes) {
   const Video video = Film(96, 64, 12);
   EXPECT_TRUE(EncodeMp4(video, {{"tamias", "x"}}) == EncodeMp4(video, {{"tamias", "x"}}));
   EXPECT_FALSE(EncodeMp4(video, {{"tamias", "x"}}) == EncodeMp4(video, {{"tamias", "y"}}));
-  EXPECT_TRUE(EncodeWebp(video) == EncodeWebp(video));
+  EXPECT_TRUE(EncodeVideo(VideoFormat::kWebp, video) == EncodeVideo(VideoFormat::kWebp, video));
 }
 
 TEST(Video, ThreadsDoNotDisturbEachOtherOrTheLog) {

@@ -34,11 +34,11 @@ TEST(Copy, LongRunsGoToAllThreads) {
 TEST(Copy, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor source({2, 3}, DType::kF32), turned({3, 2}, DType::kF32), halves({2, 3}, DType::kF16);
-  EXPECT_EQ(ErrorOf([&] { Copy(context, source, turned); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(context, source, turned); }),
             "copy: destination: expected shape [2, 3], found [3, 2]");
-  EXPECT_EQ(ErrorOf([&] { Copy(context, source, halves); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(context, source, halves); }),
             "copy: destination: expected f32, found f16");
-  EXPECT_EQ(ErrorOf([&] { Copy(context, {}, source); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(context, {}, source); }),
             "copy: source: expected shape [], found no tensor");
 }
 
@@ -47,11 +47,11 @@ TEST(Copy, NamesBothDevicesOfMemoryElsewhere) {
   Context planned = Context::Planning({{DeviceType::kCuda, 1}, DType::kBF16});
   Tensor here({2}, DType::kF32);
   const TensorView there = TensorView::WithoutMemory({2}, DType::kF32, {DeviceType::kCuda, 0});
-  EXPECT_EQ(ErrorOf([&] { Copy(host, there, here); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(host, there, here); }),
             "copy: source: expected memory of cpu, found memory of cuda:0");
-  EXPECT_EQ(ErrorOf([&] { Copy(planned, there, there); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(planned, there, there); }),
             "copy: source: expected memory of cuda:1, found memory of cuda:0");
-  EXPECT_EQ(ErrorOf([&] { Copy(planned, here, there); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(planned, here, there); }),
             "copy: source: expected memory of cuda:1, found memory of cpu");
 }
 

@@ -75,11 +75,8 @@ TEST_F(TinyDev, LatentsOfEverySchedulerMatchDiffusers) {
                                          {"dpm-sde", "DPMSolverMultistepScheduler"},
                                          {"unipc", "UniPCMultistepScheduler"}}) {
     SCOPED_TRACE(name);
-    Link("scheduler", kData / "tiny-dev" / (std::string("scheduler-") + name));
-    fs::remove(folder_ / "model_index.json");
-    std::ofstream(folder_ / "model_index.json")
-        << R"({"_class_name": "FluxPipeline", "scheduler": ["diffusers", ")" << class_name
-        << R"("]})";
+    UseScheduler("FluxPipeline", class_name,
+                 kData / "tiny-dev" / (std::string("scheduler-") + name));
     const GenerateResult result = Pipeline(folder_).Generate(TinyDevOptions());
     ExpectLatents(result, SafetensorsFile(kTinyDevGolden).Get(std::string(name) + "_latents"));
   }

@@ -22,14 +22,6 @@ class WanPipelineTest : public LinkedModelTest {
     Link("tokenizer", kDemoModel / "tokenizer_2");
   }
 
-  void UseScheduler(const std::string& class_name, const fs::path& config) const {
-    Link("scheduler", config);
-    fs::remove(folder_ / "model_index.json");
-    std::ofstream(folder_ / "model_index.json")
-        << R"({"_class_name": "WanPipeline", "scheduler": ["diffusers", ")" << class_name
-        << R"("]})";
-  }
-
   GenerateOptions GoldenOptions() const {
     GenerateOptions options;
     options.prompt = golden_.metadata().at("prompt");
@@ -65,7 +57,7 @@ TEST_F(WanPipelineTest, LatentsOfEverySchedulerMatchDiffusers) {
                                          {"dpm", "DPMSolverMultistepScheduler"},
                                          {"dpm-sde", "DPMSolverMultistepScheduler"}}) {
     SCOPED_TRACE(name);
-    UseScheduler(class_name, kData / (std::string("scheduler-") + name));
+    UseScheduler("WanPipeline", class_name, kData / (std::string("scheduler-") + name));
     const Pipeline pipeline(folder_);
     EXPECT_EQ(pipeline.info().scheduler, class_name);
     const GenerateResult result = pipeline.Generate(options);
@@ -75,7 +67,7 @@ TEST_F(WanPipelineTest, LatentsOfEverySchedulerMatchDiffusers) {
 }
 
 TEST_F(WanPipelineTest, HeunCallsTheModelTwiceAStep) {
-  UseScheduler("FlowMatchHeunDiscreteScheduler", kData / "scheduler-heun");
+  UseScheduler("WanPipeline", "FlowMatchHeunDiscreteScheduler", kData / "scheduler-heun");
   GenerateOptions options = GoldenOptions();
   options.decode = false;
   options.sparsity = "wan-2.1";
@@ -98,7 +90,7 @@ TEST_F(WanPipelineTest, HeunCallsTheModelTwiceAStep) {
 }
 
 TEST_F(WanPipelineTest, TheIndexNamesTheSchedulerAndTheConfigsClassIsSaid) {
-  UseScheduler("FlowMatchEulerDiscreteScheduler", kData / "scheduler");  // UniPC's
+  UseScheduler("WanPipeline", "FlowMatchEulerDiscreteScheduler", kData / "scheduler");  // UniPC's
   const Pipeline pipeline(folder_);
   EXPECT_EQ(pipeline.info().scheduler, "FlowMatchEulerDiscreteScheduler");
   EXPECT_THAT(pipeline.Warnings(GoldenOptions()),
@@ -108,9 +100,9 @@ TEST_F(WanPipelineTest, TheIndexNamesTheSchedulerAndTheConfigsClassIsSaid) {
 TEST_F(WanPipelineTest, NoiseOfTheStepsIsPlanned) {
   GenerateOptions options = GoldenOptions();
   options.num_images = 3;
-  UseScheduler("FlowMatchEulerDiscreteScheduler", kData / "scheduler-euler");
+  UseScheduler("WanPipeline", "FlowMatchEulerDiscreteScheduler", kData / "scheduler-euler");
   const MemoryPlan plain = Pipeline(folder_).PlanMemory(options);
-  UseScheduler("FlowMatchLCMScheduler", kData / "scheduler-lcm");
+  UseScheduler("WanPipeline", "FlowMatchLCMScheduler", kData / "scheduler-lcm");
   const MemoryPlan noisy = Pipeline(folder_).PlanMemory(options);
   // Five more tensors of the latents' size: kept by the scheduler, and drawn for three films.
   const size_t latents = sizeof(float) * 36 * 16;
@@ -177,9 +169,7 @@ TEST_F(WanPipelineTest, RefusesFramesThatDoNotFit) {
 }
 
 TEST_F(WanPipelineTest, RefusesLaterVersionsByName) {
-  fs::remove(folder_ / "model_index.json");
-  std::ofstream(folder_ / "model_index.json")
-      << R"({"_class_name": "WanPipeline", "boundary_ratio": 0.875})";
+  WriteIndex(R"({"_class_name": "WanPipeline", "boundary_ratio": 0.875})");
   EXPECT_THAT(LoadError(ErrorCode::kUnsupported), testing::HasSubstr("boundary_ratio"));
 }
 

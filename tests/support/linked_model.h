@@ -32,6 +32,28 @@ class LinkedModelTest : public testing::Test {
     for (const char* name : names) Link(name, source / name);
   }
 
+  // A copy of a component of `source` instead of a link, one piece of a file's text replaced.
+  void Edit(const fs::path& source, const std::string& component, const char* file,
+            const std::string& from, const std::string& to) const {
+    fs::remove_all(folder_ / component);
+    fs::copy(source / component, folder_ / component);
+    std::string text = ReadBytes(source / component / file);
+    ASSERT_NE(text.find(from), text.npos);
+    WriteBytes(folder_ / component / file, text.replace(text.find(from), from.size(), to));
+  }
+  // Takes the place of the index.
+  void WriteIndex(std::string_view json) const {
+    fs::remove(folder_ / "model_index.json");
+    WriteBytes(folder_ / "model_index.json", json);
+  }
+  // family: "WanPipeline"; config: the scheduler's folder.
+  void UseScheduler(const std::string& family, const std::string& class_name,
+                    const fs::path& config) const {
+    Link("scheduler", config);
+    WriteIndex(R"({"_class_name": ")" + family + R"(", "scheduler": ["diffusers", ")" + class_name +
+               R"("]})");
+  }
+
   // The message of the error that a generation with these options ends in; empty without one.
   std::string ErrorOf(const GenerateOptions& options) const {
     return tamias::ErrorOf([&] { Pipeline(folder_).Generate(options); });
