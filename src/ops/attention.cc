@@ -2,7 +2,6 @@
 #include "ops/attention.h"
 
 #include "ops/check_tensor.h"
-#include "ops/cpu/attention_group.h"
 #include "ops/dispatch.h"
 
 namespace tamias {
@@ -24,12 +23,6 @@ void CheckColumnSums(const Context& context, const AttentionInputs& inputs,
 }
 
 }  // namespace
-
-size_t AttentionWorkspaceBytes(int threads, int64_t head_dim, int64_t items) {
-  const auto scratch = static_cast<size_t>(cpu::AttentionScratchFloats(head_dim)) * sizeof(float);
-  const size_t order = (static_cast<size_t>(items) * sizeof(int64_t) + 63) / 64 * 64;
-  return static_cast<size_t>(threads) * scratch + order;
-}
 
 void CheckAttention(const Context& context, const char* operation, const AttentionInputs& inputs,
                     const TensorView& output, const TensorView& log_sum_exp) {

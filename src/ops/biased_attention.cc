@@ -62,13 +62,4 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
       [&](cuda::Stream& stream) { cuda::BiasedAttention(stream, inputs, scratch, output); });
 }
 
-size_t BiasedAttentionWorkspaceBytes(const Context& context, const BiasedAttentionSize& size) {
-  if (context.IsOnGpu()) return BiasedAttentionGpuWorkspaceBytes(size);
-  return cpu::BiasedAttentionWorkspaceBytes(context, size.queries, size.keys, size.head_dim);
-}
-
-size_t BiasedAttentionGpuWorkspaceBytes(const BiasedAttentionSize& size) {
-  return cuda::BiasedAttentionScratchBytes(size.heads, size.queries, size.keys);
-}
-
 }  // namespace tamias

@@ -72,13 +72,4 @@ void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, Con
       });
 }
 
-size_t Conv2dWorkspaceBytes(const Context& context, const Shape& input,
-                            const ConstTensorView& weight, const Padding& padding,
-                            bool scales_input) {
-  return Conv3dWorkspaceBytes(
-      context, {input[0], 1, input[1], input[2], input[3]}, weight.SplitAxis(2, 1, weight.dim(2)),
-      {.top = padding.top, .bottom = padding.bottom, .left = padding.left, .right = padding.right},
-      scales_input);
-}
-
 }  // namespace tamias

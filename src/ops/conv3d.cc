@@ -79,11 +79,4 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
       });
 }
 
-size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
-                            const ConstTensorView& weight, const Padding3d& padding,
-                            bool scales_input) {
-  if (context.IsOnGpu()) return cuda::Conv3dScratchBytes(input, weight, scales_input);
-  return cpu::Conv3dWorkspaceBytes(context, input, weight, padding, scales_input);
-}
-
 }  // namespace tamias

@@ -54,9 +54,4 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
       });
 }
 
-size_t LinearWorkspaceBytes(const Context& context, int64_t rows, int64_t input_features,
-                            int64_t output_features, DType weight_dtype) {
-  return cpu::LinearWorkspaceBytes(context, rows, input_features, output_features, weight_dtype);
-}
-
 }  // namespace tamias

@@ -123,12 +123,6 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
       });
 }
 
-size_t GroupNormStatisticsWorkspaceBytes(const Context& context, const Shape& input,
-                                         int64_t groups) {
-  if (context.IsOnGpu()) return cuda::GroupNormStatisticsScratchBytes(input, groups);
-  return cpu::GroupNormStatisticsWorkspaceBytes(context, input);
-}
-
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
                         ConstTensorView offset, bool silu, TensorView output) {
   constexpr std::string_view kName = "scale shift channels";

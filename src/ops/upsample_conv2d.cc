@@ -41,10 +41,4 @@ void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView wei
       });
 }
 
-size_t UpsampleConv2dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight) {
-  return UpsampleConv3dWorkspaceBytes(context, {input[0], 1, input[1], input[2], input[3]},
-                                      weight.SplitAxis(2, 1, 3), {});
-}
-
 }  // namespace tamias

@@ -54,11 +54,4 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
       });
 }
 
-size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight,
-                                    const UpsampleConv3dOptions& options) {
-  if (context.IsOnGpu()) return cuda::UpsampleConv3dScratchBytes(weight);
-  return cpu::UpsampleConv3dWorkspaceBytes(context, input, weight, options);
-}
-
 }  // namespace tamias

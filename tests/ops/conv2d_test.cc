@@ -1,6 +1,7 @@
 #include "ops/conv2d.h"
 
 #include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -33,9 +34,9 @@ TEST(Conv2d, MatchesReference) {
     Conv2d(context, c.input, c.weight, bias, options, actual);
     reference::Conv2d(context, c.input, c.weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              Conv2dWorkspaceBytes(context, shape, c.weight.view(), padding,
-                                   !options.input_gain.empty()));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                Conv2d(planned, c.input, c.weight, bias, options, actual);
+              }));
   }
 }
 

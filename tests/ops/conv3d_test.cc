@@ -2,6 +2,7 @@
 
 #include "ops/norm.h"
 #include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -54,9 +55,9 @@ TEST(Conv3d, MatchesReference) {
     Conv3d(context, input, weight, bias, options, actual);
     reference::Conv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              Conv3dWorkspaceBytes(context, shape, weight.view(), options.padding,
-                                   !options.input_gain.empty()));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                Conv3d(planned, input, weight, bias, options, actual);
+              }));
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "ops/conv2d.h"
 #include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -23,8 +24,9 @@ TEST(UpsampleConv2d, MatchesReference) {
     UpsampleConv2d(context, c.input, c.weight, bias, actual);
     reference::UpsampleConv2d(context, c.input, c.weight, bias, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              UpsampleConv2dWorkspaceBytes(context, shape, c.weight.view()));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                UpsampleConv2d(planned, c.input, c.weight, bias, actual);
+              }));
   }
 }
 

@@ -1,6 +1,7 @@
 #include "ops/upsample_conv3d.h"
 
 #include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -28,8 +29,9 @@ TEST(UpsampleConv3d, MatchesReference) {
     UpsampleConv3d(context, input, weight, bias, options, actual);
     reference::UpsampleConv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              UpsampleConv3dWorkspaceBytes(context, shape, weight.view(), options));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                UpsampleConv3d(planned, input, weight, bias, options, actual);
+              }));
   }
 }
 

@@ -2,6 +2,7 @@
 // larger tensors with the axes in random orders.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>

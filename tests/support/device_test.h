@@ -10,6 +10,7 @@
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "base/cuda/stream.h"
+#include "base/placement.h"
 #include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
 
@@ -17,6 +18,8 @@ namespace tamias {
 
 class CudaTest : public ::testing::Test {
  protected:
+  static constexpr Placement kPlacement = {{DeviceType::kCuda, 0}, DType::kBF16};
+
   void SetUp() override {
     ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
   }

@@ -150,19 +150,6 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
   });
 }
 
-size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
-                                     int64_t head_dim) {
-  const OnednnThreads threads(context);
-  const int64_t rows = RowsPerBlock(queries, keys);
-  const ConstTensorView query(nullptr, DType::kF32, {rows, head_dim});
-  const ConstTensorView key(nullptr, DType::kF32, {keys, head_dim});
-  const ConstTensorView scores(nullptr, DType::kF32, {rows, keys});
-  const size_t scratch =
-      std::max(MatmulDesc(query, key.Permute({1, 0}), scores).scratchpad_desc().get_size(),
-               MatmulDesc(scores, key, query).scratchpad_desc().get_size());
-  return static_cast<size_t>(rows * keys) * sizeof(float) + scratch + 2 * 64;
-}
-
 }  // namespace cpu
 
 }  // namespace tamias

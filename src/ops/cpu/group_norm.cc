@@ -226,14 +226,6 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
   }
 }
 
-size_t GroupNormStatisticsWorkspaceBytes(const Context& context, const Shape& input) {
-  const int64_t channels = input[3];
-  const int64_t pattern = PatternRepeats(channels) * channels, threads = context.threads();
-  // Partial sums, pivot, weight and bias in fp32; totals in double precision.
-  const int64_t floats = threads * 2 * pattern + pattern + 2 * channels;
-  return static_cast<size_t>(4 * floats + 8 * threads * 2 * channels + 5 * 64);
-}
-
 }  // namespace cpu
 
 }  // namespace tamias

@@ -187,21 +187,6 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
       "linear", [&] { MatmulPanels(context, input_rows, weight, biases, output_rows, options); });
 }
 
-size_t LinearWorkspaceBytes(const Context& context, int64_t rows, int64_t input_features,
-                            int64_t output_features, DType weight_dtype) {
-  constexpr int64_t kAlignment = 64;
-  const int64_t bias = 4 * output_features + kAlignment;
-  if (rows <= kFewRows) {
-    return static_cast<size_t>(bias + 4 * rows * output_features + kAlignment);
-  }
-  const int64_t panel = PanelOutputs(input_features, output_features, weight_dtype);
-  const ConstTensorView weight(nullptr, DType::kF32, {panel, input_features});
-  const OnednnThreads threads(context);
-  const auto desc = MatmulDesc(rows, input_features, weight, true, output_features, {});
-  const int64_t widened = weight_dtype == DType::kF32 ? 0 : 4 * panel * input_features + kAlignment;
-  return static_cast<size_t>(bias + widened) + desc.scratchpad_desc().get_size() + kAlignment;
-}
-
 }  // namespace cpu
 
 }  // namespace tamias

@@ -21,12 +21,9 @@
 namespace tamias {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr int64_t kStripBytes = int64_t{2} << 20;  // of one of the four results
 constexpr int64_t kLeastRows = 4;
 constexpr int kPhases = 4;
-
-size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // Frames [begin, end) of the kernel, which meet input frame `source` in output frame `target`.
 struct Meeting {
@@ -233,33 +230,6 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
   const float* biases = WidenedData(context, bias);
   WithOnednnErrors("upsampling convolution",
                    [&] { Upsampler(context, input, weights, biases, options, output).Run(); });
-}
-
-size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight,
-                                    const UpsampleConv3dOptions& options) {
-  const OnednnThreads threads(context);
-  const int64_t outputs = weight.dim(0);
-  const StripPlan plan(input, outputs);
-  const cpu::OnednnConv2d kernel = PhaseKernel(input, weight.shape(), plan.rows);
-  const cpu::OnednnConv2d last_kernel = PhaseKernel(input, weight.shape(), plan.last_rows);
-  const auto floats = [](int64_t count) {
-    return Aligned(static_cast<size_t>(count) * sizeof(float));
-  };
-  const size_t wide_weight = weight.dtype() == DType::kF32 ? 0 : floats(weight.NumElements());
-  // More frames than the kernel's bring no new ranges.
-  const int64_t frames = std::min(input[1], weight.dim(2));
-  const size_t packs =
-      kPhases * RangesOf(MeetingsOf(frames, weight.dim(2), options.doubles_frames)).size();
-  const size_t last_bytes =
-      kernel.SharesWeights(last_kernel) ? 0 : Aligned(last_kernel.weight_bytes());
-  const size_t run = floats(outputs) + floats((plan.rows + 2) * (input[3] + 2) * input[4]) +
-                     floats(plan.rows * (input[3] + 1) * outputs) +
-                     Aligned(std::max(kernel.scratch_bytes(), last_kernel.scratch_bytes()));
-  // While packing: the collapsed weights and what oneDNN needs to reorder them.
-  const size_t collapsed = 2 * floats(4 * outputs * weight.dim(1));
-  return wide_weight + floats(outputs) + packs * (Aligned(kernel.weight_bytes()) + last_bytes) +
-         std::max(run, collapsed);
 }
 
 }  // namespace cpu

@@ -203,33 +203,18 @@ void Multiply(Stream& stream, const ConstTensorView& a, const ConstTensorView& b
   }
 }
 
-void CheckHeads(std::string_view argument, const ConstTensorView& view, const Shape& shape) {
-  CheckFloats(kName, argument, view, shape);
-  CheckVectorRows(kName, argument, view);
-}
-
 void Check(const BiasedAttentionInputs& inputs, const TensorView& output) {
   const ConstTensorView& query = inputs.query;
-  CheckHalves(kName, "query", query, {-1, -1, -1, -1});
-  CheckHeads("query", query, query.shape());
+  CheckHalves(kName, "query", query);
   CheckMultiple(kName, "query: head dimension", query.dim(3), kVector);
-  const Shape keys = {query.dim(0), query.dim(1), -1, query.dim(3)};
-  CheckOperand(kName, "key", inputs.key, query.dtype(), keys);
-  CheckHeads("key", inputs.key, keys);
-  CheckOperand(kName, "value", inputs.value, query.dtype(), inputs.key.shape());
-  CheckHeads("value", inputs.value, inputs.key.shape());
-  CheckHeads("output", output, query.shape());
+  CheckVectorRows(kName, "query", query);
+  CheckVectorRows(kName, "key", inputs.key);
+  CheckVectorRows(kName, "value", inputs.value);
+  CheckVectorRows(kName, "output", output);
   constexpr int64_t kMost = int64_t{1} << 30, kMaxGridY = 65535;
   CheckRange(kName, "query: heads", query.dim(0) * query.dim(1), 0, kMaxGridY);
   CheckRange(kName, "query: rows", query.dim(2), 0, kMost);
-  CheckRange(kName, "key: rows", inputs.key.dim(2), 1, kMost);
-  if (inputs.causal) CheckRange(kName, "key: rows", inputs.key.dim(2), query.dim(2), query.dim(2));
-  if (inputs.bias.empty()) return;
-  CheckFloats(kName, "bias", inputs.bias, {-1, query.dim(2), inputs.key.dim(2)});
-  CheckUnitStride(kName, "bias", inputs.bias);
-  if (inputs.bias.dim(0) != 1) {
-    CheckRange(kName, "bias: heads", inputs.bias.dim(0), query.dim(1), query.dim(1));
-  }
+  CheckRange(kName, "key: rows", inputs.key.dim(2), 0, kMost);
 }
 
 // The bias of every head: none, the same for all, or its own, and the same for all batch items.

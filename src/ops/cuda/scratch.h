@@ -10,10 +10,9 @@ namespace tamias::cuda {
 
 class Scratch {
  public:
-  // Throws kInvalidArgument unless the memory is as stated above.
+  // Throws kInvalidArgument when there are fewer bytes.
   Scratch(std::string_view operation, const TensorView& memory, size_t bytes) : memory_(memory) {
-    CheckOperand(operation, "scratch", memory, DType::kU8, {-1});
-    CheckContiguous(operation, "scratch", memory);
+    TAMIAS_CHECK(memory.rank() == 1 && memory.dtype() == DType::kU8 && memory.IsContiguous());
     CheckVectorRows(operation, "scratch", memory);
     CheckRange(operation, "scratch: bytes", memory.dim(0), static_cast<int64_t>(bytes), INT64_MAX);
   }

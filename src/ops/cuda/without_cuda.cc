@@ -73,6 +73,7 @@ void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWitho
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
+void CopyContiguous(Stream&, In, Out) { FailWithoutCuda("copy"); }
 void CopyStrided(Stream&, In, Out) { FailWithoutCuda("copy"); }
 void CopyIndices(Stream&, In, In, In, Out) { FailWithoutCuda("copy indices"); }
 void MeasureDistance(Stream&, In, In, Out) { FailWithoutCuda("distance"); }

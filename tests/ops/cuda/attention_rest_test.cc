@@ -47,11 +47,12 @@ TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaAttentionRest, RefusesWrongShapes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor rest = ToDevice(stream, Tensor::Zeros({1, 2, 3, 8}, DType::kF32).view());
   Tensor lse = ToDevice(stream, Tensor::Zeros({1, 2, 3}, DType::kF32).view());
-  EXPECT_THROW(cuda::AttentionRest(stream, {lse, lse, lse}, rest, lse), Error);
-  EXPECT_THROW(cuda::AttentionRest(stream, {rest, rest, lse}, rest, lse), Error);
+  EXPECT_THROW(AttentionRest(device, {lse, lse, lse}, rest, lse), Error);
+  EXPECT_THROW(AttentionRest(device, {rest, rest, lse}, rest, lse), Error);
 }
 
 }  // namespace

@@ -143,11 +143,11 @@ TEST_F(CudaDenseAttention, ColumnSumsAreTheSameAtEveryRun) {
 
 TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   Random random(1);
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   AttentionCase attention(stream, random, {.queries = 8, .keys = 6}, 1, false);
   const auto error_of = [&](const AttentionInputs& inputs) {
-    return ArgumentErrorOf(
-        [&] { cuda::DenseAttention(stream, inputs, attention.output.device()); });
+    return ArgumentErrorOf([&] { DenseAttention(device, inputs, attention.output.device()); });
   };
   AttentionInputs inputs = attention.device();
   inputs.value = inputs.value.Slice(2, 0, 5);
@@ -157,8 +157,7 @@ TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   EXPECT_THAT(error_of(inputs), HasSubstr("dense attention: key: expected bf16, found f32"));
   const Tensor rounded = Rounded(attention.key.host(), DType::kBF16);
   inputs.key = rounded;
-  EXPECT_THAT(error_of(inputs),
-              HasSubstr("key: expected a tensor on GPU 0, found one in host memory"));
+  EXPECT_THAT(error_of(inputs), HasSubstr("key: expected memory of cuda:0, found memory of cpu"));
   inputs = attention.device();
   inputs.scale = 0;
   EXPECT_THAT(error_of(inputs), HasSubstr("scale: expected a positive number, found 0"));

@@ -105,16 +105,17 @@ TEST_F(CudaBiasedAttention, ErrorsNameTheArgument) {
   Tensor x = zeros({1, 2, 5, 8}, DType::kF16);
   const Tensor wide = zeros({1, 2, 5, 8}, DType::kF32), odd = zeros({1, 2, 6, 8}, DType::kF16);
   const Tensor bias = zeros({3, 5, 5}, DType::kF16);
+  Context device(kPlacement, 1);
   const auto message = [&](const BiasedAttentionInputs& inputs) {
-    return ErrorOf([&] { Run(inputs, x); });
+    return ErrorOf([&] { BiasedAttention(device, inputs, x); });
   };
   using ::testing::HasSubstr;
-  EXPECT_THAT(message({.query = wide, .key = x, .value = x}),
+  EXPECT_THAT(message({.query = wide, .key = wide, .value = wide}),
               HasSubstr("biased attention: query: expected f16 or bf16"));
   EXPECT_THAT(message({.query = x, .key = odd, .value = odd, .causal = true}),
-              HasSubstr("biased attention: key: rows: expected 5 to 5, found 6"));
+              HasSubstr("biased attention: key: expected as many keys as queries (5)"));
   EXPECT_THAT(message({.query = x, .key = x, .value = x, .bias = bias}),
-              HasSubstr("biased attention: bias: heads"));
+              HasSubstr("biased attention: bias: expected 1 or 2 heads, found 3"));
 }
 
 }  // namespace

@@ -28,14 +28,15 @@ TEST_F(CudaBlockMean, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaBlockMean, RefusesRowsThatVectorsCannotServe) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const Tensor input = ToDevice(stream, Tensor::Zeros({1, 4, 20}, DType::kBF16));
   Tensor output = ToDevice(stream, Tensor::Zeros({1, 1, 20}, DType::kBF16));
   EXPECT_THROW(cuda::BlockMean(stream, input.view(), 4, output), Error);
   EXPECT_THROW(
       cuda::BlockMean(stream, input.view().Slice(2, 4, 12), 4, output.view().Slice(2, 0, 8)),
       Error);
-  EXPECT_THROW(cuda::BlockMean(stream, input.view(), 0, output), Error);
+  EXPECT_THROW(BlockMean(device, input.view(), 0, output), Error);
 }
 
 }  // namespace

@@ -137,7 +137,8 @@ TEST_F(CudaColumnSparseAttention, LongestListsStartFirst) {
 
 TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   Random random(1);
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   AttentionCase attention(stream, random, {.queries = 20, .keys = 6});
   const Lists lists(random, attention.problem, 10);
   const Tensor indices = ToDevice(stream, lists.indices), counts = ToDevice(stream, lists.counts);
@@ -145,8 +146,8 @@ TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   const auto error_of = [&](const ColumnSelection& selection,
                             const SparseAttentionEpilogue& epilogue) {
     return ArgumentErrorOf([&] {
-      cuda::ColumnSparseAttention(stream, attention.device(), selection, epilogue,
-                                  attention.output.device());
+      ColumnSparseAttention(device, attention.device(), selection, epilogue,
+                            attention.output.device());
     });
   };
   EXPECT_THAT(error_of({.indices = indices, .counts = counts, .group_size = 5}, {}),
@@ -154,10 +155,10 @@ TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   EXPECT_THAT(error_of({.indices = indices, .counts = counts, .group_size = 0}, {}),
               HasSubstr("group_size: expected at least 1, found 0"));
   EXPECT_THAT(error_of({.indices = lists.indices, .counts = counts, .group_size = 10}, {}),
-              HasSubstr("indices: expected a tensor on GPU 0, found one in host memory"));
+              HasSubstr("indices: expected memory of cuda:0, found memory of cpu"));
   EXPECT_THAT(
       error_of({.indices = indices, .counts = counts, .group_size = 10}, {.base_log_sum_exp = lse}),
-      HasSubstr("base_log_sum_exp: expected a base and scale 1 with it"));
+      HasSubstr("base: expected a tensor with base_log_sum_exp, found none"));
 }
 
 }  // namespace

@@ -36,12 +36,13 @@ TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaCopyIndices, RefusesDifferentTypes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const Tensor source = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF32));
   Tensor destination = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF16));
   const Tensor indices = ToDevice(stream, Tensor::Zeros({2, 3}, DType::kI32));
   const Tensor counts = ToDevice(stream, Tensor::Zeros({2}, DType::kI32));
-  EXPECT_THROW(cuda::CopyIndices(stream, source.view(), indices.view(), counts.view(), destination),
+  EXPECT_THROW(CopyIndices(device, source.view(), indices.view(), counts.view(), destination),
                Error);
 }
 

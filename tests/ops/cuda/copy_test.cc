@@ -9,7 +9,7 @@ namespace {
 class CudaCopy : public CudaTest {};
 
 TEST_F(CudaCopy, MatchesReferenceOverRandomShapes) {
-  Context host(1), device({{DeviceType::kCuda, 0}, DType::kBF16}, 1);
+  Context host(1), device(kPlacement, 1);
   for (uint64_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);

@@ -122,15 +122,16 @@ TEST_F(CudaElementwise, ActivationsHoldAtTheEnds) {
 }
 
 TEST_F(CudaElementwise, ErrorsNameTheArgument) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({2, 20}, DType::kF16).view());
   Tensor y = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF16).view());
   const auto message = [&](const TensorView& a, const TensorView& b, const TensorView& output) {
-    return ErrorOf([&] { cuda::Add(stream, a, b, output); });
+    return ErrorOf([&] { Add(device, a, b, output); });
   };
   using ::testing::HasSubstr;
-  EXPECT_THAT(message(x, y, x), HasSubstr("add: second operand: expected shape [2, 20]"));
-  EXPECT_THAT(message(y, {}, y), HasSubstr("add: second operand: expected shape"));
+  EXPECT_THAT(message(x, y, x), HasSubstr("add: b: expected shape [2, 20]"));
+  EXPECT_THAT(message(y, {}, y), HasSubstr("add: b: expected shape"));
   EXPECT_THAT(message(x.view().Slice(1, 0, 16), y, y),
               HasSubstr("add: first operand: expected strides of whole 16-byte vectors"));
 }

@@ -150,14 +150,15 @@ TEST_F(CudaNorm, GroupNormRefusesChannelsThatItsThreadsCannotHold) {
 }
 
 TEST_F(CudaNorm, RefusesRowsThatVectorsCannotServe) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({3, 20}, DType::kF16).view());
   Tensor fits = ToDevice(stream, Tensor::Zeros({3, 24}, DType::kF16).view());
   EXPECT_THROW(cuda::RmsNorm(stream, x.view(), {}, kEpsilon, x), Error);
   EXPECT_THROW(
       cuda::RmsNorm(stream, x.view().Slice(1, 0, 8), {}, kEpsilon, x.view().Slice(1, 0, 8)), Error);
-  EXPECT_THROW(cuda::LayerNorm(stream, fits.view(), x.view(), {}, kEpsilon, fits), Error);
-  EXPECT_THROW(cuda::LayerNormModulate(stream, fits.view(), {}, {}, kEpsilon, fits), Error);
+  EXPECT_THROW(LayerNorm(device, fits.view(), x.view(), {}, kEpsilon, fits), Error);
+  EXPECT_THROW(LayerNormModulate(device, fits.view(), {}, {}, kEpsilon, fits), Error);
   EXPECT_NO_THROW(cuda::RmsNorm(stream, fits.view(), {}, kEpsilon, fits));
 }
 

@@ -26,10 +26,11 @@ TEST_F(CudaGatedResidual, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaGatedResidual, RefusesWrongShapes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({2, 3, 16}, DType::kF32).view());
   const Tensor gate = ToDevice(stream, Tensor::Zeros({3, 16}, DType::kF32).view());
-  EXPECT_THROW(cuda::GatedResidual(stream, x, gate.view(), x.view()), Error);
+  EXPECT_THROW(GatedResidual(device, x, gate.view(), x.view()), Error);
 }
 
 }  // namespace

@@ -55,7 +55,8 @@ TEST_F(CudaRmsNormRotary, WorksInPlace) {
 }
 
 TEST_F(CudaRmsNormRotary, RefusesWhatDoesNotFit) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const auto zeros = [&](const Shape& shape) {
     return ToDevice(stream, Tensor::Zeros(shape, DType::kBF16).view());
   };
@@ -63,9 +64,9 @@ TEST_F(CudaRmsNormRotary, RefusesWhatDoesNotFit) {
   const Tensor angles = zeros({5, 8}), of_three = zeros({3, 5, 8});
   EXPECT_THROW(cuda::RmsNormRotary(stream, odd.view(), {}, 1e-6f, {}, {}, odd), Error);
   EXPECT_THROW(cuda::RmsNormRotary(stream, large.view(), {}, 1e-6f, {}, {}, large), Error);
-  EXPECT_THROW(cuda::RmsNormRotary(stream, x.view(), {}, 1e-6f, angles.view(), {}, x), Error);
-  EXPECT_THROW(
-      cuda::RmsNormRotary(stream, x.view(), {}, 1e-6f, of_three.view(), of_three.view(), x), Error);
+  EXPECT_THROW(RmsNormRotary(device, x.view(), {}, 1e-6f, angles.view(), {}, x), Error);
+  EXPECT_THROW(RmsNormRotary(device, x.view(), {}, 1e-6f, of_three.view(), of_three.view(), x),
+               Error);
 }
 
 }  // namespace

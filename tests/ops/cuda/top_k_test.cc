@@ -54,13 +54,14 @@ TEST_F(CudaTopK, TheApproximationGivesTheBitsOfTheReference) {
 }
 
 TEST_F(CudaTopK, RefusesMemoryOfTheHostAndWrongArguments) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const Tensor scores = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF32));
   Tensor mask = ToDevice(stream, Tensor::Zeros({2, 2}, DType::kU8));
   Tensor of_host = Tensor::Zeros({2, 2}, DType::kU8);
-  EXPECT_THROW(cuda::TopKMask(stream, scores.view(), 1, of_host), Error);
-  EXPECT_THROW(cuda::TopKMask(stream, scores.view(), -1, mask), Error);
-  EXPECT_THROW(cuda::ApproximateTopKMask(stream, scores.view(), 1, 0, 1, mask), Error);
+  EXPECT_THROW(TopKMask(device, scores.view(), 1, of_host), Error);
+  EXPECT_THROW(TopKMask(device, scores.view(), -1, mask), Error);
+  EXPECT_THROW(ApproximateTopKMask(device, scores.view(), 1, 0, 1, mask), Error);
 }
 
 }  // namespace

@@ -24,9 +24,9 @@ TEST_F(CudaTranspose, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaTranspose, RefusesWrongShapes) {
-  cuda::Stream stream;
-  Tensor square = ToDevice(stream, Tensor::Zeros({3, 8}, DType::kF32).view());
-  EXPECT_THROW(cuda::Transpose(stream, square.view(), square), Error);
+  Context device(kPlacement, 1);
+  Tensor square = ToDevice(device.stream(), Tensor::Zeros({3, 8}, DType::kF32).view());
+  EXPECT_THROW(Transpose(device, square.view(), square), Error);
 }
 
 }  // namespace
