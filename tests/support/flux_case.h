@@ -11,6 +11,7 @@
 #include "base/device_memory.h"
 #include "models/transformers/flux_transformer.h"
 #include "tests/support/device_test.h"
+#include "tests/support/dry_run_case.h"
 #include "tests/support/fixture.h"
 #include "tests/support/weights_folder.h"
 
@@ -22,7 +23,7 @@ struct FluxCase {
   static constexpr int64_t kImage = 72;
 
   explicit FluxCase(DType dtype)
-      : weights(WriteWeights(dtype)),
+      : weights(WriteWeights(folder, dtype)),
         cpu_model(Config(), weights),
         gpu(PlacementOn({DeviceType::kCuda, 0}, weights.MainDType()), 1),
         gpu_model(Config(), weights.CopyToDevice(gpu)) {
@@ -100,8 +101,20 @@ struct FluxCase {
             .rotary_sin = sine};
   }
 
+  // What all kinds of steps take of the GPU at most, found by a dry run.
+  size_t PlannedBytes(const SparsityConfig& config) const {
+    return PlannedWorkspace(gpu.placement(), gpu.threads(), [&](Context& context) {
+      FluxTransformer model(Config(), weights.CopyToDevice(context));
+      model.PrepareForSparsity(context);
+      SparseSession session(context, config, {Geometry()});
+      const Tensor latents = Latents(0);
+      RunDry(context, model, session, Inputs(latents, text, pooled, cosine, sine, 0),
+             latents.shape());
+    });
+  }
+
   // Random weights whose products keep the size of their inputs.
-  Weights WriteWeights(DType dtype) const {
+  static Weights WriteWeights(const WeightsFolder& folder, DType dtype) {
     const int64_t d = Config().model_dim(), f = 4 * d, head = Config().attention_head_dim;
     NamedTensors tensors;
     Random random(1);

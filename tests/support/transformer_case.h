@@ -200,14 +200,4 @@ inline void ExpectSwapped(const std::array<Tensor, 2>& in_order,
   EXPECT_GT(RelativeL2(in_order[1], in_order[0]), 1e-3);
 }
 
-// Expects a workspace's peak to be planned, and no less than the share `used` of the plan.
-// plan_bytes is the model's, attention_bytes that of its attention, which the model leaves out.
-inline void ExpectPlanCovers(Context& context, size_t plan_bytes, size_t attention_bytes,
-                             double used) {
-  const auto peak = static_cast<double>(context.workspace().peak_bytes());
-  const double plan = static_cast<double>(plan_bytes) + static_cast<double>(attention_bytes);
-  EXPECT_LE(peak, plan * 1.001);
-  EXPECT_GE(peak, plan * used);
-}
-
 }  // namespace tamias

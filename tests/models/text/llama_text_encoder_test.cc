@@ -7,6 +7,7 @@
 
 #include <vector>
 
+#include "tests/support/dry_run_case.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {
@@ -56,6 +57,13 @@ TEST_P(LlamaTextEncoderParity, TakesThePromptsOfABatchAlone) {
     const Tensor state = encoder.Encode(context, Ids(tokens.Select(0, row)), 2);
     EXPECT_LT(RelativeL2(state, expected.Slice(0, row, row + 1)), kTolerance);
   }
+}
+
+TEST_P(LlamaTextEncoderParity, TakesWhatADryRunTakes) {
+  const Fixture fixture(GetParam());
+  const LlamaTextEncoder encoder = Load(fixture);
+  const std::vector<int32_t> ids(150);
+  ExpectRunsDry([&](Context& context) { encoder.Encode(context, ids, 1); });
 }
 
 INSTANTIATE_TEST_SUITE_P(, LlamaTextEncoderParity,
