@@ -19,7 +19,7 @@ TuneOptions Small() {
   options.generate.width = options.generate.height = 64;
   options.generate.steps = 6;
   options.generate.threads = 1;
-  options.min_psnr = 10;
+  options.min_psnr = 0;
   return options;
 }
 
