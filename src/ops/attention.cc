@@ -34,6 +34,11 @@ void CheckAttention(const char* operation, const AttentionInputs& inputs, const 
   const int64_t heads = inputs.query.dim(1);
   const int64_t head_dim = inputs.query.dim(3);
   CheckTensor(operation, "key", inputs.key, DType::kF32, {batch, heads, -1, head_dim});
+  if (inputs.causal && inputs.key.dim(2) < inputs.query.dim(2)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: key: expected at least {} keys for as many causal queries, found {}", operation,
+         inputs.query.dim(2), inputs.key.dim(2));
+  }
   CheckTensor(operation, "value", inputs.value, DType::kF32, inputs.key.shape());
   CheckTensor(operation, "output", output, DType::kF32, inputs.query.shape());
   CheckUnitStride(operation, "query", inputs.query);
