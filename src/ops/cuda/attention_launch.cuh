@@ -69,6 +69,11 @@ inline void CheckAttentionOnDevice(std::string_view operation, const Stream& str
   }
   const DType dtype = query.dtype();
   CheckRows(operation, "key", inputs.key, dtype, {batch, heads, -1, head_dim}, stream);
+  if (inputs.causal && inputs.key.dim(2) < rows) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: key: expected at least {} keys for as many causal queries, found {}", operation, rows,
+         inputs.key.dim(2));
+  }
   CheckRows(operation, "value", inputs.value, dtype, inputs.key.shape(), stream);
   CheckRows(operation, "output", output, dtype, query.shape(), stream);
   if (!log_sum_exp.empty()) {
@@ -116,6 +121,7 @@ struct AttentionLaunch {
   const char* name;
   Stream& stream;
   int64_t heads;  // B * H
+  bool causal;
 
   template <typename Traits>
   void Run(const AttentionArguments<typename Traits::T>& arguments) const {
@@ -123,7 +129,8 @@ struct AttentionLaunch {
     if (blocks > std::numeric_limits<int32_t>::max()) {
       Fail(ErrorCode::kUnsupported, "{}: {} blocks are too many for one launch", name, blocks);
     }
-    Launch(&AttentionKernel<Traits, kKeyChoice, kByProduct>,
+    Launch(causal ? &AttentionKernel<Traits, kKeyChoice, kByProduct, AttentionMask::kCausal>
+                  : &AttentionKernel<Traits, kKeyChoice, kByProduct, AttentionMask::kNone>,
            LaunchShape{.name = name,
                        .grid = static_cast<unsigned>(blocks),
                        .block = Traits::kThreads,
