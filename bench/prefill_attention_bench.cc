@@ -213,7 +213,7 @@ void Configure(benchmark::internal::Benchmark* bench) {
 BENCHMARK(BM_CausalDense)->Apply(Configure)->ArgName("N")->Arg(4096)->Arg(8192)->Iterations(7);
 void Shares(benchmark::internal::Benchmark* bench) {
   Configure(bench);
-  bench->ArgNames({"N", "keep"})->ArgsProduct({{4096, 8192}, {5, 10, 20}})->Iterations(7);
+  bench->ArgNames({"N", "keep"})->ArgsProduct({{4096, 8192}, {5, 10, 20}})->Iterations(5);
 }
 BENCHMARK_CAPTURE(BM_CausalColumnSparse, column_sums, Choice::kColumnSums)->Apply(Shares);
 BENCHMARK_CAPTURE(BM_CausalColumnSparse, mean_query, Choice::kMeanQuery)->Apply(Shares);

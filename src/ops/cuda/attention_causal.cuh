@@ -15,17 +15,19 @@ template <bool kListed, typename T>
 __device__ int32_t SeenKeys(const AttentionArguments<T>& arguments, const int32_t* indices,
                             int32_t count, int32_t i) {
   const int32_t end = arguments.keys - arguments.queries + i + 1;
-  if constexpr (!kListed) return min(count, end);
-  int32_t first = 0;
-  while (first < count) {  // the first key from `end` on lies in [first, count]
-    const int32_t middle = (first + count) / 2;
-    if (__ldg(indices + middle) < end) {
-      first = middle + 1;
-    } else {
-      count = middle;
+  int32_t seen = min(count, end);
+  if constexpr (kListed) {
+    int32_t begin = 0;  // the first key from `end` on lies in [begin, seen] of the list
+    while (begin < seen) {
+      const int32_t middle = begin + (seen - begin) / 2;
+      if (__ldg(indices + middle) < end) {
+        begin = middle + 1;
+      } else {
+        seen = middle;
+      }
     }
   }
-  return first;
+  return seen;
 }
 
 // Of a lane's two rows of the 16 from `row` on; rows past the tile's end count as its last.
