@@ -19,8 +19,8 @@ class SparseMlpLayer {
   // act(fc1(x)) through fc2, not gated.
   SparseMlpLayer(const LinearLayer& fc1, const LinearLayer& fc2, Activation activation);
 
-  // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called once,
-  // before the first sparse step.
+  // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called
+  // once, before the first sparse step.
   void PrepareForSparsity(Context& context);
   // Bytes that PrepareForSparsity holds there.
   size_t PreparedBytes(const Placement& placement) const;

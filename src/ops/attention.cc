@@ -32,6 +32,11 @@ void CheckAttention(const Context& context, const char* operation, const Attenti
   const int64_t heads = query.dim(1);
   CheckTensor(context, operation, "key", inputs.key, query.dtype(),
               {batch, heads, -1, query.dim(3)});
+  if (inputs.causal && inputs.key.dim(2) < query.dim(2)) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: key: expected at least {} keys for as many causal queries, found {}", operation,
+         query.dim(2), inputs.key.dim(2));
+  }
   CheckTensor(context, operation, "value", inputs.value, query.dtype(), inputs.key.shape());
   CheckTensor(context, operation, "output", output, query.dtype(), query.shape());
   CheckUnitStride(operation, "key", inputs.key);

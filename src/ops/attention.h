@@ -1,7 +1,7 @@
-// Dense bidirectional attention, softmax(scale q k^T) v, with by-products of the same pass: the
-// log-sum-exp of each row and the column sums from which sparse columns are chosen (Chipmunk, arXiv
-// 2506.03275). Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension (any; multiples of 8
-// run at full speed), G = ceil(Nq / group_size) groups of query rows.
+// Dense attention, softmax(scale q k^T) v, bidirectional or causal, with by-products of the same
+// pass: the log-sum-exp of each row and the column sums from which sparse columns are chosen
+// (Chipmunk, arXiv 2506.03275). Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension
+// (any; multiples of 8 run at full speed), G = ceil(Nq / group_size) groups of query rows.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +16,14 @@ struct AttentionInputs {
   ConstTensorView query = {};            // [B, H, Nq, D] f32, any strides with last stride 1
   ConstTensorView key = {}, value = {};  // [B, H, Nk, D] f32, any strides with last stride 1
   float scale = 0;                       // scores are scale * q.k; usually 1 / sqrt(D)
+  // Query i sees keys j <= i + (Nk - Nq) only, the last query all of them; needs Nk >= Nq. What a
+  // query does not see has no part in its output, its log-sum-exp and the column sums.
+  bool causal = false;
+
+  // Query i sees keys 0 to VisibleKeys(i) - 1.
+  int64_t VisibleKeys(int64_t i) const {
+    return causal ? key.dim(2) - query.dim(2) + i + 1 : key.dim(2);
+  }
 };
 
 // output [B, H, Nq, D] f32, any strides with last stride 1, not overlapping the inputs.

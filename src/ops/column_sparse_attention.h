@@ -36,8 +36,10 @@ struct SparseAttentionEpilogue {
 
 // output [B, H, Nq, D] f32, any strides with last stride 1. log_sum_exp [B, H, Nq] f32 contiguous:
 // lse_S, the log-sum-exp over the selected columns only, or empty: not wanted. A group with an
-// empty selection has A_S = 0 and lse_S = -inf. Throws kInvalidArgument when shapes do not fit or
-// the indices of a group are not ascending or not in [0, Nk).
+// empty selection has A_S = 0 and lse_S = -inf. With causal inputs a row sees those columns of its
+// group's selection that its place allows; where that is none, A_S = 0 and lse_S = -inf. Throws
+// kInvalidArgument when shapes do not fit or the indices of a group are not ascending or not in [0,
+// Nk).
 void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,

@@ -147,8 +147,7 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
   {
     Stopwatch watch(context, report.seconds.attention);
     if (selects) {
-      DenseAttentionColumnSums(context, inputs, lse, config_.mbm, part_output, lse,
-                               column_sums);
+      DenseAttentionColumnSums(context, inputs, lse, config_.mbm, part_output, lse, column_sums);
     } else {
       DenseAttention(context, inputs, part_output, lse);
     }
@@ -279,8 +278,7 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
   const int64_t sampled_head = turn % geometry_.num_heads;
-  const int64_t groups =
-      should_profile_ ? num_groups_ : std::min(num_groups_, kSampledGroups);
+  const int64_t groups = should_profile_ ? num_groups_ : std::min(num_groups_, kSampledGroups);
   // The last group may be shorter than the others: a plan is made with the first ones.
   const int64_t first_group = context.IsPlanning() ? 0 : turn % (num_groups_ - groups + 1);
   for (int64_t head = part.first_head; head < part.last_head; ++head) {

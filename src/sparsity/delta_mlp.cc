@@ -94,8 +94,7 @@ DeltaMlp::DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile,
       seed_(seed),
       group_size_(config.mbm),
       num_groups_((tokens + config.mbm - 1) / config.mbm),
-      num_chosen_(
-          RoundedCount(config.top_keys, geometry.mlp_dim, config.counts_multiple_of)) {
+      num_chosen_(RoundedCount(config.top_keys, geometry.mlp_dim, config.counts_multiple_of)) {
   const int64_t batch = geometry.batch;
   const int64_t neurons = geometry.mlp_dim;
   const int64_t pre_activations = geometry.gated_mlp ? 2 * neurons : neurons;

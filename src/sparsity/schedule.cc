@@ -18,8 +18,7 @@ std::string_view Name(StepKind kind) {
 }
 
 bool StepSchedule::IsSkipped(int64_t step) const {
-  return step > 0 && step_caching_.is_enabled &&
-         step_caching_.skip_step_schedule.contains(step);
+  return step > 0 && step_caching_.is_enabled && step_caching_.skip_step_schedule.contains(step);
 }
 
 StepPlan StepSchedule::At(int64_t step) const {
@@ -36,9 +35,9 @@ StepPlan StepSchedule::At(int64_t step) const {
         schedule ? schedule->contains(due) : due % attention_.full_step_every == 0;
     plan.mlp_is_full |= due % mlp_.full_step_every == 0;
   }
-  const bool is_full = attention_.is_enabled  ? plan.attention_is_full
-                       : mlp_.is_enabled ? plan.mlp_is_full
-                                                : true;
+  const bool is_full = attention_.is_enabled ? plan.attention_is_full
+                       : mlp_.is_enabled     ? plan.mlp_is_full
+                                             : true;
   plan.kind = is_full ? StepKind::kFull : StepKind::kSparse;
   return plan;
 }

@@ -147,8 +147,7 @@ Tensor StaticColumnMask(const SparsityConfig::Attention& config,
   const int64_t image = geometry.image_tokens();
   const int64_t group_size = config.mbm;
   const int64_t groups = (image + group_size - 1) / group_size;
-  const auto window =
-      static_cast<int64_t>(config.local_1d_window * static_cast<double>(image));
+  const auto window = static_cast<int64_t>(config.local_1d_window * static_cast<double>(image));
   Tensor mask = Tensor::Zeros({groups, MaskBytes(text + image)}, DType::kU8);
   for (int64_t group = 0; group < groups; ++group) {
     const int64_t begin = group * group_size;
@@ -160,8 +159,8 @@ Tensor StaticColumnMask(const SparsityConfig::Attention& config,
     }
     if (config.local_voxels > 0) {
       const Point centre = Centre(geometry.grid, order, begin, end);
-      SetLocalVoxels(static_cast<double>(config.local_voxels), voxel, geometry, order, centre, group,
-                     mask);
+      SetLocalVoxels(static_cast<double>(config.local_voxels), voxel, geometry, order, centre,
+                     group, mask);
     }
   }
   return mask;
@@ -173,12 +172,13 @@ std::unique_ptr<ColumnSelector> MakeColumnSelector(const SparsityConfig::Attenti
                                                    const TokenOrder& order) {
   const int64_t keys = geometry.joint_tokens();
   std::vector<std::unique_ptr<ColumnSelector>> parts;
-  parts.push_back(std::make_unique<TopColumns>(
-      RoundedCount(config.top_keys, keys, config.counts_multiple_of)));
+  parts.push_back(
+      std::make_unique<TopColumns>(RoundedCount(config.top_keys, keys, config.counts_multiple_of)));
   if (config.random_keys > 0) {
     parts.push_back(std::make_unique<RandomColumns>(keys, config.random_keys));
   }
-  parts.push_back(std::make_unique<StaticColumns>(StaticColumnMask(config, patches, geometry, order)));
+  parts.push_back(
+      std::make_unique<StaticColumns>(StaticColumnMask(config, patches, geometry, order)));
   return std::make_unique<CombinedColumns>(keys, std::move(parts));
 }
 

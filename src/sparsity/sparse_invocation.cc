@@ -48,9 +48,8 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
       builder.BeginPart();
-      attention_[i] =
-          std::make_unique<DeltaAttention>(config.attn, config.should_profile, geometry, *selector,
-                                           SeedOf(layer, 1), builder);
+      attention_[i] = std::make_unique<DeltaAttention>(config.attn, config.should_profile, geometry,
+                                                       *selector, SeedOf(layer, 1), builder);
       attention_range_[i] = builder.EndPart();
     }
     if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&

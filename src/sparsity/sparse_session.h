@@ -75,8 +75,8 @@ class SparseSession {
   void EndStep();
 
   // For plans. The steps after which everything that a generation may compute was computed once,
-  // whatever its schedule: the model run dry on each of them, in turn, takes from the workspace what
-  // the greediest step of a generation does.
+  // whatever its schedule: the model run dry on each of them, in turn, takes from the workspace
+  // what the greediest step of a generation does.
   std::vector<StepPlan> KindsOfSteps() const;
   // As BeginStep, with a step of this kind.
   void BeginPlannedStep(const StepPlan& kind);

@@ -1,6 +1,6 @@
 // Makes the tensors that live from step to step and keeps account of them. With a planning context
-// they have no memory, so that a plan is exact by construction. State may live in memory of the host
-// or of a GPU or, spilled, in a file, of which one layer at a time is in memory.
+// they have no memory, so that a plan is exact by construction. State may live in memory of the
+// host or of a GPU or, spilled, in a file, of which one layer at a time is in memory.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,8 @@ struct SpilledRange {
 
 class StateBuilder {
  public:
-  // In memory of the context's device, or in a file that holds spill_bytes() of a plan at least. The
-  // context must outlive this, and zeroing is enqueued on its queue.
+  // In memory of the context's device, or in a file that holds spill_bytes() of a plan at least.
+  // The context must outlive this, and zeroing is enqueued on its queue.
   explicit StateBuilder(const Context& context, std::shared_ptr<SpillFile> file = {})
       : context_(context), file_(std::move(file)) {}
 

@@ -31,9 +31,7 @@ DType HiddenDType(const Placement& placement) {
 
 StepCache::StepCache(const SparsityConfig::StepCaching& config, const SparseGeometry& geometry,
                      StateBuilder& state)
-    : is_enabled_(config.is_enabled),
-      threshold_(config.threshold),
-      reuse_(config.reuse) {
+    : is_enabled_(config.is_enabled), threshold_(config.threshold), reuse_(config.reuse) {
   if (!is_enabled_) return;
   const Shape hidden = {geometry.batch, geometry.image_tokens(), geometry.model_dim};
   const Shape prediction = {geometry.batch, geometry.image_tokens(), geometry.prediction_channels};

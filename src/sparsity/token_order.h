@@ -33,8 +33,8 @@ class TokenOrder {
   std::span<const int32_t> tokens() const { return tokens_; }        // position -> row-order index
   std::span<const int32_t> positions() const { return positions_; }  // row-order index -> position
 
-  // output[b, i, :] = input[b, tokens[i], :]. [B, N, C] f32 in memory of the host, last stride 1; no
-  // overlap.
+  // output[b, i, :] = input[b, tokens[i], :]. [B, N, C] f32 in memory of the host, last stride 1;
+  // no overlap.
   void Apply(Context& context, ConstTensorView input, TensorView output) const;
   // output[b, tokens[i], :] = input[b, i, :].
   void Invert(Context& context, ConstTensorView input, TensorView output) const;

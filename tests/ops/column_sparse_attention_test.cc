@@ -1,5 +1,6 @@
 #include "ops/column_sparse_attention.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,15 +15,17 @@ namespace tamias {
 namespace {
 
 // A problem with strided inputs ([B, N, H, D] storage) and a random selection: groups keep each
-// column with a probability of their own, some keep none.
+// column with a probability of their own, some keep none. Causal ones have as many keys as queries,
+// or more.
 struct Problem {
-  explicit Problem(uint32_t seed) : random(seed) {
+  explicit Problem(uint32_t seed, bool is_causal = false) : causal(is_causal), random(seed) {
     const int64_t head_dims[] = {8, 24, 64, 128, 20};
     const int64_t group_sizes[] = {192, 64, 17, 250};
     batch = Below(2) + 1;
     heads = Below(3) + 1;
     queries = Below(300) + 1;
     keys = Below(400) + 1;
+    if (causal) keys = queries + std::max<int64_t>(0, keys - 200);
     head_dim = head_dims[Below(5)];
     group_size = group_sizes[Below(4)];
     groups = (queries + group_size - 1) / group_size;
@@ -49,11 +52,16 @@ struct Problem {
     }
   }
 
-  AttentionInputs inputs() const { return StridedInputs(query, key, value); }
+  AttentionInputs inputs() const {
+    AttentionInputs inputs = StridedInputs(query, key, value);
+    inputs.causal = causal;
+    return inputs;
+  }
   ColumnSelection selection() const {
     return {.indices = indices, .counts = counts, .group_size = group_size};
   }
 
+  bool causal;
   Random random;
   int64_t batch, heads, queries, keys, head_dim, group_size, groups;
   Tensor query, key, value, base, base_lse, indices, counts;
@@ -105,8 +113,7 @@ TEST(ColumnSparseAttention, MergesWithTheBaseByLogSumExp) {
   }
 }
 
-TEST(ColumnSparseAttention, MergingThePartsOfAPartitionGivesDenseAttention) {
-  Problem p(60);
+void ExpectPartsMergeToDenseAttention(const Problem& p) {
   Tensor complement = Tensor::Zeros(p.indices.shape(), DType::kI32);
   Tensor complement_counts = Tensor::Zeros(p.counts.shape(), DType::kI32);
   for (int64_t list = 0; list < p.counts.NumElements(); ++list) {
@@ -134,6 +141,54 @@ TEST(ColumnSparseAttention, MergingThePartsOfAPartitionGivesDenseAttention) {
   ExpectNear(out, dense, kTolerance);
 }
 
+TEST(ColumnSparseAttention, MergingThePartsOfAPartitionGivesDenseAttention) {
+  ExpectPartsMergeToDenseAttention(Problem(60));
+  ExpectPartsMergeToDenseAttention(Problem(61, true));
+}
+
+TEST(ColumnSparseAttention, CausalMatchesReferenceOverRandomShapesAndForms) {
+  for (uint32_t seed = 100; seed < 124; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Problem p(seed, true);
+    for (int64_t i = 0; i < p.base_lse.NumElements(); i += 5) {
+      p.base_lse.data<float>()[i] = -std::numeric_limits<float>::infinity();
+    }
+    if (seed % 3 == 0) ExpectMatchesReference(p, {.scale = 0.5f});
+    if (seed % 3 == 1) ExpectMatchesReference(p, {.base = p.base, .scale = -1});
+    if (seed % 3 == 2) ExpectMatchesReference(p, {.base = p.base, .base_log_sum_exp = p.base_lse});
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+// Of every group only the column `key`: rows before it see nothing, in the midst of a panel.
+TEST(ColumnSparseAttention, CausalRowsThatSeeNoChosenColumnKeepTheBase) {
+  ForEachSimdTarget([] {
+    Problem p(101, true);
+    const int64_t seen_from = p.queries / 2;  // the first row that sees the column
+    const int64_t key = p.keys - p.queries + seen_from;
+    for (int64_t list = 0; list < p.counts.NumElements(); ++list) {
+      p.counts.data<int32_t>()[list] = 1;
+      p.indices.data<int32_t>()[list * p.keys] = static_cast<int32_t>(key);
+    }
+    Context context(2);
+    Tensor out(p.base.shape(), DType::kF32), lse(p.base_lse.shape(), DType::kF32);
+    ColumnSparseAttention(context, p.inputs(), p.selection(), {.base = p.base}, out, lse);
+    const Tensor blind = Tensor::CopyOf(out.view().Slice(2, 0, seen_from));
+    ExpectNear(blind, Tensor::CopyOf(p.base.view().Slice(2, 0, seen_from)), 0);
+    for (int64_t i = 0; i < lse.NumElements(); ++i) {
+      ASSERT_EQ(std::isinf(lse.data<float>()[i]), i % p.queries < seen_from) << "at " << i;
+    }
+    ColumnSparseAttention(context, p.inputs(), p.selection(), {}, out);
+    ExpectNear(Tensor::CopyOf(out.view().Slice(2, 0, seen_from)),
+               Tensor::Zeros(blind.shape(), DType::kF32), 0);
+    const ConstTensorView value = p.inputs().value;
+    for (int64_t i = seen_from; i < p.queries; ++i) {  // one column has all the weight
+      ASSERT_NEAR(out.data<float>()[i * p.head_dim], value.data<float>()[key * value.stride(2)],
+                  kTolerance);
+    }
+  });
+}
+
 TEST(ColumnSparseAttention, EmptySelectionLeavesTheBase) {
   Problem p(3);
   std::fill_n(p.counts.data<int32_t>(), p.counts.NumElements(), 0);
@@ -152,8 +207,7 @@ TEST(ColumnSparseAttention, EmptySelectionLeavesTheBase) {
   ExpectNear(out, p.base, 0);
 }
 
-TEST(ColumnSparseAttention, AllColumnsGiveDenseAttention) {
-  Problem p(9);
+void ExpectAllColumnsGiveDenseAttention(Problem p) {
   for (int64_t list = 0; list < p.counts.NumElements(); ++list) {
     p.counts.data<int32_t>()[list] = static_cast<int32_t>(p.keys);
     for (int32_t j = 0; j < p.keys; ++j) p.indices.data<int32_t>()[list * p.keys + j] = j;
@@ -164,6 +218,11 @@ TEST(ColumnSparseAttention, AllColumnsGiveDenseAttention) {
   ColumnSparseAttention(context, p.inputs(), p.selection(), {}, sparse);
   DenseAttention(context, p.inputs(), dense);
   ExpectNear(sparse, dense, 0);  // the same kernel over the same blocks of keys
+}
+
+TEST(ColumnSparseAttention, AllColumnsGiveDenseAttention) {
+  ExpectAllColumnsGiveDenseAttention(Problem(9));
+  ExpectAllColumnsGiveDenseAttention(Problem(9, true));
 }
 
 TEST(ColumnSparseAttention, IsTheSameAtAnyNumberOfThreads) {
@@ -193,6 +252,17 @@ TEST(ColumnSparseAttention, RefusesSelectionsThatCannotBeRead) {
   ExpectRefused(p, {}, "indices: expected ascending numbers");
   p.indices.data<int32_t>()[0] = -1;
   ExpectRefused(p, {}, "indices: expected ascending numbers");
+}
+
+TEST(ColumnSparseAttention, RefusesMoreCausalQueriesThanKeys) {
+  Problem p(2);
+  p.causal = true;
+  p.key = p.random.Normal({p.batch, p.queries - 1, p.heads, p.head_dim});
+  ExpectRefused(p, {},
+                fmt::format("column-sparse attention: key: expected at least {} keys for as many "
+                            "causal queries, found {}",
+                            p.queries, p.queries - 1)
+                    .c_str());
 }
 
 TEST(ColumnSparseAttention, RefusesEpiloguesWithoutMeaning) {

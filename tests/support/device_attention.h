@@ -14,11 +14,12 @@ namespace tamias {
 struct AttentionProblem {
   int64_t batch = 1, heads = 1, queries = 1, keys = 1, head_dim = 64;
   DType dtype = DType::kBF16;
+  bool causal = false;
 };
 
 inline std::ostream& operator<<(std::ostream& out, const AttentionProblem& p) {
   return out << Name(p.dtype) << " B " << p.batch << " H " << p.heads << " Nq " << p.queries
-             << " Nk " << p.keys << " D " << p.head_dim;
+             << " Nk " << p.keys << " D " << p.head_dim << (p.causal ? " causal" : "");
 }
 
 // Sizes that are multiples of nothing; an emulated block of 12 warps costs about 20 ms a step.
@@ -29,6 +30,14 @@ inline AttentionProblem RandomAttentionProblem(Random& random) {
           .keys = random.Integer(1, 180),
           .head_dim = random.Coin() ? 64 : 128,
           .dtype = random.Coin() ? DType::kBF16 : DType::kF16};
+}
+
+// As many keys as queries, or more.
+inline AttentionProblem RandomCausalProblem(Random& random) {
+  AttentionProblem problem = RandomAttentionProblem(random);
+  problem.keys = problem.queries + (random.Coin() ? 0 : random.Integer(1, 80));
+  problem.causal = true;
+  return problem;
 }
 
 // A tensor of [B, N, H, D] storage seen as [B, H, N, D], as models hand it over, or contiguous.
@@ -71,11 +80,18 @@ struct AttentionCase {
   }
 
   AttentionInputs device() {
-    return {
-        .query = query.device(), .key = key.device(), .value = value.device(), .scale = Scale()};
+    return {.query = query.device(),
+            .key = key.device(),
+            .value = value.device(),
+            .scale = Scale(),
+            .causal = problem.causal};
   }
   AttentionInputs host() {
-    return {.query = query.host(), .key = key.host(), .value = value.host(), .scale = Scale()};
+    return {.query = query.host(),
+            .key = key.host(),
+            .value = value.host(),
+            .scale = Scale(),
+            .causal = problem.causal};
   }
   float Scale() const { return 1 / std::sqrt(static_cast<float>(problem.head_dim)); }
 

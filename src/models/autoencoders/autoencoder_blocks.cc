@@ -109,18 +109,16 @@ Film ResidualBlock::Forward(DecoderPass& pass, const Film& input) const {
   Shape shape = input.shape;
   shape[3] = conv1_.weight.dim(0);
   const Film hidden = pass.Allocate(shape);
-  pass.Run([&] {
-    pass.NormConvolve(norm1_, conv1_, input, /*accumulate=*/false, pass.View(hidden));
-  });
+  pass.Run(
+      [&] { pass.NormConvolve(norm1_, conv1_, input, /*accumulate=*/false, pass.View(hidden)); });
   Film output = input;
   if (shortcut_) {
     output = pass.Allocate(shape);
     pass.Run([&] { pass.Convolve(*shortcut_, pass.View(input), pass.View(output)); });
     pass.Free(input);
   }
-  pass.Run([&] {
-    pass.NormConvolve(norm2_, conv2_, hidden, /*accumulate=*/true, pass.View(output));
-  });
+  pass.Run(
+      [&] { pass.NormConvolve(norm2_, conv2_, hidden, /*accumulate=*/true, pass.View(output)); });
   pass.Free(hidden);
   return output;
 }

@@ -1,7 +1,7 @@
 // The parts of the KL autoencoders' decoder, channels-last, and the pass that runs them: films (a
 // picture is one of one frame) live in three buffers that the blocks hand to each other, and a
-// measuring pass over the same code, which computes nothing, tells their sizes. Films have the type of the context's activations.
-// Method: see models/autoencoders/kl_decoder.h.
+// measuring pass over the same code, which computes nothing, tells their sizes. Films have the type
+// of the context's activations. Method: see models/autoencoders/kl_decoder.h.
 #pragma once
 
 #include <array>

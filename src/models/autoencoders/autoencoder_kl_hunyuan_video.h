@@ -1,8 +1,7 @@
 // The decoder of HunyuanVideo's causal video autoencoder (Kong et al., arXiv 2412.03603; diffusers'
-// AutoencoderKLHunyuanVideo): latents -> film. The network is models/autoencoders/kl_decoder.h, the last two
-// enlargements also in time.
-// Symbols: t latent frames of h x w, C latent channels; T = 4 (t - 1) + 1 frames of H x W = f h x f
-// w pixels, f = spatial_scale().
+// AutoencoderKLHunyuanVideo): latents -> film. The network is models/autoencoders/kl_decoder.h, the
+// last two enlargements also in time. Symbols: t latent frames of h x w, C latent channels; T = 4
+// (t - 1) + 1 frames of H x W = f h x f w pixels, f = spatial_scale().
 #pragma once
 
 #include <cstdint>

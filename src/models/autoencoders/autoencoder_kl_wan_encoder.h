@@ -58,8 +58,8 @@ class AutoencoderKlWanEncoder {
   // pass. Returns whether it did.
   bool EncodeFrame(FramePass& pass, int64_t number, const FrameSource& source,
                    const TensorView& latents) const;
-  // All frames of the film; in a dry pass those after which every convolution holds all that it ever
-  // will.
+  // All frames of the film; in a dry pass those after which every convolution holds all that it
+  // ever will.
   void EncodeFrames(FramePass& pass, const FrameSource& source, TensorView latents,
                     const std::function<void()>& after_piece) const;
   FramePass CountFrames(Context& context, TensorView latents) const;

@@ -1,8 +1,8 @@
-// The frame of the decoders that run a film one latent frame after the other (models/autoencoders/frame_pass.h):
-// memory plans and, where the pictures are too large to be decoded whole, overlapping tiles that
-// are blended linearly, as diffusers does after vae.enable_tiling(). Symbols: T latent frames of h
-// x w, C latent channels; F = 1 + (T - 1) temporal_scale frames of H x W = spatial_scale (h x w)
-// pixels.
+// The frame of the decoders that run a film one latent frame after the other
+// (models/autoencoders/frame_pass.h): memory plans and, where the pictures are too large to be
+// decoded whole, overlapping tiles that are blended linearly, as diffusers does after
+// vae.enable_tiling(). Symbols: T latent frames of h x w, C latent channels; F = 1 + (T - 1)
+// temporal_scale frames of H x W = spatial_scale (h x w) pixels.
 #pragma once
 
 #include <cstddef>
@@ -51,7 +51,8 @@ class FrameDecoder {
   };
   FrameDecoder(const Format& format, const FrameTiling& tiling);
 
-  // The next latent frame, [1, h, w, C], all the way to the sink, which is not called in a dry pass.
+  // The next latent frame, [1, h, w, C], all the way to the sink, which is not called in a dry
+  // pass.
   virtual void DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
                                  const FrameSink& sink) const = 0;
 

@@ -36,8 +36,8 @@ class FramePass {
   // A counting pass. `padding`: what lies beyond the picture's edge and before the first frame.
   FramePass(Context& context, PaddingMode padding) : context_(context), padding_(padding) {}
   // The real pass of a counted one; its frames live until the caller's workspace scope ends. With a
-  // planning context, operations are left out on request: asking the kernels for their scratch takes
-  // memory and time in proportion to the picture's width.
+  // planning context, operations are left out on request: asking the kernels for their scratch
+  // takes memory and time in proportion to the picture's width.
   FramePass(Context& context, const FramePass& counted, bool runs_operations = true);
 
   Context& context() { return context_; }

@@ -8,9 +8,9 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/linear_layer.h"
 #include "models/transformers/conditioning_embedding.h"
 #include "models/transformers/joint_transformer.h"
-#include "models/linear_layer.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 

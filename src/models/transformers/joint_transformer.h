@@ -12,8 +12,8 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
-#include "models/transformers/joint_blocks.h"
 #include "models/linear_layer.h"
+#include "models/transformers/joint_blocks.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 

@@ -1,7 +1,7 @@
-// The frame of a transformer's forward pass that step caching may cut short: its blocks and its last
-// layer run, or the last layer alone over the hidden state that an earlier step left, or nothing and
-// an earlier step's prediction serves. Symbols: B batch, N image tokens, d model width, C output
-// channels.
+// The frame of a transformer's forward pass that step caching may cut short: its blocks and its
+// last layer run, or the last layer alone over the hidden state that an earlier step left, or
+// nothing and an earlier step's prediction serves. Symbols: B batch, N image tokens, d model width,
+// C output channels.
 #pragma once
 
 #include "base/context.h"

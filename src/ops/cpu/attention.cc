@@ -34,6 +34,9 @@ struct DenseCall {
   int64_t Groups() const { return (inputs.query.dim(2) + rows_per_item - 1) / rows_per_item; }
   int64_t Items() const { return inputs.query.dim(0) * inputs.query.dim(1) * Groups(); }
 
+  // The i-th to be worked on. Causal: from last to first, since the last rows see most keys.
+  AttentionGroup ItemInOrder(int64_t i) const { return Item(inputs.causal ? Items() - 1 - i : i); }
+
   AttentionGroup Item(int64_t item) const {
     const int64_t rows = inputs.query.dim(2);
     const int64_t head = item / Groups();  // of all batch items
@@ -53,6 +56,7 @@ struct DenseCall {
                          .key_stride = key.stride(0),
                          .value_stride = value.stride(0),
                          .num_keys = key.dim(0),
+                         .visible_keys = inputs.causal ? inputs.VisibleKeys(row) : kAllKeys,
                          .scale = inputs.scale,
                          .output = out.data<float>() + row * out.stride(0),
                          .output_stride = out.stride(0)};
@@ -73,11 +77,11 @@ void Run(Context& context, const DenseCall& call) {
   float* scratch =
       context.workspace().Allocate({context.threads(), scratch_floats}, DType::kF32).data<float>();
   if (context.IsPlanning()) return;
-  ParallelForDynamic(context, items, [&](int64_t item, int thread) {
-    AttentionGroup group = call.Item(item);
+  ParallelForDynamic(context, items, [&](int64_t i, int thread) {
+    AttentionGroup group = call.ItemInOrder(i);
     AttentionGroup next;
-    if (item + context.threads() < items) {
-      next = call.Item(item + context.threads());
+    if (i + context.threads() < items) {
+      next = call.ItemInOrder(i + context.threads());
       group.next = &next;
     }
     AttendGroup(group, scratch + thread * scratch_floats);

@@ -7,6 +7,10 @@
 // Scores are in units of log2(e): softmax is computed with powers of two. The running maximum is
 // rounded up to an integer, which makes the subtraction part of the rounding inside Exp2, lets it
 // move less often, and makes every rescaling of sums and outputs an exact power of two.
+//
+// Causal groups: keys ascend, so that what a row sees is a prefix of the list. Blocks end with the
+// last key that a row of the chunk sees, panels with the last that one of theirs sees; only panels
+// of which some rows see less than others are masked.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/attention_group.cc"
 #include <hwy/foreach_target.h>
@@ -163,19 +167,37 @@ class Chunk {
       : group_(group),
         scratch_(scratch),
         first_row_(first_row),
-        num_rows_(std::min(group.num_rows - first_row, cpu::kAttentionChunkRows)) {}
+        num_rows_(std::min(group.num_rows - first_row, cpu::kAttentionChunkRows)),
+        num_keys_(KeysSeenByAny()) {}
 
   void Run() {
     ForEachPanel<LoadQuery>();
-    if (group_.num_keys == 0) {
+    if (num_keys_ == 0) {
       std::fill_n(scratch_.output, cpu::kAttentionChunkRows * group_.head_dim, 0.0f);
     }
-    const int64_t blocks = CeilDivide(group_.num_keys, kKeyBlock);
+    if (group_.column_sums != nullptr && first_row_ == 0) {  // keys that later chunks may see
+      std::fill(group_.column_sums + num_keys_, group_.column_sums + group_.num_keys, 0.0f);
+    }
+    const int64_t blocks = CeilDivide(num_keys_, kKeyBlock);
     for (int64_t block = 0; block < blocks; ++block) RunBlock(block, blocks);
     ForEachPanel<StoreOutput>();
   }
 
  private:
+  // The row of `key` that key j of the list is.
+  int64_t KeyRow(int64_t j) const { return group_.indices != nullptr ? group_.indices[j] : j; }
+
+  // Row `row` of the chunk sees rows 0 to SeenEnd(row) - 1 of `key`.
+  int64_t SeenEnd(int64_t row) const { return group_.visible_keys + first_row_ + row; }
+
+  // How many keys of the list the last row of the chunk sees, which sees most.
+  int64_t KeysSeenByAny() const {
+    const int64_t end = SeenEnd(num_rows_ - 1);
+    if (group_.indices == nullptr) return std::min(group_.num_keys, end);
+    if (group_.visible_keys == cpu::kAllKeys) return group_.num_keys;
+    return std::lower_bound(group_.indices, group_.indices + group_.num_keys, end) - group_.indices;
+  }
+
   // Calls Step::Call<kVectors>(*this, first row of the panel) for each panel; the last may be half.
   template <class Step, class... Args>
   void ForEachPanel(Args&&... args) {
@@ -219,16 +241,18 @@ class Chunk {
   };
 
   void RunBlock(int64_t block, int64_t blocks) {
-    const int64_t begin = group_.num_keys * block / blocks;
-    const int64_t end = group_.num_keys * (block + 1) / blocks;
+    const int64_t begin = num_keys_ * block / blocks;
+    const int64_t end = num_keys_ * (block + 1) / blocks;
     for (int64_t j = begin; j < end; ++j) {
-      const int64_t index = group_.indices != nullptr ? group_.indices[j] : j;
+      const int64_t index = KeyRow(j);
       keys_[j - begin] = group_.key + index * group_.key_stride;
       values_[j - begin] = group_.value + index * group_.value_stride;
     }
     if (group_.column_sums != nullptr) {
       std::fill_n(scratch_.column_parts, kKeyBlock * VectorLanes(), 0.0f);
     }
+    is_on_diagonal_ = KeyRow(end - 1) >= SeenEnd(0);
+    if (is_on_diagonal_) CountSeenKeys(begin, end);
     RowPrefetcher prefetcher(group_.head_dim);
     ListRowsAfter(block, blocks, prefetcher);
     if (group_.column_sums != nullptr) {
@@ -239,13 +263,23 @@ class Chunk {
     }
   }
 
+  // seen_[row] = how many of the keys [begin, end) a row sees.
+  void CountSeenKeys(int64_t begin, int64_t end) {
+    int64_t seen_end = begin;
+    for (int64_t row = 0; row < cpu::kAttentionChunkRows; ++row) {  // past the last: as the last
+      const int64_t limit = SeenEnd(std::min(row, num_rows_ - 1));
+      while (seen_end < end && KeyRow(seen_end) < limit) ++seen_end;
+      seen_[row] = static_cast<float>(seen_end - begin);
+    }
+  }
+
   // What to fetch during a block: the keys and values of the next block (after the last, of the
   // group that follows) and a share of the output, the base and the queries that follow.
   void ListRowsAfter(int64_t block, int64_t blocks, RowPrefetcher& prefetcher) const {
     const auto share = [&](int64_t count, int64_t i) { return count * i / blocks; };
     if (block + 1 < blocks) {
-      prefetcher.Add(KeysAndValues(group_, share(group_.num_keys, block + 1),
-                                   share(group_.num_keys, block + 2)));
+      prefetcher.Add(
+          KeysAndValues(group_, share(num_keys_, block + 1), share(num_keys_, block + 2)));
     } else if (group_.next != nullptr) {
       prefetcher.Add(KeysAndValues(*group_.next, 0, std::min(group_.next->num_keys, kKeyBlock)));
     }
@@ -273,14 +307,29 @@ class Chunk {
       const int64_t head_dim = chunk.group_.head_dim;
       AttentionScratch& scratch = chunk.scratch_;
       float* output = scratch.output + row * head_dim;
+      const int64_t lanes = kVectors * VectorLanes();
+      bool is_masked = false;
+      if (chunk.is_on_diagonal_) {
+        num_keys = static_cast<int64_t>(chunk.seen_[row + lanes - 1]);
+        is_masked = chunk.seen_[row] < chunk.seen_[row + lanes - 1];
+        if (num_keys == 0) {
+          if (is_first) std::fill_n(output, lanes * head_dim, 0.0f);
+          return;
+        }
+      }
       float old_maximum[cpu::kMaxPanelLanes];
       std::memcpy(old_maximum, scratch.maximum + row, sizeof(float) * kVectors * VectorLanes());
       prefetcher.Begin(row / PanelLanes(), CeilDivide(chunk.num_rows_, PanelLanes()));
       RowsTimesPanel<kVectors, true>(chunk.keys_, num_keys, scratch.query + row * head_dim,
                                      head_dim, scratch.scores, scratch.maximum + row, prefetcher);
+      if (is_masked) chunk.FindSeenMaximum<kVectors>(row, num_keys, old_maximum);
       const bool is_shifted = chunk.RaiseMaximum<kVectors>(row, num_keys);
       if (!is_first) chunk.Rescale<kVectors>(row, old_maximum);
-      chunk.Softmax<kVectors, kColumnSums>(row, num_keys, is_shifted);
+      if (is_masked) {
+        chunk.Softmax<kVectors, kColumnSums, true>(row, num_keys, is_shifted);
+      } else {
+        chunk.Softmax<kVectors, kColumnSums, false>(row, num_keys, is_shifted);
+      }
       if (is_first) {
         AccumulateTransposedRows<kVectors, false>(chunk.values_, num_keys, head_dim, scratch.scores,
                                                   output, prefetcher);
@@ -290,6 +339,24 @@ class Chunk {
       }
     }
   };
+
+  // The running maximum over the keys that each row sees: after a product over all of the panel's.
+  template <int kVectors>
+  void FindSeenMaximum(int64_t row, int64_t num_keys, const float* old_maximum) {
+    const FloatTag d;
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t lane = v * VectorLanes();
+      const FloatVector seen = hn::LoadU(d, seen_ + row + lane);
+      FloatVector most = hn::LoadU(d, old_maximum + lane);
+      for (int64_t j = 0; j < num_keys; ++j) {
+        const FloatVector score =
+            hn::Load(d, scratch_.scores + j * kVectors * VectorLanes() + lane);
+        const auto sees = hn::Lt(hn::Set(d, static_cast<float>(j)), seen);
+        most = hn::IfThenElse(sees, hn::Max(score, most), most);
+      }
+      hn::Store(most, d, scratch_.maximum + row + lane);
+    }
+  }
 
   // Rounds the maxima up to integers. When one is beyond the range of Exp2's rounding shift (or an
   // overflow made it infinite), subtracts them from the scores at once and returns true.
@@ -346,17 +413,20 @@ class Chunk {
   }
 
   // scores <- 2^(scores - maximum), and their sum; the column sums of the panel are added to
-  // column_parts. is_shifted: the maximum has been subtracted already.
-  template <int kVectors, bool kColumnSums>
+  // column_parts. is_shifted: the maximum has been subtracted already. kMasked: what a row does not
+  // see becomes 0.
+  template <int kVectors, bool kColumnSums, bool kMasked>
   void Softmax(int64_t row, int64_t num_keys, bool is_shifted) {
     const FloatTag d;
     FloatVector shift[kVectors];
     FloatVector floor[kVectors];
     FloatVector sum[kVectors];
     FloatVector weight[kVectors];
+    FloatVector seen[kVectors];
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int64_t lane = row + v * VectorLanes();
+      if (kMasked) seen[v] = hn::LoadU(d, seen_ + lane);
       const FloatVector maximum = hn::Load(d, scratch_.maximum + lane);
       const FloatVector base = is_shifted ? hn::Zero(d) : maximum;
       shift[v] = hn::Sub(hn::Set(d, kRoundingShift), base);
@@ -375,7 +445,10 @@ class Chunk {
       if (kColumnSums) part = hn::Load(d, parts + j * VectorLanes());
       TAMIAS_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        const FloatVector p = Exp2(d, hn::Load(d, scores + v * VectorLanes()), shift[v], floor[v]);
+        FloatVector p = Exp2(d, hn::Load(d, scores + v * VectorLanes()), shift[v], floor[v]);
+        if (kMasked) {
+          p = hn::IfThenElseZero(hn::Lt(hn::Set(d, static_cast<float>(j)), seen[v]), p);
+        }
         hn::Store(p, d, scores + v * VectorLanes());
         sum[v] = hn::Add(sum[v], p);
         if (kColumnSums) part = hn::MulAdd(p, weight[v], part);
@@ -480,8 +553,11 @@ class Chunk {
   AttentionScratch& scratch_;
   const int64_t first_row_;
   const int64_t num_rows_;
+  const int64_t num_keys_;  // that its last row sees
   const float* keys_[kKeyBlock];
   const float* values_[kKeyBlock];
+  bool is_on_diagonal_ = false;           // some row does not see all keys of the block
+  float seen_[cpu::kAttentionChunkRows];  // how many of them each row sees, then
 };
 
 void AttendGroup(const AttentionGroup& group, float* memory) {

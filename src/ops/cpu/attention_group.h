@@ -12,6 +12,8 @@ namespace tamias::cpu {
 // and every key and value row that is fetched serves 192 rows.
 inline constexpr int64_t kAttentionChunkRows = 192;
 
+inline constexpr int64_t kAllKeys = int64_t{1} << 62;
+
 // Strides are in floats; the last axis of every matrix is contiguous.
 struct AttentionGroup {
   const float* query = nullptr;  // [R, D]
@@ -25,6 +27,9 @@ struct AttentionGroup {
   int64_t value_stride = 0;
   const int32_t* indices = nullptr;  // [num_keys], or null: rows 0 to num_keys - 1
   int64_t num_keys = 0;
+  // Row i sees those of the keys that are rows 0 to visible_keys + i - 1 of `key`; the indices
+  // ascend unless that is kAllKeys.
+  int64_t visible_keys = kAllKeys;
 
   float scale = 0;  // of the scores
 
@@ -39,7 +44,8 @@ struct AttentionGroup {
 
   float* log_sum_exp = nullptr;  // [R], or null: not wanted
 
-  // column_sums[j] = sum_i exp(score_ij - previous_log_sum_exp[i]), j < num_keys; or both null.
+  // column_sums[j] = sum_i exp(score_ij - previous_log_sum_exp[i]) over the rows i that see key j,
+  // j < num_keys; or both null.
   float* column_sums = nullptr;
   const float* previous_log_sum_exp = nullptr;
 

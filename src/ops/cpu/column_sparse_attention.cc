@@ -53,6 +53,7 @@ struct SparseCall {
         .value_stride = value.stride(0),
         .indices = selection.indices.data<int32_t>() + item * selection.indices.dim(3),
         .num_keys = selection.counts.data<int32_t>()[item],
+        .visible_keys = inputs.causal ? inputs.VisibleKeys(row) : kAllKeys,
         .scale = inputs.scale,
         .output = out.data<float>(),
         .output_stride = out.stride(0),

@@ -21,8 +21,8 @@ void RunDense(Stream& stream, const AttentionInputs& inputs, const TensorView& o
   const int32_t tile_rows = DenseTileRows(stream, heads, query.dim(2));
   AttentionArguments<T> arguments = ArgumentsOf<T>(inputs, output, log_sum_exp);
   arguments.schedule = ScheduleOfTiles(arguments.queries, tile_rows, tile_rows);
-  const AttentionLaunch<AttentionKeys::kAll, AttentionByProduct::kNone> launch{"dense attention",
-                                                                               stream, heads};
+  const AttentionLaunch<AttentionKeys::kAll, AttentionByProduct::kNone> launch{
+      "dense attention", stream, heads, inputs.causal};
   launch.Run(arguments, query.dim(3));
 }
 
@@ -38,7 +38,7 @@ void RunColumnSums(Stream& stream, const AttentionInputs& inputs,
   arguments.previous_log_sum_exp = previous_log_sum_exp.data<float>();
   arguments.column_sums = column_sums.data<float>();
   const AttentionLaunch<AttentionKeys::kAll, AttentionByProduct::kColumnSums> launch{
-      "dense attention with column sums", stream, query.dim(0) * query.dim(1)};
+      "dense attention with column sums", stream, query.dim(0) * query.dim(1), inputs.causal};
   launch.Run(arguments, query.dim(3));
 }
 

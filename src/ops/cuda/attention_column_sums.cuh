@@ -64,6 +64,13 @@ class ColumnSums {
     work_.column_sums[j] = sum;
   }
 
+  // By all threads: the sums of keys from `begin` to `end` are 0.
+  __device__ void Clear(int32_t begin, int32_t end) const {
+    for (int32_t j = begin + static_cast<int32_t>(threadIdx.x); j < end; j += Traits::kThreads) {
+      work_.column_sums[j] = 0;
+    }
+  }
+
  private:
   static constexpr int kColumns = 2 * Traits::kScoreBlocks;  // of a lane
   static constexpr int kLaneSums = kColumns / 8;             // that it has in the end

@@ -86,6 +86,7 @@ struct AttentionLaunch {
   const char* name;
   Stream& stream;
   int64_t heads;  // B * H
+  bool causal;
 
   template <typename Traits>
   void Run(const AttentionArguments<typename Traits::T>& arguments) const {
@@ -93,7 +94,8 @@ struct AttentionLaunch {
     if (blocks > std::numeric_limits<int32_t>::max()) {
       Fail(ErrorCode::kUnsupported, "{}: {} blocks are too many for one launch", name, blocks);
     }
-    Launch(&AttentionKernel<Traits, kKeyChoice, kByProduct>,
+    Launch(causal ? &AttentionKernel<Traits, kKeyChoice, kByProduct, AttentionMask::kCausal>
+                  : &AttentionKernel<Traits, kKeyChoice, kByProduct, AttentionMask::kNone>,
            LaunchShape{.name = name,
                        .grid = static_cast<unsigned>(blocks),
                        .block = Traits::kThreads,

@@ -93,7 +93,21 @@ struct AttentionRows {
     if (valid < Traits::kKeys) Mask(valid);
   }
 
-  // scores become weights exp(s - m); maximum, sum and output follow.
+  // Columns from seen[r] on, which row r does not see, get -inf.
+  __device__ void MaskUnseen(const int32_t (&seen)[2]) {
+    const int t = static_cast<int>(threadIdx.x) % 4;
+#pragma unroll
+    for (int block = 0; block < Traits::kScoreBlocks; ++block) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        if (8 * block + 2 * t + e % 2 >= seen[e / 2]) scores[block][e] = -INFINITY;
+      }
+    }
+  }
+
+  // scores become weights exp(s - m); maximum, sum and output follow. kMayBeBlind: rows may have
+  // seen no key so far; their maximum is -inf, and they keep the sum 0.
+  template <bool kMayBeBlind>
   __device__ void Softmax(float scale_log2) {
     float rescale[2];
 #pragma unroll
@@ -104,9 +118,10 @@ struct AttentionRows {
         largest = fmaxf(largest, fmaxf(scores[block][2 * r], scores[block][2 * r + 1]));
       }
       largest = WarpMax<4>(largest);
-      rescale[r] = Exp2((maximum[r] - largest) * scale_log2);  // 0 at the first step
+      const float finite = kMayBeBlind && largest == -INFINITY ? 0.0f : largest;
+      rescale[r] = Exp2((maximum[r] - finite) * scale_log2);  // 0 at the first step
       maximum[r] = largest;
-      const float shift = largest * scale_log2;
+      const float shift = finite * scale_log2;
       float added = 0;
 #pragma unroll
       for (int block = 0; block < Traits::kScoreBlocks; ++block) {

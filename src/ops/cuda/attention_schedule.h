@@ -1,7 +1,8 @@
 // TileSchedule: which query rows a block of the attention kernels works on. Blocks start in the
 // order of their number, so the number decides what starts first and what runs side by side: the
 // tiles of a group, then the groups of a head (they share its K and V in the L2 cache), or the
-// groups in an order that is given. Plain C++, the same on host and device.
+// groups in an order that is given. Causal calls start the last rows of a head first: they see most
+// keys. Plain C++, the same on host and device.
 #pragma once
 
 #include <algorithm>
@@ -26,6 +27,14 @@ struct TileSchedule {
 
   constexpr int64_t Groups() const { return (int64_t{rows} + group_size - 1) / group_size; }
   constexpr int64_t Blocks(int64_t heads) const { return heads * Groups() * tiles_per_group; }
+
+  // A block's number when the tiles of a head start from last to first; an order that is given
+  // stays.
+  constexpr int64_t LastRowsFirst(int64_t block) const {
+    if (order != nullptr) return block;
+    const int64_t per_head = Groups() * tiles_per_group;
+    return block - block % per_head + (per_head - 1 - block % per_head);
+  }
 
   // May be empty (first_row >= end_row): the last tiles of a short group.
   constexpr QueryTile At(int64_t block) const {

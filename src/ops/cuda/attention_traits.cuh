@@ -91,7 +91,7 @@ struct AttentionArguments {
 template <typename T>
 struct BlockWork {
   QueryTile tile;
-  int32_t keys;            // of the head, or in the list of the group
+  int32_t keys;            // of the head, or in the list of the group; causal: those that count
   const T* key;            // [Nk, D] of the head
   const T* value;          // [Nk, D]
   const int32_t* indices;  // of the group, or null

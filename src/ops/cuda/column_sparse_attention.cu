@@ -31,7 +31,7 @@ void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelect
     arguments.base_log_sum_exp = epilogue.base_log_sum_exp.data<float>();
   }
   const AttentionLaunch<AttentionKeys::kListed, AttentionByProduct::kNone> launch{
-      kOperation, stream, query.dim(0) * query.dim(1)};
+      kOperation, stream, query.dim(0) * query.dim(1), inputs.causal};
   launch.Run(arguments, query.dim(3));
 }
 

@@ -1,4 +1,5 @@
-// Dense attention, read off its definition: softmax(scale q k^T) v with double accumulators.
+// Dense attention, read off its definition: softmax(scale q k^T) v over the keys that a row sees,
+// with double accumulators.
 #include "ops/attention.h"
 
 #include <algorithm>
@@ -13,10 +14,11 @@ const float* Row(const ConstTensorView& tensor, int64_t b, int64_t h, int64_t i)
   return tensor.data<float>() + b * tensor.stride(0) + h * tensor.stride(1) + i * tensor.stride(2);
 }
 
-// scores[j] = scale * q.k_j; returns the log-sum-exp.
+// scores[j] = scale * q.k_j of the keys that row i sees; returns the log-sum-exp.
 double Scores(const AttentionInputs& inputs, int64_t b, int64_t h, int64_t i,
               std::vector<double>& scores) {
   const float* query = Row(inputs.query, b, h, i);
+  scores.resize(static_cast<size_t>(inputs.VisibleKeys(i)));
   double maximum = -std::numeric_limits<double>::infinity();
   for (size_t j = 0; j < scores.size(); ++j) {
     const float* key = Row(inputs.key, b, h, static_cast<int64_t>(j));
@@ -56,7 +58,7 @@ void DenseAttentionColumnSums(Context&, const AttentionInputs& inputs,
   const int64_t heads = inputs.query.dim(1);
   const int64_t rows = inputs.query.dim(2);
   const size_t keys = static_cast<size_t>(inputs.key.dim(2));
-  std::vector<double> scores(keys);
+  std::vector<double> scores;
   std::vector<double> sums(keys, 0.0);
   for (int64_t i = 0; i < inputs.query.dim(0) * heads * rows; ++i) {
     const int64_t b = i / rows / heads;
@@ -66,7 +68,7 @@ void DenseAttentionColumnSums(Context&, const AttentionInputs& inputs,
     WeightValues(inputs, b, h, scores, lse, const_cast<float*>(Row(output, b, h, row)));
     if (!column_sums.empty()) {
       const double previous = double{previous_log_sum_exp.data<float>()[i]};
-      for (size_t j = 0; j < keys; ++j) sums[j] += std::exp(scores[j] - previous);
+      for (size_t j = 0; j < scores.size(); ++j) sums[j] += std::exp(scores[j] - previous);
       if ((row + 1) % group_size == 0 || row + 1 == rows) {
         const int64_t groups = (rows + group_size - 1) / group_size;
         const int64_t group = i / rows * groups + row / group_size;

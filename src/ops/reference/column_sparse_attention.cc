@@ -1,5 +1,5 @@
 // Column-sparse attention, read off its definition with double accumulators: softmax over the
-// columns chosen for a row's group, then the combination with the cached part.
+// columns chosen for a row's group that the row sees, then the combination with the cached part.
 #include "ops/column_sparse_attention.h"
 
 #include <algorithm>
@@ -14,10 +14,11 @@ const float* Row(const ConstTensorView& tensor, int64_t b, int64_t h, int64_t i)
   return tensor.data<float>() + b * tensor.stride(0) + h * tensor.stride(1) + i * tensor.stride(2);
 }
 
-// attended = A_S of one row over the listed columns; returns lse_S.
+// attended = A_S of one row over those of the listed columns that it sees; returns lse_S.
 double AttendRow(const AttentionInputs& inputs, int64_t b, int64_t h, int64_t row,
                  const int32_t* indices, int32_t count, std::vector<double>& attended) {
   const float* query = Row(inputs.query, b, h, row);
+  while (count > 0 && indices[count - 1] >= inputs.VisibleKeys(row)) --count;
   std::vector<double> scores(static_cast<size_t>(count), 0.0);
   double maximum = -std::numeric_limits<double>::infinity();
   for (size_t j = 0; j < scores.size(); ++j) {

@@ -55,6 +55,17 @@ TEST(TileSchedule, FollowsTheOrder) {
   EXPECT_EQ(Cover(schedule, 2), std::vector<int>(300, 1));
 }
 
+TEST(TileSchedule, StartsTheLastRowsOfAHeadFirst) {
+  const TileSchedule schedule = ScheduleOfTiles(150, 64, 32);  // three groups of two tiles
+  ASSERT_EQ(schedule.Blocks(2), 12);
+  const std::vector<int64_t> expected = {5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6};
+  for (int64_t block = 0; block < 12; ++block) {
+    EXPECT_EQ(schedule.LastRowsFirst(block), expected[static_cast<size_t>(block)]);
+  }
+  const std::vector<int32_t> order = {1, 0, 2};
+  EXPECT_EQ(ScheduleOfTiles(150, 64, 64, order.data()).LastRowsFirst(0), 0);
+}
+
 TEST(TileSchedule, CountsBlocksBeyondThirtyTwoBits) {
   EXPECT_EQ(ScheduleOfTiles(119056, 1, 64).Blocks(int64_t{1} << 20), int64_t{119056} << 20);
 }

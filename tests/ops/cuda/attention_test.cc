@@ -56,6 +56,37 @@ TEST_F(CudaDenseAttention, MatchesReferenceAtTheEdgesOfTiles) {
   }
 }
 
+TEST_F(CudaDenseAttention, CausalMatchesReferenceOverRandomShapes) {
+  for (uint64_t seed = 200; seed < 208; ++seed) {
+    Random random(seed);
+    CheckDense(RandomCausalProblem(random), seed, 1.5f);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaDenseAttention, CausalMatchesReferenceAtTheEdgesOfTiles) {
+  for (const auto& [queries, keys] : {std::pair<int64_t, int64_t>{1, 1},
+                                      {1, 90},
+                                      {16, 16},
+                                      {17, 65},
+                                      {64, 64},
+                                      {65, 128},
+                                      {193, 193}}) {
+    CheckDense({.queries = queries, .keys = keys, .head_dim = 64, .causal = true}, 7, 1);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaDenseAttention, CausalInTilesOf192Rows) {
+  cuda::Stream stream;
+  const int64_t heads = stream.properties().multiprocessors;
+  for (const int64_t head_dim : {64, 128}) {
+    CheckDense({.heads = heads, .queries = 70, .keys = 90, .head_dim = head_dim, .causal = true}, 3,
+               1);
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST_F(CudaDenseAttention, UsesTilesOf192RowsWhenThereAreEnough) {
   // As many tiles as multiprocessors: more heads than any GPU has, few on the emulator.
   cuda::Stream stream;
@@ -125,6 +156,23 @@ TEST_F(CudaDenseAttention, ColumnSumsOfGroupsLargerThanATile) {
   CheckColumnSums({.queries = 410, .keys = 70, .head_dim = 64, .dtype = DType::kF16}, 1000, 2);
 }
 
+TEST_F(CudaDenseAttention, CausalColumnSumsMatchReferenceOverRandomShapes) {
+  const int64_t sizes[] = {192, 64, 50, 7, 128};
+  for (uint64_t seed = 300; seed < 308; ++seed) {
+    Random random(seed);
+    AttentionProblem problem = RandomCausalProblem(random);
+    const int64_t group_size = sizes[seed % 5];
+    if (group_size == 7) problem.queries = std::min<int64_t>(problem.queries, 30);
+    CheckColumnSums(problem, group_size, seed);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaDenseAttention, CausalColumnSumsOfGroupsLargerThanATile) {
+  // The first tile of a group sees fewer keys than the next.
+  CheckColumnSums({.queries = 290, .keys = 300, .head_dim = 64, .causal = true}, 250, 1);
+}
+
 TEST_F(CudaDenseAttention, ColumnSumsAreTheSameAtEveryRun) {
   Random random(9);
   cuda::Stream stream;
@@ -158,6 +206,10 @@ TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   const Tensor rounded = Rounded(attention.key.host(), DType::kBF16);
   inputs.key = rounded;
   EXPECT_THAT(error_of(inputs), HasSubstr("key: expected memory of cuda:0, found memory of cpu"));
+  inputs = attention.device();
+  inputs.causal = true;
+  EXPECT_THAT(error_of(inputs), HasSubstr("dense attention: key: expected at least 8 keys for as "
+                                          "many causal queries, found 6"));
   inputs = attention.device();
   inputs.scale = 0;
   EXPECT_THAT(error_of(inputs), HasSubstr("scale: expected a positive number, found 0"));

@@ -105,6 +105,19 @@ TEST_F(CudaColumnSparseAttention, MatchesReferenceOverRandomShapesAndForms) {
   }
 }
 
+TEST_F(CudaColumnSparseAttention, CausalMatchesReferenceOverRandomShapesAndForms) {
+  const int64_t sizes[] = {192, 30, 128, 61, 16};
+  for (uint64_t seed = 100; seed < 118; ++seed) {
+    Random random(seed);
+    CheckSparse(RandomCausalProblem(random), sizes[seed % 5], static_cast<Form>(seed % 6), seed);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST_F(CudaColumnSparseAttention, CausalGroupsLargerThanATile) {
+  CheckSparse({.queries = 290, .keys = 300, .head_dim = 64, .causal = true}, 250, Form::kMerged, 1);
+}
+
 TEST_F(CudaColumnSparseAttention, GroupsLargerThanATile) {
   CheckSparse({.queries = 290, .keys = 90, .head_dim = 128}, 250, Form::kMerged, 1);
   CheckSparse({.queries = 290, .keys = 90, .head_dim = 64}, 1000, Form::kInPlace, 2);
