@@ -24,11 +24,35 @@ TEST(AttentionKernel, ReadsSharedMemoryWithoutConflictsAndMultipliesNoMoreThanIt
   }
 }
 
-// Any order of the threads gives the same bytes.
-TEST(AttentionKernel, DoesNotDependOnTheOrderOfThreads) {
+// 60 rows see 41 to 100 keys: the 16 of the first warp none of the second step of 64.
+TEST(AttentionKernel, CausalWarpsSkipStepsOfWhichTheySeeNothing) {
+  for (const int64_t head_dim : {64, 128}) {
+    Random random(1);
+    cuda::Stream stream;
+    AttentionCase attention(stream, random,
+                            {.queries = 60, .keys = 100, .head_dim = head_dim, .causal = true});
+    cuda::DenseAttention(stream, attention.device(), attention.output.device());
+    EXPECT_EQ(cuda_emulator::LastLaunch().products,
+              (4 + 3) * (8 * head_dim / 16 + head_dim / 8 * 4));
+  }
+}
+
+// Tiles of 64 rows: the first loads one step of 64 keys, the second two.
+TEST(AttentionKernel, CausalTilesLoadOnlyKeysThatTheySee) {
+  Random random(1);
+  cuda::Stream stream;
+  AttentionCase attention(stream, random,
+                          {.queries = 128, .keys = 128, .head_dim = 64, .causal = true});
+  cuda::DenseAttention(stream, attention.device(), attention.output.device());
+  EXPECT_EQ(cuda_emulator::LastLaunch().async_copies, (1 + 2) * 2 * 64 * 64 / 8);
+}
+
+void ExpectTheSameInAnyOrderOfThreads(bool causal) {
+  SCOPED_TRACE(causal ? "causal" : "bidirectional");
   Random random(2);
   cuda::Stream stream;
-  AttentionCase attention(stream, random, {.queries = 70, .keys = 150, .head_dim = 128});
+  AttentionCase attention(stream, random,
+                          {.queries = 70, .keys = 150, .head_dim = 128, .causal = causal});
   Tensor first;
   for (const uint64_t seed : {11, 12, 13, 14}) {
     cuda_emulator::SetSeed(seed);
@@ -41,13 +65,20 @@ TEST(AttentionKernel, DoesNotDependOnTheOrderOfThreads) {
   }
 }
 
+// Any order of the threads gives the same bytes.
+TEST(AttentionKernel, DoesNotDependOnTheOrderOfThreads) {
+  ExpectTheSameInAnyOrderOfThreads(false);
+  ExpectTheSameInAnyOrderOfThreads(true);
+}
+
 // Exactly 48 KiB of dynamic shared memory, and static beside it: a GPU refuses the launch unless
 // the kernel has asked, which no limit on the dynamic part alone makes it do.
 TEST(AttentionKernel, AsksForItsStaticSharedMemoryToo) {
   constexpr size_t kUnasked = cuda_emulator::kSharedBytesUnasked;
   using Traits = cuda::AttentionTraits<BFloat16, 64, 4>;
   constexpr auto kNone = cuda::AttentionByProduct::kNone;
-  const auto kernel = &cuda::AttentionKernel<Traits, cuda::AttentionKeys::kAll, kNone>;
+  const auto kernel =
+      &cuda::AttentionKernel<Traits, cuda::AttentionKeys::kAll, kNone, cuda::AttentionMask::kNone>;
   const size_t dynamic = cuda::SharedBytes<Traits, kNone>();
   ASSERT_EQ(dynamic, kUnasked);
   const auto* function = reinterpret_cast<const void*>(kernel);
