@@ -15,7 +15,7 @@ void BM_Decode(benchmark::State& state) {
   }
   const AutoencoderKl vae(AutoencoderKlConfig::FromJson(JsonObject::Load(folder / "config.json")),
                           Weights::Open(folder));
-  const int64_t pixels = state.range(0), size = pixels / vae.config().scale_factor();
+  const int64_t pixels = state.range(0), size = pixels / vae.config().spatial_scale();
   Context context;
   const Tensor latents = bench::Noise({1, size, size, vae.config().latent_channels});
   Tensor picture({1, pixels, pixels, vae.config().out_channels}, DType::kF32);

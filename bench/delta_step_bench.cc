@@ -99,9 +99,10 @@ void AttentionStep(benchmark::State& state, const Model& model, double top_keys,
   const AttentionInputs inputs = {query.view(), key.view(), value.view(), scale};
   Tensor output(shape, DType::kF32);
   Context context;
-  StateBuilder builder(false);
-  const auto selector = MakeColumnSelector(config, g, MakeTokenOrder(config, g.grid));
-  DeltaAttention attention(config, g, *selector, 1, builder);
+  StateBuilder builder(context);
+  const auto selector =
+      MakeColumnSelector(config.attn, config.patchify, g, MakeTokenOrder(config.patchify, g.grid));
+  DeltaAttention attention(config.attn, config.should_profile, g, *selector, 1, builder);
   LayerReport report;
   const double dense = Seconds([&] { DenseAttention(context, inputs, output); });
   const double full =
@@ -128,8 +129,8 @@ void MlpStep(benchmark::State& state, const Model& model, double top_keys) {
   const Tensor input = RandomTensor({g.batch, g.image_tokens(), g.model_dim}, 4, 1);
   Tensor output(input.shape(), DType::kF32);
   Context context;
-  StateBuilder builder(false);
-  DeltaMlp mlp(config, g, g.image_tokens(), 1, builder);
+  StateBuilder builder(context);
+  DeltaMlp mlp(config.mlp, config.should_profile, g, g.image_tokens(), 1, builder);
   LayerReport report;
   int64_t step = 0;
   const auto run = [&](bool is_full, LayerReport& into) {

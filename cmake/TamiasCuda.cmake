@@ -9,7 +9,7 @@ endif()
 set(TAMIAS_CUDA ${cuda_default} CACHE STRING "GPU kernels: AUTO, ON or OFF")
 set_property(CACHE TAMIAS_CUDA PROPERTY STRINGS AUTO ON OFF)
 # 80 with its PTX runs on every GPU since the A100. "80;86;89;90;100;120" spares newer ones the
-# compilation at the first launch.
+# compilation at the first launch; with "90a" in the list an H100 gets the kernels written for it.
 set(TAMIAS_CUDA_ARCHITECTURES 80 CACHE STRING "Compute capabilities to build GPU kernels for")
 
 set(TAMIAS_WITH_CUDA OFF)

@@ -3,7 +3,8 @@
 #   cuda_emulation_test  kernels compiled for the CPU against tests/cuda_emulator: needs no CUDA at all.
 #                        They define everything that the library has in *.cu or without_*.cc, so that
 #                        the linker takes none of those from its archive and the whole engine in this
-#                        program runs on the emulated device.
+#                        program runs on the emulated device. Kernels for compute capability 9.0a
+#                        alone (*_sm90a.cu) are left out: without_sm90a.cc stands for them.
 #                        Left out under sanitizers: neither follows a program that changes stacks by
 #                        longjmp (address: false stack errors; thread: one clock for all fibers).
 #   cuda_device_test     kernels as the library has them, on the GPU; built here, run by tools/gpu_check.
@@ -23,7 +24,9 @@ endfunction()
 
 if(NOT TAMIAS_SANITIZE)
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cu)
-  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc)
+  list(FILTER kernels EXCLUDE REGEX "_sm90a[.]cu$")
+  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc
+       ${PROJECT_SOURCE_DIR}/src/ops/cuda/without_sm90a.cc)
   file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*.cc)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
   tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${kernels} ${emulator})

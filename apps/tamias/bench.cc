@@ -12,12 +12,12 @@
 
 #include "base/check.h"
 #include "base/context.h"
-#include "base/machine.h"
 #include "base/random.h"
 #include "bench_film.h"
 #include "commands.h"
 #include "number_options.h"
 #include "ops/cpu/fma_peak.h"
+#include "tamias/machine.h"
 
 namespace tamias::cli {
 namespace {

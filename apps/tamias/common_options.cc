@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <string>
 
-#include "base/check.h"
+#include "fail.h"
 #include "number_options.h"
 
 namespace tamias::cli {
@@ -116,9 +116,7 @@ void ReadInputImage(const Pipeline& pipeline, CommonOptions& options) {
 }
 
 int NumFrames(const Pipeline& pipeline, const GenerateOptions& options) {
-  if (!pipeline.info().makes_videos) return 1;
-  return options.num_frames.value_or(
-      NumberFrom<int>("num_frames", pipeline.info().defaults.at("num_frames")));
+  return pipeline.Settings(options).num_frames;
 }
 
 nlohmann::ordered_json SettingsOf(const Pipeline& pipeline, const GenerateOptions& options) {

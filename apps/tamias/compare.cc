@@ -3,22 +3,20 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/check.h"
-#include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
-#include "io/video.h"
-#include "likeness.h"
+#include "fail.h"
 #include "output_files.h"
 #include "progress.h"
 #include "result_files.h"
+#include "tamias/likeness.h"
+#include "tamias/machine.h"
 
 namespace tamias::cli {
 namespace {
@@ -72,23 +70,6 @@ Video Combined(const Video& a, const Video& b, const Combine& combine) {
     combined.frames.push_back(combine(a.frames[i], b.frames[i]));
   }
   return combined;
-}
-
-double RelativeL2(const Latents& found, const Latents& expected) {
-  double error = 0;
-  double norm = 0;
-  for (size_t i = 0; i < expected.values.size(); ++i) {
-    const double difference = double{found.values[i]} - expected.values[i];
-    error += difference * difference;
-    norm += double{expected.values[i]} * expected.values[i];
-  }
-  return std::sqrt(error / norm);
-}
-
-double MeanRelativeL2(const std::vector<Latents>& found, const std::vector<Latents>& expected) {
-  double sum = 0;
-  for (size_t i = 0; i < found.size(); ++i) sum += RelativeL2(found[i], expected[i]);
-  return sum / static_cast<double>(found.size());
 }
 
 nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateResult& accelerated,
@@ -174,9 +155,9 @@ void CheckOutputs(const Pipeline& pipeline, const Options& options) {
          options.output);
   }
   const GenerateOptions& generate = options.common.generate;
-  const auto settings = SettingsOf(pipeline, generate);
-  const int width = settings.at("width"), height = settings.at("height");
-  CheckSsimSize(width, height);
+  const GenerationSettings settings = pipeline.Settings(generate);
+  const int width = settings.width, height = settings.height;
+  CheckComparable(width, height);
   const bool is_film = NumFrames(pipeline, generate) > 1;
   if (is_film) {
     CheckVideoSize(2 * width + kGap, height);
@@ -249,8 +230,8 @@ void Run(Options& options) {
 
   const std::vector<Video> dense_films = TakeFilms(dense);
   const std::vector<Video> accelerated_films = TakeFilms(accelerated);
-  const Likeness likeness = Compare(dense_films, accelerated_films);
-  const double latent_error = MeanRelativeL2(accelerated.latents, dense.latents);
+  const Likeness likeness = CompareFilms(accelerated_films, dense_films);
+  const double latent_error = RelativeL2(accelerated.latents, dense.latents);
   const nlohmann::ordered_json report = MakeReport(dense, accelerated, likeness, latent_error);
   WriteDifferences(folder, dense_films, accelerated_films);
   WriteOutput(folder / "report.json", [&] { return report.dump(2) + "\n"; });

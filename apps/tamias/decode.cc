@@ -6,7 +6,6 @@
 
 #include "commands.h"
 #include "common_options.h"
-#include "pipeline/saved_latents.h"
 #include "progress.h"
 #include "result_files.h"
 

@@ -3,10 +3,12 @@
 
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 
-#include "base/machine.h"
 #include "commands.h"
 #include "common_options.h"
+#include "tamias/machine.h"
+#include "tamias/text.h"
 
 namespace tamias::cli {
 namespace {
@@ -33,6 +35,22 @@ nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
           {"entries", entries},
           {"device_bytes", plan.device_bytes},
           {"device_entries", device}};
+}
+
+// Of the options, for this model.
+nlohmann::ordered_json Defaults(const ModelInfo& info) {
+  const GenerationSettings& defaults = info.defaults;
+  nlohmann::ordered_json json = {{"width", defaults.width},
+                                 {"height", defaults.height},
+                                 {"steps", defaults.steps},
+                                 {"max_sequence_length", defaults.max_sequence_length},
+                                 {"true_cfg_scale", defaults.true_cfg_scale},
+                                 {"guidance_scale", defaults.guidance_scale}};
+  if (info.makes_videos) {
+    json["num_frames"] = defaults.num_frames;
+    json["fps"] = defaults.fps;
+  }
+  return json;
 }
 
 void PrintPlan(const char* title, const MemoryPlan& plan) {
@@ -79,7 +97,10 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   for (const auto& [name, value] : settings.items()) {
     fmt::print("  {}: {}\n", name, value.is_string() ? value.get<std::string>() : value.dump());
   }
-  for (const auto& [name, value] : info.defaults) fmt::print("  default {}: {}\n", name, value);
+  const nlohmann::ordered_json defaults = Defaults(info);
+  for (const auto& [name, value] : defaults.items()) {
+    fmt::print("  default {}: {}\n", name, value.dump());
+  }
   PrintPlan("Memory, dense", dense);
   PrintPlan("Memory, accelerated", sparse);
   fmt::print("\nThis machine: {}\n", MachineName());
@@ -117,7 +138,7 @@ void Run(const CommonOptions& options) {
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);
   json["default_profile"] = pipeline.info().default_profile;
-  json["defaults"] = pipeline.info().defaults;
+  json["defaults"] = Defaults(pipeline.info());
   json["settings"] = InspectedSettings(pipeline, options.generate);
   json["memory_dense"] = ToJson(dense_plan);
   json["memory_accelerated"] = ToJson(sparse_plan);

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "base/check.h"
+#include "fail.h"
 
 namespace tamias::cli {
 namespace {

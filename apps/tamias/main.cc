@@ -12,10 +12,10 @@
 #include <system_error>
 #include <vector>
 
-#include "base/nearest_name.h"
 #include "commands.h"
 #include "standard_streams.h"
 #include "tamias/pipeline.h"
+#include "tamias/text.h"
 
 namespace {
 

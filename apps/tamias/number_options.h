@@ -1,4 +1,4 @@
-// Options with numbers, read by the parser that the whole library uses (base/number.h) instead of
+// Options with numbers, read by the parser that the whole library uses (tamias/text.h) instead of
 // CLI11's, which takes octal and hexadecimal digits and saturates.
 #pragma once
 
@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "base/number.h"
+#include "tamias/text.h"
 
 namespace tamias::cli {
 

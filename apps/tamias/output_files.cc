@@ -3,13 +3,13 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <string_view>
+#include <system_error>
 
-#include "base/check.h"
-#include "base/number.h"
+#include "fail.h"
 #include "interrupt.h"
-#include "io/atomic_file.h"
-#include "io/video.h"
+#include "tamias/files.h"
 
 namespace tamias::cli {
 namespace {
@@ -25,8 +25,10 @@ std::optional<size_t> NumberOf(std::string_view name, std::string_view prefix,
   }
   name.remove_prefix(prefix.size());
   name.remove_suffix(suffix.size());
-  const std::optional<uint64_t> number = ParseNumber<uint64_t>(name);
-  return number ? std::optional<size_t>(*number) : std::nullopt;
+  size_t number = 0;
+  const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
+  if (error != std::errc() || end != name.data() + name.size()) return std::nullopt;
+  return number;
 }
 
 [[noreturn]] void FailLeftOver(const char* option, const std::filesystem::path& path) {
@@ -154,7 +156,7 @@ void WritePicture(const std::filesystem::path& path, ImageFormat format, const I
 void WriteFilm(const std::filesystem::path& path, const Video& video,
                const std::map<std::string, std::string>& text) {
   WriteOutput(path, [&] {
-    return LowerExtension(path) == ".webp" ? EncodeWebp(video) : EncodeMp4(video, text);
+    return EncodeVideo(VideoFormatOf(path).value_or(VideoFormat::kMp4), video, text);
   });
 }
 

@@ -11,7 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "io/image_format.h"
 #include "tamias/pipeline.h"
 
 namespace tamias::cli {

@@ -4,11 +4,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "base/check.h"
-#include "io/atomic_file.h"
-#include "io/video.h"
+#include "fail.h"
 #include "number_options.h"
 #include "output_files.h"
+#include "tamias/files.h"
 
 namespace tamias::cli {
 
@@ -74,7 +73,7 @@ ResultFiles::Output ResultFiles::MakeOutput() const {
   const int frames = NumFrames(pipeline_, options_.generate);
   Output output{OutputPath(paths_.output), std::nullopt, {}};
   if (output.path.empty()) output.path = frames > 1 ? "tamias.mp4" : "tamias.png";
-  const bool is_mp4 = LowerExtension(output.path) == ".mp4";
+  const bool is_mp4 = VideoFormatOf(output.path) == VideoFormat::kMp4;
   if (!pipeline_.info().makes_videos) {
     const auto refuse = [](const char* name, const std::string& value) {
       Fail(ErrorCode::kInvalidArgument, "{}: '{}': this model makes pictures, not films", name,
@@ -126,8 +125,8 @@ bool ResultFiles::UsesStandardOutput() const {
 }
 
 void ResultFiles::CheckOutputs(const std::map<std::string, std::string>& text) const {
-  const auto settings = SettingsOf(pipeline_, options_.generate);
-  const int width = settings.at("width"), height = settings.at("height");
+  const GenerationSettings settings = pipeline_.Settings(options_.generate);
+  const int width = settings.width, height = settings.height;
   if (output_.picture) {
     CheckImageFile(*output_.picture, width, height, text, output_.image_options);
   } else {

@@ -12,7 +12,6 @@
 #include <string>
 
 #include "common_options.h"
-#include "io/image_format.h"
 #include "tamias/pipeline.h"
 
 namespace tamias::cli {

@@ -7,8 +7,9 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <system_error>
 
-#include "io/system_error.h"
+#include "fail.h"
 
 namespace tamias::cli {
 
@@ -30,7 +31,7 @@ bool FlushOutput(int error) {
   if (!failed_before && !fails_now) return true;
   if (error == 0) error = errno != 0 ? errno : EIO;
   if (error == EPIPE) return false;
-  FailSystem("standard output", "write", error, /*reading=*/false);
+  Fail(ErrorCode::kIo, "standard output: cannot write: {}", std::generic_category().message(error));
 }
 
 }  // namespace tamias::cli

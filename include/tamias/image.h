@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,14 @@ struct Image {
 void WritePng(const std::filesystem::path& path, const Image& image,
               const std::map<std::string, std::string>& text = {});
 
+// The formats that pictures are written in.
+enum class ImageFormat { kPng, kJpeg, kWebp };
+
+// By the extension, in any case; nothing for one that is not known.
+std::optional<ImageFormat> ImageFormatOf(const std::filesystem::path& path);
+// The extensions that are known, for messages.
+inline constexpr const char* kImageExtensions = ".png, .jpg, .jpeg or .webp";
+
 struct ImageOptions {
   int quality = 90;  // of JPEG and WebP, 1 to 100; from 90 on a JPEG keeps colours at full size
 };
@@ -37,6 +46,16 @@ struct ImageOptions {
 void WriteImage(const std::filesystem::path& path, const Image& image,
                 const std::map<std::string, std::string>& text = {},
                 const ImageOptions& options = {});
+
+// The bytes of such a file. Throws kInvalidArgument as WriteImage.
+std::string EncodeImage(ImageFormat format, const Image& image,
+                        const std::map<std::string, std::string>& text = {},
+                        const ImageOptions& options = {});
+
+// Throws what EncodeImage would throw for a picture of this size: before there is one.
+void CheckImageFile(ImageFormat format, int width, int height,
+                    const std::map<std::string, std::string>& text = {},
+                    const ImageOptions& options = {});
 
 // Whether WriteImage knows the extension.
 bool IsImagePath(const std::filesystem::path& path);

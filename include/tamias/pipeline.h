@@ -7,7 +7,8 @@
 //   tamias::WritePng("circle.png", result.images[0]);
 //
 // Errors are tamias::Error. A Pipeline may be used by several threads at once: each call of
-// Generate owns everything that changes.
+// Generate owns everything that changes. What those under way were promised of memory and threads
+// counts against the next one.
 #pragma once
 
 #include <cstddef>
@@ -34,6 +35,15 @@ struct StepPrediction {
   double sigma = 0;               // the noise level it was made at
   double next_sigma = 0;          // and that of the next step
   std::span<const float> values;  // [tokens, channels], as Latents; valid during the call
+};
+
+// Packed fp32 latents of one picture or film in row order, [tokens, channels]: of FLUX.1 what
+// diffusers gives as output_type="latent"; of films its [C, T, h, w] cut into patches, a token's
+// channels ordered (C, time, row, column).
+struct Latents {
+  int64_t tokens = 0;
+  int64_t channels = 0;
+  std::vector<float> values;
 };
 
 struct GenerateResult;
@@ -63,6 +73,9 @@ struct GenerateOptions {
   std::optional<int> max_sequence_length;  // text tokens that the sequence encoder may use
   uint64_t seed = 0;   // of the noise; the same as torch.Generator("cpu") in diffusers
   int num_images = 1;  // pictures or films from one stream of noise, generated one after another
+  // What denoising begins with instead of noise of the seed: for each of num_images its latents at
+  // the first noise level, as diffusers' `latents`. Empty: noise.
+  std::vector<Latents> initial_latents;
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per CPU that this process may use
@@ -79,6 +92,20 @@ struct GenerateOptions {
   ResultCallback on_latents;
   // so_far.images[image] or so_far.videos[image] is there, and report_json speaks of all so far.
   ResultCallback on_result;
+};
+
+// The options of a generation with every default filled in (Pipeline::Settings).
+struct GenerationSettings {
+  int width = 0;   // pixels
+  int height = 0;  // pixels
+  int num_frames = 1;
+  double fps = 0;  // 0: a picture
+  int steps = 0;
+  int max_sequence_length = 0;  // text tokens
+  double true_cfg_scale = 1;
+  double guidance_scale = 0;
+  bool use_true_cfg() const { return true_cfg_scale > 1; }
+  int num_invocations() const { return use_true_cfg() ? 2 : 1; }  // model calls a step
 };
 
 // How a model is loaded.
@@ -103,15 +130,6 @@ struct Progress {
 
 // Called on the generating thread; returning false stops with an Error of code kCancelled.
 using ProgressCallback = std::function<bool(const Progress&)>;
-
-// Packed fp32 latents of one picture or film in row order, [tokens, channels]: of FLUX.1 what
-// diffusers gives as output_type="latent"; of films its [C, T, h, w] cut into patches, a token's
-// channels ordered (C, time, row, column).
-struct Latents {
-  int64_t tokens = 0;
-  int64_t channels = 0;
-  std::vector<float> values;
-};
 
 struct GenerateResult {
   std::vector<Image> images;  // of a model that makes pictures
@@ -166,11 +184,12 @@ struct ModelInfo {
   bool needs_image = false;  // films begin with a picture: GenerateOptions::image
   std::string scheduler;     // "FlowMatchEulerDiscreteScheduler"
   std::vector<ComponentInfo> components;
-  std::string default_profile;                  // what "auto" means for this model
-  std::map<std::string, std::string> defaults;  // the options' defaults for this model
+  int size_multiple = 16;       // width and height are multiples of this many pixels
+  std::string default_profile;  // what "auto" means for this model
+  GenerationSettings defaults;  // the options' defaults for this model
 };
 
-class PipelineFamily;
+class Generation;  // tamias/generation.h
 
 class Pipeline {
  public:
@@ -184,6 +203,10 @@ class Pipeline {
   GenerateResult Generate(const GenerateOptions& options,
                           const ProgressCallback& progress = {}) const;
 
+  // The same, step by step (tamias/generation.h). Checks the options and the memory, and runs
+  // nothing yet; progress as in Generate.
+  Generation Start(const GenerateOptions& options, const ProgressCallback& progress = {}) const;
+
   // Decodes what a generation ended with: result.images or result.videos, one for each of the
   // latents. Their size is what the options say of width, height, num_frames and fps, else what
   // their text says; threads, device, max_memory_bytes and on_result count, too. Throws
@@ -192,6 +215,9 @@ class Pipeline {
   GenerateResult Decode(const SavedLatents& latents, const GenerateOptions& options,
                         const ProgressCallback& progress = {}) const;
 
+  // The options as they are in force. Throws kInvalidArgument naming the option, what it may be and
+  // what it was.
+  GenerationSettings Settings(const GenerateOptions& options) const;
   MemoryPlan PlanMemory(const GenerateOptions& options) const;
   // Image (or video) tokens for these options, and the text tokens that a prompt may have.
   int64_t NumImageTokens(const GenerateOptions& options) const;
@@ -215,10 +241,12 @@ class Pipeline {
                                                  int image = 0) const;
 
   const ModelInfo& info() const;
-  int size_multiple() const;  // width and height are multiples of this many pixels
+  int size_multiple() const { return info().size_multiple; }
 
  private:
-  std::unique_ptr<PipelineFamily> family_;
+  friend class Generation;
+  struct Parts;
+  std::shared_ptr<Parts> parts_;  // shared with generations under way
 };
 
 // Writes packed latents as safetensors, tensor "latents" [images, tokens, channels] f32, with the
@@ -231,6 +259,12 @@ void WriteLatents(const std::filesystem::path& path, const std::vector<Latents>&
 // bf16: the tensor "latents", else the only one. Throws kNotFound, kIo, kInvalidFile, kUnsupported
 // for other types, kOutOfMemory.
 SavedLatents ReadLatents(const std::filesystem::path& path);
+
+// The options with the size that the latents' text gives where the options give none, as
+// Pipeline::Decode completes them. Throws kInvalidArgument when neither gives width and height (or,
+// of films, num_frames), kInvalidFile when the text is of another family or its size is no number.
+GenerateOptions WithSavedSize(const SavedLatents& saved, const GenerateOptions& options,
+                              const ModelInfo& info);
 
 // "0.1.0"
 std::string Version();

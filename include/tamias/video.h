@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,19 @@ struct Video {
 // cannot be written.
 void WriteVideo(const std::filesystem::path& path, const Video& video,
                 const std::map<std::string, std::string>& text = {});
+
+// The formats that films are written in.
+enum class VideoFormat { kMp4, kWebp };
+
+// By the extension, in any case; nothing for one that is not known.
+std::optional<VideoFormat> VideoFormatOf(const std::filesystem::path& path);
+
+// The bytes of such a file. Throws kInvalidArgument and kUnsupported as WriteVideo.
+std::string EncodeVideo(VideoFormat format, const Video& video,
+                        const std::map<std::string, std::string>& text = {});
+
+// Throws kInvalidArgument for frames that WriteVideo would not take: before there are any.
+void CheckVideoSize(int width, int height);
 
 // Whether WriteVideo knows the extension.
 bool IsVideoPath(const std::filesystem::path& path);

@@ -30,13 +30,16 @@ Context::Context(std::shared_ptr<DeviceResources> resources, const Placement& pl
       stream_(placement.IsOnGpu() ? resources_->TakeStream() : nullptr),
       workspace_(workspace_bytes, placement.device) {
   TAMIAS_CHECK(resources_->device() == placement.device);
+  if (placement.IsOnGpu()) host_workspace_.emplace();
 }
 
 Context::Context(PlanningTag, const Placement& placement, int threads)
     : placement_(placement),
       is_planning_(true),
       threads_(ThreadsOrAll(threads)),
-      workspace_(Workspace::Measuring(placement.device)) {}
+      workspace_(Workspace::Measuring(placement.device)) {
+  if (placement.IsOnGpu()) host_workspace_ = Workspace::Measuring({});
+}
 
 Context Context::Planning(const Placement& placement, int threads) {
   return Context(PlanningTag(), placement, threads);

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 
 #include "base/device_resources.h"
 #include "base/placement.h"
@@ -41,6 +42,8 @@ class Context {
   const Placement& placement() const { return placement_; }
   int threads() const { return threads_; }
   Workspace& workspace() { return workspace_; }
+  // Scratch memory of the host: on the CPU the workspace itself.
+  Workspace& host_workspace() { return host_workspace_ ? *host_workspace_ : workspace_; }
 
   // The queue of a GPU's work. Needs IsOnGpu(), and not IsPlanning().
   cuda::Stream& stream() const;
@@ -59,6 +62,7 @@ class Context {
   std::shared_ptr<DeviceResources> resources_;  // null when planning
   std::unique_ptr<cuda::Stream> stream_;        // null on the CPU; back to the resources at the end
   Workspace workspace_;
+  std::optional<Workspace> host_workspace_;  // on a GPU
 };
 
 }  // namespace tamias

@@ -17,6 +17,11 @@ Tensor TensorOn(const Context& context, const Shape& shape, DType dtype) {
   return TensorOn(context.device(), shape, dtype);
 }
 
+Tensor HostTensor(const Context& context, const Shape& shape, DType dtype) {
+  if (context.IsPlanning()) return Tensor::WithoutMemory(shape, dtype, {});
+  return Tensor(shape, dtype);
+}
+
 void Zero(const Context& context, TensorView view) {
   if (context.IsPlanning()) return;
   if (context.IsOnGpu()) return cuda::Zero(context.stream(), view);
@@ -58,11 +63,11 @@ DeviceMirror::DeviceMirror(Context& context, TensorView host)
       device_(context.IsOnGpu() ? context.workspace().Allocate(host.shape(), host.dtype()) : host) {
 }
 
-void DeviceMirror::Upload(const Context& context) {
+void DeviceMirror::Upload(const Context& context) const {
   if (context.IsOnGpu()) CopyToDevice(context, host_, device_);
 }
 
-void DeviceMirror::Download(const Context& context) {
+void DeviceMirror::Download(const Context& context) const {
   if (!context.IsOnGpu() || context.IsPlanning()) return;
   cuda::Copy(context.stream(), device_, host_);
   context.Synchronize();

@@ -14,6 +14,9 @@ Tensor TensorOn(Device device, const Shape& shape, DType dtype);
 // On the context's device.
 Tensor TensorOn(const Context& context, const Shape& shape, DType dtype);
 
+// On the host, for what comes from the context's device or goes there.
+Tensor HostTensor(const Context& context, const Shape& shape, DType dtype);
+
 // Sets a contiguous view on the context's device to zero. On a GPU: enqueued.
 void Zero(const Context& context, TensorView view);
 
@@ -37,8 +40,8 @@ class DeviceMirror {
 
   TensorView device() const { return device_; }
   // Waits for the copy; nothing on the CPU.
-  void Upload(const Context& context);
-  void Download(const Context& context);
+  void Upload(const Context& context) const;
+  void Download(const Context& context) const;
 
  private:
   TensorView host_;

@@ -108,6 +108,8 @@ void AddResourceLimit(int resource, MemoryLimit limit, std::vector<MemoryLimit>&
 
 }  // namespace
 
+int UsableCpus() { return UsableCpus("/"); }
+
 int UsableCpus(const std::filesystem::path& root) {
   int cpus = AffinityCpus();
   for (const CgroupCpuLimit& limit : ReadCgroupLimits(root).cpu) {
@@ -118,6 +120,8 @@ int UsableCpus(const std::filesystem::path& root) {
   }
   return cpus;
 }
+
+std::vector<MemoryLimit> MemoryLimits() { return MemoryLimits("/"); }
 
 std::vector<MemoryLimit> MemoryLimits(const std::filesystem::path& root) {
   using Kind = MemoryLimit::Kind;

@@ -1,5 +1,5 @@
 // Optimal string alignment distance (Damerau 1964, without overlapping edits).
-#include "base/nearest_name.h"
+#include "tamias/text.h"
 
 #include <algorithm>
 #include <vector>

@@ -1,15 +1,15 @@
-// Numbers as people write them: in options, profiles and names. One parser for all of them, the
-// same in every locale: decimal digits ("010" is ten), the whole text, no blanks, no "+", no
-// hexadecimal and no infinities; "-" where the type has a sign, "1e3" where it has fractions.
+// The parser of numbers as people write them (tamias/text.h), in options, profiles and names: one
+// for all of them.
 #pragma once
 
 #include <charconv>
 #include <cmath>
-#include <cstddef>
 #include <optional>
 #include <string_view>
 #include <system_error>
 #include <type_traits>
+
+#include "tamias/text.h"
 
 namespace tamias {
 
@@ -24,14 +24,5 @@ std::optional<T> ParseNumber(std::string_view text) {
   }
   return value;
 }
-
-// The number that the option `name` is given. T: int, int64_t, uint64_t or double. Throws
-// kInvalidArgument, "name: expected a whole number, found 'text'".
-template <typename T>
-T NumberFrom(std::string_view name, std::string_view text);
-
-// Bytes: a number of them, or one with a unit, fractions allowed: "8GiB", "1.5 TiB", "500M". K, M,
-// G and T are powers of 1024 with or without "iB" or "B", in any case. Throws kInvalidArgument.
-size_t BytesFrom(std::string_view name, std::string_view text);
 
 }  // namespace tamias

@@ -1,14 +1,13 @@
-// Output that appears under its name only when it is complete. Until Commit the bytes lie in a file
-// without a name in the target's folder, of which nothing is left however the process ends; where
-// the file system has no such files, under a short temporary name, which destruction removes. Links
-// are followed and kept. Devices, pipes and open descriptors (/dev/stdout, /dev/fd/3) are written
-// directly.
+// A file that is written in pieces and appears under its name only when it is complete, as
+// tamias/files.h describes; destruction before Commit leaves nothing.
 #pragma once
 
 #include <cstddef>
 #include <filesystem>
 #include <string>
 #include <string_view>
+
+#include "tamias/files.h"
 
 namespace tamias {
 
@@ -42,18 +41,5 @@ class AtomicFile {
   bool is_direct_ = false;
   int descriptor_ = -1;
 };
-
-// Throws as the constructor of AtomicFile, without opening what a probe would disturb: a pipe's
-// reader would take a writer that comes and goes for the end.
-void CheckCanWrite(const std::filesystem::path& path);
-
-// Whether the path names something that is written directly: a device, a pipe, an open descriptor.
-bool IsWrittenDirectly(const std::filesystem::path& path);
-
-// The open descriptor that a path like /dev/stdout names, -1 for others.
-int DescriptorOf(const std::filesystem::path& path);
-
-// The whole text in one call.
-void WriteFileAtomically(const std::filesystem::path& path, std::string_view text);
 
 }  // namespace tamias

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "io/model_file.h"
-#include "io/read_file.h"
+#include "tamias/files.h"
 
 namespace tamias {
 namespace {

@@ -266,9 +266,15 @@ Weights Weights::CopyToDevice(const Context& context) const {
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     store->tensors.emplace(full, store_->tensors.find(full)->second);
-    if (!store_->ServedType(full)) continue;  // no model asks for it
+    const std::optional<DType> served = store_->ServedType(full);
+    if (!served) continue;  // no model asks for it
+    const DType dtype = DTypeOn(context.placement(), *served);
+    if (context.IsPlanning()) {
+      const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
+      store->on_device.emplace(full, TensorOn(context, shape, dtype));
+      continue;
+    }
     const ConstTensorView tensor = Get(name);
-    const DType dtype = DTypeOn(context.placement(), tensor.dtype());
     store->on_device.emplace(
         full, tensor.dtype() == dtype
                   ? tamias::CopyToDevice(context, tensor)

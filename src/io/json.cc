@@ -10,7 +10,7 @@
 #include "io/json_text.h"
 #include "io/model_file.h"
 #include "io/one_line.h"
-#include "io/read_file.h"
+#include "tamias/files.h"
 
 namespace tamias {
 

@@ -13,7 +13,7 @@
 #include "io/atomic_file.h"
 #include "io/exif.h"
 #include "io/image_format.h"
-#include "io/read_file.h"
+#include "tamias/files.h"
 
 namespace tamias {
 namespace {

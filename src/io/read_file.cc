@@ -1,5 +1,5 @@
 // Reads a regular file in one go, refusing one that is larger than the caller expects.
-#include "io/read_file.h"
+#include "tamias/files.h"
 
 #include <cerrno>
 #include <fstream>

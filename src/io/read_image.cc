@@ -8,8 +8,8 @@
 #include "io/exif.h"
 #include "io/jpeg.h"
 #include "io/png.h"
-#include "io/read_file.h"
 #include "io/webp.h"
+#include "tamias/files.h"
 
 namespace tamias {
 

@@ -16,11 +16,11 @@
 #include "io/character_map.h"
 #include "io/json.h"
 #include "io/model_file.h"
-#include "io/read_file.h"
 #include "io/sentencepiece_model.h"
 #include "io/token_length.h"
 #include "io/tokenizer.h"
 #include "io/unicode.h"
+#include "tamias/files.h"
 
 namespace tamias {
 namespace {

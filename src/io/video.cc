@@ -282,9 +282,17 @@ std::string EncodeMp4(const Video& video, const VideoText& text,
        fmt::join(encoders, ", "));
 }
 
-std::string EncodeWebp(const Video& video) {
+std::string EncodeVideo(VideoFormat format, const Video& video, const VideoText& text) {
+  if (format == VideoFormat::kMp4) return EncodeMp4(video, text);
   CheckVideo(video);
   return Encode(video, {}, kWebpEncoder, kWebp);
+}
+
+std::optional<VideoFormat> VideoFormatOf(const std::filesystem::path& path) {
+  const std::string extension = LowerExtension(path);
+  if (extension == ".mp4") return VideoFormat::kMp4;
+  if (extension == ".webp") return VideoFormat::kWebp;
+  return std::nullopt;
 }
 
 void CheckVideoSize(int width, int height) {
@@ -294,19 +302,16 @@ void CheckVideoSize(int width, int height) {
   }
 }
 
-bool IsVideoPath(const std::filesystem::path& path) {
-  const std::string extension = LowerExtension(path);
-  return extension == ".mp4" || extension == ".webp";
-}
+bool IsVideoPath(const std::filesystem::path& path) { return VideoFormatOf(path).has_value(); }
 
 void WriteVideo(const std::filesystem::path& path, const Video& video, const VideoText& text) {
-  if (!IsVideoPath(path)) {
+  const std::optional<VideoFormat> format = VideoFormatOf(path);
+  if (!format) {
     Fail(ErrorCode::kInvalidArgument, "{}: expected a film's extension: .mp4 or .webp",
          path.string());
   }
   CheckCanWrite(path);  // before the work
-  WriteFileAtomically(path,
-                      LowerExtension(path) == ".mp4" ? EncodeMp4(video, text) : EncodeWebp(video));
+  WriteFileAtomically(path, EncodeVideo(*format, video, text));
 }
 
 }  // namespace tamias

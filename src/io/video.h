@@ -1,4 +1,4 @@
-// Films in memory as the bytes of a file; WriteVideo, the atomic writer, is declared in
+// MP4 by the encoders that FFmpeg has; what writes films in any format is declared in
 // tamias/video.h.
 #pragma once
 
@@ -16,13 +16,8 @@ using VideoText = std::map<std::string, std::string>;
 // FFmpeg's encoders whose films browsers play from an MP4, best first.
 inline constexpr const char* kMp4Encoders[] = {"libx264", "libvpx-vp9", "libaom-av1"};
 
-// The bytes of an MP4 by the first of `encoders` that FFmpeg has, and of an animated WebP. Throw as
-// WriteVideo does.
+// The bytes of an MP4 by the first of `encoders` that FFmpeg has. Throws as EncodeVideo does.
 std::string EncodeMp4(const Video& video, const VideoText& text,
                       std::span<const char* const> encoders = kMp4Encoders);
-std::string EncodeWebp(const Video& video);
-
-// Throws kInvalidArgument for frames that WriteVideo would not take: before there are any.
-void CheckVideoSize(int width, int height);
 
 }  // namespace tamias

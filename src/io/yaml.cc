@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "base/number.h"
 #include "io/one_line.h"
-#include "io/read_file.h"
+#include "tamias/files.h"
 
 namespace tamias {
 namespace {

@@ -2,14 +2,15 @@
 #include "ops/activation.h"
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
 
 namespace tamias {
 
 void Activate(Context& context, Activation activation, TensorView values) {
-  if (context.IsOnGpu()) return cuda::Activate(context.stream(), activation, values);
-  CheckTensor("activation", "values", values, DType::kF32, values.shape());
-  CheckUnitStride("activation", "values", values);
-  cpu::Activate(context, activation, values);
+  CheckActivationRows(context, "activation", "values", values, values.shape());
+  Dispatch(
+      context, [&] { cpu::Activate(context, activation, values); },
+      [&](cuda::Stream& stream) { cuda::Activate(stream, activation, values); });
 }
 
 }  // namespace tamias

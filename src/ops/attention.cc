@@ -2,74 +2,75 @@
 #include "ops/attention.h"
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
 
 namespace tamias {
 namespace {
 
-void CheckColumnSums(const AttentionInputs& inputs, ConstTensorView previous_log_sum_exp,
-                     int64_t group_size, ConstTensorView column_sums) {
+void CheckColumnSums(const Context& context, const AttentionInputs& inputs,
+                     ConstTensorView previous_log_sum_exp, int64_t group_size,
+                     ConstTensorView column_sums) {
   constexpr const char* kOperation = "dense attention with column sums";
-  if (group_size <= 0) {
-    Fail(ErrorCode::kInvalidArgument, "{}: group_size: expected at least 1, found {}", kOperation,
-         group_size);
-  }
+  CheckAtLeast(kOperation, "group_size", group_size, 1);
   const int64_t batch = inputs.query.dim(0);
   const int64_t heads = inputs.query.dim(1);
   const int64_t rows = inputs.query.dim(2);
   const int64_t groups = (rows + group_size - 1) / group_size;
-  CheckTensor(kOperation, "previous_log_sum_exp", previous_log_sum_exp, DType::kF32,
-              {batch, heads, rows});
-  CheckContiguous(kOperation, "previous_log_sum_exp", previous_log_sum_exp);
-  CheckTensor(kOperation, "column_sums", column_sums, DType::kF32,
-              {batch, heads, groups, inputs.key.dim(2)});
-  CheckContiguous(kOperation, "column_sums", column_sums);
+  CheckList(context, kOperation, "previous_log_sum_exp", previous_log_sum_exp, DType::kF32,
+            {batch, heads, rows});
+  CheckList(context, kOperation, "column_sums", column_sums, DType::kF32,
+            {batch, heads, groups, inputs.key.dim(2)});
 }
 
 }  // namespace
 
-void CheckAttention(const char* operation, const AttentionInputs& inputs, const TensorView& output,
-                    const TensorView& log_sum_exp) {
-  CheckTensor(operation, "query", inputs.query, DType::kF32, {-1, -1, -1, -1});
-  const int64_t batch = inputs.query.dim(0);
-  const int64_t heads = inputs.query.dim(1);
-  const int64_t head_dim = inputs.query.dim(3);
-  CheckTensor(operation, "key", inputs.key, DType::kF32, {batch, heads, -1, head_dim});
-  if (inputs.causal && inputs.key.dim(2) < inputs.query.dim(2)) {
+void CheckAttention(const Context& context, const char* operation, const AttentionInputs& inputs,
+                    const TensorView& output, const TensorView& log_sum_exp) {
+  const ConstTensorView& query = inputs.query;
+  CheckActivationRows(context, operation, "query", query, {-1, -1, -1, -1});
+  const int64_t batch = query.dim(0);
+  const int64_t heads = query.dim(1);
+  CheckTensor(context, operation, "key", inputs.key, query.dtype(),
+              {batch, heads, -1, query.dim(3)});
+  if (inputs.causal && inputs.key.dim(2) < query.dim(2)) {
     Fail(ErrorCode::kInvalidArgument,
          "{}: key: expected at least {} keys for as many causal queries, found {}", operation,
-         inputs.query.dim(2), inputs.key.dim(2));
+         query.dim(2), inputs.key.dim(2));
   }
-  CheckTensor(operation, "value", inputs.value, DType::kF32, inputs.key.shape());
-  CheckTensor(operation, "output", output, DType::kF32, inputs.query.shape());
-  CheckUnitStride(operation, "query", inputs.query);
+  CheckTensor(context, operation, "value", inputs.value, query.dtype(), inputs.key.shape());
+  CheckTensor(context, operation, "output", output, query.dtype(), query.shape());
   CheckUnitStride(operation, "key", inputs.key);
   CheckUnitStride(operation, "value", inputs.value);
   CheckUnitStride(operation, "output", output);
   if (!log_sum_exp.empty()) {
-    CheckTensor(operation, "log_sum_exp", log_sum_exp, DType::kF32,
-                {batch, heads, inputs.query.dim(2)});
-    CheckContiguous(operation, "log_sum_exp", log_sum_exp);
+    CheckList(context, operation, "log_sum_exp", log_sum_exp, DType::kF32,
+              {batch, heads, query.dim(2)});
   }
 }
 
 void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,
                     TensorView log_sum_exp) {
-  if (context.IsOnGpu()) return cuda::DenseAttention(context.stream(), inputs, output, log_sum_exp);
-  CheckAttention("dense attention", inputs, output, log_sum_exp);
-  cpu::DenseAttention(context, inputs, output, log_sum_exp);
+  CheckAttention(context, "dense attention", inputs, output, log_sum_exp);
+  DispatchWithCpuScratch(
+      context, [&] { cpu::DenseAttention(context, inputs, output, log_sum_exp); },
+      [&](cuda::Stream& stream) { cuda::DenseAttention(stream, inputs, output, log_sum_exp); });
 }
 
 void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
                               ConstTensorView previous_log_sum_exp, int64_t group_size,
                               TensorView output, TensorView log_sum_exp, TensorView column_sums) {
-  if (context.IsOnGpu()) {
-    return cuda::DenseAttentionColumnSums(context.stream(), inputs, previous_log_sum_exp,
-                                          group_size, output, log_sum_exp, column_sums);
-  }
-  CheckAttention("dense attention with column sums", inputs, output, log_sum_exp);
-  CheckColumnSums(inputs, previous_log_sum_exp, group_size, column_sums);
-  cpu::DenseAttentionColumnSums(context, inputs, previous_log_sum_exp, group_size, output,
-                                log_sum_exp, column_sums);
+  CheckAttention(context, "dense attention with column sums", inputs, output, log_sum_exp);
+  CheckColumnSums(context, inputs, previous_log_sum_exp, group_size, column_sums);
+  DispatchWithCpuScratch(
+      context,
+      [&] {
+        cpu::DenseAttentionColumnSums(context, inputs, previous_log_sum_exp, group_size, output,
+                                      log_sum_exp, column_sums);
+      },
+      [&](cuda::Stream& stream) {
+        cuda::DenseAttentionColumnSums(stream, inputs, previous_log_sum_exp, group_size, output,
+                                       log_sum_exp, column_sums);
+      });
 }
 
 }  // namespace tamias

@@ -40,13 +40,10 @@ void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
                               ConstTensorView previous_log_sum_exp, int64_t group_size,
                               TensorView output, TensorView log_sum_exp, TensorView column_sums);
 
-// What one call of the operations of this file and of ColumnSparseAttention takes from the
-// workspace at most, in bytes; items = B * H * G.
-size_t AttentionWorkspaceBytes(int threads, int64_t head_dim, int64_t items);
-
-// Throws kInvalidArgument unless the inputs and the output fit each other as stated above.
-void CheckAttention(const char* operation, const AttentionInputs& inputs, const TensorView& output,
-                    const TensorView& log_sum_exp);
+// Throws kInvalidArgument unless the inputs and the output fit each other as stated above and lie
+// on the context's device.
+void CheckAttention(const Context& context, const char* operation, const AttentionInputs& inputs,
+                    const TensorView& output, const TensorView& log_sum_exp);
 
 namespace reference {
 void DenseAttention(Context& context, const AttentionInputs& inputs, TensorView output,

@@ -4,59 +4,62 @@
 #include <string_view>
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
 
 namespace tamias {
 namespace {
 
-void CheckHeads(std::string_view argument, const ConstTensorView& view, const Shape& shape) {
-  CheckTensor("biased attention", argument, view, DType::kF32, shape);
-  CheckUnitStride("biased attention", argument, view);
+constexpr std::string_view kName = "biased attention";
+
+void CheckHeads(const Context& context, std::string_view argument, const ConstTensorView& view,
+                DType dtype, const Shape& shape) {
+  CheckTensor(context, kName, argument, view, dtype, shape);
+  CheckUnitStride(kName, argument, view);
+}
+
+void CheckBias(const Context& context, const ConstTensorView& bias, int64_t heads, int64_t queries,
+               int64_t keys) {
+  if (bias.empty()) return;
+  CheckActivationRows(context, kName, "bias", bias, {-1, queries, keys});
+  if (bias.dim(0) != 1 && bias.dim(0) != heads) {
+    Fail(ErrorCode::kInvalidArgument, "{}: bias: expected 1 or {} heads, found {}", kName, heads,
+         bias.dim(0));
+  }
+}
+
+void CheckArguments(const Context& context, const BiasedAttentionInputs& inputs,
+                    const TensorView& output) {
+  const ConstTensorView& query = inputs.query;
+  CheckActivationRows(context, kName, "query", query, {-1, -1, -1, -1});
+  CheckHeads(context, "key", inputs.key, query.dtype(),
+             {query.dim(0), query.dim(1), -1, query.dim(3)});
+  CheckHeads(context, "value", inputs.value, query.dtype(), inputs.key.shape());
+  CheckActivationRows(context, kName, "output", output, query.shape());
+  const int64_t queries = query.dim(2), keys = inputs.key.dim(2);
+  CheckBias(context, inputs.bias, query.dim(1), queries, keys);
+  if (keys == 0 && query.NumElements() > 0) {
+    Fail(ErrorCode::kInvalidArgument, "{}: key: expected at least 1 key, found 0", kName);
+  }
+  if (inputs.causal && keys != queries) {
+    Fail(ErrorCode::kInvalidArgument,
+         "{}: key: expected as many keys as queries ({}) under a causal mask, found {}", kName,
+         queries, keys);
+  }
 }
 
 }  // namespace
 
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output) {
+  CheckArguments(context, inputs, output);
+  Workspace::Scope scope(context.workspace());
+  TensorView scratch;
   if (context.IsOnGpu()) {
-    Workspace::Scope scope(context.workspace());
-    const size_t bytes = BiasedAttentionGpuWorkspaceBytes({.heads = output.dim(0) * output.dim(1),
-                                                           .queries = output.dim(2),
-                                                           .keys = inputs.key.dim(2),
-                                                           .head_dim = output.dim(3)});
-    return cuda::BiasedAttention(context.stream(), inputs, context.workspace().AllocateBytes(bytes),
-                                 output);
+    scratch = context.workspace().AllocateBytes(cuda::BiasedAttentionScratchBytes(
+        output.dim(0) * output.dim(1), output.dim(2), inputs.key.dim(2)));
   }
-  const ConstTensorView& query = inputs.query;
-  CheckHeads("query", query, {-1, -1, -1, -1});
-  CheckHeads("key", inputs.key, {query.dim(0), query.dim(1), -1, query.dim(3)});
-  CheckHeads("value", inputs.value, inputs.key.shape());
-  CheckHeads("output", output, query.shape());
-  const int64_t keys = inputs.key.dim(2);
-  if (!inputs.bias.empty()) {
-    CheckHeads("bias", inputs.bias, {-1, query.dim(2), keys});
-    if (inputs.bias.dim(0) != 1 && inputs.bias.dim(0) != query.dim(1)) {
-      Fail(ErrorCode::kInvalidArgument, "biased attention: bias: expected 1 or {} heads, found {}",
-           query.dim(1), inputs.bias.dim(0));
-    }
-  }
-  if (keys == 0 && query.NumElements() > 0) {
-    Fail(ErrorCode::kInvalidArgument, "biased attention: key: expected at least 1 key, found 0");
-  }
-  if (inputs.causal && keys != query.dim(2)) {
-    Fail(ErrorCode::kInvalidArgument,
-         "biased attention: key: expected as many keys as queries ({}) under a causal mask, found "
-         "{}",
-         query.dim(2), keys);
-  }
-  cpu::BiasedAttention(context, inputs, output);
-}
-
-size_t BiasedAttentionWorkspaceBytes(const Context& context, const BiasedAttentionSize& size) {
-  if (context.IsOnGpu()) return BiasedAttentionGpuWorkspaceBytes(size);
-  return cpu::BiasedAttentionWorkspaceBytes(context, size.queries, size.keys, size.head_dim);
-}
-
-size_t BiasedAttentionGpuWorkspaceBytes(const BiasedAttentionSize& size) {
-  return cuda::BiasedAttentionScratchBytes(size.heads, size.queries, size.keys);
+  DispatchWithCpuScratch(
+      context, [&] { cpu::BiasedAttention(context, inputs, output); },
+      [&](cuda::Stream& stream) { cuda::BiasedAttention(stream, inputs, scratch, output); });
 }
 
 }  // namespace tamias

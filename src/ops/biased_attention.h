@@ -21,24 +21,11 @@ struct BiasedAttentionInputs {
 // output [B, H, Nq, D] f32, any strides with last stride 1.
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
 
-struct BiasedAttentionSize {
-  int64_t heads = 1;  // B H
-  int64_t queries = 0, keys = 0, head_dim = 0;
-};
-
-// What one call takes from the workspace at most, in bytes, for contiguous heads.
-size_t BiasedAttentionWorkspaceBytes(const Context& context, const BiasedAttentionSize& size);
-// The same on a GPU, of which a plan needs no context.
-size_t BiasedAttentionGpuWorkspaceBytes(const BiasedAttentionSize& size);
-
 namespace reference {
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
 }  // namespace reference
 namespace cpu {
 void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output);
-// Of any number of heads: they use the same memory one after another.
-size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
-                                     int64_t head_dim);
 }  // namespace cpu
 
 // On a GPU of compute capability 8.0 or later: query, key and value f16 or bf16, all alike, bias

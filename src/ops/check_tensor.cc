@@ -64,6 +64,14 @@ void CheckContiguous(std::string_view operation, std::string_view argument,
   }
 }
 
+void CheckAtLeast(std::string_view operation, std::string_view argument, int64_t value,
+                  int64_t least) {
+  if (value < least) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected at least {}, found {}", operation, argument,
+         least, value);
+  }
+}
+
 void CheckPlace(const Context& context, std::string_view operation, std::string_view argument,
                 const ConstTensorView& view) {
   if (!view.empty() && view.device() != context.device()) {
@@ -78,16 +86,36 @@ void CheckTensor(const Context& context, std::string_view operation, std::string
   CheckPlace(context, operation, argument, view);
 }
 
+void CheckList(const Context& context, std::string_view operation, std::string_view argument,
+               const ConstTensorView& view, DType dtype, const Shape& shape) {
+  CheckTensor(context, operation, argument, view, dtype, shape);
+  CheckContiguous(operation, argument, view);
+}
+
 void CheckWeight(const Context& context, std::string_view operation, std::string_view argument,
                  const ConstTensorView& view, const Shape& shape) {
   CheckWeight(operation, argument, view, shape);
   CheckPlace(context, operation, argument, view);
 }
 
+void CheckOptionalWeight(const Context& context, std::string_view operation,
+                         std::string_view argument, const ConstTensorView& view, int64_t features) {
+  if (view.empty()) return;
+  CheckWeight(context, operation, argument, view, {features});
+  CheckUnitStride(operation, argument, view);
+}
+
 void CheckActivations(const Context& context, std::string_view operation, std::string_view argument,
                       const ConstTensorView& view, const Shape& shape) {
   if (context.IsOnGpu()) return CheckWeight(context, operation, argument, view, shape);
   CheckTensor(context, operation, argument, view, DType::kF32, shape);
+}
+
+void CheckActivationRows(const Context& context, std::string_view operation,
+                         std::string_view argument, const ConstTensorView& view,
+                         const Shape& shape) {
+  CheckActivations(context, operation, argument, view, shape);
+  CheckUnitStride(operation, argument, view);
 }
 
 }  // namespace tamias

@@ -26,6 +26,9 @@ void CheckUnitStride(std::string_view operation, std::string_view argument,
 void CheckContiguous(std::string_view operation, std::string_view argument,
                      const ConstTensorView& view);
 
+void CheckAtLeast(std::string_view operation, std::string_view argument, int64_t value,
+                  int64_t least);
+
 // The memory of the context's device; an empty view lies nowhere.
 void CheckPlace(const Context& context, std::string_view operation, std::string_view argument,
                 const ConstTensorView& view);
@@ -34,12 +37,25 @@ void CheckPlace(const Context& context, std::string_view operation, std::string_
 void CheckTensor(const Context& context, std::string_view operation, std::string_view argument,
                  const ConstTensorView& view, DType dtype, const Shape& shape);
 
+// CheckTensor in the context's memory, contiguous: index lists, counts, sums, masks.
+void CheckList(const Context& context, std::string_view operation, std::string_view argument,
+               const ConstTensorView& view, DType dtype, const Shape& shape);
+
 // CheckWeight in the context's memory.
 void CheckWeight(const Context& context, std::string_view operation, std::string_view argument,
                  const ConstTensorView& view, const Shape& shape);
 
+// A bias or a gain, one for each feature: as CheckWeight with stride 1, or empty.
+void CheckOptionalWeight(const Context& context, std::string_view operation,
+                         std::string_view argument, const ConstTensorView& view, int64_t features);
+
 // What layers hand to each other: f32 on the CPU; f32, f16 or bf16 on a GPU.
 void CheckActivations(const Context& context, std::string_view operation, std::string_view argument,
                       const ConstTensorView& view, const Shape& shape);
+
+// CheckActivations with last stride 1.
+void CheckActivationRows(const Context& context, std::string_view operation,
+                         std::string_view argument, const ConstTensorView& view,
+                         const Shape& shape);
 
 }  // namespace tamias

@@ -2,6 +2,7 @@
 #include "ops/column_sparse_attention.h"
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
 
 namespace tamias {
 namespace {
@@ -30,31 +31,35 @@ void CheckIndices(const ColumnSelection& selection, int64_t num_keys) {
   }
 }
 
-void CheckSelection(const AttentionInputs& inputs, const ColumnSelection& selection) {
-  if (selection.group_size <= 0) {
-    Fail(ErrorCode::kInvalidArgument, "{}: group_size: expected at least 1, found {}", kOperation,
-         selection.group_size);
-  }
+void CheckSelection(const Context& context, const AttentionInputs& inputs,
+                    const ColumnSelection& selection) {
+  CheckAtLeast(kOperation, "group_size", selection.group_size, 1);
   const int64_t batch = inputs.query.dim(0);
   const int64_t heads = inputs.query.dim(1);
   const int64_t groups = (inputs.query.dim(2) + selection.group_size - 1) / selection.group_size;
-  CheckTensor(kOperation, "indices", selection.indices, DType::kI32, {batch, heads, groups, -1});
-  CheckTensor(kOperation, "counts", selection.counts, DType::kI32, {batch, heads, groups});
-  CheckContiguous(kOperation, "indices", selection.indices);
-  CheckContiguous(kOperation, "counts", selection.counts);
-  CheckIndices(selection, inputs.key.dim(2));
+  const Shape lists = {batch, heads, groups};
+  CheckList(context, kOperation, "indices", selection.indices, DType::kI32,
+            {batch, heads, groups, -1});
+  CheckList(context, kOperation, "counts", selection.counts, DType::kI32, lists);
+  if (context.IsOnGpu()) {
+    if (!selection.order.empty()) {
+      CheckList(context, kOperation, "order", selection.order, DType::kI32, lists);
+    }
+  } else if (!context.IsPlanning()) {
+    CheckIndices(selection, inputs.key.dim(2));
+  }
 }
 
-void CheckEpilogue(const AttentionInputs& inputs, const SparseAttentionEpilogue& epilogue) {
+void CheckEpilogue(const Context& context, const AttentionInputs& inputs,
+                   const SparseAttentionEpilogue& epilogue) {
+  const ConstTensorView& query = inputs.query;
   if (!epilogue.base.empty()) {
-    CheckTensor(kOperation, "base", epilogue.base, DType::kF32, inputs.query.shape());
+    CheckTensor(context, kOperation, "base", epilogue.base, query.dtype(), query.shape());
     CheckUnitStride(kOperation, "base", epilogue.base);
   }
   if (epilogue.base_log_sum_exp.empty()) return;
-  const Shape& shape = inputs.query.shape();
-  CheckTensor(kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp, DType::kF32,
-              {shape[0], shape[1], shape[2]});
-  CheckContiguous(kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp);
+  CheckList(context, kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp, DType::kF32,
+            {query.dim(0), query.dim(1), query.dim(2)});
   if (epilogue.base.empty()) {
     Fail(ErrorCode::kInvalidArgument,
          "{}: base: expected a tensor with base_log_sum_exp, found none", kOperation);
@@ -65,29 +70,43 @@ void CheckEpilogue(const AttentionInputs& inputs, const SparseAttentionEpilogue&
   }
 }
 
+// The order of a selection as the kernels read it.
+ConstTensorView Flat(const ConstTensorView& order) {
+  return order.empty() ? order : order.Reshape({order.NumElements()});
+}
+
 }  // namespace
 
 void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp) {
-  if (context.IsOnGpu()) {
-    return cuda::ColumnSparseAttention(
-        context.stream(), inputs, selection, epilogue, output, log_sum_exp,
-        selection.order.empty() ? ConstTensorView()
-                                : selection.order.Reshape({selection.order.NumElements()}));
-  }
-  CheckAttention(kOperation, inputs, output, log_sum_exp);
-  CheckSelection(inputs, selection);
-  CheckEpilogue(inputs, epilogue);
-  cpu::ColumnSparseAttention(context, inputs, selection, epilogue, output, log_sum_exp);
+  CheckAttention(context, kOperation, inputs, output, log_sum_exp);
+  CheckSelection(context, inputs, selection);
+  CheckEpilogue(context, inputs, epilogue);
+  DispatchWithCpuScratch(
+      context,
+      [&] {
+        cpu::ColumnSparseAttention(context, inputs, selection, epilogue, output, log_sum_exp);
+      },
+      [&](cuda::Stream& stream) {
+        cuda::ColumnSparseAttention(stream, inputs, selection, epilogue, output, log_sum_exp,
+                                    Flat(selection.order));
+      });
 }
 
 void LongestFirstOrder(Context& context, ConstTensorView counts, TensorView order) {
+  constexpr const char* kName = "longest-first order";
   if (!context.IsOnGpu()) {
-    Fail(ErrorCode::kUnsupported, "longest-first order: groups have an order on a GPU only");
+    Fail(ErrorCode::kUnsupported, "{}: groups have an order on a GPU only", kName);
   }
-  cuda::LongestFirstOrder(context.stream(), counts, order.Reshape({order.NumElements()}));
+  CheckList(context, kName, "counts", counts, DType::kI32, {-1, -1, -1});
+  CheckList(context, kName, "order", order, DType::kI32, counts.shape());
+  Dispatch(
+      context, [] {},
+      [&](cuda::Stream& stream) {
+        cuda::LongestFirstOrder(stream, counts, order.Reshape({order.NumElements()}));
+      });
 }
 
 }  // namespace tamias

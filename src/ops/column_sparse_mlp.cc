@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
 
 namespace tamias {
 namespace {
@@ -14,37 +15,26 @@ struct MlpShape {
   int64_t batch, tokens, model_dim, neurons, groups;
 };
 
-MlpShape CheckProblem(const ConstTensorView& rows, std::string_view rows_name,
-                      const MlpWeights& weights, const NeuronSelection& selection) {
-  if (selection.group_size < 1) {
-    Fail(ErrorCode::kInvalidArgument, "{}: group_size: expected at least 1, found {}", kOperation,
-         selection.group_size);
-  }
-  CheckTensor(kOperation, rows_name, rows, DType::kF32, {-1, -1, -1});
-  CheckUnitStride(kOperation, rows_name, rows);
+MlpShape CheckProblem(const Context& context, const ConstTensorView& rows,
+                      std::string_view rows_name, const MlpWeights& weights,
+                      const NeuronSelection& selection) {
+  CheckAtLeast(kOperation, "group_size", selection.group_size, 1);
+  CheckActivationRows(context, kOperation, rows_name, rows, {-1, -1, -1});
   const int64_t model_dim = rows.dim(2);
-  CheckWeight(kOperation, "fc1_weight", weights.fc1_weight, {-1, model_dim});
+  CheckWeight(context, kOperation, "fc1_weight", weights.fc1_weight, {-1, model_dim});
   CheckUnitStride(kOperation, "fc1_weight", weights.fc1_weight);
   const int64_t rows_of_fc1 = weights.fc1_weight.dim(0);
   if (weights.gated && rows_of_fc1 % 2 != 0) {
     Fail(ErrorCode::kInvalidArgument, "{}: fc1_weight: expected an even number of rows, found {}",
          kOperation, rows_of_fc1);
   }
-  if (!weights.fc1_bias.empty()) {
-    CheckWeight(kOperation, "fc1_bias", weights.fc1_bias, {rows_of_fc1});
-    CheckUnitStride(kOperation, "fc1_bias", weights.fc1_bias);
-  }
+  CheckOptionalWeight(context, kOperation, "fc1_bias", weights.fc1_bias, rows_of_fc1);
   const int64_t groups = (rows.dim(1) + selection.group_size - 1) / selection.group_size;
   return {rows.dim(0), rows.dim(1), model_dim, weights.gated ? rows_of_fc1 / 2 : rows_of_fc1,
           groups};
 }
 
-void CheckSelection(const NeuronSelection& selection, const MlpShape& shape) {
-  CheckTensor(kOperation, "indices", selection.indices, DType::kI32,
-              {shape.batch, shape.groups, -1});
-  CheckContiguous(kOperation, "indices", selection.indices);
-  CheckTensor(kOperation, "counts", selection.counts, DType::kI32, {shape.batch, shape.groups});
-  CheckContiguous(kOperation, "counts", selection.counts);
+void CheckContents(const NeuronSelection& selection, const MlpShape& shape) {
   const int64_t capacity = selection.indices.dim(2);
   for (int64_t g = 0; g < shape.batch * shape.groups; ++g) {
     const int32_t count = selection.counts.data<int32_t>()[g];
@@ -64,28 +54,40 @@ void CheckSelection(const NeuronSelection& selection, const MlpShape& shape) {
   }
 }
 
-void CheckCache(const TensorView& cached_activations, const NeuronSelection& selection,
-                const MlpShape& shape) {
-  CheckTensor(kOperation, "cached_activations", cached_activations, DType::kF32,
-              {shape.batch, shape.groups, shape.neurons, selection.group_size});
-  CheckContiguous(kOperation, "cached_activations", cached_activations);
+void CheckSelection(const Context& context, const NeuronSelection& selection,
+                    const MlpShape& shape) {
+  CheckList(context, kOperation, "indices", selection.indices, DType::kI32,
+            {shape.batch, shape.groups, -1});
+  CheckList(context, kOperation, "counts", selection.counts, DType::kI32,
+            {shape.batch, shape.groups});
+  if (!context.IsOnGpu() && !context.IsPlanning()) CheckContents(selection, shape);
 }
 
-void CheckDelta(const ConstTensorView& delta, const NeuronSelection& selection,
-                const MlpShape& shape) {
-  CheckTensor(kOperation, "delta", delta, DType::kF32,
-              {shape.batch, shape.groups, selection.indices.dim(2), selection.group_size});
-  CheckContiguous(kOperation, "delta", delta);
+// The cache, the delta or the transposed weights: contiguous.
+void CheckState(const Context& context, std::string_view argument, const ConstTensorView& view,
+                const Shape& shape) {
+  CheckActivations(context, kOperation, argument, view, shape);
+  CheckContiguous(kOperation, argument, view);
 }
 
-void CheckSecondProduct(const TensorView& output_cache, const MlpWeights& weights,
-                        const MlpShape& shape) {
-  CheckTensor(kOperation, "output_cache", output_cache, DType::kF32,
-              {shape.batch, shape.tokens, shape.model_dim});
-  CheckUnitStride(kOperation, "output_cache", output_cache);
-  CheckTensor(kOperation, "fc2_weight_transposed", weights.fc2_weight_transposed, DType::kF32,
-              {shape.neurons, shape.model_dim});
-  CheckContiguous(kOperation, "fc2_weight_transposed", weights.fc2_weight_transposed);
+void CheckCache(const Context& context, const TensorView& cached_activations,
+                const NeuronSelection& selection, const MlpShape& shape) {
+  CheckState(context, "cached_activations", cached_activations,
+             {shape.batch, shape.groups, shape.neurons, selection.group_size});
+}
+
+void CheckDelta(const Context& context, const ConstTensorView& delta,
+                const NeuronSelection& selection, const MlpShape& shape) {
+  CheckState(context, "delta", delta,
+             {shape.batch, shape.groups, selection.indices.dim(2), selection.group_size});
+}
+
+void CheckSecondProduct(const Context& context, const TensorView& output_cache,
+                        const MlpWeights& weights, const MlpShape& shape) {
+  CheckActivationRows(context, kOperation, "output_cache", output_cache,
+                      {shape.batch, shape.tokens, shape.model_dim});
+  CheckState(context, "fc2_weight_transposed", weights.fc2_weight_transposed,
+             {shape.neurons, shape.model_dim});
 }
 
 }  // namespace
@@ -93,63 +95,73 @@ void CheckSecondProduct(const TensorView& output_cache, const MlpWeights& weight
 void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights& weights,
                        const NeuronSelection& selection, TensorView cached_activations,
                        TensorView delta) {
-  if (context.IsOnGpu()) {
-    return cuda::ColumnSparseMlpUp(context.stream(), input, weights, selection, cached_activations,
-                                   delta);
-  }
-  const MlpShape shape = CheckProblem(input, "input", weights, selection);
-  CheckSelection(selection, shape);
-  CheckCache(cached_activations, selection, shape);
-  CheckDelta(delta, selection, shape);
-  cpu::ColumnSparseMlpUp(context, input, weights, selection, cached_activations, delta);
+  const MlpShape shape = CheckProblem(context, input, "input", weights, selection);
+  CheckSelection(context, selection, shape);
+  CheckCache(context, cached_activations, selection, shape);
+  CheckDelta(context, delta, selection, shape);
+  DispatchWithCpuScratch(
+      context,
+      [&] {
+        cpu::ColumnSparseMlpUp(context, input, weights, selection, cached_activations, delta);
+      },
+      [&](cuda::Stream& stream) {
+        cuda::ColumnSparseMlpUp(stream, input, weights, selection, cached_activations, delta);
+      });
 }
 
 void ColumnSparseMlpDown(Context& context, ConstTensorView delta, const MlpWeights& weights,
                          const NeuronSelection& selection, TensorView output_cache) {
-  if (context.IsOnGpu()) {
-    return cuda::ColumnSparseMlpDown(context.stream(), delta, weights, selection, output_cache);
-  }
-  const MlpShape shape = CheckProblem(output_cache, "output_cache", weights, selection);
-  CheckSelection(selection, shape);
-  CheckDelta(delta, selection, shape);
-  CheckSecondProduct(output_cache, weights, shape);
-  cpu::ColumnSparseMlpDown(context, delta, weights, selection, output_cache);
+  const MlpShape shape = CheckProblem(context, output_cache, "output_cache", weights, selection);
+  CheckSelection(context, selection, shape);
+  CheckDelta(context, delta, selection, shape);
+  CheckSecondProduct(context, output_cache, weights, shape);
+  DispatchWithCpuScratch(
+      context, [&] { cpu::ColumnSparseMlpDown(context, delta, weights, selection, output_cache); },
+      [&](cuda::Stream& stream) {
+        cuda::ColumnSparseMlpDown(stream, delta, weights, selection, output_cache);
+      });
 }
 
 void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& weights,
                      const NeuronSelection& selection, TensorView cached_activations,
                      TensorView output_cache) {
+  const MlpShape shape = CheckProblem(context, input, "input", weights, selection);
+  CheckSelection(context, selection, shape);
+  CheckCache(context, cached_activations, selection, shape);
+  CheckSecondProduct(context, output_cache, weights, shape);
+  Workspace::Scope scope(context.workspace());
+  TensorView delta;  // on the CPU it never leaves the cache
   if (context.IsOnGpu()) {
-    Workspace::Scope scope(context.workspace());
-    const TensorView delta = context.workspace().Allocate(
-        {input.dim(0), cached_activations.dim(1), selection.indices.dim(2), selection.group_size},
+    delta = context.workspace().Allocate(
+        {shape.batch, shape.groups, selection.indices.dim(2), selection.group_size},
         cached_activations.dtype());
-    return cuda::ColumnSparseMlp(context.stream(), input, weights, selection, cached_activations,
-                                 delta, output_cache);
   }
-  const MlpShape shape = CheckProblem(input, "input", weights, selection);
-  CheckSelection(selection, shape);
-  CheckCache(cached_activations, selection, shape);
-  CheckSecondProduct(output_cache, weights, shape);
-  cpu::ColumnSparseMlp(context, input, weights, selection, cached_activations, output_cache);
+  DispatchWithCpuScratch(
+      context,
+      [&] {
+        cpu::ColumnSparseMlp(context, input, weights, selection, cached_activations, output_cache);
+      },
+      [&](cuda::Stream& stream) {
+        cuda::ColumnSparseMlp(stream, input, weights, selection, cached_activations, delta,
+                              output_cache);
+      });
 }
 
 void StoreActivations(Context& context, ConstTensorView activations,
                       TensorView cached_activations) {
-  if (context.IsOnGpu()) {
-    return cuda::StoreActivations(context.stream(), activations, cached_activations);
-  }
   constexpr std::string_view kName = "store activations";
-  CheckTensor(kName, "activations", activations, DType::kF32, {-1, -1, -1});
-  CheckUnitStride(kName, "activations", activations);
-  CheckTensor(kName, "cached_activations", cached_activations, DType::kF32,
-              {activations.dim(0), -1, activations.dim(2), -1});
-  CheckContiguous(kName, "cached_activations", cached_activations);
+  CheckActivationRows(context, kName, "activations", activations, {-1, -1, -1});
+  CheckList(context, kName, "cached_activations", cached_activations, activations.dtype(),
+            {activations.dim(0), -1, activations.dim(2), -1});
   const int64_t group_size = std::max<int64_t>(cached_activations.dim(3), 1);
   const int64_t groups = (activations.dim(1) + group_size - 1) / group_size;
-  CheckTensor(kName, "cached_activations", cached_activations, DType::kF32,
+  CheckTensor(context, kName, "cached_activations", cached_activations, activations.dtype(),
               {activations.dim(0), groups, activations.dim(2), group_size});
-  cpu::StoreActivations(context, activations, cached_activations);
+  Dispatch(
+      context, [&] { cpu::StoreActivations(context, activations, cached_activations); },
+      [&](cuda::Stream& stream) {
+        cuda::StoreActivations(stream, activations, cached_activations);
+      });
 }
 
 }  // namespace tamias

@@ -36,12 +36,6 @@ struct Conv2dOptions {
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView output);
 
-// What one call takes from the workspace at most, in bytes. `input` is the shape [B, H, W, C];
-// scales_input: options.input_gain is given.
-size_t Conv2dWorkspaceBytes(const Context& context, const Shape& input,
-                            const ConstTensorView& weight, const Padding& padding,
-                            bool scales_input);
-
 namespace reference {
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView output);

@@ -48,13 +48,6 @@ struct Conv3dOptions {
 void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView output);
 
-// What one call takes from the workspace at most, in bytes: on the CPU for any number of films and
-// frames, on a GPU for those of the input.
-// `input` is the shape [B, T, H, W, C]; scales_input: options.input_gain is given.
-size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
-                            const ConstTensorView& weight, const Padding3d& padding,
-                            bool scales_input);
-
 namespace reference {
 void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView output);

@@ -1,7 +1,6 @@
 // Entry of the copy: checks, then the device's implementation.
 #include "ops/copy.h"
 
-#include "base/cuda/memory.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
 
@@ -14,7 +13,7 @@ void Copy(Context& context, ConstTensorView source, TensorView destination) {
       context, [&] { cpu::Copy(context, source, destination); },
       [&](cuda::Stream& stream) {
         if (source.IsContiguous() && destination.IsContiguous()) {
-          cuda::Copy(stream, source, destination);
+          cuda::CopyContiguous(stream, source, destination);
         } else {
           cuda::CopyStrided(stream, source, destination);
         }

@@ -17,9 +17,9 @@ namespace cpu {
 void Copy(Context& context, ConstTensorView source, TensorView destination);
 }  // namespace cpu
 
-// For views that are not both contiguous; cuda::Copy (base/cuda/memory.h) copies those that are.
 namespace cuda {
 class Stream;
+void CopyContiguous(Stream& stream, ConstTensorView source, TensorView destination);
 void CopyStrided(Stream& stream, ConstTensorView source, TensorView destination);
 }  // namespace cuda
 

@@ -16,4 +16,12 @@ void Dispatch(const Context& context, const OnCpu& on_cpu, const OnGpu& on_gpu) 
   }
 }
 
+// The same for an operation whose form on the CPU takes scratch itself, as its kernels want it: it
+// is called with a planning context, too, and returns once it has taken what it takes.
+template <typename OnCpu, typename OnGpu>
+void DispatchWithCpuScratch(const Context& context, const OnCpu& on_cpu, const OnGpu& on_gpu) {
+  if (context.IsPlanning() && !context.IsOnGpu()) return on_cpu();
+  Dispatch(context, on_cpu, on_gpu);
+}
+
 }  // namespace tamias

@@ -21,10 +21,6 @@ struct LinearOptions {
 void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             TensorView output, LinearOptions options = {});
 
-// What one call takes from the workspace at most, in bytes, for a contiguous input of `rows` rows.
-size_t LinearWorkspaceBytes(const Context& context, int64_t rows, int64_t input_features,
-                            int64_t output_features, DType weight_dtype);
-
 namespace reference {
 void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             TensorView output, LinearOptions options = {});

@@ -37,9 +37,6 @@ void GroupNorm(Context& context, ConstTensorView input, int64_t groups, ConstTen
 void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups,
                          ConstTensorView weight, ConstTensorView bias, float epsilon,
                          TensorView gain, TensorView offset);
-// What GroupNormStatistics takes from the workspace at most, in bytes.
-size_t GroupNormStatisticsWorkspaceBytes(const Context& context, const Shape& input,
-                                         int64_t groups);
 // output[b, y, x, c] = f(gain[b, c] * input[b, y, x, c] + offset[b, c]), f = SiLU or identity. The
 // rows of a picture may lie apart.
 void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,

@@ -2,16 +2,18 @@
 #include "ops/transpose.h"
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
 
 namespace tamias {
 
 void Transpose(Context& context, ConstTensorView input, TensorView output) {
-  if (context.IsOnGpu()) return cuda::Transpose(context.stream(), input, output);
-  CheckWeight("transpose", "input", input, {-1, -1});
+  CheckWeight(context, "transpose", "input", input, {-1, -1});
   CheckUnitStride("transpose", "input", input);
-  CheckTensor("transpose", "output", output, DType::kF32, {input.dim(1), input.dim(0)});
+  CheckActivations(context, "transpose", "output", output, {input.dim(1), input.dim(0)});
   CheckContiguous("transpose", "output", output);
-  cpu::Transpose(context, input, output);
+  Dispatch(
+      context, [&] { cpu::Transpose(context, input, output); },
+      [&](cuda::Stream& stream) { cuda::Transpose(stream, input, output); });
 }
 
 }  // namespace tamias

@@ -4,14 +4,17 @@
 #include <string_view>
 
 #include "ops/check_tensor.h"
+#include "ops/dispatch.h"
+#include "ops/upsample_conv3d.h"
 
 namespace tamias {
 namespace {
 
 constexpr std::string_view kName = "upsample conv2d";
 
-void CheckPictures(std::string_view argument, const ConstTensorView& view, const Shape& shape) {
-  CheckTensor(kName, argument, view, DType::kF32, shape);
+void CheckPictures(const Context& context, std::string_view argument, const ConstTensorView& view,
+                   const Shape& shape) {
+  CheckActivations(context, kName, argument, view, shape);
   if (view.dim(0) > 0) CheckContiguous(kName, argument, view.Select(0, 0));
 }
 
@@ -19,22 +22,23 @@ void CheckPictures(std::string_view argument, const ConstTensorView& view, const
 
 void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView output) {
-  if (context.IsOnGpu()) {
-    Workspace::Scope scope(context.workspace());
-    const size_t bytes = cuda::UpsampleConv2dScratchBytes(weight);
-    return cuda::UpsampleConv2d(context.stream(), input, weight, bias,
-                                context.workspace().AllocateBytes(bytes), output);
-  }
-  CheckPictures("input", input, {-1, -1, -1, -1});
-  CheckWeight(kName, "weight", weight, {-1, input.dim(3), 3, 3});
+  CheckPictures(context, "input", input, {-1, -1, -1, -1});
+  CheckWeight(context, kName, "weight", weight, {-1, input.dim(3), 3, 3});
   CheckContiguous(kName, "weight", weight);
-  if (!bias.empty()) {
-    CheckWeight(kName, "bias", bias, {weight.dim(0)});
-    CheckUnitStride(kName, "bias", bias);
-  }
-  CheckPictures("output", output,
+  CheckOptionalWeight(context, kName, "bias", bias, weight.dim(0));
+  CheckPictures(context, "output", output,
                 {input.dim(0), 2 * input.dim(1), 2 * input.dim(2), weight.dim(0)});
-  if (output.NumElements() > 0) cpu::UpsampleConv2d(context, input, weight, bias, output);
+  if (output.NumElements() == 0) return;
+  Workspace::Scope scope(context.workspace());
+  TensorView scratch;
+  if (context.IsOnGpu()) {
+    scratch = context.workspace().AllocateBytes(cuda::UpsampleConv2dScratchBytes(weight));
+  }
+  DispatchWithCpuScratch(
+      context, [&] { cpu::UpsampleConv2d(context, input, weight, bias, output); },
+      [&](cuda::Stream& stream) {
+        cuda::UpsampleConv2d(stream, input, weight, bias, scratch, output);
+      });
 }
 
 }  // namespace tamias

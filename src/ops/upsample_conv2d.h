@@ -16,10 +16,6 @@ namespace tamias {
 void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView output);
 
-// What one call takes from the workspace at most, in bytes. `input` is the shape [B, H, W, C].
-size_t UpsampleConv2dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight);
-
 namespace reference {
 void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView output);

@@ -30,11 +30,6 @@ inline int64_t UpsampledFrames(int64_t frames, bool doubles_frames) {
 void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView output);
 
-// What one call takes from the workspace at most, in bytes. `input` is the shape [B, T, H, W, C].
-size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight,
-                                    const UpsampleConv3dOptions& options);
-
 namespace reference {
 void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView output);

@@ -1,6 +1,7 @@
 // Prompt -> token ids [1, 77], padded or cut -> CLIP's pooled embedding [1, d].
 #include "pipeline/clip_prompt_encoder.h"
 
+#include "base/device_memory.h"
 #include "pipeline/prompt_tokens.h"
 
 namespace tamias {
@@ -14,15 +15,12 @@ ClipPromptEncoder::ClipPromptEncoder(const ModelFolder& folder, const std::strin
 }
 
 Tensor ClipPromptEncoder::Encode(Context& context, const std::string& prompt) const {
+  const int64_t length = encoder_.config().max_position_embeddings;
   const Tensor tokens =
-      TokenTensor(tokenizer_.Encode(prompt, encoder_.config().max_position_embeddings));
-  Tensor pooled({1, pooled_dim()}, DType::kF32);
+      TokenTensor(TokensOf(context, length, [&] { return tokenizer_.Encode(prompt, length); }));
+  Tensor pooled = HostTensor(context, {1, pooled_dim()}, DType::kF32);
   encoder_.On(context).Encode(context, tokens, {}, pooled);
   return pooled;
-}
-
-size_t ClipPromptEncoder::PlanGpuBytes() const {
-  return encoder_.on_cpu().PlanGpuBytes(encoder_.config().max_position_embeddings);
 }
 
 }  // namespace tamias

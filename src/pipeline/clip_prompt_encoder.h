@@ -23,8 +23,6 @@ class ClipPromptEncoder {
 
   // Copies the weights to the context's GPU, where Encode then runs with contexts there.
   void CopyTo(const Context& context) const { encoder_.CopyTo(context); }
-  // What Encode takes of a GPU at most, in bytes.
-  size_t PlanGpuBytes() const;
 
   int64_t pooled_dim() const { return encoder_.config().hidden_size; }  // P
   const Weights& weights() const { return encoder_.weights(); }

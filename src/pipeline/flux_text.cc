@@ -2,8 +2,6 @@
 // diffusers pads.
 #include "pipeline/flux_text.h"
 
-#include <algorithm>
-
 #include "pipeline/prompt_tokens.h"
 
 namespace tamias {
@@ -19,9 +17,12 @@ FluxTextEncoders::FluxTextEncoders(const ModelFolder& folder)
 
 PromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& prompt,
                                          int max_sequence_length) const {
-  const Tensor t5_tokens = TokenTensor(t5_tokenizer_.Encode(prompt, max_sequence_length));
-  PromptEmbedding embedding{Tensor({1, max_sequence_length, sequence_dim()}, DType::kF32),
-                            clip_.Encode(context, prompt)};
+  const Tensor t5_tokens = TokenTensor(TokensOf(context, max_sequence_length, [&] {
+    return t5_tokenizer_.Encode(prompt, max_sequence_length);
+  }));
+  PromptEmbedding embedding{
+      HostTensor(context, {1, max_sequence_length, sequence_dim()}, DType::kF32),
+      clip_.Encode(context, prompt)};
   t5_.On(context).Encode(context, t5_tokens, embedding.sequence);
   return embedding;
 }
@@ -29,10 +30,6 @@ PromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& pr
 void FluxTextEncoders::CopyTo(const Context& context) const {
   clip_.CopyTo(context);
   t5_.CopyTo(context);
-}
-
-size_t FluxTextEncoders::PlanGpuBytes(int max_sequence_length) const {
-  return std::max(clip_.PlanGpuBytes(), t5_.on_cpu().PlanGpuBytes(max_sequence_length));
 }
 
 bool FluxTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {

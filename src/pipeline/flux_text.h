@@ -24,8 +24,6 @@ class FluxTextEncoders {
 
   // Copies the weights to the context's GPU, where Encode then runs with contexts there.
   void CopyTo(const Context& context) const;
-  // What Encode takes of a GPU at most, in bytes.
-  size_t PlanGpuBytes(int max_sequence_length) const;
 
   // True when T5 cuts the prompt at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;

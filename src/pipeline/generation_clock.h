@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <string>
+#include <utility>
 
 #include "tamias/pipeline.h"
 
@@ -10,8 +11,8 @@ namespace tamias {
 
 class GenerationClock {
  public:
-  GenerationClock(const ProgressCallback& callback, int num_images)
-      : callback_(callback), num_images_(num_images) {}
+  GenerationClock(ProgressCallback callback, int num_images)
+      : callback_(std::move(callback)), num_images_(num_images) {}
 
   double Seconds() const { return SecondsSince(start_); }  // since construction
 
@@ -29,7 +30,7 @@ class GenerationClock {
   }
   void Report(const std::string& kind);
 
-  const ProgressCallback& callback_;
+  ProgressCallback callback_;
   int num_images_;
   TimePoint start_ = std::chrono::steady_clock::now();
   TimePoint stage_start_ = start_;

@@ -112,9 +112,10 @@ int FittingFrames(int frames, int multiple) { return (frames - 1) / multiple * m
 
 }  // namespace
 
-std::string GenerationSettings::SizeText() const {
-  const std::string size = fmt::format("{}x{} pixels", width, height);
-  return num_frames == 1 ? size : fmt::format("{} and {} frames", size, num_frames);
+std::string SizeText(const GenerationSettings& settings) {
+  const std::string size = fmt::format("{}x{} pixels", settings.width, settings.height);
+  return settings.num_frames == 1 ? size
+                                  : fmt::format("{} and {} frames", size, settings.num_frames);
 }
 
 GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDefaults& model,

@@ -27,18 +27,8 @@ struct FamilyDefaults {
   bool makes_videos() const { return num_frames > 1; }
 };
 
-struct GenerationSettings {
-  int width = 0;
-  int height = 0;
-  int num_frames = 1;
-  double fps = 0;  // 0: a picture
-  int steps = 0;
-  int max_sequence_length = 0;
-  double true_cfg_scale = 1;
-  double guidance_scale = 0;
-  bool use_true_cfg() const { return true_cfg_scale > 1; }
-  std::string SizeText() const;  // "512x512 pixels", "512x512 pixels and 33 frames"
-};
+// "512x512 pixels", "512x512 pixels and 33 frames"
+std::string SizeText(const GenerationSettings& settings);
 
 // Throws kInvalidArgument naming the option, what it may be and what it was.
 GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDefaults& model,

@@ -16,9 +16,9 @@ using HunyuanVideoDenoiser = RotaryDenoiser<HunyuanVideoTransformer, HunyuanVide
 }  // namespace
 
 HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
-    : FilmPipeline(folder), text_(folder) {
+    : TwoPartFamily(folder), text_(folder) {
   SetScheduler({.sigmas = EvenSigmasToZero});
-  const HunyuanVideoTransformerConfig& config = transformer().config();
+  const HunyuanVideoTransformerConfig& config = transformer_config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().latent_channels);
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
   CheckTransformerField("patch_size_t", config.patch_size_t, "HunyuanVideo", 1);
@@ -28,8 +28,8 @@ HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
                         text_.pooled_dim());
   AddComponent("text_encoder", text_.llama_weights());
   AddComponent("text_encoder_2", text_.clip_weights());
-  SetFilm(config.patch_size,
-          LatentScaling::Uniform(config.in_channels, 1 / vae_config().scaling_factor));
+  SetLatents(config.patch_size,
+             LatentScaling::Uniform(config.in_channels, 1 / vae_config().scaling_factor));
   FamilyDefaults defaults;
   defaults.width = 1280;
   defaults.height = 720;
@@ -45,12 +45,12 @@ HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
   SetDefaults(defaults, "hunyuan-video");
 }
 
-std::unique_ptr<PipelineFamily> LoadHunyuanVideoPipeline(const ModelFolder& folder) {
+std::unique_ptr<ModelFamily> LoadHunyuanVideoPipeline(const ModelFolder& folder) {
   return std::make_unique<HunyuanVideoPipeline>(folder);
 }
 
 SparseGeometry HunyuanVideoPipeline::Geometry(int64_t text_tokens, const TokenGrid& grid) const {
-  return transformer().Geometry(1, text_tokens, grid);
+  return transformer().on_cpu().Geometry(1, text_tokens, grid);
 }
 
 PromptEmbedding HunyuanVideoPipeline::EncodePrompt(Context& context, const std::string& prompt,
@@ -66,24 +66,14 @@ bool HunyuanVideoPipeline::IsCut(const std::string& prompt,
 std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(
     Context& context, const GenerationSettings& settings, const LatentShape& latents,
     const TokenOrder& order, const ImageCondition& /*image*/) const {
-  const HunyuanVideoTransformerConfig& config = transformer().config();
+  const HunyuanVideoTransformerConfig& config = transformer_config();
   HunyuanVideoTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<HunyuanVideoDenoiser>(
-      context, transformer(),
-      RotaryPositions(TokenPositions(latents, order), config.rope_axes_dim, config.rope_theta),
+      transformer().On(context),
+      RotaryPositions(context, TokenPositions(latents, order), config.rope_axes_dim,
+                      config.rope_theta),
       constants);
-}
-
-StageBytes HunyuanVideoPipeline::PlanDenoiser(const GenerationSettings& settings,
-                                              const LatentShape& latents,
-                                              const Placement& /*placement*/) const {
-  const HunyuanVideoTransformerConfig& config = transformer().config();
-  const int64_t text = settings.max_sequence_length;
-  const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
-  const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_embed_dim;
-  return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer().PlanBytes(1, text, latents.tokens())};
 }
 
 }  // namespace tamias

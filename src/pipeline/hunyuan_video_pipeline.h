@@ -3,13 +3,13 @@
 
 #include "models/autoencoders/autoencoder_kl_hunyuan_video.h"
 #include "models/transformers/hunyuan_video_transformer.h"
-#include "pipeline/film_pipeline.h"
 #include "pipeline/hunyuan_video_text.h"
+#include "pipeline/two_part_family.h"
 
 namespace tamias {
 
 class HunyuanVideoPipeline final
-    : public FilmPipeline<HunyuanVideoTransformer, AutoencoderKlHunyuanVideo> {
+    : public TwoPartFamily<HunyuanVideoTransformer, AutoencoderKlHunyuanVideo> {
  public:
   explicit HunyuanVideoPipeline(const ModelFolder& folder);
 
@@ -18,12 +18,10 @@ class HunyuanVideoPipeline final
   PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
                                const GenerationSettings& settings) const override;
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
-  bool HasGuidanceEmbedding() const override { return transformer().config().guidance_embeds; }
+  bool HasGuidanceEmbedding() const override { return transformer_config().guidance_embeds; }
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
-                          const Placement& placement) const override;
 
   HunyuanVideoTextEncoders text_;
 };

@@ -2,7 +2,10 @@
 // [1, L, d]; prompt -> CLIP's pooled embedding [1, d].
 #include "pipeline/hunyuan_video_text.h"
 
+#include <utility>
+
 #include "base/check.h"
+#include "base/device_memory.h"
 #include "pipeline/prompt_tokens.h"
 
 namespace tamias {
@@ -48,11 +51,14 @@ HunyuanVideoTextEncoders::HunyuanVideoTextEncoders(const ModelFolder& folder)
 
 PromptEmbedding HunyuanVideoTextEncoders::Encode(Context& context, const std::string& prompt,
                                                  int max_sequence_length) const {
+  const int64_t most = kInstructionTokens + max_sequence_length;
   const std::vector<int32_t> ids =
-      llama_tokenizer_.Encode(Instruct(prompt), kInstructionTokens + max_sequence_length);
+      TokensOf(context, most, [&] { return llama_tokenizer_.Encode(Instruct(prompt), most); });
   const Tensor states = llama_.Encode(context, ids, kLayersToSkip);
-  return {Tensor::CopyOf(states.view().Slice(1, kInstructionTokens, states.dim(1))),
-          clip_.Encode(context, prompt)};
+  const ConstTensorView kept = states.view().Slice(1, kInstructionTokens, states.dim(1));
+  Tensor sequence = HostTensor(context, kept.shape(), DType::kF32);
+  if (!context.IsPlanning()) CopyOnHost(kept, sequence);
+  return {std::move(sequence), clip_.Encode(context, prompt)};
 }
 
 bool HunyuanVideoTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {

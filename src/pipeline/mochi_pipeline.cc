@@ -23,19 +23,19 @@ LatentScaling Scaling(const AutoencoderKlMochiConfig& config) {
 }  // namespace
 
 MochiPipeline::MochiPipeline(const ModelFolder& folder)
-    : FilmPipeline(folder),
+    : TwoPartFamily(folder),
       text_(folder),
       force_zeros_for_empty_prompt_(JsonObject::Load(folder.path() / "model_index.json")
                                         .BoolOr("force_zeros_for_empty_prompt", false)) {
   SetScheduler({.sigmas = [](int num_steps) { return LinearQuadraticSigmas(num_steps); },
                 .is_inverted = true});
-  const MochiTransformerConfig& config = transformer().config();
+  const MochiTransformerConfig& config = transformer_config();
   CheckTransformerField("in_channels", config.in_channels, "the VAE", vae_config().latent_channels);
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
   CheckTransformerField("text_embed_dim", config.text_embed_dim, "text_encoder",
                         text_.sequence_dim());
   AddComponent("text_encoder", text_.weights());
-  SetFilm(config.patch_size, Scaling(vae_config()));
+  SetLatents(config.patch_size, Scaling(vae_config()));
   SetDefaults({.width = 848,
                .height = 480,
                .steps = 64,
@@ -44,23 +44,23 @@ MochiPipeline::MochiPipeline(const ModelFolder& folder)
                .num_frames = 19,
                .frame_multiple = static_cast<int>(vae_config().temporal_scale()),
                .fps = 30,
-               .size_multiple = static_cast<int>(vae_config().spatial_scale() * config.patch_size),
+               .size_multiple = static_cast<int>(pixels_of_token()),
                .max_sequence_length_limit = 512},
               "mochi");
 }
 
-std::unique_ptr<PipelineFamily> LoadMochiPipeline(const ModelFolder& folder) {
+std::unique_ptr<ModelFamily> LoadMochiPipeline(const ModelFolder& folder) {
   return std::make_unique<MochiPipeline>(folder);
 }
 
 SparseGeometry MochiPipeline::Geometry(int64_t text_tokens, const TokenGrid& grid) const {
-  return transformer().Geometry(1, text_tokens, grid);
+  return transformer().on_cpu().Geometry(1, text_tokens, grid);
 }
 
 PromptEmbedding MochiPipeline::EncodePrompt(Context& context, const std::string& prompt,
                                             const GenerationSettings& settings) const {
   // The original masks an empty prompt as a whole, end token included: nothing is left of it.
-  if (prompt.empty() && force_zeros_for_empty_prompt_) {
+  if (prompt.empty() && force_zeros_for_empty_prompt_ && !context.IsPlanning()) {
     return {.sequence = Tensor({1, 0, text_.sequence_dim()}, DType::kF32), .pooled = {}};
   }
   return {.sequence = text_.Encode(context, prompt, settings.max_sequence_length), .pooled = {}};
@@ -75,19 +75,8 @@ std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const Ge
                                                       const TokenOrder& order,
                                                       const ImageCondition& /*image*/) const {
   return std::make_unique<MochiDenoiser>(
-      context, transformer(),
-      transformer().RotaryPositions(context, latents.grid(), order.tokens()));
-}
-
-StageBytes MochiPipeline::PlanDenoiser(const GenerationSettings& settings,
-                                       const LatentShape& latents,
-                                       const Placement& /*placement*/) const {
-  const MochiTransformerConfig& config = transformer().config();
-  const int64_t text = settings.max_sequence_length;
-  const int64_t rotary = 2 * latents.tokens() * config.model_dim();
-  const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_embed_dim;
-  return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings),
-          .workspace = transformer().PlanBytes(1, text, latents.tokens())};
+      transformer().On(context),
+      transformer().On(context).RotaryPositions(context, latents.grid(), order.tokens()));
 }
 
 }  // namespace tamias

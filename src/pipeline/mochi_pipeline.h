@@ -4,12 +4,12 @@
 
 #include "models/autoencoders/autoencoder_kl_mochi.h"
 #include "models/transformers/mochi_transformer.h"
-#include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
+#include "pipeline/two_part_family.h"
 
 namespace tamias {
 
-class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlMochi> {
+class MochiPipeline final : public TwoPartFamily<MochiTransformer, AutoencoderKlMochi> {
  public:
   explicit MochiPipeline(const ModelFolder& folder);
 
@@ -22,8 +22,6 @@ class MochiPipeline final : public FilmPipeline<MochiTransformer, AutoencoderKlM
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
-                          const Placement& placement) const override;
 
   T5PromptEncoder text_;
   bool force_zeros_for_empty_prompt_;

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <memory>
+#include <mutex>
 
 #include "base/check.h"
 #include "base/context.h"
@@ -29,9 +30,16 @@ class ModelOnDevices {
         std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context));
   }
 
-  // The model whose weights lie on the context's device. Not const: models may be prepared once.
+  // The model whose weights lie on the context's device; for a plan of a GPU one whose weights have
+  // no memory. Not const: models may be prepared once.
   Model& On(const Context& context) const {
-    return context.IsOnGpu() ? *on_gpu_[static_cast<size_t>(context.device().index)] : on_cpu_;
+    if (!context.IsOnGpu()) return on_cpu_;
+    if (!context.IsPlanning()) return *on_gpu_[static_cast<size_t>(context.device().index)];
+    const std::lock_guard lock(*mutex_);
+    if (planned_ == nullptr) {
+      planned_ = std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context));
+    }
+    return *planned_;
   }
 
   const auto& config() const { return on_cpu_.config(); }
@@ -45,6 +53,8 @@ class ModelOnDevices {
   Weights weights_;
   mutable Model on_cpu_;
   mutable std::array<std::unique_ptr<Model>, kMaxGpus> on_gpu_;
+  std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // of the next
+  mutable std::unique_ptr<Model> planned_;
 };
 
 }  // namespace tamias

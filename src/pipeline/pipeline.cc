@@ -1,92 +1,102 @@
-// tamias::Pipeline: opens the folder and hands everything to the family it names.
+// tamias::Pipeline: opens the folder and hands each question to the room that answers it.
 #include "tamias/pipeline.h"
 
-#include <new>
+#include <utility>
 
 #include "base/check.h"
-#include "base/machine.h"
-#include "pipeline/pipeline_family.h"
+#include "pipeline/generation_implementation.h"
+#include "pipeline/generation_text.h"
+#include "pipeline/generation_warnings.h"
+#include "pipeline/out_of_memory.h"
+#include "pipeline/pipeline_parts.h"
 #include "pipeline/saved_latents.h"
+#include "pipeline/sparsity_choice.h"
+#include "tamias/generation.h"
 
 namespace tamias {
 namespace {
 
-struct Family {
-  const char* class_name;  // in model_index.json
-  std::unique_ptr<PipelineFamily> (*load)(const ModelFolder& folder);
-};
-constexpr Family kFamilies[] = {
-    {"FluxPipeline", LoadFluxPipeline},   {"HunyuanVideoPipeline", LoadHunyuanVideoPipeline},
-    {"WanPipeline", LoadWanPipeline},     {"WanImageToVideoPipeline", LoadWanPipeline},
-    {"MochiPipeline", LoadMochiPipeline},
-};
-
-std::unique_ptr<PipelineFamily> LoadFamily(const std::filesystem::path& path,
-                                           const LoadOptions& options) {
-  const ModelFolder folder(path, options);
-  std::string served;
-  for (const Family& family : kFamilies) {
-    if (folder.family() == family.class_name) return family.load(folder);
-    served += (served.empty() ? "" : ", ") + std::string(family.class_name);
-  }
-  Fail(ErrorCode::kUnsupported,
-       "{}/model_index.json: field '_class_name': '{}' is not served; served: {}", path.string(),
-       folder.family(), served);
-}
-
-// Runs the body; an allocation of the standard library that failed becomes an Error, too.
-template <typename Body>
-auto WithErrors(const Body& body) {
-  try {
-    return body();
-  } catch (const std::bad_alloc&) {
-    Fail(ErrorCode::kOutOfMemory, "out of memory ({})", TightestMemoryLimit());
-  }
+SparsityConfig SparsityOf(const ModelFamily& family, const GenerateOptions& options) {
+  return ChooseSparsity(options.sparsity, family.info().default_profile, options.overrides);
 }
 
 }  // namespace
 
 Pipeline::Pipeline(const std::filesystem::path& folder, const LoadOptions& options)
-    : family_(WithErrors([&] { return LoadFamily(folder, options); })) {}
+    : parts_(std::make_shared<Parts>()) {
+  parts_->family = WithOutOfMemory([&] { return LoadModelFamily(ModelFolder(folder, options)); });
+}
 Pipeline::~Pipeline() = default;
 Pipeline::Pipeline(Pipeline&&) noexcept = default;
 Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;
 
+Generation Pipeline::Start(const GenerateOptions& options, const ProgressCallback& progress) const {
+  return WithOutOfMemory(
+      [&] { return Generation(Generation::Implementation::Begin(parts_, options, progress)); });
+}
+
 GenerateResult Pipeline::Generate(const GenerateOptions& options,
                                   const ProgressCallback& progress) const {
-  return WithErrors([&] { return family_->Generate(options, progress); });
+  Generation generation = Start(options, progress);
+  while (!generation.IsDone()) {
+    while (generation.Step()) {
+    }
+    generation.Decode();
+  }
+  return std::move(generation).TakeResult();
 }
 
 GenerateResult Pipeline::Decode(const SavedLatents& latents, const GenerateOptions& options,
                                 const ProgressCallback& progress) const {
-  return WithErrors([&] { return family_->DecodeLatents(latents, options, progress); });
+  return WithOutOfMemory([&] {
+    const GenerateOptions complete = WithSavedSize(latents, options, info());
+    GenerationPlan plan = PlanDecoding(*parts_->family, complete);
+    CheckSavedLatents(latents, plan.latents, SizeText(plan.settings));
+    const auto generation = Generation::Implementation::BeginDecoding(
+        parts_, complete, progress, static_cast<int>(latents.latents.size()), std::move(plan));
+    for (const Latents& one : latents.latents) {
+      const ConstTensorView packed(one.values.data(), DType::kF32, {1, one.tokens, one.channels});
+      generation->DecodeLatents(Tensor::CopyOf(packed), /*announces=*/false);
+    }
+    return std::move(generation->result());
+  });
+}
+
+GenerationSettings Pipeline::Settings(const GenerateOptions& options) const {
+  return ResolveSettings(options, parts_->family->folder().defaults(), parts_->family->defaults());
 }
 
 MemoryPlan Pipeline::PlanMemory(const GenerateOptions& options) const {
-  return family_->PlanMemory(options);
+  return WithOutOfMemory([&] { return PlanGeneration(*parts_->family, options).memory; });
 }
 
 int64_t Pipeline::NumImageTokens(const GenerateOptions& options) const {
-  return family_->NumImageTokens(options);
+  return parts_->family->LatentsOf(Settings(options)).tokens();
 }
 
 int64_t Pipeline::NumTextTokens(const GenerateOptions& options) const {
-  return family_->NumTextTokens(options);
+  return Settings(options).max_sequence_length;
 }
 
-int Pipeline::NumSteps(const GenerateOptions& options) const { return family_->NumSteps(options); }
+int Pipeline::NumSteps(const GenerateOptions& options) const {
+  return parts_->family->scheduler()
+      .Make(Settings(options).steps, NumImageTokens(options))
+      ->num_steps();
+}
 
 std::string Pipeline::SparsityYaml(const GenerateOptions& options) const {
-  return family_->SparsityYaml(options);
+  const SparsityConfig config = SparsityOf(*parts_->family, options);
+  return config.IsAnythingEnabled() ? WriteYaml(config) : "";
 }
 
 std::vector<std::string> Pipeline::Warnings(const GenerateOptions& options) const {
-  return family_->Warnings(options);
+  return WarningsOf(*parts_->family, options, Settings(options),
+                    SparsityOf(*parts_->family, options), NumSteps(options));
 }
 
 std::map<std::string, std::string> Pipeline::PngText(const GenerateOptions& options,
                                                      int image) const {
-  return family_->PngText(options, image);
+  return TextOfImage(*parts_->family, options, Settings(options), image);
 }
 
 std::map<std::string, std::string> Pipeline::PngText(const SavedLatents& latents, int image) const {
@@ -95,11 +105,10 @@ std::map<std::string, std::string> Pipeline::PngText(const SavedLatents& latents
 
 std::map<std::string, std::string> Pipeline::LatentsText(const GenerateOptions& options,
                                                          int image) const {
-  return family_->LatentsText(options, image);
+  return TextOfLatents(*parts_->family, options, Settings(options), image);
 }
 
-const ModelInfo& Pipeline::info() const { return family_->info(); }
-int Pipeline::size_multiple() const { return family_->size_multiple(); }
+const ModelInfo& Pipeline::info() const { return parts_->family->info(); }
 
 std::string Version() { return TAMIAS_VERSION; }
 

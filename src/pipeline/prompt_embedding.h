@@ -7,17 +7,24 @@
 
 namespace tamias {
 
+// On the host.
 struct PromptEmbedding {
   Tensor sequence;  // [1, L, C] f32
   Tensor pooled;    // [1, P] f32; empty where the family has none
 };
 
-// A copy on the context's device.
-inline PromptEmbedding CopyToDevice(const Context& context, const PromptEmbedding& host) {
-  PromptEmbedding device;
-  device.sequence = CopyToDevice(context, host.sequence);
-  if (!host.pooled.empty()) device.pooled = CopyToDevice(context, host.pooled);
-  return device;
+// On the device that the transformer runs on.
+struct PromptViews {
+  ConstTensorView sequence;
+  ConstTensorView pooled;
+};
+
+// The embedding as the context's device reads it, valid in the caller's workspace scope.
+inline PromptViews OnDevice(Context& context, const PromptEmbedding& prompt) {
+  PromptViews views;
+  views.sequence = OnDevice(context, prompt.sequence);
+  if (!prompt.pooled.empty()) views.pooled = OnDevice(context, prompt.pooled);
+  return views;
 }
 
 }  // namespace tamias

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/context.h"
 #include "base/tensor.h"
 #include "pipeline/model_folder.h"
 
@@ -17,5 +18,13 @@ void CheckVocabulary(const ModelFolder& folder, const std::string& tokenizer, in
 
 // [1, L] i32.
 Tensor TokenTensor(const std::vector<int32_t>& ids);
+
+// The tokens of a prompt: what the tokenizer makes of it or, when planning, as many as there can be
+// at most.
+template <typename Tokenize>  // std::vector<int32_t> tokenize()
+std::vector<int32_t> TokensOf(const Context& context, int64_t most, const Tokenize& tokenize) {
+  if (context.IsPlanning()) return std::vector<int32_t>(static_cast<size_t>(most), 0);
+  return tokenize();
+}
 
 }  // namespace tamias

@@ -10,12 +10,6 @@
 
 namespace tamias {
 
-// The options with the size that the latents' text gives where the options give none. Throws
-// kInvalidArgument when neither gives width and height (or, of films, num_frames), kInvalidFile
-// when the text is of another family or its size is no number.
-GenerateOptions WithSavedSize(const SavedLatents& saved, const GenerateOptions& options,
-                              const ModelInfo& info);
-
 // Throws kInvalidFile unless there are latents and all of them have this shape and are finite.
 // size_text: what has this shape, "512x512 pixels".
 void CheckSavedLatents(const SavedLatents& saved, const LatentShape& shape,

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/device_memory.h"
 #include "io/json.h"
 #include "io/resize_image.h"
 
@@ -44,8 +45,8 @@ ImageCondition WanImageEncoder::Encode(Context& context, const Image& image,
                                        const LatentShape& latents,
                                        const std::function<void()>& after_piece) const {
   ImageCondition condition;
-  condition.embedding = Tensor({1, embedding_tokens(), embedding_dim()}, DType::kF32);
-  vision_.Encode(context, processor_(image), condition.embedding);
+  condition.embedding = HostTensor(context, {1, embedding_tokens(), embedding_dim()}, DType::kF32);
+  vision_.Encode(context, Pixels(context, image), condition.embedding);
   after_piece();
 
   Workspace::Scope scope(context.workspace());
@@ -55,6 +56,24 @@ ImageCondition WanImageEncoder::Encode(Context& context, const Image& image,
   EncodeFilm(context, image, latents, after_piece, encoded);
   const TensorView unpacked = context.workspace().Allocate(
       {shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
+  if (context.IsPlanning()) {
+    condition.latents =
+        HostTensor(context, {1, shape.tokens(), shape.token_channels()}, DType::kF32);
+    return condition;
+  }
+  Normalize(latents, encoded, unpacked);
+  condition.latents = PackLatents(shape, unpacked);
+  return condition;
+}
+
+Tensor WanImageEncoder::Pixels(const Context& context, const Image& image) const {
+  if (!context.IsPlanning()) return processor_(image);
+  const int64_t size = vision_.config().image_size;
+  return HostTensor(context, {1, size, size, 3}, DType::kF32);
+}
+
+void WanImageEncoder::Normalize(const LatentShape& latents, ConstTensorView encoded,
+                                TensorView unpacked) const {
   const int64_t mask = vae_.temporal_scale(), pixels = latents.height * latents.width;
   const float* in = encoded.host_data<float>();
   float* out = unpacked.host_data<float>();
@@ -65,34 +84,23 @@ ImageCondition WanImageEncoder::Encode(Context& context, const Image& image,
       *out++ = static_cast<float>((*in++ - vae_.latents_mean[c]) / vae_.latents_std[c]);
     }
   }
-  condition.latents = PackLatents(shape, unpacked);
-  return condition;
 }
 
 void WanImageEncoder::EncodeFilm(Context& context, const Image& image, const LatentShape& latents,
                                  const std::function<void()>& after_piece,
                                  TensorView encoded) const {
   const int64_t scale = vae_.spatial_scale();
-  const Image resized =
-      ResizeImage(image, static_cast<int>(scale * latents.width),
-                  static_cast<int>(scale * latents.height), ResizeFilter::kLanczos);
+  Image resized;
+  if (!context.IsPlanning()) {
+    resized = ResizeImage(image, static_cast<int>(scale * latents.width),
+                          static_cast<int>(scale * latents.height), ResizeFilter::kLanczos);
+  }
   const FrameSource source = [&](int64_t frame, TensorView pixels) {
+    if (context.IsPlanning()) return;
     if (frame == 0) return WritePixels(resized, pixels);
     std::fill_n(pixels.host_data<float>(), pixels.NumElements(), 0.0f);
   };
   film_encoder_.Encode(context, source, encoded, after_piece);
-}
-
-size_t WanImageEncoder::ConditionBytes(const LatentShape& latents) const {
-  const int64_t embedding = embedding_tokens() * embedding_dim();
-  return sizeof(float) * static_cast<size_t>(embedding + ConditionShape(latents).size());
-}
-
-size_t WanImageEncoder::PlanBytes(const LatentShape& latents) const {
-  const size_t encoded = sizeof(float) * static_cast<size_t>(latents.size());
-  const size_t unpacked = sizeof(float) * static_cast<size_t>(ConditionShape(latents).size());
-  const size_t film = film_encoder_.PlanBytes(latents.frames, latents.height, latents.width);
-  return std::max(vision_.PlanBytes(Context()), encoded + std::max(film, unpacked));
 }
 
 }  // namespace tamias

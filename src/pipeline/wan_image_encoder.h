@@ -30,10 +30,6 @@ class WanImageEncoder {
                         const std::function<void()>& after_piece) const;
   int NumPieces(const LatentShape& latents) const { return 1 + static_cast<int>(latents.frames); }
 
-  // Bytes of a condition, and of the workspace that Encode takes at most.
-  size_t ConditionBytes(const LatentShape& latents) const;
-  size_t PlanBytes(const LatentShape& latents) const;
-
   // The shape of a condition's latents: those of the noise with other channels.
   LatentShape ConditionShape(LatentShape latents) const;
   int64_t channels() const { return vae_.temporal_scale() + vae_.z_dim; }
@@ -42,6 +38,10 @@ class WanImageEncoder {
   const Weights& weights() const { return vision_weights_; }
 
  private:
+  // As the vision encoder takes the picture; when planning none is looked at.
+  Tensor Pixels(const Context& context, const Image& image) const;
+  // The condition before it is packed: mask and normalised latents.
+  void Normalize(const LatentShape& latents, ConstTensorView encoded, TensorView unpacked) const;
   void EncodeFilm(Context& context, const Image& image, const LatentShape& latents,
                   const std::function<void()>& after_piece, TensorView encoded) const;
 

@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/device_memory.h"
+#include "ops/copy.h"
 #include "pipeline/rotary_denoiser.h"
 
 namespace tamias {
@@ -25,39 +27,38 @@ using WanDenoiser = RotaryDenoiser<WanTransformer, WanTransformerInputs>;
 // Puts the picture's latents behind the noisy ones, token by token.
 class WanImageDenoiser final : public Denoiser {
  public:
-  // latents [1, N, P] in token order.
-  WanImageDenoiser(std::unique_ptr<Denoiser> denoiser, Tensor latents)
-      : denoiser_(std::move(denoiser)), latents_(std::move(latents)) {}
+  // latents [1, N, P] in token order, on the device that the denoiser runs on.
+  WanImageDenoiser(std::unique_ptr<Denoiser> denoiser, ConstTensorView latents)
+      : denoiser_(std::move(denoiser)), latents_(latents) {}
 
-  void Predict(Context& context, float timestep, const PromptEmbedding& prompt,
-               ConstTensorView latents, SparseInvocation& invocation,
-               TensorView prediction) const override {
+  void Predict(Context& context, float timestep, const PromptViews& prompt, ConstTensorView latents,
+               SparseInvocation& invocation, TensorView prediction) const override {
     Workspace::Scope scope(context.workspace());
     const int64_t noisy = latents.dim(2), width = noisy + latents_.dim(2);
     const TensorView joined = context.workspace().Allocate({1, latents.dim(1), width}, DType::kF32);
-    CopyOnHost(latents, joined.Slice(2, 0, noisy));
-    CopyOnHost(latents_, joined.Slice(2, noisy, width));
+    Copy(context, latents, joined.Slice(2, 0, noisy));
+    Copy(context, latents_, joined.Slice(2, noisy, width));
     denoiser_->Predict(context, timestep, prompt, joined, invocation, prediction);
   }
 
  private:
   std::unique_ptr<Denoiser> denoiser_;
-  Tensor latents_;
+  ConstTensorView latents_;
 };
 
 }  // namespace
 
-WanPipeline::WanPipeline(const ModelFolder& folder) : FilmPipeline(folder), text_(folder) {
+WanPipeline::WanPipeline(const ModelFolder& folder) : TwoPartFamily(folder), text_(folder) {
   RefuseLaterVersions(folder);
   SetScheduler({});
   if (folder.family() == "WanImageToVideoPipeline") {
     image_ = std::make_unique<WanImageEncoder>(folder, vae_config(), vae_weights());
   }
   CheckTransformer();
-  const WanTransformerConfig& config = transformer().config();
+  const WanTransformerConfig& config = transformer_config();
   AddComponent("text_encoder", text_.weights());
   if (image_) AddComponent("image_encoder", image_->weights());
-  SetFilm(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean});
+  SetLatents(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean});
   FamilyDefaults defaults;
   defaults.width = 832;
   defaults.height = 480;
@@ -66,13 +67,13 @@ WanPipeline::WanPipeline(const ModelFolder& folder) : FilmPipeline(folder), text
   defaults.steps = 50;
   defaults.true_cfg_scale = 5;
   defaults.frame_multiple = static_cast<int>(vae_config().temporal_scale());
-  defaults.size_multiple = static_cast<int>(vae_config().spatial_scale() * config.patch_size[1]);
+  defaults.size_multiple = static_cast<int>(pixels_of_token());
   defaults.needs_image = image_ != nullptr;
   SetDefaults(defaults, "wan-2.1");
 }
 
 void WanPipeline::CheckTransformer() const {
-  const WanTransformerConfig& config = transformer().config();
+  const WanTransformerConfig& config = transformer_config();
   const int64_t z_dim = vae_config().z_dim;
   if (image_) {
     CheckTransformerField("image_dim", config.image_dim, "image_encoder", image_->embedding_dim());
@@ -94,18 +95,19 @@ void WanPipeline::CheckTransformer() const {
                         config.patch_size[1]);
 }
 
-std::unique_ptr<PipelineFamily> LoadWanPipeline(const ModelFolder& folder) {
+std::unique_ptr<ModelFamily> LoadWanPipeline(const ModelFolder& folder) {
   return std::make_unique<WanPipeline>(folder);
 }
 
 SparseGeometry WanPipeline::Geometry(int64_t /*text_tokens*/, const TokenGrid& grid) const {
-  return transformer().Geometry(1, grid);
+  return transformer().on_cpu().Geometry(1, grid);
 }
 
 // The transformer attends to all max_sequence_length tokens: behind the prompt they are zeros.
 PromptEmbedding WanPipeline::EncodePrompt(Context& context, const std::string& prompt,
                                           const GenerationSettings& settings) const {
-  const Tensor valid = text_.Encode(context, prompt, settings.max_sequence_length);
+  Tensor valid = text_.Encode(context, prompt, settings.max_sequence_length);
+  if (context.IsPlanning()) return {std::move(valid), {}};  // the longest there can be
   PromptEmbedding embedding;
   embedding.sequence =
       Tensor::Zeros({1, settings.max_sequence_length, text_.sequence_dim()}, DType::kF32);
@@ -123,30 +125,16 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
                                                     const TokenOrder& order,
                                                     const ImageCondition& image) const {
   WanTransformerInputs constants;
-  if (image_) constants.encoder_hidden_states_image = image.embedding;
+  if (image_) constants.encoder_hidden_states_image = OnDevice(context, image.embedding);
   auto denoiser = std::make_unique<WanDenoiser>(
-      context, transformer(),
-      RotaryPositions(TokenPositions(latents, order), transformer().config().RotaryAxes()),
+      transformer().On(context),
+      RotaryPositions(context, TokenPositions(latents, order), transformer_config().RotaryAxes()),
       constants);
   if (!image_) return denoiser;
-  Tensor ordered(image.latents.shape(), DType::kF32);
-  order.Apply(context, image.latents, ordered);
-  return std::make_unique<WanImageDenoiser>(std::move(denoiser), std::move(ordered));
-}
-
-StageBytes WanPipeline::PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
-                                     const Placement& /*placement*/) const {
-  const WanTransformerConfig& config = transformer().config();
-  const int64_t text = settings.max_sequence_length;
-  const int64_t rotary = 2 * latents.tokens() * config.attention_head_dim;
-  const int64_t embeddings = (settings.use_true_cfg() ? 2 : 1) * text * config.text_dim;
-  // The picture's latents in token order, and beside the noisy ones.
-  const int64_t condition = image_ ? image_->ConditionShape(latents).size() : 0;
-  const int64_t joined = image_ ? latents.size() + condition : 0;
-  const int64_t image_tokens = image_ ? image_->embedding_tokens() : 0;
-  return {.held = sizeof(float) * static_cast<size_t>(rotary + embeddings + condition),
-          .workspace = sizeof(float) * static_cast<size_t>(joined) +
-                       transformer().PlanBytes(1, text, latents.tokens(), image_tokens)};
+  const ConstTensorView rows = OnDevice(context, image.latents);
+  const TensorView ordered = context.workspace().Allocate(rows.shape(), DType::kF32);
+  order.Apply(context, rows, ordered);
+  return std::make_unique<WanImageDenoiser>(std::move(denoiser), ordered);
 }
 
 ImageCondition WanPipeline::EncodeImage(Context& context, const Image& image,
@@ -157,11 +145,6 @@ ImageCondition WanPipeline::EncodeImage(Context& context, const Image& image,
 
 int WanPipeline::NumImagePieces(const LatentShape& latents) const {
   return image_ ? image_->NumPieces(latents) : 0;
-}
-
-StageBytes WanPipeline::PlanImageEncoder(const LatentShape& latents) const {
-  if (!image_) return {};
-  return {.held = image_->ConditionBytes(latents), .workspace = image_->PlanBytes(latents)};
 }
 
 }  // namespace tamias

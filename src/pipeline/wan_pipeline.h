@@ -8,13 +8,13 @@
 
 #include "models/autoencoders/autoencoder_kl_wan.h"
 #include "models/transformers/wan_transformer.h"
-#include "pipeline/film_pipeline.h"
 #include "pipeline/t5_prompt_encoder.h"
+#include "pipeline/two_part_family.h"
 #include "pipeline/wan_image_encoder.h"
 
 namespace tamias {
 
-class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> {
+class WanPipeline final : public TwoPartFamily<WanTransformer, AutoencoderKlWan> {
  public:
   explicit WanPipeline(const ModelFolder& folder);
 
@@ -27,12 +27,9 @@ class WanPipeline final : public FilmPipeline<WanTransformer, AutoencoderKlWan> 
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  StageBytes PlanDenoiser(const GenerationSettings& settings, const LatentShape& latents,
-                          const Placement& placement) const override;
   ImageCondition EncodeImage(Context& context, const Image& image, const LatentShape& latents,
                              const std::function<void()>& after_piece) const override;
   int NumImagePieces(const LatentShape& latents) const override;
-  StageBytes PlanImageEncoder(const LatentShape& latents) const override;
   void CheckTransformer() const;
 
   T5PromptEncoder text_;

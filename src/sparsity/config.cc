@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/nearest_name.h"
 #include "io/yaml.h"
+#include "tamias/text.h"
 
 namespace tamias {
 namespace {

@@ -22,14 +22,14 @@ constexpr int64_t kPartBytes = int64_t{64} << 20;
 // Drift is measured on this many groups of one head: a few percent of a sparse step.
 constexpr int64_t kSampledGroups = 8;
 
-int64_t NumGroups(const SparsityConfig& config, const SparseGeometry& geometry) {
-  return (geometry.image_tokens() + config.attn.mbm - 1) / config.attn.mbm;
+int64_t NumGroups(const SparsityConfig::Attention& config, const SparseGeometry& geometry) {
+  return (geometry.image_tokens() + config.mbm - 1) / config.mbm;
 }
 
 // On a GPU the cache is the base of a kernel's output and has its type; attn.cache_dtype speaks of
 // the CPU.
-DType CacheType(const SparsityConfig& config, const Placement& placement) {
-  return placement.IsOnGpu() ? placement.activation_dtype : config.attn.cache_dtype;
+DType CacheType(const SparsityConfig::Attention& config, const Placement& placement) {
+  return placement.IsOnGpu() ? placement.activation_dtype : config.cache_dtype;
 }
 
 // Column sums, a mask twice (the random columns are drawn into a second one), indices and counts.
@@ -44,9 +44,11 @@ int64_t HeadsPerPart(const SparseGeometry& geometry, int64_t groups, int64_t cap
 
 }  // namespace
 
-DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry,
-                               const ColumnSelector& selector, uint64_t seed, StateBuilder& state)
+DeltaAttention::DeltaAttention(const SparsityConfig::Attention& config, bool should_profile,
+                               const SparseGeometry& geometry, const ColumnSelector& selector,
+                               uint64_t seed, StateBuilder& state)
     : config_(config),
+      should_profile_(should_profile),
       geometry_(geometry),
       selector_(selector),
       seed_(seed),
@@ -58,10 +60,10 @@ DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometr
   log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
                       CacheType(config, state.placement()));
-  if (config.attn.merge == AttentionMerge::kLse) {
+  if (config.merge == AttentionMerge::kLse) {
     rest_log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   }
-  if (config.attn.should_compress_indices) {
+  if (config.should_compress_indices) {
     mask_ = state.Make("attention selection",
                        {batch, heads, num_groups_, MaskBytes(geometry.joint_tokens())}, DType::kU8);
   } else {
@@ -72,23 +74,6 @@ DeltaAttention::DeltaAttention(const SparsityConfig& config, const SparseGeometr
   if (state.placement().IsOnGpu()) {
     order_ = state.Make("attention selection", {batch, heads, num_groups_}, DType::kI32);
   }
-}
-
-size_t DeltaAttention::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                                      const ColumnSelector& selector, const Placement& placement) {
-  const int64_t groups = NumGroups(config, geometry);
-  const int64_t capacity = std::max(int64_t{1}, selector.MaxColumns());
-  const int64_t part = HeadsPerPart(geometry, groups, capacity) *
-                       ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
-  // While drift is measured: one head's output. While folding: one part's log-sum-exp.
-  const int64_t head = geometry.image_tokens() * (geometry.head_dim + geometry.num_heads) * 4;
-  // One part's cache in the type of the activations.
-  const int64_t widened = CacheType(config, placement) == placement.activation_dtype
-                              ? 0
-                              : HeadsPerPart(geometry, groups, capacity) * geometry.image_tokens() *
-                                    geometry.head_dim * 4;
-  constexpr int64_t kAlignment = 9 * 256;  // of a GPU; a CPU's is smaller
-  return static_cast<size_t>(part + head + widened + kAlignment);
 }
 
 template <typename Body>
@@ -130,7 +115,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
                              LayerReport& report) {
   const bool is_first = full_steps_ == 0;
-  const bool selects = !is_first && (config_.attn.recompute_mask || !has_selection_);
+  const bool selects = !is_first && (config_.recompute_mask || !has_selection_);
   if (is_first) {
     Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context, image, output, log_sum_exp_);
@@ -162,8 +147,7 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
   {
     Stopwatch watch(context, report.seconds.attention);
     if (selects) {
-      DenseAttentionColumnSums(context, inputs, lse, config_.attn.mbm, part_output, lse,
-                               column_sums);
+      DenseAttentionColumnSums(context, inputs, lse, config_.mbm, part_output, lse, column_sums);
     } else {
       DenseAttention(context, inputs, part_output, lse);
     }
@@ -194,10 +178,10 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   const int64_t rows = part.heads() * num_groups_;
   const int64_t keys = geometry_.joint_tokens();
   Workspace::Scope scope(context.workspace());
-  TensorView mask = config_.attn.should_compress_indices
+  TensorView mask = config_.should_compress_indices
                         ? part.Of(mask_.view()).Reshape({rows, MaskBytes(keys)})
                         : context.workspace().Allocate({rows, MaskBytes(keys)}, DType::kU8);
-  TensorView counts = config_.attn.should_compress_indices
+  TensorView counts = config_.should_compress_indices
                           ? context.workspace().Allocate({rows}, DType::kI32)
                           : part.Of(counts_.view()).Reshape({rows});
   Zero(context, mask);
@@ -209,7 +193,7 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
                     .num_groups = num_groups_,
                     .seed = seed_ ^ (draw * 0x9E3779B97F4A7C15u)},
                    mask);
-  if (config_.attn.should_compress_indices) {
+  if (config_.should_compress_indices) {
     CountMask(context, mask, counts);
   } else {
     MaskToIndices(context, mask, keys, part.Of(indices_.view()).Reshape({rows, capacity_}), counts);
@@ -218,17 +202,18 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
     LongestFirstOrder(context, counts.Reshape({1, part.heads(), num_groups_}),
                       part.Of(order_.view()));
   }
+  if (context.IsPlanning()) return;
   const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t begin = row % num_groups_ * config_.attn.mbm;
-    const int64_t queries = std::min(config_.attn.mbm, geometry_.image_tokens() - begin);
+    const int64_t begin = row % num_groups_ * config_.mbm;
+    const int64_t queries = std::min(config_.mbm, geometry_.image_tokens() - begin);
     selected_pairs_ += static_cast<double>(queries * chosen.host_data<int32_t>()[row]);
   }
 }
 
 ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
-  if (!config_.attn.should_compress_indices) {
-    return {part.Of(indices_.view()), part.Of(counts_.view()), config_.attn.mbm};
+  if (!config_.should_compress_indices) {
+    return {part.Of(indices_.view()), part.Of(counts_.view()), config_.mbm};
   }
   const int64_t rows = part.heads() * num_groups_;
   const int64_t keys = geometry_.joint_tokens();
@@ -237,7 +222,7 @@ ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
   MaskToIndices(context, part.Of(mask_.view()).Reshape({rows, MaskBytes(keys)}), keys, indices,
                 counts);
   return {indices.Reshape({1, part.heads(), num_groups_, capacity_}),
-          counts.Reshape({1, part.heads(), num_groups_}), config_.attn.mbm};
+          counts.Reshape({1, part.heads(), num_groups_}), config_.mbm};
 }
 
 ColumnSelection DeltaAttention::UnpackInOrder(Context& context, const Part& part) {
@@ -256,7 +241,7 @@ SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& par
     Convert(context, epilogue.base, widened);
     epilogue.base = widened;
   }
-  if (config_.attn.merge == AttentionMerge::kLse) {
+  if (config_.merge == AttentionMerge::kLse) {
     epilogue.base_log_sum_exp = part.Of(rest_log_sum_exp_.view()).Slice(2, begin, end);
   }
   return epilogue;
@@ -270,7 +255,7 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
   const DType dtype = context.activation_dtype();
   const bool is_narrow = cache_.dtype() != dtype;
   const TensorView cache = is_narrow ? context.workspace().Allocate(stored.shape(), dtype) : stored;
-  if (config_.attn.merge == AttentionMerge::kAdditive) {  // o_full - A_S
+  if (config_.merge == AttentionMerge::kAdditive) {  // o_full - A_S
     SparseAttentionEpilogue epilogue;
     epilogue.base = part.Of(output);
     epilogue.scale = -1;
@@ -293,12 +278,12 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
   const int64_t sampled_head = turn % geometry_.num_heads;
-  const int64_t groups =
-      config_.should_profile ? num_groups_ : std::min(num_groups_, kSampledGroups);
-  const int64_t first_group = turn % (num_groups_ - groups + 1);
+  const int64_t groups = should_profile_ ? num_groups_ : std::min(num_groups_, kSampledGroups);
+  // The last group may be shorter than the others: a plan is made with the first ones.
+  const int64_t first_group = context.IsPlanning() ? 0 : turn % (num_groups_ - groups + 1);
   for (int64_t head = part.first_head; head < part.last_head; ++head) {
     const bool is_sampled = part.batch == sampled_batch && head == sampled_head;
-    if (!config_.should_profile && !is_sampled) continue;
+    if (!should_profile_ && !is_sampled) continue;
     AddDriftOfGroups(context, {part.batch, head, head + 1}, first_group, first_group + groups,
                      image, full, drift);
   }
@@ -307,8 +292,8 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
 void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_t first_group,
                                       int64_t last_group, const AttentionInputs& image,
                                       ConstTensorView full, Distance& drift) {
-  const int64_t begin = first_group * config_.attn.mbm;
-  const int64_t end = std::min(last_group * config_.attn.mbm, geometry_.image_tokens());
+  const int64_t begin = first_group * config_.mbm;
+  const int64_t end = std::min(last_group * config_.mbm, geometry_.image_tokens());
   Workspace::Scope scope(context.workspace());
   ColumnSelection selection = Unpack(context, head);
   selection.indices = selection.indices.Slice(2, first_group, last_group);

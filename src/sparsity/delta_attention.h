@@ -25,19 +25,17 @@ namespace tamias {
 
 class DeltaAttention {
  public:
-  // The selector must outlive this. `seed` is of this layer.
-  DeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry,
-                 const ColumnSelector& selector, uint64_t seed, StateBuilder& state);
+  // should_profile: drift is measured over all heads and rows, not a sample. The selector must
+  // outlive this. `seed` is of this layer.
+  DeltaAttention(const SparsityConfig::Attention& config, bool should_profile,
+                 const SparseGeometry& geometry, const ColumnSelector& selector, uint64_t seed,
+                 StateBuilder& state);
 
   // inputs and output [B, H, L + N, D], text first, in the type of the context's activations. Adds
   // work, drift and time to the report. Without a selection a sparse step is computed as a full
   // one.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report);
-
-  // The most a Run takes from the workspace, without the operations' own scratch.
-  static size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                               const ColumnSelector& selector, const Placement& placement = {});
 
  private:
   // One batch item and a run of heads: what is worked on at a time, so that scratch stays bounded.
@@ -72,7 +70,7 @@ class DeltaAttention {
   ColumnSelection Unpack(Context& context, const Part& part);
   // That of a part of ForEachPart, with its order.
   ColumnSelection UnpackInOrder(Context& context, const Part& part);
-  // Adds what is to be measured of the part: everything with should_profile, else a few groups of
+  // Adds what is to be measured of the part: everything with should_profile_, else a few groups of
   // one head, others each time.
   void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
                 ConstTensorView full, Distance& drift);
@@ -81,7 +79,8 @@ class DeltaAttention {
   template <typename Body>  // body(part) for all parts
   void ForEachPart(const Body& body) const;
 
-  SparsityConfig config_;
+  SparsityConfig::Attention config_;
+  bool should_profile_;
   SparseGeometry geometry_;
   const ColumnSelector& selector_;
   uint64_t seed_;

@@ -84,23 +84,17 @@ void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input
   }
 }
 
-size_t DenseMlpWorkspaceBytes(const SparseGeometry& geometry, int64_t tokens,
-                              const Placement& placement) {
-  const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
-  const int64_t rows = RowsPerChunk(geometry.model_dim, pre_activations, tokens, 1, placement);
-  return static_cast<size_t>(rows * pre_activations) * SizeOf(placement.activation_dtype);
-}
-
-DeltaMlp::DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry, int64_t tokens,
-                   uint64_t seed, StateBuilder& state)
+DeltaMlp::DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile,
+                   const SparseGeometry& geometry, int64_t tokens, uint64_t seed,
+                   StateBuilder& state)
     : config_(config),
+      should_profile_(should_profile),
       geometry_(geometry),
       tokens_(tokens),
       seed_(seed),
-      group_size_(config.mlp.mbm),
-      num_groups_((tokens + config.mlp.mbm - 1) / config.mlp.mbm),
-      num_chosen_(
-          RoundedCount(config.mlp.top_keys, geometry.mlp_dim, config.mlp.counts_multiple_of)) {
+      group_size_(config.mbm),
+      num_groups_((tokens + config.mbm - 1) / config.mbm),
+      num_chosen_(RoundedCount(config.top_keys, geometry.mlp_dim, config.counts_multiple_of)) {
   const int64_t batch = geometry.batch;
   const int64_t neurons = geometry.mlp_dim;
   const int64_t pre_activations = geometry.gated_mlp ? 2 * neurons : neurons;
@@ -110,23 +104,6 @@ DeltaMlp::DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry,
   block_mean_ = state.Make("MLP block means", {batch, num_groups_, pre_activations});
   indices_ = state.Make("MLP selection", {batch, num_groups_, neurons}, DType::kI32);
   counts_ = state.Make("MLP selection", {batch, num_groups_}, DType::kI32);
-}
-
-size_t DeltaMlp::WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                                int64_t tokens, const Placement& placement) {
-  const int64_t pre_activations = geometry.mlp_dim * (geometry.gated_mlp ? 2 : 1);
-  const int64_t full =
-      RowsPerChunk(geometry.model_dim, pre_activations, tokens, config.mlp.mbm, placement) *
-      pre_activations;
-  const int64_t rows = geometry.batch * ((tokens + config.mlp.mbm - 1) / config.mlp.mbm);
-  // Block means of the input and of fc1, their change, and (bits) the mask.
-  const int64_t selection =
-      rows * (geometry.model_dim + 2 * pre_activations + geometry.mlp_dim / 32 + 1);
-  // On a GPU a sparse step leaves the delta in memory between its two products.
-  const int64_t delta = placement.IsOnGpu() ? rows * config.mlp.mbm * geometry.mlp_dim : 0;
-  const auto size = static_cast<int64_t>(SizeOf(placement.activation_dtype));
-  constexpr int64_t kAlignment = 8 * 256;
-  return static_cast<size_t>(std::max({size * full, 4 * selection, size * delta}) + kAlignment);
 }
 
 void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
@@ -177,7 +154,7 @@ void DeltaMlp::RunSparse(Context& context, int64_t step, const MlpWeights& weigh
 
 bool DeltaMlp::IsSelectionDue(int64_t step) const {
   return selection_step_ < 0 || step < kEarlySteps ||
-         step - selection_step_ >= config_.mlp.block_mask_cache;
+         step - selection_step_ >= config_.block_mask_cache;
 }
 
 void DeltaMlp::BlockMeanPreActivations(Context& context, const MlpWeights& weights,
@@ -207,8 +184,8 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
   const uint64_t seed = seed_ ^ (static_cast<uint64_t>(step + 1) * 0x9E3779B97F4A7C15u);
   Zero(context, mask);
   ApproximateTopKMask(context, change, num_chosen_, kSampleSize, seed, mask);
-  if (config_.mlp.random_keys > 0) {
-    RandomMask(context, config_.mlp.random_keys, ~seed, mask, neurons);
+  if (config_.random_keys > 0) {
+    RandomMask(context, config_.random_keys, ~seed, mask, neurons);
   }
   const TensorView indices = indices_.view().Reshape({rows, neurons});
   const TensorView counts = counts_.view().Reshape({rows});
@@ -217,19 +194,20 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
     CopyIndices(context, mean.Slice(1, half * neurons, (half + 1) * neurons), indices, counts,
                 cached.Slice(1, half * neurons, (half + 1) * neurons));
   }
+  selection_step_ = step;
   selected_pairs_ = 0;
+  if (context.IsPlanning()) return;
   const Tensor chosen = CopyToHost(context, counts);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t begin = row % num_groups_ * group_size_;
     selected_pairs_ += static_cast<double>(std::min(group_size_, tokens_ - begin) *
                                            chosen.host_data<int32_t>()[row]);
   }
-  selection_step_ = step;
 }
 
 std::vector<DeltaMlp::Blocks> DeltaMlp::SampledBlocks() const {
   std::vector<Blocks> blocks;
-  if (config_.should_profile) {
+  if (should_profile_) {
     for (int64_t b = 0; b < geometry_.batch; ++b) blocks.push_back({b, 0, num_groups_});
     return blocks;
   }

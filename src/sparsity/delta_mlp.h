@@ -25,24 +25,17 @@ namespace tamias {
 void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input, TensorView output,
               TensorView cached_activations = {});
 
-// What one call takes from the workspace at most, in bytes, without the operations' own scratch.
-size_t DenseMlpWorkspaceBytes(const SparseGeometry& geometry, int64_t tokens,
-                              const Placement& placement);
-
 class DeltaMlp {
  public:
-  // tokens: M. `seed` is of this layer.
-  DeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry, int64_t tokens,
-           uint64_t seed, StateBuilder& state);
+  // should_profile: drift is measured over everything, not a sample. tokens: M. `seed` is of this
+  // layer.
+  DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile, const SparseGeometry& geometry,
+           int64_t tokens, uint64_t seed, StateBuilder& state);
 
   // input [B, M, d] -> output [B, M, d]. Adds work, drift and time to the report. Before the first
   // full step, a sparse step is computed as a full one.
   void Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
            ConstTensorView input, TensorView output, LayerReport& report);
-
-  // The most a Run takes from the workspace, without the operations' own scratch.
-  static size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                               int64_t tokens, const Placement& placement = {});
 
  private:
   void RunFull(Context& context, int64_t step, const MlpWeights& weights, ConstTensorView input,
@@ -63,14 +56,15 @@ class DeltaMlp {
     int64_t first;
     int64_t last;  // exclusive
   };
-  // What drift is measured on: everything with should_profile, else an eighth of one batch item.
+  // What drift is measured on: everything with should_profile_, else an eighth of one batch item.
   std::vector<Blocks> SampledBlocks() const;
   // Moves the caches of some blocks as a sparse step does.
   void Move(Context& context, const MlpWeights& weights, ConstTensorView input,
             const Blocks& blocks);
   double MeasureDrift(Context& context, ConstTensorView full) const;
 
-  SparsityConfig config_;
+  SparsityConfig::Mlp config_;
+  bool should_profile_;
   SparseGeometry geometry_;
   int64_t tokens_;
   uint64_t seed_;

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/nearest_name.h"
 #include "sparsity/config.h"
+#include "tamias/text.h"
 
 namespace tamias {
 namespace {

@@ -18,27 +18,26 @@ std::string_view Name(StepKind kind) {
 }
 
 bool StepSchedule::IsSkipped(int64_t step) const {
-  return step > 0 && config_.step_caching.is_enabled &&
-         config_.step_caching.skip_step_schedule.contains(step);
+  return step > 0 && step_caching_.is_enabled && step_caching_.skip_step_schedule.contains(step);
 }
 
 StepPlan StepSchedule::At(int64_t step) const {
   if (IsSkipped(step)) return {.is_skipped = true, .kind = StepKind::kSkip};
   int64_t previous = step - 1;  // the last step before this one that ran; -1: none
   while (previous >= 0 && IsSkipped(previous)) --previous;
-  const auto& schedule = config_.attn.full_step_schedule;
+  const auto& schedule = attention_.full_step_schedule;
   const bool is_second = previous == 0;
   StepPlan plan;
   plan.attention_is_full = previous < 0 || is_second;
   plan.mlp_is_full = previous < 0;
   for (int64_t due = previous + 1; due <= step; ++due) {
     plan.attention_is_full |=
-        schedule ? schedule->contains(due) : due % config_.attn.full_step_every == 0;
-    plan.mlp_is_full |= due % config_.mlp.full_step_every == 0;
+        schedule ? schedule->contains(due) : due % attention_.full_step_every == 0;
+    plan.mlp_is_full |= due % mlp_.full_step_every == 0;
   }
-  const bool is_full = config_.attn.is_enabled  ? plan.attention_is_full
-                       : config_.mlp.is_enabled ? plan.mlp_is_full
-                                                : true;
+  const bool is_full = attention_.is_enabled ? plan.attention_is_full
+                       : mlp_.is_enabled     ? plan.mlp_is_full
+                                             : true;
   plan.kind = is_full ? StepKind::kFull : StepKind::kSparse;
   return plan;
 }

@@ -28,12 +28,15 @@ struct StepPlan {
 // - A full step that is skipped moves to the next step that runs.
 class StepSchedule {
  public:
-  explicit StepSchedule(const SparsityConfig& config) : config_(config) {}
+  explicit StepSchedule(const SparsityConfig& config)
+      : attention_(config.attn), mlp_(config.mlp), step_caching_(config.step_caching) {}
   StepPlan At(int64_t step) const;
 
  private:
   bool IsSkipped(int64_t step) const;
-  SparsityConfig config_;
+  SparsityConfig::Attention attention_;
+  SparsityConfig::Mlp mlp_;
+  SparsityConfig::StepCaching step_caching_;
 };
 
 }  // namespace tamias

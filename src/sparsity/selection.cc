@@ -36,9 +36,9 @@ Point Centre(const TokenGrid& grid, const TokenOrder& order, int64_t begin, int6
 }
 
 // The extent of one voxel: what the token order keeps together.
-Point VoxelSize(const SparsityConfig& config, const TokenGrid& grid) {
+Point VoxelSize(const SparsityConfig::Patchify& patches, const TokenGrid& grid) {
   if (grid.time > 1) return {4, 6, 8};
-  const double side = static_cast<double>(config.patchify.chunk_size_1);
+  const double side = static_cast<double>(patches.chunk_size_1);
   return {1, side, side};
 }
 
@@ -57,11 +57,10 @@ Range WindowAround(double centre, double size, int64_t extent) {
   return {shifted, shifted + length};
 }
 
-void SetLocalVoxels(const SparsityConfig& config, const SparseGeometry& geometry,
+// `sides` voxels a side, `voxel` the extent of one.
+void SetLocalVoxels(double sides, const Point& voxel, const SparseGeometry& geometry,
                     const TokenOrder& order, const Point& centre, int64_t group, TensorView mask) {
   const TokenGrid& grid = geometry.grid;
-  const double sides = static_cast<double>(config.attn.local_voxels);
-  const Point voxel = VoxelSize(config, grid);
   const Range times = WindowAround(centre.time, sides * voxel.time, grid.time);
   const Range rows = WindowAround(centre.height, sides * voxel.height, grid.height);
   const Range columns = WindowAround(centre.width, sides * voxel.width, grid.width);
@@ -140,14 +139,15 @@ int64_t RoundedCount(double share, int64_t size, int64_t multiple) {
   return std::min(size, std::max(int64_t{1}, multiples) * multiple);
 }
 
-Tensor StaticColumnMask(const SparsityConfig& config, const SparseGeometry& geometry,
+Tensor StaticColumnMask(const SparsityConfig::Attention& config,
+                        const SparsityConfig::Patchify& patches, const SparseGeometry& geometry,
                         const TokenOrder& order) {
+  const Point voxel = VoxelSize(patches, geometry.grid);
   const int64_t text = geometry.text_tokens;
   const int64_t image = geometry.image_tokens();
-  const int64_t group_size = config.attn.mbm;
+  const int64_t group_size = config.mbm;
   const int64_t groups = (image + group_size - 1) / group_size;
-  const auto window =
-      static_cast<int64_t>(config.attn.local_1d_window * static_cast<double>(image));
+  const auto window = static_cast<int64_t>(config.local_1d_window * static_cast<double>(image));
   Tensor mask = Tensor::Zeros({groups, MaskBytes(text + image)}, DType::kU8);
   for (int64_t group = 0; group < groups; ++group) {
     const int64_t begin = group * group_size;
@@ -157,25 +157,28 @@ Tensor StaticColumnMask(const SparsityConfig& config, const SparseGeometry& geom
       const int64_t first = std::max(int64_t{0}, (begin + end - window) / 2);
       SetMaskRange(mask, group, text + first, text + std::min(image, first + window));
     }
-    if (config.attn.local_voxels > 0) {
+    if (config.local_voxels > 0) {
       const Point centre = Centre(geometry.grid, order, begin, end);
-      SetLocalVoxels(config, geometry, order, centre, group, mask);
+      SetLocalVoxels(static_cast<double>(config.local_voxels), voxel, geometry, order, centre,
+                     group, mask);
     }
   }
   return mask;
 }
 
-std::unique_ptr<ColumnSelector> MakeColumnSelector(const SparsityConfig& config,
+std::unique_ptr<ColumnSelector> MakeColumnSelector(const SparsityConfig::Attention& config,
+                                                   const SparsityConfig::Patchify& patches,
                                                    const SparseGeometry& geometry,
                                                    const TokenOrder& order) {
   const int64_t keys = geometry.joint_tokens();
   std::vector<std::unique_ptr<ColumnSelector>> parts;
-  parts.push_back(std::make_unique<TopColumns>(
-      RoundedCount(config.attn.top_keys, keys, config.attn.counts_multiple_of)));
-  if (config.attn.random_keys > 0) {
-    parts.push_back(std::make_unique<RandomColumns>(keys, config.attn.random_keys));
+  parts.push_back(
+      std::make_unique<TopColumns>(RoundedCount(config.top_keys, keys, config.counts_multiple_of)));
+  if (config.random_keys > 0) {
+    parts.push_back(std::make_unique<RandomColumns>(keys, config.random_keys));
   }
-  parts.push_back(std::make_unique<StaticColumns>(StaticColumnMask(config, geometry, order)));
+  parts.push_back(
+      std::make_unique<StaticColumns>(StaticColumnMask(config, patches, geometry, order)));
   return std::make_unique<CombinedColumns>(keys, std::move(parts));
 }
 

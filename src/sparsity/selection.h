@@ -93,11 +93,13 @@ int64_t RoundedCount(double share, int64_t size, int64_t multiple);
 // a side (patches of chunk_size_1 in pictures, 4x6x8 tokens in video) around the group's centre,
 // shifted inwards at the borders so that it keeps its size; a run of local_1d_window * N tokens
 // around the group's position, cut off at both ends.
-Tensor StaticColumnMask(const SparsityConfig& config, const SparseGeometry& geometry,
+Tensor StaticColumnMask(const SparsityConfig::Attention& config,
+                        const SparsityConfig::Patchify& patches, const SparseGeometry& geometry,
                         const TokenOrder& order);
 
 // The published selection: top_keys by column sum, random_keys at random, the static columns.
-std::unique_ptr<ColumnSelector> MakeColumnSelector(const SparsityConfig& config,
+std::unique_ptr<ColumnSelector> MakeColumnSelector(const SparsityConfig::Attention& config,
+                                                   const SparsityConfig::Patchify& patches,
                                                    const SparseGeometry& geometry,
                                                    const TokenOrder& order);
 

@@ -17,7 +17,7 @@ namespace {
 // in it where independent ones would add up.
 uint64_t SeedOf(int64_t layer, uint64_t use) { return (static_cast<uint64_t>(layer) << 8) ^ use; }
 
-StepCache MakeStepCache(const SparsityConfig& config, const SparseGeometry& geometry,
+StepCache MakeStepCache(const SparsityConfig::StepCaching& config, const SparseGeometry& geometry,
                         StateBuilder& builder, SpilledRange& range) {
   builder.BeginPart();
   StepCache cache(config, geometry, builder);
@@ -43,20 +43,20 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
       mlp_(static_cast<size_t>(geometry.num_layers)),
       attention_range_(static_cast<size_t>(geometry.num_layers)),
       mlp_range_(static_cast<size_t>(geometry.num_layers)),
-      step_cache_(MakeStepCache(config, geometry, builder, step_cache_range_)) {
+      step_cache_(MakeStepCache(config.step_caching, geometry, builder, step_cache_range_)) {
   for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
       builder.BeginPart();
-      attention_[i] =
-          std::make_unique<DeltaAttention>(config, geometry, *selector, SeedOf(layer, 1), builder);
+      attention_[i] = std::make_unique<DeltaAttention>(config.attn, config.should_profile, geometry,
+                                                       *selector, SeedOf(layer, 1), builder);
       attention_range_[i] = builder.EndPart();
     }
     if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&
         geometry.mlp_tokens[i] > 0) {
       builder.BeginPart();
-      mlp_[i] = std::make_unique<DeltaMlp>(config, geometry, geometry.mlp_tokens[i],
-                                           SeedOf(layer, 2), builder);
+      mlp_[i] = std::make_unique<DeltaMlp>(config.mlp, config.should_profile, geometry,
+                                           geometry.mlp_tokens[i], SeedOf(layer, 2), builder);
       mlp_range_[i] = builder.EndPart();
     }
   }
@@ -140,6 +140,8 @@ void SparseInvocation::Attention(Context& context, int layer, const AttentionInp
       Pairs(inputs.query.dim(0), inputs.query.dim(1), inputs.query.dim(2), inputs.key.dim(2));
   report.attention += {pairs, pairs};
 }
+
+bool SparseInvocation::HasSparseMlp(int layer) const { return state_->mlp(layer) != nullptr; }
 
 void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weights,
                            ConstTensorView input, TensorView output) {

@@ -41,6 +41,8 @@ class SparseInvocation {
   // [B, H, L + N, D], any strides with last stride 1.
   void Attention(Context& context, int layer, const AttentionInputs& inputs, TensorView output);
 
+  // Whether the MLP of this layer is computed as a delta on sparse steps.
+  bool HasSparseMlp(int layer) const;
   // The MLP of layer `layer`: input [B, M, d] -> output [B, M, d], overwritten, fc2_bias included.
   // M is the geometry's mlp_tokens[layer]. A sparse step needs fc2_weight_transposed.
   void Mlp(Context& context, int layer, const MlpWeights& weights, ConstTensorView input,

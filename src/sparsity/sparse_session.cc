@@ -90,7 +90,9 @@ Selectors MakeSelectors(const std::vector<SparseGeometry>& invocations, const Ma
 Selectors MakeSelectors(const SparsityConfig& config,
                         const std::vector<SparseGeometry>& invocations, const TokenOrder& order) {
   return MakeSelectors(invocations, [&](const SparseGeometry& geometry) {
-    return config.attn.is_enabled ? MakeColumnSelector(config, geometry, order) : nullptr;
+    return config.attn.is_enabled
+               ? MakeColumnSelector(config.attn, config.patchify, geometry, order)
+               : nullptr;
   });
 }
 
@@ -119,32 +121,20 @@ std::vector<std::unique_ptr<InvocationState>> MakeInvocations(
   return invocations;
 }
 
-size_t WorkspaceBytes(const SparsityConfig& config, const SparseGeometry& geometry,
-                      const ColumnSelector* selector, const Placement& placement) {
-  size_t bytes = 0;
-  if (config.attn.is_enabled) {
-    bytes = std::max(bytes, DeltaAttention::WorkspaceBytes(config, geometry, *selector, placement));
-  }
-  for (const int64_t tokens : geometry.mlp_tokens) {
-    if (tokens == 0) continue;
-    bytes = std::max(bytes, DeltaMlp::WorkspaceBytes(config, geometry, tokens, placement));
-  }
-  return bytes;
-}
-
-StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometry>& geometries,
-                   const Selectors& selectors, const Placement& placement) {
-  StateBuilder builder(placement);
-  MakeInvocations(config, geometries, selectors, builder);
+StatePlan PlanOf(const StateBuilder& builder) {
   StatePlan plan;
   for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
   plan.spill_bytes = builder.spill_bytes();
   plan.spill_resident_bytes = builder.spill_resident_bytes();
-  for (size_t i = 0; i < geometries.size(); ++i) {
-    plan.workspace_bytes = std::max(
-        plan.workspace_bytes, WorkspaceBytes(config, geometries[i], selectors[i].get(), placement));
-  }
   return plan;
+}
+
+StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometry>& geometries,
+                   const Selectors& selectors, const Placement& placement) {
+  const Context planning = Context::Planning(placement, /*threads=*/1);
+  StateBuilder builder(planning);
+  MakeInvocations(config, geometries, selectors, builder);
+  return PlanOf(builder);
 }
 
 void CheckFits(const StatePlan& plan, Device device) {
@@ -164,16 +154,15 @@ void CheckFits(const StatePlan& plan, Device device) {
   }
 }
 
-std::unique_ptr<StateBuilder> MakeBuilder(const Context& context, StatePlace place,
-                                          const StatePlan& plan) {
-  if (place == StatePlace::kMemory) return std::make_unique<StateBuilder>(context);
+StateBuilder MakeBuilder(const Context& context, StatePlace place, const StatePlan& plan) {
+  if (place == StatePlace::kMemory) return StateBuilder(context);
   if (context.IsOnGpu()) {
     Fail(ErrorCode::kUnsupported,
          "sparse session: state on {} cannot be kept in a file (max_memory); it can on the CPU",
          Name(context.device()));
   }
-  return std::make_unique<StateBuilder>(
-      /*only_plans=*/false, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
+  if (context.IsPlanning()) return StateBuilder(context);
+  return StateBuilder(context, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
 }
 
 }  // namespace
@@ -201,24 +190,24 @@ struct SparseSession::Implementation {
       : config(config_in), geometries(std::move(geometries_in)), schedule(config_in) {}
 
   void Allocate(const Context& context, StatePlace place) {
-    // Less than the whole plan, but known before anything of the picture's size is built.
-    const auto no_columns = [](const SparseGeometry&) { return std::make_shared<TopColumns>(0); };
-    const bool is_spilled = place == StatePlace::kFile;
+    const bool must_fit = place == StatePlace::kMemory && !context.IsPlanning();
     const Placement& placement = context.placement();
-    if (!is_spilled) {
+    if (must_fit) {
+      // Less than the whole plan, but known before anything of the picture's size is built.
+      const auto no_columns = [](const SparseGeometry&) { return std::make_shared<TopColumns>(0); };
       CheckFits(PlanWith(config, geometries, MakeSelectors(geometries, no_columns), placement),
                 placement.device);
     }
-    order = MakeTokenOrder(config, geometries.front().grid);
+    order = MakeTokenOrder(config.patchify, geometries.front().grid);
     selectors = MakeSelectors(config, geometries, order);
-    const StatePlan plan = PlanWith(config, geometries, selectors, placement);
-    if (!is_spilled) CheckFits(plan, placement.device);
-    const std::unique_ptr<StateBuilder> builder = MakeBuilder(context, place, plan);
+    plan = PlanWith(config, geometries, selectors, placement);
+    if (must_fit) CheckFits(plan, placement.device);
+    StateBuilder builder = MakeBuilder(context, place, plan);
     try {
       for (const auto& selector : std::set(selectors.begin(), selectors.end())) {
         if (selector != nullptr) selector->MoveTo(context);
       }
-      for (auto& state : MakeInvocations(config, geometries, selectors, *builder)) {
+      for (auto& state : MakeInvocations(config, geometries, selectors, builder)) {
         invocations.push_back(std::make_unique<SparseInvocation>(std::move(state)));
       }
     } catch (const Error& error) {
@@ -227,12 +216,13 @@ struct SparseSession::Implementation {
            plan.ToString());
     }
     context.Synchronize();
-    for (const auto& [name, bytes] : builder->entries()) report.state_bytes += bytes;
+    for (const auto& [name, bytes] : builder.entries()) report.state_bytes += bytes;
   }
 
   SparsityConfig config;
   std::vector<SparseGeometry> geometries;  // of the invocations
   StepSchedule schedule;
+  StatePlan plan;
   TokenOrder order;
   Selectors selectors;  // of the invocations; null when attention is not enabled
   std::vector<std::unique_ptr<SparseInvocation>> invocations;
@@ -268,19 +258,26 @@ StatePlan SparseSession::Plan(const SparsityConfig& config,
                               const std::vector<SparseGeometry>& invocations,
                               const Placement& placement) {
   CheckInvocations(config, invocations);
-  const TokenOrder order = MakeTokenOrder(config, invocations.front().grid);
+  const TokenOrder order = MakeTokenOrder(config.patchify, invocations.front().grid);
   return PlanWith(config, invocations, MakeSelectors(config, invocations, order), placement);
 }
 
 StepKind SparseSession::BeginStep(int64_t step, std::optional<double> time) {
-  EndStep();
-  Implementation& self = *implementation_;
+  const Implementation& self = *implementation_;
   const auto expected = static_cast<int64_t>(self.report.steps.size());
   if (step != expected) {
     Fail(ErrorCode::kInvalidArgument, "sparse session: step: expected {}, found {}", expected,
          step);
   }
-  const StepPlan plan = self.schedule.At(step);
+  return Begin(self.schedule.At(step), time);
+}
+
+void SparseSession::BeginPlannedStep(const StepPlan& kind) { Begin(kind, std::nullopt); }
+
+StepKind SparseSession::Begin(const StepPlan& plan, std::optional<double> time) {
+  EndStep();
+  Implementation& self = *implementation_;
+  const auto step = static_cast<int64_t>(self.report.steps.size());
   StepReport& report = self.report.steps.emplace_back();
   report.step = step;
   report.kind = plan.kind;
@@ -308,6 +305,20 @@ void SparseSession::EndStep() {
   self.step_start.reset();
 }
 
+std::vector<StepPlan> SparseSession::KindsOfSteps() const {
+  const SparsityConfig& config = implementation_->config;
+  const StepPlan full = {.attention_is_full = true, .mlp_is_full = true, .kind = StepKind::kFull};
+  std::vector<StepPlan> kinds = {full};
+  if (config.attn.is_enabled || config.mlp.is_enabled) {
+    // The second full step selects, and the third measures how far the selection has drifted.
+    kinds.insert(kinds.end(), {full, full, {.kind = StepKind::kSparse}});
+  }
+  if (config.step_caching.is_enabled) {
+    kinds.push_back({.is_skipped = true, .kind = StepKind::kSkip});
+  }
+  return kinds;
+}
+
 int SparseSession::num_invocations() const {
   return static_cast<int>(implementation_->invocations.size());
 }
@@ -323,6 +334,8 @@ SparseInvocation& SparseSession::invocation(int index) {
 const TokenOrder& SparseSession::token_order() const { return implementation_->order; }
 
 const SparsityReport& SparseSession::report() const { return implementation_->report; }
+
+const StatePlan& SparseSession::plan() const { return implementation_->plan; }
 
 size_t SparseSession::allocated_bytes() const { return implementation_->report.state_bytes; }
 

@@ -30,9 +30,6 @@ struct StatePlan {
     size_t bytes = 0;
   };
   std::vector<Entry> entries;
-  // Of these, on top: what the layer takes from the workspace at its peak during a step, without
-  // the operations' own scratch.
-  size_t workspace_bytes = 0;
   // Spilled: the file's size, and what of it is in memory at one time.
   size_t spill_bytes = 0;
   size_t spill_resident_bytes = 0;
@@ -54,7 +51,8 @@ class SparseSession {
   SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
                 StatePlace place = StatePlace::kMemory);
   // On the context's device, which models then run on with this session. Throws kUnsupported for
-  // state in a file on a GPU.
+  // state in a file on a GPU. With a planning context the state has no memory, whatever fits, and
+  // models run dry with it: see KindsOfSteps.
   SparseSession(const Context& context, const SparsityConfig& config,
                 std::vector<SparseGeometry> invocations, StatePlace place = StatePlace::kMemory);
   // One model call a step.
@@ -76,13 +74,24 @@ class SparseSession {
   // Ends the step begun last; implied by the next BeginStep.
   void EndStep();
 
+  // For plans. The steps after which everything that a generation may compute was computed once,
+  // whatever its schedule: the model run dry on each of them, in turn, takes from the workspace
+  // what the greediest step of a generation does.
+  std::vector<StepPlan> KindsOfSteps() const;
+  // As BeginStep, with a step of this kind.
+  void BeginPlannedStep(const StepPlan& kind);
+
   int num_invocations() const;
   SparseInvocation& invocation(int index);
   const TokenOrder& token_order() const;
   const SparsityReport& report() const;
-  size_t allocated_bytes() const;  // equals Plan(...).TotalBytes()
+  size_t allocated_bytes() const;  // equals plan().TotalBytes()
+  const StatePlan& plan() const;   // equals Plan(...)
 
  private:
+  // The next step, as planned.
+  StepKind Begin(const StepPlan& plan, std::optional<double> time);
+
   struct Implementation;
   std::unique_ptr<Implementation> implementation_;
 };

@@ -1,5 +1,5 @@
 // One running position gives each tensor its place (multiples of 64 bytes) and each layer's part
-// whole pages, whether memory is taken, a file is mapped, or bytes are only counted by name.
+// whole pages, whether memory is taken, a file is mapped, or bytes are only counted.
 #include "sparsity/state_builder.h"
 
 #include <algorithm>
@@ -39,13 +39,11 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
   AddEntry(name, bytes);
   const size_t begin = RoundUp(position_, kTensorAlignment);
   position_ = begin + bytes;
-  if (only_plans_) return Tensor();
-  if (context_ != nullptr) {
-    Tensor tensor = TensorOn(placement_.device, shape, dtype);
-    Zero(*context_, tensor);
+  if (file_ == nullptr) {
+    Tensor tensor = TensorOn(context_, shape, dtype);
+    Zero(context_, tensor);
     return tensor;
   }
-  if (file_ == nullptr) return Tensor::Zeros(shape, dtype);
   TAMIAS_CHECK(position_ <= file_->size());
   // Shares the ownership of the whole file.
   return Tensor(std::shared_ptr<std::byte>(file_, file_->data() + begin), shape, dtype);
@@ -61,7 +59,7 @@ SpilledRange StateBuilder::EndPart() {
   const size_t bytes = position_ - part_begin_;
   parts_ += bytes;
   largest_part_ = std::max(largest_part_, bytes);
-  if (only_plans_ || file_ == nullptr) return {};
+  if (file_ == nullptr) return {};
   return {file_->data() + part_begin_, std::min(bytes, file_->size() - part_begin_)};
 }
 

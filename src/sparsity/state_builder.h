@@ -1,6 +1,6 @@
-// Makes the tensors that live from step to step and keeps account of them. The same code plans
-// (nothing is allocated) and allocates, so that a plan is exact by construction. State may live in
-// memory of the host or of a GPU or, spilled, in a file, of which one layer at a time is in memory.
+// Makes the tensors that live from step to step and keeps account of them. With a planning context
+// they have no memory, so that a plan is exact by construction. State may live in memory of the
+// host or of a GPU or, spilled, in a file, of which one layer at a time is in memory.
 #pragma once
 
 #include <cstddef>
@@ -26,16 +26,12 @@ struct SpilledRange {
 
 class StateBuilder {
  public:
-  // With a file, tensors are made there; it holds spill_bytes() of a plan at least.
-  explicit StateBuilder(bool only_plans, std::shared_ptr<SpillFile> file = {})
-      : only_plans_(only_plans), file_(std::move(file)) {}
-  // Plans state in the memory of a device.
-  explicit StateBuilder(const Placement& planned) : only_plans_(true), placement_(planned) {}
-  // Makes it there. The context must outlive this, and zeroing is enqueued on its queue.
-  explicit StateBuilder(const Context& context)
-      : only_plans_(false), placement_(context.placement()), context_(&context) {}
+  // In memory of the context's device, or in a file that holds spill_bytes() of a plan at least.
+  // The context must outlive this, and zeroing is enqueued on its queue.
+  explicit StateBuilder(const Context& context, std::shared_ptr<SpillFile> file = {})
+      : context_(context), file_(std::move(file)) {}
 
-  // Zeroed memory; an empty tensor when planning.
+  // Zeroed; without memory when planning.
   Tensor Make(std::string_view name, Shape shape, DType dtype = DType::kF32);
   // Counts memory that is held elsewhere.
   void Count(std::string_view name, size_t bytes);
@@ -43,8 +39,7 @@ class StateBuilder {
   void BeginPart();
   SpilledRange EndPart();
 
-  bool only_plans() const { return only_plans_; }
-  const Placement& placement() const { return placement_; }
+  const Placement& placement() const { return context_.placement(); }
   // Bytes by name, in the order of first use.
   const std::vector<std::pair<std::string, size_t>>& entries() const { return entries_; }
   // What a file must hold for everything made so far.
@@ -56,10 +51,8 @@ class StateBuilder {
  private:
   void AddEntry(std::string_view name, size_t bytes);
 
-  bool only_plans_;
-  Placement placement_;
-  const Context* context_ = nullptr;  // null: memory of the host, or the file
-  std::shared_ptr<SpillFile> file_;
+  const Context& context_;
+  std::shared_ptr<SpillFile> file_;  // null: memory of the device
   std::vector<std::pair<std::string, size_t>> entries_;
   size_t position_ = 0;  // of the next tensor in the file
   size_t part_begin_ = 0;

@@ -29,11 +29,9 @@ DType HiddenDType(const Placement& placement) {
 
 }  // namespace
 
-StepCache::StepCache(const SparsityConfig& config, const SparseGeometry& geometry,
+StepCache::StepCache(const SparsityConfig::StepCaching& config, const SparseGeometry& geometry,
                      StateBuilder& state)
-    : is_enabled_(config.step_caching.is_enabled),
-      threshold_(config.step_caching.threshold),
-      reuse_(config.step_caching.reuse) {
+    : is_enabled_(config.is_enabled), threshold_(config.threshold), reuse_(config.reuse) {
   if (!is_enabled_) return;
   const Shape hidden = {geometry.batch, geometry.image_tokens(), geometry.model_dim};
   const Shape prediction = {geometry.batch, geometry.image_tokens(), geometry.prediction_channels};

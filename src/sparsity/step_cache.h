@@ -21,7 +21,8 @@ namespace tamias {
 
 class StepCache {
  public:
-  StepCache(const SparsityConfig& config, const SparseGeometry& geometry, StateBuilder& state);
+  StepCache(const SparsityConfig::StepCaching& config, const SparseGeometry& geometry,
+            StateBuilder& state);
 
   // Whether the model must run on a step with this modulated input [B, N, d]. Always true when
   // `must_run`, without a threshold, and before the first Store.

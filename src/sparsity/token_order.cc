@@ -66,6 +66,7 @@ void CheckGrid(const TokenGrid& grid) {
 // destination[b, to[i], :] = source[b, from[i], :]; an empty list stands for 0, 1, 2, ...
 void MoveRows(Context& context, std::span<const int32_t> from, std::span<const int32_t> to,
               ConstTensorView source, TensorView destination) {
+  if (context.IsPlanning()) return;
   const int64_t tokens = static_cast<int64_t>(std::max(from.size(), to.size()));
   const int64_t batch = source.dim(0);
   const size_t row_bytes = static_cast<size_t>(source.dim(2)) * sizeof(float);
@@ -161,11 +162,11 @@ void TokenOrder::Invert(Context& context, ConstTensorView input, TensorView outp
   MoveRows(context, {}, tokens_, input, output);
 }
 
-TokenOrder MakeTokenOrder(const SparsityConfig& config, const TokenGrid& grid) {
+TokenOrder MakeTokenOrder(const SparsityConfig::Patchify& patches, const TokenGrid& grid) {
   CheckGrid(grid);
-  if (!config.patchify.is_enabled) return TokenOrder::RowOrder(grid.size());
+  if (!patches.is_enabled) return TokenOrder::RowOrder(grid.size());
   if (grid.time > 1) return TokenOrder::Voxels(grid);
-  return TokenOrder::Patches(grid, config.patchify.chunk_size_1, config.patchify.chunk_size_2);
+  return TokenOrder::Patches(grid, patches.chunk_size_1, patches.chunk_size_2);
 }
 
 }  // namespace tamias

@@ -33,7 +33,8 @@ class TokenOrder {
   std::span<const int32_t> tokens() const { return tokens_; }        // position -> row-order index
   std::span<const int32_t> positions() const { return positions_; }  // row-order index -> position
 
-  // output[b, i, :] = input[b, tokens[i], :]. [B, N, C] f32, last stride 1; no overlap.
+  // output[b, i, :] = input[b, tokens[i], :]. [B, N, C] f32 in memory of the host, last stride 1;
+  // no overlap.
   void Apply(Context& context, ConstTensorView input, TensorView output) const;
   // output[b, tokens[i], :] = input[b, i, :].
   void Invert(Context& context, ConstTensorView input, TensorView output) const;
@@ -45,6 +46,6 @@ class TokenOrder {
 
 // The order a configuration asks for: patches for pictures, voxels for video, row order when
 // patchify is disabled.
-TokenOrder MakeTokenOrder(const SparsityConfig& config, const TokenGrid& grid);
+TokenOrder MakeTokenOrder(const SparsityConfig::Patchify& patches, const TokenGrid& grid);
 
 }  // namespace tamias

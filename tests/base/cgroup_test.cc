@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/machine.h"
-#include "fake_root.h"
+#include "tests/support/fake_root.h"
 
 namespace tamias {
 namespace {

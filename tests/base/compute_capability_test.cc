@@ -2,19 +2,15 @@
 
 #include <gtest/gtest.h>
 
-#include "tamias/error.h"
+#include "tests/support/errors.h"
 
 namespace tamias::cuda {
 namespace {
 
 std::string RefusalOf(const char* name, int compute_capability) {
-  try {
-    CheckComputeCapability({.name = name, .compute_capability = compute_capability});
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    return error.what();
-  }
-  return "";
+  return ErrorOf(
+      [&] { CheckComputeCapability({.name = name, .compute_capability = compute_capability}); },
+      ErrorCode::kUnsupported);
 }
 
 TEST(ComputeCapability, GpusOlderThanTheKernelsAreRefusedByName) {

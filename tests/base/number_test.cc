@@ -7,21 +7,10 @@
 #include <limits>
 #include <string>
 
-#include "tamias/error.h"
+#include "tests/support/errors.h"
 
 namespace tamias {
 namespace {
-
-template <typename Body>
-std::string MessageOf(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(ParseNumber, ReadsDecimalDigits) {
   EXPECT_EQ(ParseNumber<int>("0"), 0);
@@ -65,21 +54,21 @@ TEST(ParseNumber, IsTheSameInEveryLocale) {
 }
 
 TEST(NumberFrom, NamesTheOptionAndWhatItWants) {
-  EXPECT_EQ(MessageOf([] { NumberFrom<int>("--width", "wide"); }),
+  EXPECT_EQ(ArgumentErrorOf([] { NumberFrom<int>("--width", "wide"); }),
             "--width: expected a whole number, found 'wide'");
-  EXPECT_EQ(MessageOf([] { NumberFrom<int>("steps", ""); }),
+  EXPECT_EQ(ArgumentErrorOf([] { NumberFrom<int>("steps", ""); }),
             "steps: expected a whole number, found ''");
-  EXPECT_EQ(MessageOf([] { NumberFrom<double>("fps", "nan"); }),
+  EXPECT_EQ(ArgumentErrorOf([] { NumberFrom<double>("fps", "nan"); }),
             "fps: expected a number, found 'nan'");
   // The limits where they are what is at fault.
-  EXPECT_EQ(MessageOf([] { NumberFrom<uint64_t>("seed", "18446744073709551616"); }),
+  EXPECT_EQ(ArgumentErrorOf([] { NumberFrom<uint64_t>("seed", "18446744073709551616"); }),
             "seed: expected a whole number from 0 to 18446744073709551615, found "
             "'18446744073709551616'");
-  EXPECT_EQ(MessageOf([] { NumberFrom<uint64_t>("seed", "-1"); }),
+  EXPECT_EQ(ArgumentErrorOf([] { NumberFrom<uint64_t>("seed", "-1"); }),
             "seed: expected a whole number from 0 to 18446744073709551615, found '-1'");
-  EXPECT_EQ(MessageOf([] { NumberFrom<int>("width", "2147483648"); }),
+  EXPECT_EQ(ArgumentErrorOf([] { NumberFrom<int>("width", "2147483648"); }),
             "width: expected a whole number from -2147483648 to 2147483647, found '2147483648'");
-  EXPECT_LT(MessageOf([] { NumberFrom<int>("width", std::string(5000, '9')); }).size(), 200u);
+  EXPECT_LT(ArgumentErrorOf([] { NumberFrom<int>("width", std::string(5000, '9')); }).size(), 200u);
 }
 
 TEST(BytesFrom, ReadsNumbersAndUnits) {
@@ -101,7 +90,7 @@ TEST(BytesFrom, RefusesEverythingElse) {
         "GiB", "8 ",  "8  GiB", "8GiBs", "8XiB", "8Gi",        "1.2.3",
         ".",   "0.5", "8EiB",   "nan",   "inf",  "8388608TiB", "99999999999999999999999"}) {
     SCOPED_TRACE(text);
-    EXPECT_EQ(MessageOf([&] { BytesFrom("max_memory", text); }),
+    EXPECT_EQ(ArgumentErrorOf([&] { BytesFrom("max_memory", text); }),
               "max_memory: expected bytes, as in 8GiB, 500MiB or 1000000000, found '" +
                   std::string(text) + "'");
   }

@@ -2,19 +2,13 @@
 
 #include <gmock/gmock.h>
 
-#include "tamias/error.h"
+#include "tests/support/errors.h"
 
 namespace tamias {
 namespace {
 
-std::string ErrorOf(const std::string& text) {
-  try {
-    ParseDevice(text);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    return error.what();
-  }
-  return "";
+std::string ParseError(const std::string& text) {
+  return ArgumentErrorOf([&] { ParseDevice(text); });
 }
 
 TEST(Placement, DevicesAreReadAsTheyAreNamed) {
@@ -25,10 +19,10 @@ TEST(Placement, DevicesAreReadAsTheyAreNamed) {
 }
 
 TEST(Placement, OtherDevicesAreRefused) {
-  EXPECT_EQ(ErrorOf("gpu"), "device: expected cpu, cuda or cuda:<number>, found 'gpu'");
+  EXPECT_EQ(ParseError("gpu"), "device: expected cpu, cuda or cuda:<number>, found 'gpu'");
   for (const char* text :
        {"", "CPU", "cuda:", "cuda:-1", "cuda:1x", "cuda:99999999999", "cuda 1"}) {
-    EXPECT_NE(ErrorOf(text), "") << text;
+    EXPECT_NE(ParseError(text), "") << text;
   }
 }
 

@@ -4,9 +4,9 @@
 #include "ops/attention.h"
 #include "ops/cuda/attention_kernel.cuh"
 #include "tests/cuda_emulator/device.h"
-#include "tests/ops/cuda/attention_case.h"
+#include "tests/support/device_attention.h"
 
-namespace tamias::testing {
+namespace tamias {
 namespace {
 
 TEST(AttentionKernel, ReadsSharedMemoryWithoutConflictsAndMultipliesNoMoreThanItMust) {
@@ -101,4 +101,4 @@ TEST(AttentionKernel, AsksForItsStaticSharedMemoryToo) {
 }
 
 }  // namespace
-}  // namespace tamias::testing
+}  // namespace tamias

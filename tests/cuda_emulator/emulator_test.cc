@@ -17,22 +17,14 @@
 #include "ops/cuda/shared_memory.cuh"
 #include "ops/cuda/vector.cuh"
 #include "tests/cuda_emulator/device.h"
-#include "tests/ops/random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias::cuda {
 namespace {
 
 using ::testing::HasSubstr;
-
-template <typename Body>
-std::string ErrorOf(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 LaunchShape OneBlock(unsigned threads, size_t shared_bytes = 0) {
   return {.name = "test_kernel", .grid = 1, .block = threads, .shared_bytes = shared_bytes};
@@ -221,7 +213,7 @@ __global__ void ProductKernel(const T* a, const T* b, float* d) {
 
 template <typename T>
 void ExpectProduct() {
-  testing::Random random(3);
+  Random random(3);
   const Tensor a = random.Normal({16, 16}, 1, DTypeOf<T>::value);
   const Tensor b = random.Normal({16, 8}, 1, DTypeOf<T>::value);
   Tensor d = random.Normal({16, 8});
@@ -285,7 +277,7 @@ TEST(CudaEmulator, ReportsMistakesByName) {
               HasSubstr("test_kernel: warp 0 diverges"));
   EXPECT_THAT(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 64), stream); }),
               HasSubstr("wrote 0 bytes behind its 64 bytes of shared memory"));
-  EXPECT_EQ(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 128), stream); }), "no error");
+  EXPECT_EQ(ErrorOf([&] { Launch(&OverrunKernel, OneBlock(32, 128), stream); }), "");
 }
 
 // ---- what a GPU refuses -------------------------------------------------------------------------
@@ -345,7 +337,7 @@ TEST(CudaEmulator, RefusesMoreThan48KibOfStaticAndDynamicSharedMemoryUnasked) {
   EXPECT_EQ(ErrorOf([&] {
               RunUnasked(&StaticAndDynamicKernel<1>, OneBlock(32, 47 * 1024), found.data());
             }),
-            "no error");
+            "");
   Stream stream;
   Launch(&StaticAndDynamicKernel<1>, full, stream, found.data());  // Launch asks for it
   EXPECT_THAT(found, ::testing::Each(1));
@@ -397,8 +389,8 @@ TEST(CudaEmulator, RefusesBlocksAndGridsThatNoGpuTakes) {
     return ErrorOf(
         [&] { RunUnasked(&NothingKernel, {.name = "k", .grid = grid, .block = block}); });
   };
-  EXPECT_EQ(error_of({2, 3, 4}, {32, 2, 2}), "no error");
-  EXPECT_EQ(error_of(1, 1024), "no error");
+  EXPECT_EQ(error_of({2, 3, 4}, {32, 2, 2}), "");
+  EXPECT_EQ(error_of(1, 1024), "");
   EXPECT_THAT(error_of(1, 1025),
               HasSubstr("a block of 1025 x 1 x 1, a GPU takes 1 to 1024 x 1024 x 64"));
   EXPECT_THAT(error_of(1, 0), HasSubstr("a block of 0 x 1 x 1"));
@@ -454,8 +446,7 @@ TEST(CudaEmulator, RefusesMisalignedCopiesAndMatrixLoads) {
     EXPECT_THAT(ErrorOf([&] { Launch(&LoadMatrixFromKernel, OneBlock(32, 1024), stream, offset); }),
                 HasSubstr("test_kernel: ldmatrix"));
   }
-  EXPECT_EQ(ErrorOf([&] { Launch(&CopyToKernel, OneBlock(1, 512), stream, aligned, 16); }),
-            "no error");
+  EXPECT_EQ(ErrorOf([&] { Launch(&CopyToKernel, OneBlock(1, 512), stream, aligned, 16); }), "");
 }
 
 template <typename T>
@@ -490,7 +481,7 @@ void ExpectAlignedAccesses() {
     };
     for (const std::string& error : errors) {
       if (offset % size == 0) {
-        EXPECT_EQ(error, "no error");
+        EXPECT_EQ(error, "");
       } else {
         EXPECT_THAT(error, HasSubstr("test_kernel: emulator_test.cc:"));
         EXPECT_THAT(error, HasSubstr(fmt::format("is not a multiple of {}", size)));
@@ -518,15 +509,13 @@ TEST(CudaEmulator, SeesAMisalignedVectorInsideTheKernelsOwnFunctions) {
   float to = 0;
   const float* pointer = from;
   Stream stream;
-  EXPECT_EQ(ErrorOf([&] { Launch(&Load8Kernel, OneBlock(1), stream, pointer, 4, &to); }),
-            "no error");
+  EXPECT_EQ(ErrorOf([&] { Launch(&Load8Kernel, OneBlock(1), stream, pointer, 4, &to); }), "");
   const std::string error =
       ErrorOf([&] { Launch(&Load8Kernel, OneBlock(1), stream, pointer, 2, &to); });
   EXPECT_THAT(error, HasSubstr("test_kernel: vector.cuh:"));
   EXPECT_THAT(error, HasSubstr("is not a multiple of 16"));
   // A launch that ended early leaves nothing behind.
-  EXPECT_EQ(ErrorOf([&] { Launch(&Load8Kernel, OneBlock(64), stream, pointer, 8, &to); }),
-            "no error");
+  EXPECT_EQ(ErrorOf([&] { Launch(&Load8Kernel, OneBlock(64), stream, pointer, 8, &to); }), "");
 }
 
 TEST(CudaDevice, IsRefusedByNameWhenItIsTooOld) {
@@ -535,14 +524,14 @@ TEST(CudaDevice, IsRefusedByNameWhenItIsTooOld) {
   EXPECT_EQ(PropertiesOf(0).compute_capability, 75);
   EXPECT_EQ(ErrorOf([] { CheckDevice({DeviceType::kCuda, 0}); }), expected);
   EXPECT_EQ(ErrorOf([] { Context({{DeviceType::kCuda, 0}, DType::kBF16}, 1); }), expected);
-  EXPECT_EQ(ErrorOf([] { CheckDevice({}); }), "no error");
+  EXPECT_EQ(ErrorOf([] { CheckDevice({}); }), "");
 }
 
 TEST(CudaMemory, CopiesThereAndBack) {
   ASSERT_EQ(DeviceCount(), 1);
   EXPECT_EQ(PropertiesOf(0).name, "emulator");
   EXPECT_THAT(ErrorOf([] { PropertiesOf(1); }), HasSubstr("GPU 1: this machine has 1"));
-  testing::Random random(1);
+  Random random(1);
   const Tensor host = random.Normal({3, 5});
   Stream stream;
   Tensor device = DeviceTensor({3, 5}, DType::kF32, 0);
@@ -551,7 +540,7 @@ TEST(CudaMemory, CopiesThereAndBack) {
   Copy(stream, host, device);
   Copy(stream, device, back);
   stream.Synchronize();
-  EXPECT_EQ(testing::LargestError(back, host), 0);
+  EXPECT_EQ(LargestError(back, host), 0);
   Zero(stream, device);
   Copy(stream, device, back);
   stream.Synchronize();

@@ -2,10 +2,10 @@
 // and (input begins with '{') changes to a tokenizer.json, top-level fields given by the input.
 #include <nlohmann/json.hpp>
 
-#include "io/read_file.h"
 #include "io/tokenizer.h"
 #include "io/word_pattern.h"
 #include "tamias/error.h"
+#include "tamias/files.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace tamias::fuzz {

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/fuzz/fuzz_target.h"
-#include "tests/io/test_files.h"
+#include "tests/support/test_files.h"
 
 namespace tamias::fuzz {
 namespace {
@@ -15,7 +15,7 @@ TEST_P(Corpus, IsHandledWithoutACrash) {
   size_t count = 0;
   for (const auto& file : std::filesystem::directory_iterator(folder)) {
     SCOPED_TRACE(file.path());
-    const std::string bytes = testing::ReadBytes(file.path());
+    const std::string bytes = ReadBytes(file.path());
     Targets().at(GetParam())({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
     ++count;
   }

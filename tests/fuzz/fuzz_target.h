@@ -11,6 +11,8 @@
 #include <string>
 #include <string_view>
 
+#include "tamias/error.h"
+
 namespace tamias::fuzz {
 
 using Bytes = std::span<const uint8_t>;
@@ -25,6 +27,18 @@ inline void Require(bool condition, const char* what) {
   if (condition) return;
   std::fprintf(stderr, "fuzz: does not hold: %s\n", what);
   std::abort();
+}
+
+// Runs what may refuse its input as a broken file, in one line, and may fail in no other way.
+template <typename Body>
+void ExpectOnlyErrors(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    Require(error.code() == ErrorCode::kInvalidFile, "a broken file is kInvalidFile");
+    Require(std::string_view(error.what()).find('\n') == std::string_view::npos,
+            "messages are one line");
+  }
 }
 
 // The targets of this program by name, which is also the name of the corpus folder.

@@ -4,17 +4,6 @@
 
 namespace tamias::fuzz {
 
-template <typename Body>
-static void ExpectOnlyErrors(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    Require(error.code() == ErrorCode::kInvalidFile, "a broken file is kInvalidFile");
-    Require(std::string_view(error.what()).find('\n') == std::string_view::npos,
-            "messages are one line");
-  }
-}
-
 static void Visit(const JsonObject& object) {
   for (const std::string& key : object.Keys()) {
     ExpectOnlyErrors([&] { object.Int(key, {.min = 0, .max = 1000}); });

@@ -1,18 +1,8 @@
 // YAML: every accessor on every node.
 #include "io/yaml.h"
-#include "tamias/error.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace tamias::fuzz {
-
-template <typename Body>
-static void ExpectOnlyErrors(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    Require(error.code() == ErrorCode::kInvalidFile, "a broken file is kInvalidFile");
-  }
-}
 
 static void Visit(const YamlNode& node) {
   Require(node.line() >= 1, "lines are counted from 1");

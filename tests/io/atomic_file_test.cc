@@ -7,18 +7,15 @@
 #include <string>
 #include <thread>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
-using testing::ExpectError;
-using testing::ReadBytes;
-using testing::TemporaryFolder;
-
 TEST(AtomicFile, AppearsOnlyWhenCommitted) {
   const TemporaryFolder folder;
-  testing::WriteBytes(folder / "a.txt", "old");
+  WriteBytes(folder / "a.txt", "old");
   AtomicFile file(folder / "a.txt");
   file.Write("new ");
   EXPECT_EQ(ReadBytes(folder / "a.txt"), "old");
@@ -102,7 +99,7 @@ TEST(AtomicFile, RefusesAFileThatThisUserMayNotWrite) {
 
 TEST(AtomicFile, HasTheModeOfAnOrdinaryFile) {
   const TemporaryFolder folder;
-  testing::WriteBytes(folder / "plain", "");
+  WriteBytes(folder / "plain", "");
   WriteFileAtomically(folder / "atomic", "text");
   EXPECT_EQ(std::filesystem::status(folder / "plain").permissions(),
             std::filesystem::status(folder / "atomic").permissions());
@@ -110,7 +107,7 @@ TEST(AtomicFile, HasTheModeOfAnOrdinaryFile) {
 
 TEST(AtomicFile, ReplacesTheTargetOfALink) {
   const TemporaryFolder folder;
-  testing::WriteBytes(folder / "target", "old");
+  WriteBytes(folder / "target", "old");
   std::filesystem::create_symlink(folder / "target", folder / "link");
   WriteFileAtomically(folder / "link", "new");
   EXPECT_TRUE(std::filesystem::is_symlink(folder / "link"));
@@ -169,7 +166,7 @@ TEST(AtomicFile, WritesOpenDescriptors) {
 
 TEST(AtomicFile, NamesPathAndReason) {
   const TemporaryFolder folder;
-  testing::WriteBytes(folder / "file", "");
+  WriteBytes(folder / "file", "");
   ExpectError(ErrorCode::kIo, "none/a.txt: cannot create: No such file or directory",
               [&] { WriteFileAtomically(folder / "none/a.txt", "text"); });
   ExpectError(ErrorCode::kIo, "file/a.txt: cannot create: Not a directory",

@@ -7,15 +7,13 @@
 #include <thread>
 
 #include "io/safetensors.h"
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::ExpectError;
-using testing::TemporaryFolder;
-using testing::WriteBytes;
 
 Tensor Filled(Shape shape, float value) {
   Tensor tensor(shape, DType::kF32);

@@ -6,14 +6,11 @@
 
 #include "io/exif.h"
 #include "io/read_image.h"
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
-
-using testing::ExpectError;
-using testing::ReadBytes;
-using testing::TemporaryFolder;
 
 // Smooth colours with one edge.
 Image Scene(int width, int height) {

@@ -4,14 +4,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::ExpectError;
-using testing::TemporaryFolder;
 
 JsonObject Example() {
   return JsonObject::Parse(R"({
@@ -168,7 +167,7 @@ TEST(JsonObject, RefusesRepeatedKeysAndDeepNesting) {
 TEST(JsonObject, LoadSaysWhatLiesInTheFilesPlace) {
   const TemporaryFolder folder;
   const auto fails = [&](std::string_view text, std::string_view bytes) {
-    testing::WriteBytes(folder / "config.json", bytes);
+    WriteBytes(folder / "config.json", bytes);
     ExpectError(ErrorCode::kInvalidFile, text, [&] { JsonObject::Load(folder / "config.json"); });
   };
   fails("config.json: empty, not JSON", "");
@@ -179,13 +178,13 @@ TEST(JsonObject, LoadSaysWhatLiesInTheFilesPlace) {
 
 TEST(JsonObject, LoadNamesTheFile) {
   const TemporaryFolder folder;
-  const auto path = testing::WriteBytes(folder / "config.json", R"({"a": 3})");
+  const auto path = WriteBytes(folder / "config.json", R"({"a": 3})");
   EXPECT_EQ(JsonObject::Load(path).Int("a"), 3);
   ExpectError(ErrorCode::kNotFound, "none.json: cannot open: No such file or directory",
               [&] { JsonObject::Load(folder / "none.json"); });
   ExpectError(ErrorCode::kIo, "cannot read: Is a directory",
               [&] { JsonObject::Load(folder.path()); });
-  testing::WriteBytes(folder / "bad.json", "{\"a\"\n: x}");
+  WriteBytes(folder / "bad.json", "{\"a\"\n: x}");
   ExpectError(ErrorCode::kInvalidFile, "bad.json: not JSON: parse error at line 2",
               [&] { JsonObject::Load(folder / "bad.json"); });
 }

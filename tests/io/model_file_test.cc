@@ -5,15 +5,13 @@
 #include <unistd.h>
 
 #include "io/mapped_file.h"
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using namespace std::string_view_literals;
-using testing::ExpectError;
-using testing::TemporaryFolder;
-using testing::WriteBytes;
 
 TEST(ModelFile, KnowsWhatIsFoundInTheirPlace) {
   const std::pair<std::string_view, std::string_view> known[] = {

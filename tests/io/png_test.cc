@@ -5,13 +5,11 @@
 #include <map>
 #include <random>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
-
-using testing::ExpectError;
-using testing::TemporaryFolder;
 
 Image Noise(int width, int height) {
   Image image{.width = width, .height = height, .rgb = {}};
@@ -73,7 +71,7 @@ TEST(Png, ReportsWhatTheSystemRefuses) {
 TEST(Png, RefusesEveryCutOffLengthAndSurvivesBitFlips) {
   const TemporaryFolder folder;
   WritePng(folder / "a.png", Noise(3, 2), {{"prompt", "ü"}});
-  const std::string whole = testing::ReadBytes(folder / "a.png");
+  const std::string whole = ReadBytes(folder / "a.png");
   const auto decode = [](std::string_view bytes) {
     return DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, "a.png");
   };
@@ -84,10 +82,8 @@ TEST(Png, RefusesEveryCutOffLengthAndSurvivesBitFlips) {
     });
   }
   for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
-    std::string flipped = whole;
-    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
     try {
-      const Image read = decode(flipped).image;
+      const Image read = decode(WithFlippedBit(whole, bit)).image;
       EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width * read.height * 3));
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::kInvalidFile) << error.what();

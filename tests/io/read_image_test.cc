@@ -6,15 +6,11 @@
 
 #include "io/png.h"
 #include "io/safetensors.h"
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
-
-using testing::ExpectError;
-using testing::ReadBytes;
-using testing::TemporaryFolder;
-using testing::WriteBytes;
 
 const std::filesystem::path kImages = std::filesystem::path(TAMIAS_TEST_DATA) / "io/images";
 
@@ -89,20 +85,21 @@ TEST(ReadImage, RefusesEveryCutOffWebp) {
   }
 }
 
+void ExpectPictureOrError(std::string_view bytes) {
+  try {
+    const Image read = Decode(bytes);
+    EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width) * read.height * 3);
+  } catch (const Error& error) {
+    EXPECT_TRUE(error.code() == ErrorCode::kInvalidFile || error.code() == ErrorCode::kUnsupported)
+        << error.what();
+  }
+}
+
 TEST(ReadImage, SurvivesBitFlipsInWebp) {
   for (const char* name : {"lossy.webp", "exif-6.webp"}) {
     const std::string whole = ReadBytes(kImages / name);
     for (size_t bit = 96; bit < whole.size() * 8; ++bit) {
-      std::string flipped = whole;
-      flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-      try {
-        const Image read = Decode(flipped);
-        EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width) * read.height * 3);
-      } catch (const Error& error) {
-        EXPECT_TRUE(error.code() == ErrorCode::kInvalidFile ||
-                    error.code() == ErrorCode::kUnsupported)
-            << error.what();
-      }
+      ExpectPictureOrError(WithFlippedBit(whole, bit));
     }
   }
 }
@@ -151,16 +148,7 @@ TEST(ReadImage, RefusesEveryCutOffJpeg) {
 TEST(ReadImage, SurvivesBitFlipsInJpeg) {
   const std::string whole = ReadBytes(kImages / "grey.jpg");
   for (size_t bit = 24; bit < whole.size() * 8; bit += 3) {
-    std::string flipped = whole;
-    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-    try {
-      const Image read = Decode(flipped);
-      EXPECT_EQ(read.rgb.size(), static_cast<size_t>(read.width) * read.height * 3);
-    } catch (const Error& error) {
-      EXPECT_TRUE(error.code() == ErrorCode::kInvalidFile ||
-                  error.code() == ErrorCode::kUnsupported)
-          << error.what();
-    }
+    ExpectPictureOrError(WithFlippedBit(whole, bit));
   }
 }
 

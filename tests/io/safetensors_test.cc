@@ -6,13 +6,11 @@
 #include <numeric>
 #include <random>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
-
-using testing::ExpectError;
-using testing::TemporaryFolder;
 
 std::string WithLength(std::string_view header, std::string_view data) {
   std::string file;
@@ -24,7 +22,7 @@ class Safetensors : public ::testing::Test {
  protected:
   // Opens a file of this header and this many data bytes.
   SafetensorsFile Open(std::string_view header, size_t data_bytes) {
-    testing::WriteBytes(path_, WithLength(header, std::string(data_bytes, '\1')));
+    WriteBytes(path_, WithLength(header, std::string(data_bytes, '\1')));
     return SafetensorsFile(path_);
   }
   void ExpectInvalid(std::string_view text, std::string_view header, size_t data_bytes) {
@@ -103,7 +101,7 @@ TEST_F(Safetensors, LeavesAloneWhatItDoesNotRead) {
 TEST_F(Safetensors, SaysWhatLiesInItsPlace) {
   using namespace std::string_view_literals;
   const auto fails = [&](std::string_view text, std::string_view bytes) {
-    testing::WriteBytes(path_, bytes);
+    WriteBytes(path_, bytes);
     ExpectError(ErrorCode::kInvalidFile, text, [&] { SafetensorsFile file(path_); });
   };
   fails("model.safetensors: this is a Git LFS pointer",
@@ -122,12 +120,12 @@ TEST_F(Safetensors, SaysWhatLiesInItsPlace) {
 
 TEST_F(Safetensors, CopiesTensorsThatLieAtOddAddresses) {
   for (int spaces = 0; spaces < 8; ++spaces) {
-    const SafetensorsFile file = SafetensorsFile(testing::WriteBytes(
-        path_, WithLength(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[1,5]},)"
-                          R"("e":{"dtype":"I64","shape":[0],"data_offsets":[5,5]},)"
-                          R"("b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})" +
-                              std::string(static_cast<size_t>(spaces), ' '),
-                          std::string("\7\0\0\x80\x3F", 5))));
+    const SafetensorsFile file = SafetensorsFile(
+        WriteBytes(path_, WithLength(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[1,5]},)"
+                                     R"("e":{"dtype":"I64","shape":[0],"data_offsets":[5,5]},)"
+                                     R"("b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}})" +
+                                         std::string(static_cast<size_t>(spaces), ' '),
+                                     std::string("\7\0\0\x80\x3F", 5))));
     EXPECT_EQ(*file.Get("a").data<float>(), 1.0f);
     EXPECT_EQ(*file.Get("b").data<uint8_t>(), 7);
     EXPECT_EQ(file.Get("e").NumElements(), 0);
@@ -227,14 +225,14 @@ TEST_F(Safetensors, RefusesEveryCutOffLength) {
   std::iota(tensor.data<float>(), tensor.data<float>() + 6, 1.0f);
   const NamedTensor tensors[] = {{"weight", tensor}, {"bias", tensor}};
   WriteSafetensors(path_, tensors, {{"format", "pt"}});
-  const std::string whole = testing::ReadBytes(path_);
+  const std::string whole = ReadBytes(path_);
   for (size_t size = 0; size < whole.size(); ++size) {
     SCOPED_TRACE(size);
-    testing::WriteBytes(path_, std::string_view(whole).substr(0, size));
+    WriteBytes(path_, std::string_view(whole).substr(0, size));
     ExpectError(ErrorCode::kInvalidFile,
                 "model.safetensors: ", [&] { SafetensorsFile file(path_); });
   }
-  testing::WriteBytes(path_, whole + '\0');
+  WriteBytes(path_, whole + '\0');
   ExpectError(ErrorCode::kInvalidFile, "1 bytes after the last tensor",
               [&] { SafetensorsFile file(path_); });
 }
@@ -244,13 +242,11 @@ TEST_F(Safetensors, SurvivesEverySingleBitFlipOfTheHeader) {
   std::iota(tensor.data<float>(), tensor.data<float>() + 6, 1.0f);
   const NamedTensor tensors[] = {{"weight", tensor}};
   WriteSafetensors(path_, tensors);
-  const std::string whole = testing::ReadBytes(path_);
+  const std::string whole = ReadBytes(path_);
   const size_t data_bytes = 24;
   for (size_t bit = 0; bit < 8 * (whole.size() - data_bytes); ++bit) {
     SCOPED_TRACE(bit);
-    std::string flipped = whole;
-    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-    testing::WriteBytes(path_, flipped);
+    WriteBytes(path_, WithFlippedBit(whole, bit));
     try {
       const SafetensorsFile file(path_);
       for (const auto& [name, entry] : file.entries()) {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "tamias/error.h"
+#include "tests/support/errors.h"
 
 namespace tamias {
 namespace {
@@ -26,12 +26,8 @@ TEST(SpillFile, IsZeroedKeepsWhatIsReleasedAndLeavesNoFile) {
 }
 
 TEST(SpillFile, NamesTheFolderThatCannotTakeIt) {
-  try {
-    SpillFile("/nonexistent", 10);
-    FAIL() << "was made";
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr("/nonexistent: cannot create a temporary file"));
-  }
+  ExpectError("/nonexistent: cannot create a temporary file",
+              [] { SpillFile("/nonexistent", 10); });
   EXPECT_THROW(SpillFile(testing::TempDir(), size_t{1} << 60), Error);
 }
 

@@ -7,16 +7,13 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::ExpectError;
-using testing::ReadBytes;
-using testing::TemporaryFolder;
-using testing::WriteBytes;
 
 const std::filesystem::path kData = std::filesystem::path(TAMIAS_TEST_DATA) / "io";
 const std::filesystem::path kDemoModel =
@@ -254,9 +251,7 @@ TEST(UnigramTokenizer, SurvivesCutOffAndFlippedSentencePieceModels) {
   };
   for (size_t size = 0; size < whole.size(); size += 7) parse(whole.substr(0, size));
   for (size_t bit = 0; bit < whole.size() * 8; bit += 13) {
-    std::string flipped = whole;
-    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
-    parse(flipped);
+    parse(WithFlippedBit(whole, bit));
   }
 }
 

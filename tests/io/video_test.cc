@@ -7,7 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 extern "C" {
 #include <libavutil/log.h>
@@ -15,10 +16,6 @@ extern "C" {
 
 namespace tamias {
 namespace {
-
-using testing::ExpectError;
-using testing::ReadBytes;
-using testing::TemporaryFolder;
 
 // A soft light that moves over a gradient: what 4:2:0 can hold.
 Image Picture(int width, int height, int frame) {
@@ -119,7 +116,7 @@ TEST(Video, EveryMp4EncoderMakesAFilm) {
   const TemporaryFolder folder;
   const Video video = Film(64, 64, 5);
   for (const char* encoder : kMp4Encoders) {
-    testing::WriteBytes(folder / "a.mp4", EncodeMp4(video, {}, {&encoder, 1}));
+    WriteBytes(folder / "a.mp4", EncodeMp4(video, {}, {&encoder, 1}));
     const std::vector<Image> frames = Decode(folder / "a.mp4", 64, 64);
     ASSERT_EQ(frames.size(), 5u) << encoder;
     for (size_t i = 0; i < 5; ++i) EXPECT_GT(Psnr(frames[i], video.frames[i]), 35) << encoder;
@@ -150,7 +147,7 @@ TEST(Video, OddSidesBecomeEven) {
 }
 
 TEST(Video, WebpIsAnimatedAndRepeats) {
-  const std::string bytes = EncodeWebp(Film(64, 48, 6, 10));
+  const std::string bytes = EncodeVideo(VideoFormat::kWebp, Film(64, 48, 6, 10));
   EXPECT_EQ(bytes.substr(0, 4), "RIFF");
   EXPECT_EQ(bytes.substr(8, 4), "WEBP");
   EXPECT_EQ(Count(bytes, "ANMF"), 6u);
@@ -163,7 +160,7 @@ TEST(Video, SameFilmSameBytes) {
   const Video video = Film(96, 64, 12);
   EXPECT_TRUE(EncodeMp4(video, {{"tamias", "x"}}) == EncodeMp4(video, {{"tamias", "x"}}));
   EXPECT_FALSE(EncodeMp4(video, {{"tamias", "x"}}) == EncodeMp4(video, {{"tamias", "y"}}));
-  EXPECT_TRUE(EncodeWebp(video) == EncodeWebp(video));
+  EXPECT_TRUE(EncodeVideo(VideoFormat::kWebp, video) == EncodeVideo(VideoFormat::kWebp, video));
 }
 
 TEST(Video, ThreadsDoNotDisturbEachOtherOrTheLog) {

@@ -6,16 +6,14 @@
 
 #include <fmt/format.h>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::ExpectError;
 using ::testing::IsEmpty;
-using testing::TemporaryFolder;
-using testing::WriteBytes;
 
 constexpr auto kDiffusers = WeightLibrary::kDiffusers;
 constexpr auto kTransformers = WeightLibrary::kTransformers;

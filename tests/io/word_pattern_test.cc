@@ -7,13 +7,13 @@
 
 #include <vector>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::ExpectError;
 
 std::vector<std::string> Split(std::string_view pattern, std::string_view text) {
   std::vector<std::string> words;

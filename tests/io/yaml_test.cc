@@ -4,14 +4,13 @@
 
 #include <map>
 
-#include "tests/io/test_files.h"
+#include "tests/support/errors.h"
+#include "tests/support/test_files.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::ElementsAre;
-using testing::ExpectError;
-using testing::TemporaryFolder;
 
 std::map<std::string, YamlNode> Entries(std::string_view text) {
   std::map<std::string, YamlNode> entries;
@@ -131,7 +130,7 @@ TEST(YamlNode, RefusesWhatItDoesNotSupport) {
 
 TEST(YamlNode, LoadNamesTheFile) {
   const TemporaryFolder folder;
-  const auto path = testing::WriteBytes(folder / "c.yml", "a: 1\n");
+  const auto path = WriteBytes(folder / "c.yml", "a: 1\n");
   EXPECT_EQ(YamlNode::Load(path).Entries()[0].second.Int(), 1);
   ExpectError(ErrorCode::kNotFound, "none.yml: cannot open",
               [&] { YamlNode::Load(folder / "none.yml"); });

@@ -6,20 +6,20 @@
 
 #include <nlohmann/json.hpp>
 
-#include "tests/models/fixture.h"
 #include "models/autoencoders/autoencoder_kl.h"
 #include "models/autoencoders/autoencoder_kl_hunyuan_video.h"
 #include "models/autoencoders/autoencoder_kl_mochi.h"
 #include "models/autoencoders/autoencoder_kl_wan.h"
 #include "models/text/clip_text_encoder.h"
-#include "models/vision/clip_vision_encoder.h"
+#include "models/text/llama_text_encoder.h"
+#include "models/text/t5_encoder.h"
 #include "models/transformers/flux_transformer.h"
 #include "models/transformers/hunyuan_video_transformer.h"
-#include "models/text/llama_text_encoder.h"
 #include "models/transformers/mochi_transformer.h"
-#include "models/text/t5_encoder.h"
 #include "models/transformers/wan_transformer.h"
-#include "tests/models/renamed_weights.h"
+#include "models/vision/clip_vision_encoder.h"
+#include "tests/support/fixture.h"
+#include "tests/support/renamed_weights.h"
 
 namespace tamias {
 namespace {

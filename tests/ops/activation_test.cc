@@ -1,7 +1,8 @@
 #include "ops/activation.h"
 
-#include "tests/ops/random_tensors.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -13,7 +14,7 @@ constexpr Activation kAll[] = {Activation::kNone,    Activation::kRelu, Activati
 TEST(Activate, MatchesReferenceFromTinyToHuge) {
   ForEachSimdTarget([] {
     Context context(2);
-    testing::Random random(1);
+    Random random(1);
     for (const Activation activation : kAll) {
       SCOPED_TRACE(static_cast<int>(activation));
       for (const float scale : {1e-20f, 1e-3f, 1.0f, 5.0f, 100.0f, 1e15f}) {
@@ -22,7 +23,7 @@ TEST(Activate, MatchesReferenceFromTinyToHuge) {
         Activate(context, activation, actual);
         reference::Activate(context, activation, expected);
         // fp32 rounding of x sigmoid(z); 1.5e-7 is the error of the erfc formula
-        EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 2e-6f) << scale;
+        EXPECT_LT(LargestError(actual.view(), expected.view()), 2e-6f) << scale;
       }
     }
   });
@@ -30,12 +31,12 @@ TEST(Activate, MatchesReferenceFromTinyToHuge) {
 
 TEST(Activate, ServesStridedViewsAndLeavesTheRestAlone) {
   Context context(3);
-  testing::Random random(2);
+  Random random(2);
   Tensor actual = random.Normal({4, 5, 37});
   Tensor expected = Tensor::CopyOf(actual.view());
   Activate(context, Activation::kSilu, actual.view().Slice(1, 1, 4).Slice(2, 3, 30));
   reference::Activate(context, Activation::kSilu, expected.view().Slice(1, 1, 4).Slice(2, 3, 30));
-  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-6f);
+  EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-6f);
 }
 
 TEST(Activate, KeepsNanAndInfinity) {

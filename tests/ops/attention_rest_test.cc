@@ -3,16 +3,14 @@
 #include <gmock/gmock.h>
 
 #include "ops/attention.h"
-#include "tests/ops/operands.h"
+#include "tests/support/operands.h"
 
 namespace tamias {
 namespace {
 
-using testing::LargestError;
-
 // Attention of random heads over all keys and over the first `selected` of them.
 struct Problem {
-  Problem(testing::Random& random, int64_t keys, int64_t selected)
+  Problem(Random& random, int64_t keys, int64_t selected)
       : shape({random.Integer(1, 2), random.Integer(1, 3), random.Integer(1, 300),
                random.Integer(1, 40)}) {
     Context context(1);
@@ -40,7 +38,7 @@ struct Problem {
 TEST(AttentionRest, IsTheAttentionOverTheOtherKeys) {
   for (uint64_t seed = 0; seed < 10; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(2);
     Problem problem(random, 60, random.Integer(0, 40));
     Tensor lse(problem.full_lse.shape(), DType::kF32);
@@ -54,12 +52,12 @@ TEST(AttentionRest, IsTheAttentionOverTheOtherKeys) {
 TEST(AttentionRest, MatchesReferenceOnStridedViews) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
     const Problem problem(random, 50, 20);
-    const testing::Operand output = RandomOperand(random, problem.shape);
+    const Operand output = RandomOperand(random, problem.shape);
     CopyOnHost(problem.full.view(), output.view);
-    const testing::Operand actual = RandomOperand(random, problem.shape), expected = CopyOf(actual);
+    const Operand actual = RandomOperand(random, problem.shape), expected = CopyOf(actual);
     const AttentionPartition partition = {output.view, problem.full_lse, problem.part_lse};
     Tensor lse(problem.full_lse.shape(), DType::kF32);
     Tensor expected_lse(problem.full_lse.shape(), DType::kF32);
@@ -71,7 +69,7 @@ TEST(AttentionRest, MatchesReferenceOnStridedViews) {
 }
 
 TEST(AttentionRest, NothingIsLeftWhereTheSelectionHasAllTheWeight) {
-  testing::Random random(1);
+  Random random(1);
   Context context(1);
   Problem problem(random, 20, 20);
   Tensor lse(problem.full_lse.shape(), DType::kF32);
@@ -86,11 +84,11 @@ TEST(AttentionRest, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor rest({1, 2, 3, 4}, DType::kF32), lse({1, 2, 3}, DType::kF32);
   const Tensor wrong({1, 2, 4}, DType::kF32);
-  EXPECT_THAT(testing::ErrorOf([&] {
+  EXPECT_THAT(ArgumentErrorOf([&] {
                 AttentionRest(context, {rest, wrong, lse}, rest, lse);
               }),
               ::testing::HasSubstr("attention rest: log_sum_exp: expected shape [1, 2, 3]"));
-  EXPECT_THAT(testing::ErrorOf([&] {
+  EXPECT_THAT(ArgumentErrorOf([&] {
                 AttentionRest(context, {lse, lse, lse}, rest, lse);
               }),
               ::testing::HasSubstr("attention rest: output"));

@@ -5,10 +5,10 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 
-#include "tests/ops/attention_case.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/attention_inputs.h"
+#include "tests/support/errors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -24,10 +24,10 @@ std::ostream& operator<<(std::ostream& out, const Problem& p) {
 }
 
 struct Inputs {
-  Inputs(const Problem& p, std::mt19937& random, float deviation = 1)
-      : query(RandomTensor({p.batch, p.queries, p.heads, p.head_dim}, random, deviation)),
-        key(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random, deviation)),
-        value(RandomTensor({p.batch, p.keys, p.heads, p.head_dim}, random)),
+  Inputs(const Problem& p, Random& random, float deviation = 1)
+      : query(random.Normal({p.batch, p.queries, p.heads, p.head_dim}, deviation)),
+        key(random.Normal({p.batch, p.keys, p.heads, p.head_dim}, deviation)),
+        value(random.Normal({p.batch, p.keys, p.heads, p.head_dim})),
         causal(p.causal) {}
   AttentionInputs view() const {
     AttentionInputs inputs = StridedInputs(query, key, value);
@@ -38,21 +38,21 @@ struct Inputs {
   bool causal;
 };
 
-Problem RandomProblem(std::mt19937& random) {
+Problem RandomProblem(Random& random) {
   const int64_t head_dims[] = {8, 24, 64, 128, 7, 20};
-  const auto upto = [&](int64_t n) { return std::uniform_int_distribution<int64_t>(1, n)(random); };
+  const auto upto = [&](int64_t n) { return random.Integer(1, n); };
   return {upto(2), upto(3), upto(230), upto(260), head_dims[upto(6) - 1]};
 }
 
 // As many keys as queries, or more.
-Problem RandomCausalProblem(std::mt19937& random) {
+Problem RandomCausalProblem(Random& random) {
   Problem p = RandomProblem(random);
   p.keys = p.keys < 80 ? p.queries : p.queries + p.keys - 80;
   p.causal = true;
   return p;
 }
 
-void ExpectMatchesReference(const Problem& p, std::mt19937& random) {
+void ExpectMatchesReference(const Problem& p, Random& random) {
   SCOPED_TRACE(testing::Message() << p);
   const Inputs inputs(p, random, 1.5f);
   const Shape lse_shape{p.batch, p.heads, p.queries};
@@ -72,7 +72,7 @@ void ExpectMatchesReference(const Problem& p, std::mt19937& random) {
 TEST(DenseAttention, MatchesReferenceOverRandomShapes) {
   for (uint32_t seed = 0; seed < 12; ++seed) {
     SCOPED_TRACE(seed);
-    std::mt19937 random(seed);
+    Random random(seed);
     ExpectMatchesReference(RandomProblem(random), random);
     if (testing::Test::HasFatalFailure()) return;
   }
@@ -81,16 +81,16 @@ TEST(DenseAttention, MatchesReferenceOverRandomShapes) {
 TEST(DenseAttention, CausalMatchesReferenceOverRandomShapes) {
   for (uint32_t seed = 200; seed < 216; ++seed) {
     SCOPED_TRACE(seed);
-    std::mt19937 random(seed);
+    Random random(seed);
     ExpectMatchesReference(RandomCausalProblem(random), random);
     if (testing::Test::HasFatalFailure()) return;
   }
 }
 
-void ExpectColumnSumsMatchReference(const Problem& p, int64_t group_size, std::mt19937& random) {
+void ExpectColumnSumsMatchReference(const Problem& p, int64_t group_size, Random& random) {
   SCOPED_TRACE(testing::Message() << p << " group " << group_size);
   const Inputs inputs(p, random);
-  const Tensor previous = RandomTensor({p.batch, p.heads, p.queries}, random);
+  const Tensor previous = random.Normal({p.batch, p.heads, p.queries});
   const int64_t groups = (p.queries + group_size - 1) / group_size;
   Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
   Tensor expected_lse(previous.shape(), DType::kF32);
@@ -115,7 +115,7 @@ constexpr int64_t kGroupSizes[] = {192, 128, 50, 7, 200};
 TEST(DenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
   for (uint32_t seed = 100; seed < 110; ++seed) {
     SCOPED_TRACE(seed);
-    std::mt19937 random(seed);
+    Random random(seed);
     ExpectColumnSumsMatchReference(RandomProblem(random), kGroupSizes[seed % 5], random);
     if (testing::Test::HasFatalFailure()) return;
   }
@@ -124,18 +124,18 @@ TEST(DenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
 TEST(DenseAttention, CausalColumnSumsMatchReferenceOverRandomShapes) {
   for (uint32_t seed = 300; seed < 310; ++seed) {
     SCOPED_TRACE(seed);
-    std::mt19937 random(seed);
+    Random random(seed);
     ExpectColumnSumsMatchReference(RandomCausalProblem(random), kGroupSizes[seed % 5], random);
     if (testing::Test::HasFatalFailure()) return;
   }
-  std::mt19937 random(310);  // a group of several chunks of rows, which see ever more keys
+  Random random(310);  // a group of several chunks of rows, which see ever more keys
   ExpectColumnSumsMatchReference({.queries = 500, .keys = 520, .head_dim = 24, .causal = true}, 450,
                                  random);
 }
 
 TEST(DenseAttention, ACausalRowIsDenseAttentionOverItsPrefix) {
   ForEachSimdTarget([] {
-    std::mt19937 random(17);
+    Random random(17);
     const Problem p{.queries = 230, .keys = 261, .head_dim = 64, .causal = true};
     const Inputs inputs(p, random, 2);
     Tensor causal({1, 1, p.queries, p.head_dim}, DType::kF32), lse({1, 1, p.queries}, DType::kF32);
@@ -159,7 +159,7 @@ TEST(DenseAttention, ACausalRowIsDenseAttentionOverItsPrefix) {
 // Scores of later keys that would take all the weight, and the maximum, of every row.
 TEST(DenseAttention, WhatACausalRowDoesNotSeeHasNoPart) {
   ForEachSimdTarget([] {
-    std::mt19937 random(19);
+    Random random(19);
     const Problem p{.queries = 100, .keys = 100, .head_dim = 24, .causal = true};
     Inputs inputs(p, random);
     Context context(1);
@@ -178,7 +178,7 @@ TEST(DenseAttention, WhatACausalRowDoesNotSeeHasNoPart) {
 }
 
 TEST(DenseAttention, ColumnSumsOfTheSameScoresAddUpToTheRows) {
-  std::mt19937 random(5);
+  Random random(5);
   const Problem p{.queries = 150, .keys = 300, .head_dim = 64};
   const Inputs inputs(p, random);
   Tensor out({1, 1, p.queries, p.head_dim}, DType::kF32);
@@ -197,7 +197,7 @@ TEST(DenseAttention, ColumnSumsOfTheSameScoresAddUpToTheRows) {
 
 TEST(DenseAttention, IsTheSameAtAnyNumberOfThreads) {
   for (const bool causal : {false, true}) {
-    std::mt19937 random(7);
+    Random random(7);
     const Problem p{.heads = 2, .queries = 111, .keys = 230, .head_dim = 64, .causal = causal};
     const Inputs inputs(p, random, 3);
     Tensor one({1, 2, p.queries, p.head_dim}, DType::kF32);
@@ -216,7 +216,7 @@ TEST(DenseAttention, HugeScoresStayFinite) {
   for (const float deviation : {1e2f, 3e3f, 1e10f, 1e25f}) {
     ForEachSimdTarget([deviation] {
       SCOPED_TRACE(deviation);
-      std::mt19937 random(3);
+      Random random(3);
       const Problem p{.queries = 40, .keys = 130, .head_dim = 24};
       const Inputs inputs(p, random, deviation);
       Tensor out({1, 1, p.queries, p.head_dim}, DType::kF32);
@@ -235,7 +235,7 @@ TEST(DenseAttention, HugeScoresStayFinite) {
 TEST(DenseAttention, LargeScoresMatchReference) {
   // Scores up to about 1e4: an fp32 score is off by 1e4 * 6e-8 * a few, hence the wider tolerance.
   ForEachSimdTarget([] {
-    std::mt19937 random(11);
+    Random random(11);
     const Problem p{.queries = 40, .keys = 220, .head_dim = 64};
     const Inputs inputs(p, random, 50);
     Tensor expected({1, 1, p.queries, p.head_dim}, DType::kF32);
@@ -248,7 +248,7 @@ TEST(DenseAttention, LargeScoresMatchReference) {
 }
 
 TEST(DenseAttention, WithoutKeysIsZero) {
-  std::mt19937 random(1);
+  Random random(1);
   const Problem p{.queries = 5, .keys = 0, .head_dim = 8};
   const Inputs inputs(p, random);
   Tensor out({1, 1, 5, 8}, DType::kF32);
@@ -262,23 +262,18 @@ TEST(DenseAttention, WithoutKeysIsZero) {
 }
 
 TEST(DenseAttention, NamesTheArgumentThatDoesNotFit) {
-  std::mt19937 random(1);
+  Random random(1);
   const Inputs inputs({.queries = 4, .keys = 6, .head_dim = 8}, random);
   AttentionInputs view = inputs.view();
   view.value = view.value.Slice(2, 0, 5);
   Tensor out({1, 1, 4, 8}, DType::kF32);
   Context context(1);
-  try {
-    DenseAttention(context, view, out);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), testing::HasSubstr("dense attention: value: expected shape"));
-  }
+  ExpectError(ErrorCode::kInvalidArgument, "dense attention: value: expected shape",
+              [&] { DenseAttention(context, view, out); });
 }
 
 TEST(DenseAttention, RefusesMoreCausalQueriesThanKeys) {
-  std::mt19937 random(1);
+  Random random(1);
   const Inputs inputs({.queries = 6, .keys = 4, .head_dim = 8, .causal = true}, random);
   Tensor out({1, 1, 6, 8}, DType::kF32);
   Context context(1);

@@ -1,19 +1,17 @@
 #include "ops/biased_attention.h"
 
-#include "tests/ops/operands.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/operands.h"
+#include "tests/support/planned_peak.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
-
-using testing::ErrorOf;
-using testing::Operand;
 
 TEST(BiasedAttention, MatchesReferenceWithBiasAndCausalMask) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 40; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t batch = random.Integer(1, 2), heads = random.Integer(1, 4);
       const int64_t queries = random.Integer(1, 60), dim = random.Integer(1, 70);
@@ -39,7 +37,7 @@ TEST(BiasedAttention, MatchesReferenceWithBiasAndCausalMask) {
 }
 
 TEST(BiasedAttention, WorksThroughBlocksOfQueries) {
-  testing::Random random(7);
+  Random random(7);
   Context context(2);
   // 40 rows of 32768 keys: the scores of 32 rows fill a block.
   const Tensor query = random.Normal({1, 1, 40, 4}), key = random.Normal({1, 1, 32768, 4});
@@ -48,13 +46,14 @@ TEST(BiasedAttention, WorksThroughBlocksOfQueries) {
   Tensor actual({1, 1, 40, 4}, DType::kF32), expected({1, 1, 40, 4}, DType::kF32);
   BiasedAttention(context, inputs, actual);
   reference::BiasedAttention(context, inputs, expected);
-  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
-  EXPECT_LE(context.workspace().peak_bytes(),
-            BiasedAttentionWorkspaceBytes(context, {.queries = 40, .keys = 32768, .head_dim = 4}));
+  EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
+  EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+              BiasedAttention(planned, inputs, actual);
+            }));
 }
 
 TEST(BiasedAttention, LetsHeadsShareAKeyAndValueHead) {
-  testing::Random random(8);
+  Random random(8);
   Context context(2);
   const Tensor query = random.Normal({2, 3, 17, 6}), key = random.Normal({2, 1, 17, 6});
   const auto shared = [](ConstTensorView view) {
@@ -66,7 +65,7 @@ TEST(BiasedAttention, LetsHeadsShareAKeyAndValueHead) {
   Tensor actual({2, 3, 17, 6}, DType::kF32), expected({2, 3, 17, 6}, DType::kF32);
   BiasedAttention(context, inputs, actual);
   reference::BiasedAttention(context, inputs, expected);
-  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
+  EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
 }
 
 TEST(BiasedAttention, NamesTheArgumentThatDoesNotFit) {
@@ -74,7 +73,7 @@ TEST(BiasedAttention, NamesTheArgumentThatDoesNotFit) {
   Tensor x({1, 2, 5, 8}, DType::kF32), other({1, 2, 6, 8}, DType::kF32);
   Tensor bias({3, 5, 5}, DType::kF32), none({1, 2, 0, 8}, DType::kF32);
   const auto run = [&](BiasedAttentionInputs inputs, TensorView output) {
-    return ErrorOf([&] { BiasedAttention(context, inputs, output); });
+    return ArgumentErrorOf([&] { BiasedAttention(context, inputs, output); });
   };
   EXPECT_EQ(run({.query = x, .key = x, .value = x, .bias = bias}, x),
             "biased attention: bias: expected 1 or 2 heads, found 3");

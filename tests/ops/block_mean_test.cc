@@ -1,7 +1,8 @@
 #include "ops/block_mean.h"
 
-#include "tests/ops/random_tensors.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -10,7 +11,7 @@ TEST(BlockMean, MatchesReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 10; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t batch = random.Integer(1, 3), tokens = random.Integer(1, 300);
       const int64_t width = random.Integer(1, 150), group_size = random.Integer(1, 140);
@@ -21,7 +22,7 @@ TEST(BlockMean, MatchesReferenceOverRandomShapes) {
           expected({batch, groups, width}, DType::kF32);
       BlockMean(context, view, group_size, actual);
       reference::BlockMean(context, view, group_size, expected);
-      EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
+      EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
     }
   });
 }

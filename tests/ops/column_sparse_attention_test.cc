@@ -6,10 +6,10 @@
 
 #include <cmath>
 #include <limits>
-#include <random>
 
-#include "tests/ops/attention_case.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/attention_inputs.h"
+#include "tests/support/errors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -29,17 +29,17 @@ struct Problem {
     head_dim = head_dims[Below(5)];
     group_size = group_sizes[Below(4)];
     groups = (queries + group_size - 1) / group_size;
-    query = RandomTensor({batch, queries, heads, head_dim}, random);
-    key = RandomTensor({batch, keys, heads, head_dim}, random);
-    value = RandomTensor({batch, keys, heads, head_dim}, random);
-    base = RandomTensor({batch, heads, queries, head_dim}, random);
-    base_lse = RandomTensor({batch, heads, queries}, random, 4);
+    query = random.Normal({batch, queries, heads, head_dim});
+    key = random.Normal({batch, keys, heads, head_dim});
+    value = random.Normal({batch, keys, heads, head_dim});
+    base = random.Normal({batch, heads, queries, head_dim});
+    base_lse = random.Normal({batch, heads, queries}, 4);
     indices = Tensor::Zeros({batch, heads, groups, keys}, DType::kI32);
     counts = Tensor::Zeros({batch, heads, groups}, DType::kI32);
     Select();
   }
 
-  int64_t Below(int64_t n) { return std::uniform_int_distribution<int64_t>(0, n - 1)(random); }
+  int64_t Below(int64_t n) { return random.Integer(0, n - 1); }
 
   void Select() {
     for (int64_t list = 0; list < counts.NumElements(); ++list) {
@@ -62,7 +62,7 @@ struct Problem {
   }
 
   bool causal;
-  std::mt19937 random;
+  Random random;
   int64_t batch, heads, queries, keys, head_dim, group_size, groups;
   Tensor query, key, value, base, base_lse, indices, counts;
 };
@@ -239,13 +239,8 @@ TEST(ColumnSparseAttention, IsTheSameAtAnyNumberOfThreads) {
 void ExpectRefused(const Problem& p, const SparseAttentionEpilogue& epilogue, const char* message) {
   Tensor out(p.base.shape(), DType::kF32);
   Context context(1);
-  try {
-    ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, out);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), testing::HasSubstr(message));
-  }
+  ExpectError(ErrorCode::kInvalidArgument, message,
+              [&] { ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, out); });
 }
 
 TEST(ColumnSparseAttention, RefusesSelectionsThatCannotBeRead) {
@@ -262,7 +257,7 @@ TEST(ColumnSparseAttention, RefusesSelectionsThatCannotBeRead) {
 TEST(ColumnSparseAttention, RefusesMoreCausalQueriesThanKeys) {
   Problem p(2);
   p.causal = true;
-  p.key = RandomTensor({p.batch, p.queries - 1, p.heads, p.head_dim}, p.random);
+  p.key = p.random.Normal({p.batch, p.queries - 1, p.heads, p.head_dim});
   ExpectRefused(p, {},
                 fmt::format("column-sparse attention: key: expected at least {} keys for as many "
                             "causal queries, found {}",
@@ -291,12 +286,8 @@ TEST(ColumnSparseAttention, AnOrderOfGroupsIsForGpus) {
   selection.order = order;
   ColumnSparseAttention(context, p.inputs(), selection, {}, out);
   ExpectNear(out, expected, 0);
-  try {
-    LongestFirstOrder(context, p.counts, order);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-  }
+  EXPECT_NE(ErrorOf([&] { LongestFirstOrder(context, p.counts, order); }, ErrorCode::kUnsupported),
+            "");
 }
 
 }  // namespace

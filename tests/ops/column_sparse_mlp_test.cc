@@ -4,8 +4,10 @@
 
 #include <numeric>
 
-#include "tests/ops/random_tensors.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
@@ -22,7 +24,7 @@ constexpr Activation kActivations[] = {
     Activation::kNone, Activation::kRelu,      Activation::kGeluTanh, Activation::kGeluErf,
     Activation::kSilu, Activation::kQuickGelu, Activation::kTanh};
 
-void MakeSelection(testing::Random& random, Case& c) {
+void MakeSelection(Random& random, Case& c) {
   c.capacity = random.Integer(0, c.neurons);
   c.indices = Tensor({c.batch, c.groups, c.capacity}, DType::kI32);
   c.counts = Tensor({c.batch, c.groups}, DType::kI32);
@@ -40,7 +42,7 @@ void MakeSelection(testing::Random& random, Case& c) {
       .indices = c.indices.view(), .counts = c.counts.view(), .group_size = c.group_size};
 }
 
-Case RandomCase(testing::Random& random) {
+Case RandomCase(Random& random) {
   Case c;
   c.batch = random.Integer(1, 2);
   c.tokens = random.Integer(1, 300);
@@ -89,7 +91,7 @@ TEST(ColumnSparseMlp, FusedMatchesReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 30; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       Case c = RandomCase(random);
       Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
@@ -99,8 +101,8 @@ TEST(ColumnSparseMlp, FusedMatchesReferenceOverRandomShapes) {
       ClearUnusedLanes(c, cache);
       ClearUnusedLanes(c, c.cache);
       // sums of up to 350 products of order 1, in fp32
-      EXPECT_LT(testing::LargestError(cache.view(), c.cache.view()), 1e-5f);
-      EXPECT_LT(testing::LargestError(output.view(), c.output.view()), 2e-5f);
+      EXPECT_LT(LargestError(cache.view(), c.cache.view()), 1e-5f);
+      EXPECT_LT(LargestError(output.view(), c.output.view()), 2e-5f);
     }
   });
 }
@@ -109,7 +111,7 @@ TEST(ColumnSparseMlp, EachProductMatchesReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 100; seed < 112; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       Case c = RandomCase(random);
       Tensor cache = Tensor::CopyOf(c.cache.view()), output = Tensor::CopyOf(c.output.view());
@@ -120,17 +122,17 @@ TEST(ColumnSparseMlp, EachProductMatchesReferenceOverRandomShapes) {
       reference::ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, c.cache, expected);
       ClearUnusedLanes(c, delta);
       ClearUnusedLanes(c, expected);
-      EXPECT_LT(testing::LargestError(delta.view(), expected.view()), 1e-5f);
+      EXPECT_LT(LargestError(delta.view(), expected.view()), 1e-5f);
       ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection, OutputOf(c, output));
       reference::ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection,
                                      OutputOf(c, c.output));
-      EXPECT_LT(testing::LargestError(output.view(), c.output.view()), 2e-5f);
+      EXPECT_LT(LargestError(output.view(), c.output.view()), 2e-5f);
     }
   });
 }
 
 TEST(ColumnSparseMlp, ASelectionOfEverythingGivesTheDenseResult) {
-  testing::Random random(5);
+  Random random(5);
   Context context(2);
   const int64_t tokens = 150, model_dim = 40, neurons = 64;
   const Tensor before = random.Normal({1, tokens, model_dim});
@@ -155,14 +157,14 @@ TEST(ColumnSparseMlp, ASelectionOfEverythingGivesTheDenseResult) {
   Tensor fresh_cache = Tensor::Zeros({1, 2, neurons, 128}, DType::kF32);
   Tensor fresh = Tensor::Zeros({1, tokens, model_dim}, DType::kF32);
   reference::ColumnSparseMlp(context, after.view(), weights, selection, fresh_cache, fresh);
-  EXPECT_LT(testing::LargestError(output.view(), fresh.view()), 1e-5f);
+  EXPECT_LT(LargestError(output.view(), fresh.view()), 1e-5f);
 }
 
 TEST(StoreActivations, MatchesReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 15; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(2);
       const int64_t batch = random.Integer(1, 2), tokens = random.Integer(1, 300);
       const int64_t neurons = random.Integer(1, 90);
@@ -173,23 +175,20 @@ TEST(StoreActivations, MatchesReferenceOverRandomShapes) {
       Tensor actual(shape, DType::kF32), expected(shape, DType::kF32);
       StoreActivations(context, view, actual);
       reference::StoreActivations(context, view, expected);
-      EXPECT_EQ(testing::LargestError(actual.view(), expected.view()), 0.0f);
+      EXPECT_EQ(LargestError(actual.view(), expected.view()), 0.0f);
     }
   });
 }
 
 TEST(ColumnSparseMlp, ErrorsNameTheArgument) {
-  testing::Random random(1);
+  Random random(1);
   Context context(1);
   Case c = RandomCase(random);
   const auto message = [&](const MlpWeights& weights, const NeuronSelection& selection,
-                           TensorView cache) -> std::string {
-    try {
+                           TensorView cache) {
+    return ArgumentErrorOf([&] {
       ColumnSparseMlp(context, InputOf(c), weights, selection, cache, OutputOf(c, c.output));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
+    });
   };
   using ::testing::HasSubstr;
   MlpWeights weights = c.weights;

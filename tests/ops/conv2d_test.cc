@@ -1,16 +1,10 @@
 #include "ops/conv2d.h"
 
-#include "tests/ops/conv_case.h"
+#include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
-
-using testing::Apart;
-using testing::ConvCase;
-using testing::ErrorOf;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomCase;
 
 TEST(Conv2d, MatchesReference) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
@@ -40,9 +34,9 @@ TEST(Conv2d, MatchesReference) {
     Conv2d(context, c.input, c.weight, bias, options, actual);
     reference::Conv2d(context, c.input, c.weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              Conv2dWorkspaceBytes(context, shape, c.weight.view(), padding,
-                                   !options.input_gain.empty()));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                Conv2d(planned, c.input, c.weight, bias, options, actual);
+              }));
   }
 }
 
@@ -77,7 +71,7 @@ TEST(Conv2d, NamesTheArgumentThatDoesNotFit) {
   const auto error = [&](const ConstTensorView& in, const ConstTensorView& w,
                          const ConstTensorView& b, const Conv2dOptions& options,
                          const TensorView& out) {
-    return ErrorOf([&] { Conv2d(context, in, w, b, options, out); });
+    return ArgumentErrorOf([&] { Conv2d(context, in, w, b, options, out); });
   };
   EXPECT_EQ(error(x, wrong, bias, same, y),
             "conv2d: weight: expected shape [any, 3, any, any], found [2, 4, 3, 3]");

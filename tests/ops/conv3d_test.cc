@@ -1,16 +1,11 @@
 #include "ops/conv3d.h"
 
 #include "ops/norm.h"
-#include "tests/ops/conv_case.h"
+#include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
-
-using testing::Apart;
-using testing::ErrorOf;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomWeightType;
 
 Shape OutputShape(const Shape& input, const Shape& weight, const Padding3d& p) {
   return {input[0], input[1] + p.front + p.back - weight[2] + 1,
@@ -60,9 +55,9 @@ TEST(Conv3d, MatchesReference) {
     Conv3d(context, input, weight, bias, options, actual);
     reference::Conv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              Conv3dWorkspaceBytes(context, shape, weight.view(), options.padding,
-                                   !options.input_gain.empty()));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                Conv3d(planned, input, weight, bias, options, actual);
+              }));
   }
 }
 
@@ -145,7 +140,7 @@ TEST(Conv3d, NamesTheArgumentThatDoesNotFit) {
   const auto error = [&](const ConstTensorView& in, const ConstTensorView& w,
                          const ConstTensorView& b, const Conv3dOptions& options,
                          const TensorView& out) {
-    return ErrorOf([&] { Conv3d(context, in, w, b, options, out); });
+    return ArgumentErrorOf([&] { Conv3d(context, in, w, b, options, out); });
   };
   EXPECT_EQ(error(x, weight, bias, {.padding = same}, y), "");
   EXPECT_EQ(error(x, wrong, bias, {.padding = same}, y),

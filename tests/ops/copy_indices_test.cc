@@ -2,7 +2,8 @@
 
 #include <numeric>
 
-#include "tests/ops/random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -10,7 +11,7 @@ namespace {
 TEST(CopyIndices, CopiesTheChosenColumnsOnly) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(2);
     const int64_t rows = random.Integer(1, 9), columns = random.Integer(1, 200);
     const int64_t capacity = random.Integer(0, columns);
@@ -27,7 +28,7 @@ TEST(CopyIndices, CopiesTheChosenColumnsOnly) {
     }
     CopyIndices(context, source.view(), indices.view(), counts.view(), actual);
     reference::CopyIndices(context, source.view(), indices.view(), counts.view(), expected);
-    EXPECT_EQ(testing::LargestError(actual.view(), expected.view()), 0.0f);
+    EXPECT_EQ(LargestError(actual.view(), expected.view()), 0.0f);
   }
 }
 

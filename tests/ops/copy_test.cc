@@ -1,22 +1,18 @@
 #include "ops/copy.h"
 
-#include "tests/ops/copy_case.h"
-#include "tests/ops/operands.h"
+#include "tests/support/copy_case.h"
+#include "tests/support/operands.h"
 
 namespace tamias {
 namespace {
-
-using testing::CopySide;
-using testing::ErrorOf;
-using testing::Random;
 
 TEST(Copy, MatchesReferenceOverRandomShapes) {
   for (uint64_t seed = 0; seed < 120; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
-    const Shape shape = testing::RandomCopyShape(random);
-    const DType dtype = testing::kCopyTypes[seed % 6];
+    const Shape shape = RandomCopyShape(random);
+    const DType dtype = kCopyTypes[seed % 6];
     CopySide source = MakeCopySide(random, shape, dtype);
     CopySide actual = MakeCopySide(random, shape, dtype);
     Tensor expected = Tensor::CopyOf(actual.storage.view());
@@ -32,17 +28,17 @@ TEST(Copy, LongRunsGoToAllThreads) {
   const Tensor source = random.Normal({300'001});
   Tensor destination({300'001}, DType::kF32);
   Copy(context, source.view(), destination);
-  EXPECT_EQ(testing::LargestError(destination.view(), source.view()), 0);
+  EXPECT_EQ(LargestError(destination.view(), source.view()), 0);
 }
 
 TEST(Copy, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor source({2, 3}, DType::kF32), turned({3, 2}, DType::kF32), halves({2, 3}, DType::kF16);
-  EXPECT_EQ(ErrorOf([&] { Copy(context, source, turned); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(context, source, turned); }),
             "copy: destination: expected shape [2, 3], found [3, 2]");
-  EXPECT_EQ(ErrorOf([&] { Copy(context, source, halves); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(context, source, halves); }),
             "copy: destination: expected f32, found f16");
-  EXPECT_EQ(ErrorOf([&] { Copy(context, {}, source); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(context, {}, source); }),
             "copy: source: expected shape [], found no tensor");
 }
 
@@ -51,11 +47,11 @@ TEST(Copy, NamesBothDevicesOfMemoryElsewhere) {
   Context planned = Context::Planning({{DeviceType::kCuda, 1}, DType::kBF16});
   Tensor here({2}, DType::kF32);
   const TensorView there = TensorView::WithoutMemory({2}, DType::kF32, {DeviceType::kCuda, 0});
-  EXPECT_EQ(ErrorOf([&] { Copy(host, there, here); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(host, there, here); }),
             "copy: source: expected memory of cpu, found memory of cuda:0");
-  EXPECT_EQ(ErrorOf([&] { Copy(planned, there, there); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(planned, there, there); }),
             "copy: source: expected memory of cuda:1, found memory of cuda:0");
-  EXPECT_EQ(ErrorOf([&] { Copy(planned, here, there); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Copy(planned, here, there); }),
             "copy: source: expected memory of cuda:1, found memory of cpu");
 }
 

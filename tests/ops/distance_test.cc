@@ -1,12 +1,9 @@
 #include "ops/distance.h"
 
-#include "tests/ops/operands.h"
+#include "tests/support/operands.h"
 
 namespace tamias {
 namespace {
-
-using testing::Operand;
-using testing::RandomOperand;
 
 void ExpectNear(const Distance& actual, const Distance& expected) {
   const auto near = [](double a, double b) { EXPECT_NEAR(a, b, 1e-5 * (1e-6 + b)); };
@@ -19,7 +16,7 @@ void ExpectNear(const Distance& actual, const Distance& expected) {
 TEST(Distance, MatchesReferenceOverRandomShapes) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
     const Shape shape = {random.Integer(0, 3), random.Integer(1, 200), random.Integer(1, 300)};
     const Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
@@ -29,7 +26,7 @@ TEST(Distance, MatchesReferenceOverRandomShapes) {
 }
 
 TEST(Distance, IsTheSameAtAnyNumberOfThreads) {
-  testing::Random random(1);
+  Random random(1);
   const Tensor a = random.Normal({500, 33}), b = random.Normal({500, 33});
   Context one(1), three(3);
   const Distance first = MeasureDistance(one, a.view(), b.view());
@@ -43,7 +40,7 @@ TEST(Distance, IsTheSameAtAnyNumberOfThreads) {
 TEST(Distance, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   const Tensor a({2, 5}, DType::kF32), b({5, 2}, DType::kF32);
-  EXPECT_EQ(testing::ErrorOf([&] { MeasureDistance(context, a, b); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { MeasureDistance(context, a, b); }),
             "distance: b: expected shape [2, 5], found [5, 2]");
 }
 

@@ -4,16 +4,13 @@
 #include <cmath>
 #include <vector>
 
-#include "tests/ops/operands.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/operands.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
 
-using testing::Operand;
-using testing::RandomOperand;
-
-Shape RandomShape(testing::Random& random) {
+Shape RandomShape(Random& random) {
   Shape shape;
   const int64_t rank = random.Integer(0, 4);
   for (int64_t axis = 0; axis < rank; ++axis) shape.Append(random.Integer(1, 15));
@@ -24,7 +21,7 @@ TEST(Elementwise, MatchesReference) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 25; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const Shape shape = RandomShape(random);
       const Operand a = RandomOperand(random, shape), b = RandomOperand(random, shape);
@@ -71,7 +68,7 @@ TEST(Convert, IsExactForEveryHalfPrecisionValue) {
 TEST(Convert, MatchesReferenceOnStridedViews) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(2);
     const Shape shape = {random.Integer(1, 20), random.Integer(1, 50)};
     const Operand input = RandomOperand(random, shape, 1, RandomWeightType(random));
@@ -105,18 +102,18 @@ TEST(Convert, RoundsToBFloat16AsTheReferenceToTheBit) {
 TEST(Elementwise, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor a({2, 3}, DType::kF32), b({3, 2}, DType::kF32), c({2, 3}, DType::kI32);
-  using testing::ErrorOf;
-  EXPECT_EQ(ErrorOf([&] { Add(context, a, b, a); }), "add: b: expected shape [2, 3], found [3, 2]");
-  EXPECT_EQ(ErrorOf([&] { Add(context, a, a, b); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Add(context, a, b, a); }),
+            "add: b: expected shape [2, 3], found [3, 2]");
+  EXPECT_EQ(ArgumentErrorOf([&] { Add(context, a, a, b); }),
             "add: output: expected shape [2, 3], found [3, 2]");
-  EXPECT_NE(ErrorOf([&] { Add(context, c, a, a); }), "");
-  EXPECT_NE(ErrorOf([&] { Multiply(context, a, b, a); }), "");
-  EXPECT_NE(ErrorOf([&] { Axpy(context, 1, a, b); }), "");
-  EXPECT_NE(ErrorOf([&] { ScaleShift(context, a, 1, 0, b); }), "");
-  EXPECT_NE(ErrorOf([&] { Convert(context, c, a); }), "");
-  EXPECT_NE(ErrorOf([&] { Convert(context, a, b); }), "");
-  EXPECT_NE(ErrorOf([&] { AbsoluteDifference(context, a, b, a); }), "");
-  EXPECT_NE(ErrorOf([&] { Add(context, a.view().Permute({1, 0}), b, b); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Add(context, c, a, a); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Multiply(context, a, b, a); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Axpy(context, 1, a, b); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { ScaleShift(context, a, 1, 0, b); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Convert(context, c, a); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Convert(context, a, b); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { AbsoluteDifference(context, a, b, a); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Add(context, a.view().Permute({1, 0}), b, b); }), "");
 }
 
 }  // namespace

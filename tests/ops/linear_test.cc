@@ -5,14 +5,12 @@
 #include <cstdlib>
 
 #include "ops/cuda/cublas_lt.h"
-#include "tests/ops/operands.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/operands.h"
+#include "tests/support/planned_peak.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
-
-using testing::ErrorOf;
-using testing::Operand;
 
 constexpr Activation kActivations[] = {
     Activation::kNone, Activation::kRelu,      Activation::kGeluTanh, Activation::kGeluErf,
@@ -22,7 +20,7 @@ TEST(Linear, MatchesReference) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 40; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t batch = random.Integer(1, 3), rows = random.Integer(1, 40);
       const int64_t inputs = random.Integer(1, 100), outputs = random.Integer(1, 100);
@@ -44,7 +42,7 @@ TEST(Linear, MatchesReference) {
 }
 
 TEST(Linear, WidensHalfPrecisionWeightsPanelByPanel) {
-  testing::Random random(3);
+  Random random(3);
   Context context(2);
   // A panel is 8 MB of fp32: 2.5 panels.
   const Tensor input = random.Normal({9, 16384});
@@ -53,11 +51,11 @@ TEST(Linear, WidensHalfPrecisionWeightsPanelByPanel) {
   Tensor actual({9, 320}, DType::kF32), expected({9, 320}, DType::kF32);
   Linear(context, input, weight, bias, actual, {.activation = Activation::kGeluTanh});
   reference::Linear(context, input, weight, bias, expected, {.activation = Activation::kGeluTanh});
-  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-4f);
+  EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-4f);
 }
 
-TEST(Linear, StaysWithinItsWorkspaceBytes) {
-  testing::Random random(4);
+TEST(Linear, TakesTheWorkspaceThatItPlans) {
+  Random random(4);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
     for (const int64_t rows : {1, 8, 9, 300}) {
       Context context(2);
@@ -65,8 +63,9 @@ TEST(Linear, StaysWithinItsWorkspaceBytes) {
       const Tensor bias = random.Normal({160}, 1, dtype);
       Tensor output({rows, 160}, DType::kF32);
       Linear(context, input, weight, bias, output, {.accumulate = true});
-      EXPECT_LE(context.workspace().peak_bytes(),
-                LinearWorkspaceBytes(context, rows, 96, 160, dtype));
+      EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                  Linear(planned, input, weight, bias, output, {.accumulate = true});
+                }));
     }
   }
 }
@@ -88,26 +87,28 @@ TEST(Linear, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({2, 5, 8}, DType::kF32), weight({3, 8}, DType::kF32), wrong({3, 7}, DType::kF32);
   Tensor y({2, 5, 3}, DType::kF32), bias({3}, DType::kF32), integers({3, 8}, DType::kI32);
-  EXPECT_EQ(ErrorOf([&] { Linear(context, x, wrong, bias, y); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Linear(context, x, wrong, bias, y); }),
             "linear: weight: expected shape [any, 8], found [3, 7]");
-  EXPECT_EQ(ErrorOf([&] { Linear(context, x, integers, bias, y); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Linear(context, x, integers, bias, y); }),
             "linear: weight: expected f32, f16 or bf16, found i32");
-  EXPECT_NE(ErrorOf([&] { Linear(context, {}, weight, bias, y); }), "");
-  EXPECT_NE(ErrorOf([&] { Linear(context, x, weight, wrong, y); }), "");
-  EXPECT_NE(ErrorOf([&] { Linear(context, x, weight, bias, x); }), "");
-  EXPECT_NE(ErrorOf([&] { Linear(context, x.view().Permute({0, 2, 1}), weight, bias, y); }), "");
-  EXPECT_NE(ErrorOf([&] { Linear(context, x, wrong.view().Permute({1, 0}), bias, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Linear(context, {}, weight, bias, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Linear(context, x, weight, wrong, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { Linear(context, x, weight, bias, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] {
+              Linear(context, x.view().Permute({0, 2, 1}), weight, bias, y);
+            }),
+            "");
+  EXPECT_NE(ArgumentErrorOf([&] {
+              Linear(context, x, wrong.view().Permute({1, 0}), bias, y);
+            }),
+            "");
 }
 
 TEST(CublasLt, WithoutTheLibraryTheErrorNamesIt) {
   setenv("TAMIAS_CUBLASLT", "/no/such/library.so", 1);
-  try {
+  ExpectError(ErrorCode::kUnsupported, "cuBLASLt: ", [] {
     const cuda::CublasLt library(Device{DeviceType::kCuda, 0});
-    ADD_FAILURE() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("cuBLASLt: "));
-  }
+  });
   unsetenv("TAMIAS_CUBLASLT");
 }
 

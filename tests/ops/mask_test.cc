@@ -2,16 +2,13 @@
 
 #include <gmock/gmock.h>
 
-#include "tests/ops/random_tensors.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
-
-bool SameBytes(const Tensor& a, const Tensor& b) {
-  return a.bytes() == b.bytes() &&
-         std::equal(a.data<uint8_t>(), a.data<uint8_t>() + a.bytes(), b.data<uint8_t>());
-}
 
 Tensor EmptyMask(int64_t rows, int64_t n) {
   return Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
@@ -21,7 +18,7 @@ TEST(Mask, RandomCountAndIndicesMatchReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 20; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t rows = random.Integer(1, 7), n = random.Integer(1, 700);
       const double probability = static_cast<double>(random.Integer(0, 10)) / 10;
@@ -70,7 +67,7 @@ TEST(Mask, RandomBitsComeAtTheProbabilityAskedFor) {
 TEST(Mask, OrTakesTheFirstBitsOfRowsThatRepeat) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
     const int64_t shared = random.Integer(1, 4), rows = shared * random.Integer(0, 4);
     const int64_t n = random.Integer(1, 700), limit = random.Integer(0, n);
@@ -105,13 +102,8 @@ TEST(Mask, ACapacityThatIsTooSmallIsAnErrorThatNamesTheRow) {
   Context context(2);
   Tensor mask = EmptyMask(3, 100), counts({3}, DType::kI32), indices({3, 9}, DType::kI32);
   SetMaskRange(mask, 2, 30, 40);
-  try {
-    MaskToIndices(context, mask.view(), 100, indices, counts);
-    FAIL() << "no error";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("row 2 has 10 columns"));
-  }
+  ExpectError(ErrorCode::kInvalidArgument, "row 2 has 10 columns",
+              [&] { MaskToIndices(context, mask.view(), 100, indices, counts); });
 }
 
 TEST(Mask, RefusesWrongShapesAndProbabilities) {

@@ -1,14 +1,10 @@
 #include "ops/norm.h"
 
-#include "tests/ops/operands.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/operands.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
-
-using testing::ErrorOf;
-using testing::Operand;
-using testing::Random;
 
 constexpr float kEpsilon = 1e-6f;
 
@@ -104,7 +100,7 @@ TEST(GroupNorm, MatchesReference) {
                                      offset);
       reference::ScaleShiftChannels(context, input, gain, offset, silu, expected);
       // gain * x + offset cancels a mean of up to 100 standard deviations: 100 * 1e-7, a few times
-      EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 2e-4f);
+      EXPECT_LT(LargestError(actual.view(), expected.view()), 2e-4f);
     }
   });
 }
@@ -128,25 +124,32 @@ TEST(Norms, NameTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({2, 5, 8}, DType::kF32), row({8}, DType::kF32), rows({2, 8}, DType::kF32);
   Tensor wrong({7}, DType::kF32), picture({1, 4, 4, 8}, DType::kF32);
-  EXPECT_EQ(ErrorOf([&] { LayerNorm(context, x, wrong, {}, kEpsilon, x); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { LayerNorm(context, x, wrong, {}, kEpsilon, x); }),
             "layer norm: weight: expected shape [8], found [7]");
-  EXPECT_NE(ErrorOf([&] { LayerNorm(context, x, row, wrong, kEpsilon, x); }), "");
-  EXPECT_NE(ErrorOf([&] { LayerNorm(context, x, row, {}, kEpsilon, rows); }), "");
-  EXPECT_NE(ErrorOf([&] { LayerNorm(context, {}, {}, {}, kEpsilon, {}); }), "");
-  EXPECT_NE(ErrorOf([&] { LayerNormModulate(context, rows, rows, rows, kEpsilon, rows); }), "");
-  EXPECT_NE(ErrorOf([&] { LayerNormModulate(context, x, row, rows, kEpsilon, x); }), "");
-  EXPECT_NE(ErrorOf([&] { LayerNormModulate(context, x, rows, row, kEpsilon, x); }), "");
-  EXPECT_NE(ErrorOf([&] { RmsNorm(context, x, wrong, kEpsilon, x); }), "");
-  EXPECT_EQ(ErrorOf([&] { GroupNorm(context, picture, 3, {}, {}, kEpsilon, false, picture); }),
-            "group norm: groups: expected a divisor of 8, found 3");
-  EXPECT_NE(ErrorOf([&] { GroupNorm(context, picture, 2, wrong, {}, kEpsilon, false, picture); }),
+  EXPECT_NE(ArgumentErrorOf([&] { LayerNorm(context, x, row, wrong, kEpsilon, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { LayerNorm(context, x, row, {}, kEpsilon, rows); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { LayerNorm(context, {}, {}, {}, kEpsilon, {}); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { LayerNormModulate(context, rows, rows, rows, kEpsilon, rows); }),
             "");
-  EXPECT_NE(ErrorOf([&] { GroupNorm(context, picture, 2, {}, wrong, kEpsilon, false, picture); }),
-            "");
-  EXPECT_NE(ErrorOf([&] { GroupNorm(context, x, 2, {}, {}, kEpsilon, false, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { LayerNormModulate(context, x, row, rows, kEpsilon, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { LayerNormModulate(context, x, rows, row, kEpsilon, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { RmsNorm(context, x, wrong, kEpsilon, x); }), "");
+  EXPECT_EQ(
+      ArgumentErrorOf([&] { GroupNorm(context, picture, 3, {}, {}, kEpsilon, false, picture); }),
+      "group norm: groups: expected a divisor of 8, found 3");
   EXPECT_NE(
-      ErrorOf([&] { GroupNormStatistics(context, picture, 2, {}, {}, kEpsilon, rows, rows); }), "");
-  EXPECT_NE(ErrorOf([&] { ScaleShiftChannels(context, picture, rows, rows, false, picture); }), "");
+      ArgumentErrorOf([&] { GroupNorm(context, picture, 2, wrong, {}, kEpsilon, false, picture); }),
+      "");
+  EXPECT_NE(
+      ArgumentErrorOf([&] { GroupNorm(context, picture, 2, {}, wrong, kEpsilon, false, picture); }),
+      "");
+  EXPECT_NE(ArgumentErrorOf([&] { GroupNorm(context, x, 2, {}, {}, kEpsilon, false, x); }), "");
+  EXPECT_NE(ArgumentErrorOf(
+                [&] { GroupNormStatistics(context, picture, 2, {}, {}, kEpsilon, rows, rows); }),
+            "");
+  EXPECT_NE(
+      ArgumentErrorOf([&] { ScaleShiftChannels(context, picture, rows, rows, false, picture); }),
+      "");
 }
 
 }  // namespace

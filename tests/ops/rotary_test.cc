@@ -1,19 +1,16 @@
 #include "ops/rotary.h"
 
-#include "tests/ops/operands.h"
-#include "tests/ops/simd_targets.h"
+#include "tests/support/operands.h"
+#include "tests/support/simd_targets.h"
 
 namespace tamias {
 namespace {
-
-using testing::ErrorOf;
-using testing::Operand;
 
 TEST(RmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 40; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t heads = random.Integer(1, 5), tokens = random.Integer(1, 90);
       const int64_t dim = 2 * random.Integer(1, 40), batch = random.Integer(1, 2);
@@ -42,33 +39,34 @@ TEST(RmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
 }
 
 TEST(RmsNormRotary, WorksInPlace) {
-  testing::Random random(5);
+  Random random(5);
   Context context(2);
   Tensor actual = random.Normal({1, 2, 70, 24});
   Tensor expected = Tensor::CopyOf(actual.view());
   const Tensor weight = random.Normal({24}), cosine = random.Normal({70, 24});
   RmsNormRotary(context, actual, weight, 1e-6f, cosine, cosine, actual);
   reference::RmsNormRotary(context, expected, weight, 1e-6f, cosine, cosine, expected);
-  EXPECT_LT(testing::LargestError(actual.view(), expected.view()), 1e-5f);
+  EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
 }
 
 TEST(RmsNormRotary, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({1, 2, 5, 8}, DType::kF32), weight({8}, DType::kF32), angles({5, 8}, DType::kF32);
   Tensor odd({1, 2, 5, 7}, DType::kF32), odd_angles({5, 7}, DType::kF32);
-  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, x, angles, 1e-6f, angles, angles, x); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { RmsNormRotary(context, x, angles, 1e-6f, angles, angles, x); }),
             "rms norm rotary: norm_weight: expected shape [8], found [5, 8]");
-  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, odd, {}, 1e-6f, odd_angles, odd_angles, odd); }),
-            "rms norm rotary: input: expected an even head dimension, found 7");
-  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, angles, {}, 1e-6f, {}, {}, x); }), "");
-  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, {}, odd); }), "");
-  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, {}, x); }), "");
-  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, angles, x); }), "");
-  EXPECT_NE(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, weight, x); }), "");
+  EXPECT_EQ(
+      ArgumentErrorOf([&] { RmsNormRotary(context, odd, {}, 1e-6f, odd_angles, odd_angles, odd); }),
+      "rms norm rotary: input: expected an even head dimension, found 7");
+  EXPECT_NE(ArgumentErrorOf([&] { RmsNormRotary(context, angles, {}, 1e-6f, {}, {}, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, {}, odd); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, {}, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, {}, angles, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, angles, weight, x); }), "");
   Tensor of_two_heads({2, 5, 8}, DType::kF32), of_three({3, 5, 8}, DType::kF32);
-  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, of_three, of_three, x); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, of_three, of_three, x); }),
             "rms norm rotary: cosine: expected shape [2, 5, 8], found [3, 5, 8]");
-  EXPECT_EQ(ErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, of_two_heads, angles, x); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { RmsNormRotary(context, x, {}, 1e-6f, of_two_heads, angles, x); }),
             "rms norm rotary: sine: expected shape [2, 5, 8], found [5, 8]");
 }
 

@@ -1,26 +1,23 @@
 #include "ops/top_k.h"
 
 #include "ops/mask.h"
-#include "tests/ops/random_tensors.h"
-#include "tests/ops/simd_targets.h"
-#include "tests/ops/top_k_scores.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/simd_targets.h"
+#include "tests/support/top_k_scores.h"
 
 namespace tamias {
 namespace {
-
-bool SameBytes(const Tensor& a, const Tensor& b) {
-  return std::equal(a.data<uint8_t>(), a.data<uint8_t>() + a.bytes(), b.data<uint8_t>());
-}
 
 TEST(TopKMask, MatchesReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 60; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(static_cast<int>(random.Integer(1, 3)));
       const int64_t rows = random.Integer(1, 4), n = random.Integer(1, seed % 10 == 0 ? 9000 : 700);
       const int64_t k = random.Integer(0, n + 1);
-      const Tensor scores = testing::TopKScores(random, rows, n + 3);
+      const Tensor scores = TopKScores(random, rows, n + 3);
       const ConstTensorView view = scores.view().Slice(1, 1, n + 1);
       Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
       RandomMask(context, 0.1, seed, actual, n);
@@ -49,11 +46,11 @@ TEST(ApproximateTopKMask, MatchesReferenceOverRandomShapes) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 25; ++seed) {
       SCOPED_TRACE(seed);
-      testing::Random random(seed);
+      Random random(seed);
       Context context(2);
       const int64_t rows = random.Integer(1, 4), n = random.Integer(1, 900);
       const int64_t k = random.Integer(0, n + 1), sample_size = random.Integer(1, 300);
-      const Tensor scores = testing::TopKScores(random, rows, n);
+      const Tensor scores = TopKScores(random, rows, n);
       Tensor actual = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
       Tensor expected = Tensor::Zeros({rows, MaskBytes(n)}, DType::kU8);
       ApproximateTopKMask(context, scores.view(), k, sample_size, seed, actual);
@@ -65,7 +62,7 @@ TEST(ApproximateTopKMask, MatchesReferenceOverRandomShapes) {
 
 TEST(ApproximateTopKMask, SelectsAboutKAndOnlyTheLargest) {
   Context context(2);
-  testing::Random random(3);
+  Random random(3);
   const int64_t n = 12288, k = 3686;  // FLUX.1: 0.3 of 4 * 3072 neurons
   const Tensor scores = random.Normal({6, n});
   Tensor mask = Tensor::Zeros({6, MaskBytes(n)}, DType::kU8), counts({6}, DType::kI32);

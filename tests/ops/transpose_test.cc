@@ -1,20 +1,17 @@
 #include "ops/transpose.h"
 
-#include "tests/ops/operands.h"
+#include "tests/support/operands.h"
 
 namespace tamias {
 namespace {
 
-using testing::LargestError;
-
 TEST(Transpose, MatchesReferenceOverRandomShapes) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
-    testing::Random random(seed);
+    Random random(seed);
     Context context(static_cast<int>(random.Integer(1, 3)));
     const Shape shape = {random.Integer(0, 100), random.Integer(1, 100)};
-    const testing::Operand input =
-        RandomOperand(random, shape, 1, testing::RandomWeightType(random));
+    const Operand input = RandomOperand(random, shape, 1, RandomWeightType(random));
     Tensor actual({shape[1], shape[0]}, DType::kF32), expected({shape[1], shape[0]}, DType::kF32);
     Transpose(context, input.view, actual);
     reference::Transpose(context, input.view, expected);
@@ -25,7 +22,7 @@ TEST(Transpose, MatchesReferenceOverRandomShapes) {
 TEST(Transpose, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor input({2, 3}, DType::kF32);
-  EXPECT_EQ(testing::ErrorOf([&] { Transpose(context, input, input); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { Transpose(context, input, input); }),
             "transpose: output: expected shape [3, 2], found [2, 3]");
 }
 

@@ -1,17 +1,11 @@
 #include "ops/upsample_conv2d.h"
 
 #include "ops/conv2d.h"
-#include "tests/ops/conv_case.h"
+#include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
-
-using testing::Apart;
-using testing::ConvCase;
-using testing::ErrorOf;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomCase;
 
 TEST(UpsampleConv2d, MatchesReference) {
   for (uint64_t seed = 0; seed < 20; ++seed) {
@@ -30,8 +24,9 @@ TEST(UpsampleConv2d, MatchesReference) {
     UpsampleConv2d(context, c.input, c.weight, bias, actual);
     reference::UpsampleConv2d(context, c.input, c.weight, bias, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              UpsampleConv2dWorkspaceBytes(context, shape, c.weight.view()));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                UpsampleConv2d(planned, c.input, c.weight, bias, actual);
+              }));
   }
 }
 
@@ -57,11 +52,11 @@ TEST(UpsampleConv2d, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({1, 4, 5, 3}, DType::kF32), weight({2, 3, 3, 3}, DType::kF32);
   Tensor y({1, 8, 10, 2}, DType::kF32), bias({2}, DType::kF32), small({2, 3, 2, 2}, DType::kF32);
-  EXPECT_EQ(ErrorOf([&] { UpsampleConv2d(context, x, small, bias, y); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { UpsampleConv2d(context, x, small, bias, y); }),
             "upsample conv2d: weight: expected shape [any, 3, 3, 3], found [2, 3, 2, 2]");
-  EXPECT_NE(ErrorOf([&] { UpsampleConv2d(context, bias, weight, bias, y); }), "");
-  EXPECT_NE(ErrorOf([&] { UpsampleConv2d(context, x, weight, x, y); }), "");
-  EXPECT_NE(ErrorOf([&] { UpsampleConv2d(context, x, weight, bias, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { UpsampleConv2d(context, bias, weight, bias, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { UpsampleConv2d(context, x, weight, x, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { UpsampleConv2d(context, x, weight, bias, x); }), "");
 }
 
 }  // namespace

@@ -1,15 +1,10 @@
 #include "ops/upsample_conv3d.h"
 
-#include "tests/ops/conv_case.h"
+#include "tests/support/conv_case.h"
+#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
-
-using testing::Apart;
-using testing::ErrorOf;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomWeightType;
 
 TEST(UpsampleConv3d, MatchesReference) {
   for (uint64_t seed = 0; seed < 30; ++seed) {
@@ -34,8 +29,9 @@ TEST(UpsampleConv3d, MatchesReference) {
     UpsampleConv3d(context, input, weight, bias, options, actual);
     reference::UpsampleConv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_LE(context.workspace().peak_bytes(),
-              UpsampleConv3dWorkspaceBytes(context, shape, weight.view(), options));
+    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+                UpsampleConv3d(planned, input, weight, bias, options, actual);
+              }));
   }
 }
 
@@ -45,15 +41,16 @@ TEST(UpsampleConv3d, NamesTheArgumentThatDoesNotFit) {
   Tensor y({1, 3, 8, 10, 2}, DType::kF32), bias({2}, DType::kF32);
   Tensor small({2, 3, 3, 2, 2}, DType::kF32);
   const UpsampleConv3dOptions doubled = {.doubles_frames = true};
-  EXPECT_EQ(ErrorOf([&] { UpsampleConv3d(context, x, weight, bias, doubled, y); }), "");
-  EXPECT_EQ(ErrorOf([&] { UpsampleConv3d(context, x, small, bias, doubled, y); }),
+  EXPECT_EQ(ArgumentErrorOf([&] { UpsampleConv3d(context, x, weight, bias, doubled, y); }), "");
+  EXPECT_EQ(ArgumentErrorOf([&] { UpsampleConv3d(context, x, small, bias, doubled, y); }),
             "upsample conv3d: weight: expected shape [any, 3, any, 3, 3], found [2, 3, 3, 2, 2]");
-  EXPECT_EQ(
-      ErrorOf([&] { UpsampleConv3d(context, x.view().Slice(1, 0, 0), weight, bias, doubled, y); }),
-      "upsample conv3d: input: expected a frame and a kernel of one, found 0 and 3");
-  EXPECT_NE(ErrorOf([&] { UpsampleConv3d(context, bias, weight, bias, doubled, y); }), "");
-  EXPECT_NE(ErrorOf([&] { UpsampleConv3d(context, x, weight, x, doubled, y); }), "");
-  EXPECT_NE(ErrorOf([&] { UpsampleConv3d(context, x, weight, bias, {}, y); }), "");
+  EXPECT_EQ(ArgumentErrorOf([&] {
+              UpsampleConv3d(context, x.view().Slice(1, 0, 0), weight, bias, doubled, y);
+            }),
+            "upsample conv3d: input: expected a frame and a kernel of one, found 0 and 3");
+  EXPECT_NE(ArgumentErrorOf([&] { UpsampleConv3d(context, bias, weight, bias, doubled, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { UpsampleConv3d(context, x, weight, x, doubled, y); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { UpsampleConv3d(context, x, weight, bias, {}, y); }), "");
 }
 
 }  // namespace

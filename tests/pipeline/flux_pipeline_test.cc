@@ -5,8 +5,8 @@
 #include <fstream>
 #include <string>
 
-#include "golden.h"
-#include "linked_model.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -75,11 +75,8 @@ TEST_F(TinyDev, LatentsOfEverySchedulerMatchDiffusers) {
                                          {"dpm-sde", "DPMSolverMultistepScheduler"},
                                          {"unipc", "UniPCMultistepScheduler"}}) {
     SCOPED_TRACE(name);
-    Link("scheduler", kData / "tiny-dev" / (std::string("scheduler-") + name));
-    fs::remove(folder_ / "model_index.json");
-    std::ofstream(folder_ / "model_index.json")
-        << R"({"_class_name": "FluxPipeline", "scheduler": ["diffusers", ")" << class_name
-        << R"("]})";
+    UseScheduler("FluxPipeline", class_name,
+                 kData / "tiny-dev" / (std::string("scheduler-") + name));
     const GenerateResult result = Pipeline(folder_).Generate(TinyDevOptions());
     ExpectLatents(result, SafetensorsFile(kTinyDevGolden).Get(std::string(name) + "_latents"));
   }
@@ -88,7 +85,7 @@ TEST_F(TinyDev, LatentsOfEverySchedulerMatchDiffusers) {
 TEST_F(TinyDev, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_EQ(pipeline.info().default_profile, "flux-1-dev");
-  EXPECT_EQ(pipeline.info().defaults.at("width"), "1024");
+  EXPECT_EQ(pipeline.info().defaults.width, 1024);
   EXPECT_EQ(pipeline.size_multiple(), 8);
 }
 

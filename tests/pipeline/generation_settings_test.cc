@@ -5,6 +5,8 @@
 
 #include <limits>
 
+#include "tests/support/errors.h"
+
 namespace tamias {
 namespace {
 
@@ -24,13 +26,7 @@ TEST(GenerationSettings, OptionsWinOverTheModelAndTheModelOverTheFamily) {
 }
 
 std::string Refusal(const GenerateOptions& options) {
-  try {
-    ResolveSettings(options, {}, {});
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    return error.what();
-  }
-  return "accepted";
+  return ArgumentErrorOf([&] { ResolveSettings(options, {}, {}); });
 }
 
 TEST(GenerationSettings, RefusesValuesOutOfRangeAndNamesThem) {
@@ -59,12 +55,7 @@ TEST(GenerationSettings, FramesAreOneMoreThanAMultiple) {
   EXPECT_EQ(ResolveSettings(options, {}, film).num_frames, 1);
   const auto refusal = [&](int frames) {
     options.num_frames = frames;
-    try {
-      ResolveSettings(options, {}, film);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string("accepted");
+    return ErrorOf([&] { ResolveSettings(options, {}, film); });
   };
   EXPECT_THAT(refusal(32), HasSubstr("one more than a multiple of 4, found 32 (nearest: 33)"));
   EXPECT_THAT(refusal(0), HasSubstr("num_frames"));
@@ -92,7 +83,7 @@ TEST(GenerationSettings, DefaultsFitTheModel) {
   model.width = 7;
   model.height = 100;
   model.num_frames = 8;
-  EXPECT_EQ(ResolveSettings({}, model, film).SizeText(), "32x96 pixels and 7 frames");
+  EXPECT_EQ(SizeText(ResolveSettings({}, model, film)), "32x96 pixels and 7 frames");
   GenerateOptions options;
   options.width = 96;
   EXPECT_EQ(ResolveSettings(options, {}, film).height, 704);

@@ -7,9 +7,9 @@
 #include <fstream>
 #include <map>
 
-#include "golden.h"
-#include "linked_model.h"
 #include "tamias/tamias.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -44,18 +44,6 @@ class HunyuanVideo : public LinkedModelTest {
     options.negative_prompt = golden_.metadata().at("negative_prompt");
     options.true_cfg_scale = 3;
     return options;
-  }
-
-  // A copy of a component, its file of the given name with one piece of text replaced.
-  void Edit(const char* component, const char* file, const std::string& from,
-            const std::string& to) const {
-    fs::remove_all(folder_ / component);
-    fs::copy(kTiny / component, folder_ / component);
-    std::ifstream in(kTiny / component / file);
-    std::string text((std::istreambuf_iterator<char>(in)), {});
-    const size_t at = text.find(from);
-    ASSERT_NE(at, std::string::npos);
-    std::ofstream(folder_ / component / file) << text.replace(at, from.size(), to);
   }
 
   SafetensorsFile golden_{kTiny / "golden.safetensors"};
@@ -109,16 +97,16 @@ TEST_F(HunyuanVideo, NamesComponentsThatDoNotFitEachOther) {
   Link("text_encoder_2", kDemoModel / "text_encoder_2");  // T5
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("text_encoder_2"));
   Link("text_encoder_2", kDemoModel / "text_encoder");
-  Edit("transformer", "config.json", "\"text_embed_dim\": 32", "\"text_embed_dim\": 33");
+  Edit(kTiny, "transformer", "config.json", "\"text_embed_dim\": 32", "\"text_embed_dim\": 33");
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("context_embedder"));
-  Edit("transformer", "config.json", "\"image_condition_type\": null",
+  Edit(kTiny, "transformer", "config.json", "\"image_condition_type\": null",
        "\"image_condition_type\": \"token_replace\"");
   EXPECT_THAT(ErrorOf(Options()), testing::HasSubstr("field 'image_condition_type'"));
 }
 
 // diffusers would average no tokens at all and make a film of NaN.
 TEST_F(HunyuanVideo, RefusesATokenizerThatLeavesNothingOfThePrompt) {
-  Edit("tokenizer", "tokenizer.json", "\"content\": \"<|pad|>\"",
+  Edit(kTiny, "tokenizer", "tokenizer.json", "\"content\": \"<|pad|>\"",
        "\"content\": \"Describe the video by detailing the following\"");
   fs::remove(folder_ / "tokenizer/tokenizer_config.json");  // names a padding token
   EXPECT_THAT(ErrorOf(Options()),
@@ -130,10 +118,10 @@ TEST_F(HunyuanVideo, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_TRUE(pipeline.info().makes_videos);
   EXPECT_EQ(pipeline.info().default_profile, "hunyuan-video");
-  EXPECT_EQ(pipeline.info().defaults.at("width"), "1280");
-  EXPECT_EQ(pipeline.info().defaults.at("height"), "720");
-  EXPECT_EQ(pipeline.info().defaults.at("fps"), "24");
-  EXPECT_EQ(pipeline.info().defaults.at("guidance_scale"), "6");
+  EXPECT_EQ(pipeline.info().defaults.width, 1280);
+  EXPECT_EQ(pipeline.info().defaults.height, 720);
+  EXPECT_EQ(pipeline.info().defaults.fps, 24);
+  EXPECT_EQ(pipeline.info().defaults.guidance_scale, 6);
   EXPECT_EQ(pipeline.size_multiple(), 16);
   EXPECT_EQ(pipeline.NumImageTokens({}), 118'800);
   EXPECT_EQ(pipeline.NumTextTokens({}), 256);
@@ -141,7 +129,7 @@ TEST_F(HunyuanVideo, TakesTheFamilysDefaults) {
 
 // Patches of 4 ask for sides in multiples of 32, of which the family's 720 is none.
 TEST_F(HunyuanVideo, LargePatchesDoNotRefuseTheDefaultSize) {
-  Edit("transformer", "config.json", "\"patch_size\": 2", "\"patch_size\": 4");
+  Edit(kTiny, "transformer", "config.json", "\"patch_size\": 2", "\"patch_size\": 4");
   const SafetensorsFile source(kTiny / "transformer/diffusion_pytorch_model.safetensors");
   std::vector<Tensor> larger;  // weights are random: any will do
   std::vector<NamedTensor> tensors;
@@ -156,7 +144,7 @@ TEST_F(HunyuanVideo, LargePatchesDoNotRefuseTheDefaultSize) {
   WriteSafetensors(folder_ / "transformer/diffusion_pytorch_model.safetensors", tensors);
   const Pipeline pipeline(folder_);
   EXPECT_EQ(pipeline.size_multiple(), 32);
-  EXPECT_EQ(pipeline.info().defaults.at("height"), "704");
+  EXPECT_EQ(pipeline.info().defaults.height, 704);
   GenerateOptions options = Options();
   options.width = 96;
   options.num_frames = 5;
@@ -167,7 +155,7 @@ TEST_F(HunyuanVideo, LargePatchesDoNotRefuseTheDefaultSize) {
 }
 
 TEST_F(HunyuanVideo, NamesTheNormThatItDoesNotHave) {
-  Edit("transformer", "config.json", "\"qk_norm\": \"rms_norm\"", "\"qk_norm\": null");
+  Edit(kTiny, "transformer", "config.json", "\"qk_norm\": \"rms_norm\"", "\"qk_norm\": null");
   EXPECT_THAT(ErrorOf(Options()),
               testing::HasSubstr("transformer/config.json: field 'qk_norm': only \"rms_norm\" is"));
 }

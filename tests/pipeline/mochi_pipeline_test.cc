@@ -5,8 +5,8 @@
 #include <filesystem>
 #include <string>
 
-#include "golden.h"
-#include "linked_model.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -107,10 +107,10 @@ TEST_F(MochiPipeline, TakesTheFamilysDefaults) {
   const Pipeline pipeline(folder_);
   EXPECT_TRUE(pipeline.info().makes_videos);
   EXPECT_EQ(pipeline.info().default_profile, "mochi");
-  EXPECT_EQ(pipeline.info().defaults.at("width"), "848");
-  EXPECT_EQ(pipeline.info().defaults.at("height"), "480");
-  EXPECT_EQ(pipeline.info().defaults.at("num_frames"), "19");
-  EXPECT_EQ(pipeline.info().defaults.at("fps"), "30");
+  EXPECT_EQ(pipeline.info().defaults.width, 848);
+  EXPECT_EQ(pipeline.info().defaults.height, 480);
+  EXPECT_EQ(pipeline.info().defaults.num_frames, 19);
+  EXPECT_EQ(pipeline.info().defaults.fps, 30);
   GenerateOptions headline;
   headline.num_frames = 163;
   EXPECT_EQ(pipeline.NumImageTokens(headline), 28 * 30 * 53);

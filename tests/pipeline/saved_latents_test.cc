@@ -11,7 +11,7 @@
 #include "base/check.h"
 #include "base/dtype.h"
 #include "io/safetensors.h"
-#include "linked_model.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {

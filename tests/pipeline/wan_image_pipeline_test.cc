@@ -9,8 +9,8 @@
 #include <fstream>
 #include <string>
 
-#include "golden.h"
-#include "linked_model.h"
+#include "tests/support/golden.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -42,33 +42,6 @@ class WanImagePipelineTest : public LinkedModelTest {
     return options;
   }
 
-  // Takes the place of a component's config.
-  void WriteConfig(const std::string& component, const std::string& from, const std::string& to) {
-    fs::remove(folder_ / component);
-    fs::create_directory(folder_ / component);
-    for (const auto& file : fs::directory_iterator(kData / component)) {
-      fs::copy(file.path(), folder_ / component / file.path().filename());
-    }
-    for (const char* name : {"config.json", "preprocessor_config.json"}) {
-      const fs::path path = folder_ / component / name;
-      if (!fs::exists(path)) continue;
-      std::ifstream in(path);
-      std::string text{std::istreambuf_iterator<char>(in), {}};
-      ASSERT_NE(text.find(from), text.npos);
-      text.replace(text.find(from), from.size(), to);
-      std::ofstream(path) << text;
-    }
-  }
-
-  std::string LoadError() const {
-    try {
-      const Pipeline pipeline(folder_);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
-
   SafetensorsFile golden_{kData / "golden.safetensors"};
 };
 
@@ -86,8 +59,9 @@ Image Mirrored(Image image) {
 TEST_F(WanImagePipelineTest, LatentsAndFramesMatchDiffusers) {
   const GenerateResult result = Pipeline(folder_).Generate(GoldenOptions());
   ExpectLatents(result, golden_.Get("latents"));
-  RecordProperty("relative_l2", fmt::format("{:.2e}", RelativeL2(result.latents[0].values,
-                                                                 golden_.Get("latents"))));
+  RecordProperty("relative_l2",
+                 fmt::format("{:.2e}", RelativeL2(result.latents[0].values,
+                                                  ValuesOf(golden_.Get("latents")))));
   ASSERT_EQ(result.videos.size(), 1u);
   EXPECT_EQ(result.videos[0].fps, 16);
   ExpectFrames(result.videos[0].frames, golden_.Get("frames"));
@@ -99,7 +73,7 @@ TEST_F(WanImagePipelineTest, AnotherPictureInMemoryMatchesDiffusers) {
   options.decode = false;
   const GenerateResult result = Pipeline(folder_).Generate(options);
   ExpectLatents(result, golden_.Get("mirrored_latents"));
-  EXPECT_GT(RelativeL2(result.latents[0].values, golden_.Get("latents")), 0.01);
+  EXPECT_GT(RelativeL2(result.latents[0].values, ValuesOf(golden_.Get("latents"))), 0.01);
 }
 
 TEST_F(WanImagePipelineTest, SparseGenerationThatSelectsEverythingMatchesDiffusers) {
@@ -202,15 +176,16 @@ TEST_F(WanImagePipelineTest, RefusesOptionsThatDoNotFit) {
 }
 
 TEST_F(WanImagePipelineTest, RefusesComponentsThatDoNotFitEachOther) {
-  WriteConfig("image_processor", "\"height\": 20,\n    \"width\": 20",
-              "\"height\": 15, \"width\": 15");
+  Edit(kData, "image_processor", "preprocessor_config.json", "\"height\": 20,\n    \"width\": 20",
+       "\"height\": 15, \"width\": 15");
   EXPECT_THAT(LoadError(),
               testing::HasSubstr("field 'crop_size' is 15, but image_encoder takes 20"));
   Link("image_processor", kData / "image_processor");
   Link("image_encoder", fs::path(TAMIAS_TEST_DATA) / "models/clip-vision-legacy-tiny");
   EXPECT_THAT(LoadError(), testing::HasSubstr("crop_size"));
   Link("image_encoder", kData / "image_encoder");
-  WriteConfig("transformer", "\"pos_embed_seq_len\": null", "\"pos_embed_seq_len\": 34");
+  Edit(kData, "transformer", "config.json", "\"pos_embed_seq_len\": null",
+       "\"pos_embed_seq_len\": 34");
   EXPECT_THAT(LoadError(), testing::HasSubstr("pos_embed"));
   Link("transformer", fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan/transformer");
   EXPECT_THAT(LoadError(),
@@ -223,9 +198,7 @@ TEST_F(WanImagePipelineTest, RefusesComponentsThatDoNotFitEachOther) {
 }
 
 TEST_F(WanImagePipelineTest, RefusesLaterVersionsByName) {
-  fs::remove(folder_ / "model_index.json");
-  std::ofstream(folder_ / "model_index.json")
-      << R"({"_class_name": "WanImageToVideoPipeline", "boundary_ratio": 0.9})";
+  WriteIndex(R"({"_class_name": "WanImageToVideoPipeline", "boundary_ratio": 0.9})");
   fs::remove(folder_ / "image_encoder");  // Wan 2.2 has none
   EXPECT_THAT(LoadError(), testing::HasSubstr("field 'boundary_ratio': Wan 2.2 is not supported"));
 }

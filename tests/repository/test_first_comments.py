@@ -61,7 +61,7 @@ def test_what_counts_as_a_first_comment():
         assert first_comment(text) == ""
     assert (
         wants_comment("src/ops/norm.cc")
-        and wants_comment("tests/ops/operands.h")
+        and wants_comment("tests/support/operands.h")
         and wants_comment("scripts/build")
     )
     assert not wants_comment("tests/ops/norm_test.cc") and not wants_comment("tests/data/x/y.py")

@@ -1,4 +1,4 @@
-"""A file of src/ may include its own layer and the layers below it, and nothing else."""
+"""A file of src/ includes its own layer and those below it; apps include what users of the library do."""
 
 import re
 from pathlib import Path
@@ -38,6 +38,29 @@ def test_public_headers_include_only_public_headers():
     for path in ROOT.glob("include/tamias/*.h"):
         for name in re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE):
             assert name.startswith("tamias/"), f"{path.name} includes {name}"
+
+
+# `tamias bench` measures single operations and layers, which no public header offers.
+BENCH = {
+    f"apps/tamias/{name}"
+    for name in ("bench.cc", "bench.h", "bench_attention.cc", "bench_film.cc", "bench_film.h", "bench_mlp.cc")
+}
+
+
+def private_headers(path: Path) -> list[str]:
+    """What a file of apps/ includes that is neither public, its neighbour nor third-party."""
+    names = re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE)
+    return [name for name in names if not name.startswith("tamias/") and not (path.parent / name).exists()]
+
+
+def test_apps_include_public_headers_only():
+    sources = [*ROOT.glob("apps/**/*.cc"), *ROOT.glob("apps/**/*.h")]
+    assert len(sources) > 20
+    private = {str(path.relative_to(ROOT)): private_headers(path) for path in sources}
+    for name in BENCH:
+        assert private.pop(name), f"{name} includes no private header: it is no exception any more"
+    wrong = [f"{name} includes {header}" for name, headers in private.items() for header in headers]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_operation_has_reference_cpu_and_test():

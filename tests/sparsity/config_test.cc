@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 
-#include "tamias/error.h"
+#include "tests/support/errors.h"
 
 namespace tamias {
 namespace {
@@ -20,24 +20,13 @@ std::filesystem::path TestFile(const char* name) {
 }
 
 // The message of the error that `body` throws, or "".
-template <typename Body>
-std::string MessageOf(const Body& body, ErrorCode code) {
-  try {
-    body();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), code);
-    return error.what();
-  }
-  return "";
-}
-
 std::string ParseError(std::string_view text) {
-  return MessageOf([&] { ParseSparsityConfig(text, "my.yml"); }, ErrorCode::kInvalidFile);
+  return ErrorOf([&] { ParseSparsityConfig(text, "my.yml"); }, ErrorCode::kInvalidFile);
 }
 
 std::string ApplyError(std::string_view assignment) {
   SparsityConfig config;
-  return MessageOf([&] { Apply(config, assignment); }, ErrorCode::kInvalidArgument);
+  return ErrorOf([&] { Apply(config, assignment); }, ErrorCode::kInvalidArgument);
 }
 
 TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
@@ -283,7 +272,7 @@ TEST(Profiles, HunyuanVideoHasThePublishedSettings) {
 }
 
 TEST(Profiles, UnknownOnesAreRefusedWithTheListOfThoseThereAre) {
-  const std::string message = MessageOf([] { FindProfile("flux-1-devv"); }, ErrorCode::kNotFound);
+  const std::string message = ErrorOf([] { FindProfile("flux-1-devv"); }, ErrorCode::kNotFound);
   EXPECT_THAT(message, HasSubstr("did you mean 'flux-1-dev'?"));
   EXPECT_THAT(message, HasSubstr("there are: "));
   EXPECT_THAT(message, HasSubstr("demo"));

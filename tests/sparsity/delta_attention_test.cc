@@ -6,7 +6,9 @@
 #include <memory>
 
 #include "ops/attention.h"
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/dry_run_case.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -22,9 +24,11 @@ struct Input {
 // One layer's attention with its configuration, selector and planned state.
 struct Layer {
   Layer(const SparsityConfig& config_in, const SparseGeometry& geometry_in, int threads = 2)
-      : config(config_in), geometry(geometry_in), context(threads), state(false) {
-    selector = MakeColumnSelector(config, geometry, MakeTokenOrder(config, geometry.grid));
-    attention = std::make_unique<DeltaAttention>(config, geometry, *selector, 42, state);
+      : config(config_in), geometry(geometry_in), context(threads), state(context) {
+    selector = MakeColumnSelector(config.attn, config.patchify, geometry,
+                                  MakeTokenOrder(config.patchify, geometry.grid));
+    attention = std::make_unique<DeltaAttention>(config.attn, config.should_profile, geometry,
+                                                 *selector, 42, state);
   }
   Tensor Run(bool is_full, const Input& input) {
     Tensor output(input.query.shape(), DType::kF32);
@@ -324,7 +328,7 @@ TEST_P(DeltaAttentionForms, ABFloat16CacheHalvesTheStateAndRoundsIt) {
   }
 }
 
-TEST(DeltaAttention, TakesNoMoreWorkspaceThanPlannedBesideTheOperations) {
+TEST(DeltaAttention, TakesWhatADryRunTakes) {
   for (const auto& [merge, dtype] : {std::pair{AttentionMerge::kAdditive, DType::kF32},
                                      std::pair{AttentionMerge::kLse, DType::kF32},
                                      std::pair{AttentionMerge::kLse, DType::kBF16}}) {
@@ -333,11 +337,19 @@ TEST(DeltaAttention, TakesNoMoreWorkspaceThanPlannedBesideTheOperations) {
     Layer layer(config, Geometry(6));
     const Input input = RandomInput(layer.geometry, 1);
     for (const bool is_full : {true, true, true, false}) layer.Run(is_full, input);
-    const SparseGeometry& g = layer.geometry;
-    const int64_t items = g.batch * g.num_heads * ((g.image_tokens() + 31) / 32);
-    EXPECT_LE(layer.context.workspace().peak_bytes(),
-              DeltaAttention::WorkspaceBytes(layer.config, g, *layer.selector) +
-                  AttentionWorkspaceBytes(2, g.head_dim, items));
+    const size_t planned = PlannedWorkspace({}, 2, [&](Context& context) {
+      StateBuilder state(context);
+      DeltaAttention attention(config.attn, config.should_profile, layer.geometry, *layer.selector,
+                               42, state);
+      const Shape shape = input.query.shape();
+      const TensorView view = TensorView::WithoutMemory(shape, DType::kF32, {});
+      LayerReport report;
+      for (const bool is_full : {true, true, true, false}) {
+        attention.Run(context, is_full, {view, view, view, 1.0f}, view, report);
+      }
+      EXPECT_EQ(state.entries(), layer.state.entries());
+    });
+    ExpectPlanned(planned, layer.context, layer.context.workspace().peak_bytes());
   }
 }
 

@@ -4,7 +4,8 @@
 
 #include <memory>
 
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -35,14 +36,15 @@ struct Layer {
       : config(config_in),
         tokens(tokens_in),
         context(threads),
-        state(false),
+        state(context),
         weights(kModelDim, kMlpDim, gated, seed) {
     geometry.batch = batch;
     geometry.grid = {1, 1, tokens};
     geometry.model_dim = kModelDim;
     geometry.mlp_dim = kMlpDim;
     geometry.gated_mlp = gated;
-    mlp = std::make_unique<DeltaMlp>(config, geometry, tokens, 42, state);
+    mlp =
+        std::make_unique<DeltaMlp>(config.mlp, config.should_profile, geometry, tokens, 42, state);
   }
   Tensor Run(int64_t step, bool is_full, const Tensor& input) {
     Tensor output(input.shape(), DType::kF32);

@@ -9,7 +9,7 @@
 #include <set>
 
 #include "ops/mask.h"
-#include "random_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -51,8 +51,8 @@ TEST(ColumnSelector, KeepsTheLargestSumsTextAndNothingElse) {
     const SparseGeometry geometry = Geometry({1, 11, 9 + static_cast<int64_t>(seed)}, 7);
     const int64_t keys = geometry.joint_tokens();
     const int64_t groups = (geometry.image_tokens() + 47) / 48;
-    const auto selector =
-        MakeColumnSelector(config, geometry, MakeTokenOrder(config, geometry.grid));
+    const auto selector = MakeColumnSelector(config.attn, config.patchify, geometry,
+                                             MakeTokenOrder(config.patchify, geometry.grid));
     const Tensor sums = RandomTensor({2 * groups, keys}, seed);
     Tensor mask = Tensor::Zeros({2 * groups, MaskBytes(keys)}, DType::kU8);
     selector->Select(context, {sums.view(), groups, 0}, mask);
@@ -91,7 +91,8 @@ TEST(ColumnSelector, RandomColumnsDependOnTheSeedAlone) {
   SparsityConfig config;
   config.attn.random_keys = 0.1;
   const SparseGeometry geometry = Geometry({1, 20, 20}, 5);
-  const auto selector = MakeColumnSelector(config, geometry, MakeTokenOrder(config, geometry.grid));
+  const auto selector = MakeColumnSelector(config.attn, config.patchify, geometry,
+                                           MakeTokenOrder(config.patchify, geometry.grid));
   const int64_t groups = 3;
   const Tensor sums = RandomTensor({2 * groups, 405}, 9);
   std::vector<Tensor> masks;
@@ -112,7 +113,8 @@ TEST(ColumnSelector, LocalWindowInOneDimensionSurroundsTheGroup) {
   config.attn.mbm = 20;
   config.attn.local_1d_window = 0.3;  // 30 of 100 tokens
   const SparseGeometry geometry = Geometry({1, 10, 10}, 4);
-  const Tensor mask = StaticColumnMask(config, geometry, MakeTokenOrder(config, geometry.grid));
+  const Tensor mask = StaticColumnMask(config.attn, config.patchify, geometry,
+                                       MakeTokenOrder(config.patchify, geometry.grid));
   // Group 2 holds tokens 40 to 59; its window is 35 to 64, after 4 text columns.
   std::set<int64_t> expected = {0, 1, 2, 3};
   for (int64_t j = 35; j < 65; ++j) expected.insert(4 + j);
@@ -126,8 +128,8 @@ TEST(ColumnSelector, LocalVoxelsAreTheCubeAroundTheGroupsVoxel) {
   config.attn.local_voxels = 3;
   const TokenGrid grid{12, 18, 40};  // 3 x 3 x 5 voxels
   const SparseGeometry geometry = Geometry(grid, 0);
-  const TokenOrder order = MakeTokenOrder(config, grid);
-  const Tensor mask = StaticColumnMask(config, geometry, order);
+  const TokenOrder order = MakeTokenOrder(config.patchify, grid);
+  const Tensor mask = StaticColumnMask(config.attn, config.patchify, geometry, order);
   const int64_t group = (1 * 3 + 1) * 5 + 2;  // the voxel in the middle
   std::set<int64_t> expected;
   for (int64_t t = 0; t < 3; ++t) {
@@ -145,7 +147,8 @@ TEST(ColumnSelector, LocalVoxelsKeepTheirSizeAtTheBorders) {
   SparsityConfig config;
   config.attn.local_voxels = 3;
   const TokenGrid grid{16, 24, 40};  // 4 x 4 x 5 voxels
-  const Tensor mask = StaticColumnMask(config, Geometry(grid, 7), MakeTokenOrder(config, grid));
+  const Tensor mask = StaticColumnMask(config.attn, config.patchify, Geometry(grid, 7),
+                                       MakeTokenOrder(config.patchify, grid));
   for (const auto& [group, first] : std::vector<std::pair<int64_t, int64_t>>{
            {0, 0},                            // the first corner: voxels 0 to 2 on each axis
            {79, (1 * 4 + 1) * 5 + 2},         // the last one: 1 to 3, and 2 to 4 in width
@@ -168,7 +171,8 @@ TEST(ColumnSelector, LocalVoxelsCoverWhatThePublishedSettingsOfWanCover) {
   ASSERT_EQ(config.attn.local_voxels, 5);
   for (const auto& [grid, share] :
        {std::pair{TokenGrid{21, 45, 80}, 0.320}, std::pair{TokenGrid{21, 30, 52}, 0.736}}) {
-    const Tensor mask = StaticColumnMask(config, Geometry(grid, 0), MakeTokenOrder(config, grid));
+    const Tensor mask = StaticColumnMask(config.attn, config.patchify, Geometry(grid, 0),
+                                         MakeTokenOrder(config.patchify, grid));
     Tensor counts({mask.dim(0)}, DType::kI32);
     CountMask(context, mask, counts);
     for (int64_t group = 0; group < mask.dim(0); ++group) {
@@ -189,7 +193,8 @@ TEST(ColumnSelector, LocalVoxelsCoverVolumesSmallerThanTheWindow) {
            std::pair{TokenGrid{5, 7, 9}, 5 * 7 * 9},     // one voxel and tails
            std::pair{TokenGrid{3, 40, 50}, 3 * 18 * 24}  // thinner than a voxel
        }) {
-    const Tensor mask = StaticColumnMask(config, Geometry(grid, 0), MakeTokenOrder(config, grid));
+    const Tensor mask = StaticColumnMask(config.attn, config.patchify, Geometry(grid, 0),
+                                         MakeTokenOrder(config.patchify, grid));
     for (int64_t group = 0; group < mask.dim(0); ++group) {
       EXPECT_EQ(Columns(mask, group).size(), static_cast<size_t>(columns)) << grid.size();
     }
@@ -204,8 +209,8 @@ TEST(ColumnSelector, LocalVoxelsSurroundGroupsOfTailsAndOfRowOrder) {
     config.attn.mbm = 50;
     config.patchify.is_enabled = is_patchified;
     const TokenGrid grid{9, 15, 21};
-    const TokenOrder order = MakeTokenOrder(config, grid);
-    const Tensor mask = StaticColumnMask(config, Geometry(grid, 0), order);
+    const TokenOrder order = MakeTokenOrder(config.patchify, grid);
+    const Tensor mask = StaticColumnMask(config.attn, config.patchify, Geometry(grid, 0), order);
     for (int64_t group = 0; group < mask.dim(0); ++group) {
       const std::set<int64_t> columns = Columns(mask, group);
       EXPECT_EQ(columns.size(), 8u * 12 * 16) << group;
@@ -232,7 +237,8 @@ TEST(ColumnSelector, LocalVoxelsOfAPictureAreItsPatches) {
   config.attn.mbm = 64;
   config.attn.local_voxels = 1;
   const SparseGeometry geometry = Geometry({1, 24, 24}, 0);
-  const Tensor mask = StaticColumnMask(config, geometry, MakeTokenOrder(config, geometry.grid));
+  const Tensor mask = StaticColumnMask(config.attn, config.patchify, geometry,
+                                       MakeTokenOrder(config.patchify, geometry.grid));
   std::set<int64_t> own;
   for (int64_t i = 4 * 64; i < 5 * 64; ++i) own.insert(i);
   EXPECT_EQ(Columns(mask, 4), own);

@@ -9,8 +9,10 @@
 #include <string>
 
 #include "ops/elementwise.h"
-#include "random_tensors.h"
 #include "sparsity/invocation_state.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -147,9 +149,38 @@ TEST(SparseSession, AllocatesExactlyWhatItPlans) {
       const SparseSession session(config, ToyModel::TwoInvocations());
       EXPECT_EQ(session.allocated_bytes(), plan.TotalBytes());
       EXPECT_EQ(session.report().state_bytes, plan.TotalBytes());
-      EXPECT_GT(plan.workspace_bytes, 0u);
+      for (const StatePlace place : {StatePlace::kMemory, StatePlace::kFile}) {
+        const Context planning = Context::Planning();
+        const SparseSession planned(planning, config, ToyModel::TwoInvocations(), place);
+        EXPECT_EQ(planned.allocated_bytes(), plan.TotalBytes());
+        EXPECT_EQ(planned.plan().ToString(), plan.ToString());
+      }
     }
   }
+}
+
+TEST(SparseSession, ItsKindsOfStepsAreThoseThatTheConfigurationHas) {
+  const auto names = [](const SparsityConfig& config) {
+    std::string text;
+    const SparseSession session(config, ToyModel::TwoInvocations());
+    for (const StepPlan& kind : session.KindsOfSteps()) text += std::string(Name(kind.kind)) + " ";
+    return text;
+  };
+  SparsityConfig config = Config();
+  EXPECT_EQ(names(config), "full full full sparse ");
+  config.step_caching.is_enabled = true;
+  EXPECT_EQ(names(config), "full full full sparse skip ");
+  config.attn.is_enabled = config.mlp.is_enabled = false;
+  EXPECT_EQ(names(config), "full skip ");
+  EXPECT_EQ(names(SparsityConfig::Dense()), "full ");
+}
+
+TEST(SparseSession, PlansStateThatNoMachineHolds) {
+  SparseGeometry g = ToyModel::Geometry();
+  g.num_heads = 1'000'000;
+  const Context planning = Context::Planning();
+  const SparseSession session(planning, Config(), {g});
+  EXPECT_GT(session.allocated_bytes(), size_t{1} << 32);
 }
 
 TEST(SparseSession, PlanAddsUpToTheShapesOfTheState) {
@@ -523,13 +554,9 @@ TEST(SparseSession, StateThatCannotFitIsRefusedWithThePlan) {
   g.num_heads = 1000;
   g.head_dim = 128;
   g.mlp_tokens = {0, 0};
-  try {
+  ExpectError(ErrorCode::kOutOfMemory, "attention output cache", [&] {
     SparseSession session(Config(), std::vector{g, g});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kOutOfMemory);
-    EXPECT_THAT(error.what(), HasSubstr("attention output cache"));
-  }
+  });
   g.grid = {1, 1000000, 1000000};
   EXPECT_THROW(SparseSession::Plan(Config(), {g, g}), Error);
 }

@@ -4,7 +4,8 @@
 
 #include <cmath>
 
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -35,8 +36,8 @@ Tensor Constant(float value) {
 
 TEST(StepCache, SkipsUntilTheSummedChangeReachesTheThreshold) {
   Context context(2);
-  StateBuilder state(false);
-  StepCache cache(Config(0.25), Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(Config(0.25).step_caching, Geometry(), state);
   const Tensor prediction = RandomTensor({2, 130, 4}, 1);
   EXPECT_TRUE(cache.ShouldRun(context, false, Constant(1.0f))) << "nothing to repeat yet";
   cache.Store(context, prediction);
@@ -50,8 +51,8 @@ TEST(StepCache, SkipsUntilTheSummedChangeReachesTheThreshold) {
 
 TEST(StepCache, RunsWhenItMust) {
   Context context(1);
-  StateBuilder state(false);
-  StepCache cache(Config(10), Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(Config(10).step_caching, Geometry(), state);
   EXPECT_TRUE(cache.ShouldRun(context, true, Constant(1)));
   cache.Store(context, RandomTensor({2, 130, 4}, 1));
   EXPECT_TRUE(cache.ShouldRun(context, true, Constant(1)));
@@ -60,8 +61,8 @@ TEST(StepCache, RunsWhenItMust) {
 
 TEST(StepCache, RunsWhenTheInputIsNotANumber) {
   Context context(1);
-  StateBuilder state(false);
-  StepCache cache(Config(10), Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(Config(10).step_caching, Geometry(), state);
   cache.ShouldRun(context, true, Constant(1));
   cache.Store(context, RandomTensor({2, 130, 4}, 1));
   EXPECT_TRUE(cache.ShouldRun(context, false, Constant(NAN)));
@@ -69,8 +70,8 @@ TEST(StepCache, RunsWhenTheInputIsNotANumber) {
 
 TEST(StepCache, AlwaysRunsWithoutAThresholdAndKeepsThePrediction) {
   Context context(1);
-  StateBuilder state(false);
-  StepCache cache(Config(0), Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(Config(0).step_caching, Geometry(), state);
   EXPECT_FALSE(cache.has_value());
   const Tensor prediction = RandomTensor({2, 130, 4}, 1);
   cache.Store(context, prediction);
@@ -84,8 +85,8 @@ TEST(StepCache, KeepsTheHiddenStateByDefault) {
   Context context(1);
   SparsityConfig config = SparsityConfig::Dense();
   config.step_caching.is_enabled = true;
-  StateBuilder state(false);
-  StepCache cache(config, Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(config.step_caching, Geometry(), state);
   EXPECT_TRUE(cache.keeps_hidden());
   // The image's rows of a sequence that begins with text.
   const Tensor sequence = RandomTensor({2, 5 + 130, 8}, 1);
@@ -103,8 +104,9 @@ TEST(StepCache, HoldsWhatTheFormNeedsInTheTypeOfTheDevice) {
   const auto bytes = [](StepReuse reuse, double threshold, const Placement& placement) {
     SparsityConfig config = Config(threshold);
     config.step_caching.reuse = reuse;
-    StateBuilder state(placement);
-    StepCache(config, Geometry(), state);
+    const Context context = Context::Planning(placement, 1);
+    StateBuilder state(context);
+    StepCache(config.step_caching, Geometry(), state);
     return state.entries().front().second;
   };
   const Placement bf16 = {{DeviceType::kCuda, 0}, DType::kBF16};
@@ -120,8 +122,8 @@ TEST(StepCache, HoldsWhatTheFormNeedsInTheTypeOfTheDevice) {
 
 TEST(StepCache, HoldsNothingWhenDisabled) {
   Context context(1);
-  StateBuilder state(false);
-  StepCache cache(SparsityConfig::Dense(), Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(SparsityConfig::Dense().step_caching, Geometry(), state);
   cache.Store(context, RandomTensor({2, 130, 4}, 1));
   EXPECT_FALSE(cache.has_value());
   EXPECT_TRUE(state.entries().empty());
@@ -131,8 +133,8 @@ TEST(StepCache, DecidesAlikeAtAnyNumberOfThreads) {
   double changes[2] = {0, 0};
   for (const int threads : {1, 3}) {
     Context context(threads);
-    StateBuilder state(false);
-    StepCache cache(Config(100), Geometry(), state);
+    StateBuilder state(context);
+    StepCache cache(Config(100).step_caching, Geometry(), state);
     cache.ShouldRun(context, false, RandomTensor({2, 130, 8}, 1));
     cache.Store(context, RandomTensor({2, 130, 4}, 1));
     cache.ShouldRun(context, false, RandomTensor({2, 130, 8}, 2));
@@ -146,8 +148,8 @@ TEST(StepCache, ExtrapolatesALineThroughTheLastTwoPredictions) {
   Context context(2);
   SparsityConfig config = Config(0);
   config.step_caching.reuse = StepReuse::kExtrapolate;
-  StateBuilder state(false);
-  StepCache cache(config, Geometry(), state);
+  StateBuilder state(context);
+  StepCache cache(config.step_caching, Geometry(), state);
   const Tensor base = RandomTensor({2, 130, 4}, 1);
   const Tensor slope = RandomTensor({2, 130, 4}, 2);
   const auto line = [&](double time) {

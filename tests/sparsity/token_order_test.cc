@@ -5,7 +5,8 @@
 #include <algorithm>
 #include <set>
 
-#include "random_tensors.h"
+#include "tests/support/compare_tensors.h"
+#include "tests/support/random_tensors.h"
 
 namespace tamias {
 namespace {
@@ -87,12 +88,12 @@ TEST(TokenOrder, InvertUndoesApplyOnGridsOfAnySize) {
 
 TEST(TokenOrder, FollowsTheConfiguration) {
   SparsityConfig config;
-  EXPECT_TRUE(std::ranges::equal(MakeTokenOrder(config, {1, 16, 16}).tokens(),
+  EXPECT_TRUE(std::ranges::equal(MakeTokenOrder(config.patchify, {1, 16, 16}).tokens(),
                                  TokenOrder::Patches({1, 16, 16}, 8, 4).tokens()));
-  EXPECT_TRUE(std::ranges::equal(MakeTokenOrder(config, {4, 6, 8}).tokens(),
+  EXPECT_TRUE(std::ranges::equal(MakeTokenOrder(config.patchify, {4, 6, 8}).tokens(),
                                  TokenOrder::Voxels({4, 6, 8}).tokens()));
   config.patchify.is_enabled = false;
-  EXPECT_TRUE(std::ranges::equal(MakeTokenOrder(config, {1, 16, 16}).tokens(),
+  EXPECT_TRUE(std::ranges::equal(MakeTokenOrder(config.patchify, {1, 16, 16}).tokens(),
                                  TokenOrder::RowOrder(256).tokens()));
 }
 

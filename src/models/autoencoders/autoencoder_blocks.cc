@@ -1,7 +1,6 @@
 // The parts of the autoencoders' decoder: see the header.
 #include "models/autoencoders/autoencoder_blocks.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "ops/biased_attention.h"
@@ -12,11 +11,6 @@ namespace tamias {
 namespace {
 
 constexpr float kNormEpsilon = 1e-6f;
-
-// Of a group norm, each in whole lines of the workspace: 256 bytes at most.
-size_t GainAndOffsetBytes(const Film& film) {
-  return 2 * static_cast<size_t>(film.channels()) * sizeof(float) + 2 * 256;
-}
 
 // [frames, height, width, channels] as a batch of one.
 template <typename View>
@@ -41,15 +35,15 @@ ConvLayer ConvLayer::Load(const Weights& weights, const std::string& name, int64
           weights.Get(name + ".bias", {out}), PaddingMode::kZeros};
 }
 
-DecoderPass::DecoderPass(Context& context, int64_t norm_num_groups, const DecoderMemory& memory)
-    : context_(context), groups_(norm_num_groups), is_dry_(false) {
+DecoderPass::DecoderPass(Context& context, int64_t norm_num_groups, const DecoderBuffers& measured)
+    : context_(context), groups_(norm_num_groups), measures_(false) {
   for (size_t i = 0; i < buffers_.size(); ++i) {
-    buffers_[i] = context.workspace().AllocateBytes(memory.buffers[i]);
+    buffers_[i] = context.workspace().AllocateBytes(measured.bytes[i]);
   }
 }
 
 // Best fit: the smallest free buffer that is large enough by now, else the largest. A real pass
-// repeats the choices of the dry one.
+// repeats the choices of the measuring one.
 Film DecoderPass::Allocate(const Shape& shape) {
   Film film{0, shape};
   const size_t bytes =
@@ -57,8 +51,8 @@ Film DecoderPass::Allocate(const Shape& shape) {
   std::optional<size_t> best;
   for (size_t i = 0; i < buffers_.size(); ++i) {
     if (in_use_[i]) continue;
-    const size_t size = memory_.buffers[i];
-    const size_t best_size = best ? memory_.buffers[*best] : 0;
+    const size_t size = sizes_.bytes[i];
+    const size_t best_size = best ? sizes_.bytes[*best] : 0;
     const bool fits = size >= bytes, best_fits = best && best_size >= bytes;
     if (!best || (fits && (!best_fits || size < best_size)) ||
         (!fits && !best_fits && size > best_size)) {
@@ -68,7 +62,7 @@ Film DecoderPass::Allocate(const Shape& shape) {
   TAMIAS_CHECK(best.has_value());
   film.buffer = *best;
   in_use_[*best] = true;
-  memory_.buffers[*best] = std::max(memory_.buffers[*best], bytes);
+  sizes_.bytes[*best] = std::max(sizes_.bytes[*best], bytes);
   return film;
 }
 
@@ -77,34 +71,13 @@ TensorView DecoderPass::View(const Film& film) const {
   return TensorView(buffer.raw(), context_.activation_dtype(), film.shape, buffer.device());
 }
 
-void DecoderPass::Convolve(const ConvLayer& layer, const Shape& shape, ConstTensorView input,
-                           TensorView output) {
-  if (is_dry()) {
-    return NeedScratch([&] {
-      return Conv3dWorkspaceBytes(context_, {1, shape[0], shape[1], shape[2], shape[3]},
-                                  layer.weight, layer.padding(), false);
-    });
-  }
+void DecoderPass::Convolve(const ConvLayer& layer, ConstTensorView input, TensorView output) {
   Conv3d(context_, AsBatch(input), layer.weight, layer.bias, {.padding = layer.padding()},
          AsBatch(output));
 }
 
-size_t DecoderPass::StatisticsBytes(const Film& film) const {
-  const Shape picture = {1, film.frames() * film.height(), film.width(), film.channels()};
-  return GroupNormStatisticsWorkspaceBytes(context_, picture, groups_);
-}
-
 void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, const Film& input,
                                bool accumulate, TensorView output) {
-  if (is_dry()) {
-    const Shape& shape = input.shape;
-    return NeedScratch([&] {
-      return GainAndOffsetBytes(input) +
-             std::max(StatisticsBytes(input),
-                      Conv3dWorkspaceBytes(context_, {1, shape[0], shape[1], shape[2], shape[3]},
-                                           layer.weight, layer.padding(), true));
-    });
-  }
   Workspace::Scope scope(context_.workspace());
   const TensorView gain = context_.workspace().Allocate({1, input.channels()}, DType::kF32);
   const TensorView offset = context_.workspace().Allocate({1, input.channels()}, DType::kF32);
@@ -120,10 +93,6 @@ void DecoderPass::NormConvolve(const NormLayer& norm, const ConvLayer& layer, co
 }
 
 void DecoderPass::Norm(const NormLayer& norm, const Film& input, const Film& output) {
-  if (is_dry()) {
-    // Also the patterns of ScaleShiftChannels, which are no longer than those of the statistics.
-    return NeedScratch([&] { return GainAndOffsetBytes(input) + StatisticsBytes(input); });
-  }
   GroupNorm(context_, AsOnePicture(View(input)), groups_, norm.weight, norm.bias, kNormEpsilon,
             /*silu=*/false, AsOnePicture(View(output)));
 }
@@ -140,14 +109,16 @@ Film ResidualBlock::Forward(DecoderPass& pass, const Film& input) const {
   Shape shape = input.shape;
   shape[3] = conv1_.weight.dim(0);
   const Film hidden = pass.Allocate(shape);
-  pass.NormConvolve(norm1_, conv1_, input, /*accumulate=*/false, pass.View(hidden));
+  pass.Run(
+      [&] { pass.NormConvolve(norm1_, conv1_, input, /*accumulate=*/false, pass.View(hidden)); });
   Film output = input;
   if (shortcut_) {
     output = pass.Allocate(shape);
-    pass.Convolve(*shortcut_, input.shape, pass.View(input), pass.View(output));
+    pass.Run([&] { pass.Convolve(*shortcut_, pass.View(input), pass.View(output)); });
     pass.Free(input);
   }
-  pass.NormConvolve(norm2_, conv2_, hidden, /*accumulate=*/true, pass.View(output));
+  pass.Run(
+      [&] { pass.NormConvolve(norm2_, conv2_, hidden, /*accumulate=*/true, pass.View(output)); });
   pass.Free(hidden);
   return output;
 }
@@ -180,19 +151,10 @@ void PixelAttention::Forward(DecoderPass& pass, const Film& film) const {
   const int64_t channels = film.channels();
   const Film normed = pass.Allocate(film.shape);
   const Film projected = pass.Allocate({film.frames(), film.height(), film.width(), 3 * channels});
-  pass.Norm(norm_, film, normed);
-  if (pass.is_dry()) {
-    const int64_t pixels = film.pixels();
-    pass.NeedScratch([&] {
-      return std::max(
-          LinearWorkspaceBytes(pass.context(), pixels, channels, channels, query_.weight.dtype()),
-          BiasedAttentionWorkspaceBytes(
-              pass.context(),
-              {.queries = pixels / film.frames(), .keys = pixels, .head_dim = channels}));
-    });
-  } else {
+  pass.Run([&] {
+    pass.Norm(norm_, film, normed);
     ForwardPixels(pass, film, normed, projected);
-  }
+  });
   pass.Free(normed);
   pass.Free(projected);
 }
@@ -243,16 +205,10 @@ Film DecoderLevel::Enlarge(DecoderPass& pass, const Film& film) const {
       .padding = upsampler_.padding_mode};
   const Film enlarged = pass.Allocate({UpsampledFrames(film.frames(), options.doubles_frames),
                                        2 * film.height(), 2 * film.width(), film.channels()});
-  if (pass.is_dry()) {
-    const Shape& shape = film.shape;
-    pass.NeedScratch([&] {
-      return UpsampleConv3dWorkspaceBytes(
-          pass.context(), {1, shape[0], shape[1], shape[2], shape[3]}, upsampler_.weight, options);
-    });
-  } else {
+  pass.Run([&] {
     UpsampleConv3d(pass.context(), AsBatch(pass.View(film)), upsampler_.weight, upsampler_.bias,
                    options, AsBatch(pass.View(enlarged)));
-  }
+  });
   pass.Free(film);
   return enlarged;
 }

@@ -1,10 +1,9 @@
 // The parts of the KL autoencoders' decoder, channels-last, and the pass that runs them: films (a
-// picture is one of one frame) live in three buffers that the blocks hand to each other, and a dry
-// pass over the same code predicts their sizes. Films have the type of the context's activations.
-// Method: see models/autoencoders/kl_decoder.h.
+// picture is one of one frame) live in three buffers that the blocks hand to each other, and a
+// measuring pass over the same code, which computes nothing, tells their sizes. Films have the type
+// of the context's activations. Method: see models/autoencoders/kl_decoder.h.
 #pragma once
 
-#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -51,41 +50,37 @@ struct Film {
   int64_t pixels() const { return shape[0] * shape[1] * shape[2]; }
 };
 
-// What a pass takes from the workspace, in bytes.
-struct DecoderMemory {
-  std::array<size_t, 3> buffers{};
-  size_t scratch = 0;  // of the greediest operation
-  size_t total() const { return buffers[0] + buffers[1] + buffers[2] + scratch; }
+// The sizes of a pass's buffers, in bytes.
+struct DecoderBuffers {
+  std::array<size_t, 3> bytes{};
+  size_t total() const { return bytes[0] + bytes[1] + bytes[2]; }
 };
 
 class DecoderPass {
  public:
-  // A dry pass: nothing is computed, memory() is what a real one needs. Scratch is left out on
-  // request: asking the kernels takes memory and time in proportion to the picture's width, so it
-  // is not for absurd sizes.
-  DecoderPass(Context& context, int64_t norm_num_groups, bool plans_scratch)
-      : context_(context), groups_(norm_num_groups), plans_scratch_(plans_scratch) {}
+  // A measuring pass.
+  DecoderPass(Context& context, int64_t norm_num_groups)
+      : context_(context), groups_(norm_num_groups) {}
   // A real pass; its buffers live until the caller's workspace scope ends.
-  DecoderPass(Context& context, int64_t norm_num_groups, const DecoderMemory& memory);
+  DecoderPass(Context& context, int64_t norm_num_groups, const DecoderBuffers& measured);
 
   Context& context() { return context_; }
-  bool is_dry() const { return is_dry_; }
-  const DecoderMemory& memory() const { return memory_; }
+  // So far.
+  const DecoderBuffers& buffers() const { return sizes_; }
 
   // A film in a free buffer, and the return of that buffer.
   Film Allocate(const Shape& shape);
   void Free(const Film& film) { in_use_[film.buffer] = false; }
-  // [frames, height, width, channels]; empty in a dry pass.
+  // [frames, height, width, channels]; of a real pass.
   TensorView View(const Film& film) const;
-  // An operation needs bytes() of workspace.
-  template <typename Bytes>
-  void NeedScratch(const Bytes& bytes) {
-    if (plans_scratch_) memory_.scratch = std::max(memory_.scratch, bytes());
+  // Runs an operation in a real pass.
+  template <typename Operation>
+  void Run(const Operation& operation) {
+    if (!measures_) operation();
   }
 
   // output = convolution of the input [frames, height, width, channels].
-  void Convolve(const ConvLayer& layer, const Shape& shape, ConstTensorView input,
-                TensorView output);
+  void Convolve(const ConvLayer& layer, ConstTensorView input, TensorView output);
   // output (+)= convolution(SiLU(group norm(input))).
   void NormConvolve(const NormLayer& norm, const ConvLayer& layer, const Film& input,
                     bool accumulate, TensorView output);
@@ -93,15 +88,11 @@ class DecoderPass {
   void Norm(const NormLayer& norm, const Film& input, const Film& output);
 
  private:
-  // Scratch of a group norm's statistics.
-  size_t StatisticsBytes(const Film& film) const;
-
   Context& context_;
   int64_t groups_;
-  bool is_dry_ = true;
-  bool plans_scratch_ = false;
+  bool measures_ = true;
   std::array<TensorView, 3> buffers_;
-  DecoderMemory memory_;  // so far
+  DecoderBuffers sizes_;
   std::array<bool, 3> in_use_{};
 };
 

@@ -6,6 +6,7 @@
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
+#include "models/dry_run.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {
@@ -59,20 +60,21 @@ int64_t AutoencoderKl::NumTiles(int64_t height, int64_t width) const {
   return grid ? grid->rows() * grid->columns() : 1;
 }
 
-size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& placement) const {
-  Context context(placement);
-  const std::optional<TileGrid> grid = decoder_.GridFor(1, height, width);
-  return decoder_.NetworkBytes(context, 1, height, width, grid) +
-         (placement.IsOnGpu() ? 0 : decoder_.TileBytes(1, grid));
-}
-
-size_t AutoencoderKl::PlanHostBytes(int64_t height, int64_t width) const {
-  return decoder_.TileBytes(1, decoder_.GridFor(1, height, width));
+size_t AutoencoderKl::PlanBytes(int64_t height, int64_t width, const Placement& placement,
+                                int threads) const {
+  const int64_t scale = config_.spatial_scale();
+  return PlannedWorkspace(placement, threads, [&](Context& context) {
+    const auto on_host = [](const Shape& shape) {
+      return TensorView::WithoutMemory(shape, DType::kF32, {});
+    };
+    Decode(context, on_host({1, height, width, config_.latent_channels}),
+           on_host({1, scale * height, scale * width, config_.out_channels}));
+  });
 }
 
 void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView pixels,
                            const std::function<void()>& after_tile) const {
-  const int64_t scale = config_.scale_factor();
+  const int64_t scale = config_.spatial_scale();
   CheckTensor("autoencoder", "latents", latents, DType::kF32,
               {-1, -1, -1, config_.latent_channels});
   CheckContiguous("autoencoder", "latents", latents);
@@ -86,6 +88,17 @@ void AutoencoderKl::Decode(Context& context, ConstTensorView latents, TensorView
     decoder_.Decode(context, latents.Slice(0, b, b + 1), grid, pixels.Slice(0, b, b + 1),
                     after_tile);
   }
+}
+
+void AutoencoderKl::Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
+                           const std::function<void()>& after_tile) const {
+  Workspace& host = context.host_workspace();
+  Workspace::Scope scope(host);
+  const int64_t scale = config_.spatial_scale();
+  const TensorView pixels = host.Allocate(
+      {1, scale * latents.dim(1), scale * latents.dim(2), config_.out_channels}, DType::kF32);
+  Decode(context, latents, pixels, after_tile);
+  sink(pixels);
 }
 
 }  // namespace tamias

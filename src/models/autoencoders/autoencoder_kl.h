@@ -1,7 +1,8 @@
 // The decoder of the KL autoencoder of latent diffusion (Rombach et al., arXiv 2112.10752;
 // diffusers' AutoencoderKL): latents -> picture. Convolutional residual blocks from the coarsest
 // level to the finest, each level but the last enlarging twofold.
-// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f = scale_factor().
+// Symbols: B batch, C latent channels, h x w latents, H x W = f h x f w pixels, f =
+// spatial_scale().
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/autoencoders/frame_sink.h"
 #include "models/autoencoders/tiled_kl_decoder.h"
 
 namespace tamias {
@@ -32,8 +34,9 @@ struct AutoencoderKlConfig {
   // Throws kInvalidFile or, for variants that Tamias does not have, kUnsupported.
   static AutoencoderKlConfig FromJson(const JsonObject& json);
 
-  // Pixels per latent pixel, along one side.
-  int64_t scale_factor() const { return int64_t{1} << (block_out_channels.size() - 1); }
+  // Pixels per latent pixel, along one side, and frames per latent frame.
+  int64_t temporal_scale() const { return 1; }
+  int64_t spatial_scale() const { return int64_t{1} << (block_out_channels.size() - 1); }
 };
 
 class AutoencoderKl {
@@ -53,11 +56,20 @@ class AutoencoderKl {
   void Decode(Context& context, ConstTensorView latents, TensorView pixels,
               const std::function<void()>& after_tile = {}) const;
 
+  // One picture, latents [1, h, w, C], to the sink; its pixels lie in the context's host workspace.
+  void Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
+              const std::function<void()>& after_tile) const;
+
   int64_t NumTiles(int64_t height, int64_t width) const;
-  // What Decode takes at most for one picture of height x width latent pixels, in bytes: of the
-  // placement's device, and beside that of the host when the device is a GPU.
-  size_t PlanBytes(int64_t height, int64_t width, const Placement& placement = {}) const;
-  size_t PlanHostBytes(int64_t height, int64_t width) const;
+  // The same of films, of which a picture has one frame.
+  int64_t NumPieces(int64_t /*frames*/, int64_t height, int64_t width) const {
+    return NumTiles(height, width);
+  }
+  // What Decode takes at most of the placement's device for one picture of height x width latent
+  // pixels, in bytes. The weights lie there, or are planned (Weights::CopyToDevice). threads as
+  // Context.
+  size_t PlanBytes(int64_t height, int64_t width, const Placement& placement = {},
+                   int threads = 0) const;
 
   const AutoencoderKlConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }

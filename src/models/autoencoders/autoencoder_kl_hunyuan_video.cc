@@ -8,7 +8,9 @@
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
+#include "models/dry_run.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -103,15 +105,14 @@ int64_t AutoencoderKlHunyuanVideo::NumPieces(int64_t frames, int64_t height, int
   return NumFrameTiles(frames) * (grid ? grid->rows() * grid->columns() : 1);
 }
 
-size_t AutoencoderKlHunyuanVideo::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
-  Context context;
-  const int64_t tile_frames = TileFrames(0, frames);
-  const std::optional<TileGrid> grid = decoder_.GridFor(tile_frames, height, width);
-  Shape pixels = decoder_.network().OutputShape(tile_frames, height, width);
-  if (NumFrameTiles(frames) > 1) pixels[0] += FadedFrames();
-  return static_cast<size_t>(pixels.NumElements()) * sizeof(float) +
-         decoder_.NetworkBytes(context, tile_frames, height, width, grid) +
-         decoder_.TileBytes(tile_frames, grid);
+size_t AutoencoderKlHunyuanVideo::PlanBytes(int64_t frames, int64_t height, int64_t width,
+                                            int threads) const {
+  return PlannedWorkspace({}, threads, [&](Context& context) {
+    Decode(context,
+           TensorView::WithoutMemory({frames, height, width, config_.latent_channels}, DType::kF32,
+                                     {}),
+           {});
+  });
 }
 
 void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents,
@@ -142,6 +143,7 @@ void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents
     const int64_t begin = i * FrameStep(), tile_frames = TileFrames(begin, frames);
     TensorView tile = pixels.Slice(0, 0, shape_of(tile_frames)[0]);
     decoder_.Decode(context, latents.Slice(0, begin, begin + tile_frames), grid, tile, after_piece);
+    if (context.IsPlanning()) return;  // the first tile of frames is the longest
     if (i > 0) {
       tile = tile.Slice(0, 1, tile.dim(0));
       FadeTiles(last_frames, 0, FadedFrames(), tile);
@@ -150,7 +152,7 @@ void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents
     const int64_t kept = is_last ? tile.dim(0) : scale * FrameStep() + (i == 0 ? 1 : 0);
     if (!is_last) {
       last_frames = room.Slice(0, 0, std::min(FadedFrames(), tile.dim(0)));
-      CopyOnHost(tile.Slice(0, tile.dim(0) - last_frames.dim(0), tile.dim(0)), last_frames);
+      Copy(context, tile.Slice(0, tile.dim(0) - last_frames.dim(0), tile.dim(0)), last_frames);
     }
     sink(tile.Slice(0, 0, kept));
   }

@@ -1,8 +1,7 @@
 // The decoder of HunyuanVideo's causal video autoencoder (Kong et al., arXiv 2412.03603; diffusers'
-// AutoencoderKLHunyuanVideo): latents -> film. The network is models/autoencoders/kl_decoder.h, the last two
-// enlargements also in time.
-// Symbols: t latent frames of h x w, C latent channels; T = 4 (t - 1) + 1 frames of H x W = f h x f
-// w pixels, f = spatial_scale().
+// AutoencoderKLHunyuanVideo): latents -> film. The network is models/autoencoders/kl_decoder.h, the
+// last two enlargements also in time. Symbols: t latent frames of h x w, C latent channels; T = 4
+// (t - 1) + 1 frames of H x W = f h x f w pixels, f = spatial_scale().
 #pragma once
 
 #include <cstdint>
@@ -62,7 +61,7 @@ class AutoencoderKlHunyuanVideo {
 
   int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
   // Peak workspace of Decode; does not grow with the number of frames beyond one tile.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+  size_t PlanBytes(int64_t frames, int64_t height, int64_t width, int threads = 0) const;
 
   const AutoencoderKlHunyuanVideoConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }

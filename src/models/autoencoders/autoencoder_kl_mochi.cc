@@ -9,6 +9,7 @@
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
 #include "ops/activation.h"
+#include "ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -140,12 +141,10 @@ AutoencoderKlMochi::Expansion AutoencoderKlMochi::LoadExpansion(const Weights& w
   const int64_t time = config_.temporal_expansions[index - 1];
   const int64_t space = config_.spatial_expansions[index - 1];
   const LinearLayer layer = LinearLayer::Load(weights, "proj", in, out * time * space * space);
-  Expansion expansion = {.time = time,
-                         .space = space,
-                         .weight = layer.weight.Reshape({out, time, space, space, in}),
-                         .bias = Tensor({time, space, space, out}, layer.bias.dtype())};
-  CopyOnHost(layer.bias.Reshape({out, time, space, space}).Permute({1, 2, 3, 0}), expansion.bias);
-  return expansion;
+  return {.time = time,
+          .space = space,
+          .weight = layer.weight.Reshape({out, time, space, space, in}),
+          .bias = layer.bias.Reshape({out, time, space, space})};
 }
 
 // Place by place in the block: its pixels lie apart in the enlarged picture.
@@ -153,19 +152,20 @@ void AutoencoderKlMochi::Expansion::Forward(FramePass& pass, int64_t t, const Te
                                             const TensorView& enlarged) const {
   const FramePass::Scope scope(pass);
   const int64_t height = frame.dim(1), width = frame.dim(2), channels = weight.dim(0);
+  Context& context = pass.context();
   const TensorView part = pass.Allocate({1, height, width, channels});
+  const TensorView part_bias = context.workspace().Allocate({channels}, bias.dtype());
   for (int64_t y = 0; y < space; ++y) {
     for (int64_t x = 0; x < space; ++x) {
-      const LinearLayer layer = {weight.Select(1, t).Select(1, y).Select(1, x),
-                                 bias.view().Select(0, t).Select(0, y).Select(0, x)};
-      ApplyToPixels(pass, layer, frame, /*accumulate=*/false, part);
-      pass.Run([] { return size_t{0}; },
-               [&] {
-                 CopyOnHost(part.Select(0, 0),
-                            enlarged.Reshape({height, space, width, space, channels})
-                                .Select(1, y)
-                                .Select(2, x));
-               });
+      const auto of_place = [&](const ConstTensorView& view) {
+        return view.Select(1, t).Select(1, y).Select(1, x);
+      };
+      pass.Run([&] { Copy(context, of_place(bias), part_bias); });
+      ApplyToPixels(pass, {of_place(weight), part_bias}, frame, /*accumulate=*/false, part);
+      pass.Run([&] {
+        Copy(context, part.Select(0, 0),
+             enlarged.Reshape({height, space, width, space, channels}).Select(1, y).Select(2, x));
+      });
     }
   }
 }
@@ -201,13 +201,11 @@ void AutoencoderKlMochi::Finish(Turn& turn, const TensorView& frame) const {
   FramePass& pass = turn.pass;
   const FramePass::Scope scope(pass);
   const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
-  pass.Run([] { return size_t{0}; }, [&] { Activate(pass.context(), Activation::kSilu, frame); });
+  pass.Run([&] { Activate(pass.context(), Activation::kSilu, frame); });
   ApplyToPixels(pass, proj_out_, frame, /*accumulate=*/false, pixels);
-  pass.Run([] { return size_t{0}; },
-           [&] {
-             if (turn.to_drop == 0) turn.sink(pixels);
-             turn.to_drop = std::max<int64_t>(0, turn.to_drop - 1);
-           });
+  if (pass.is_dry()) return;
+  if (turn.to_drop == 0) turn.sink(pixels);
+  turn.to_drop = std::max<int64_t>(0, turn.to_drop - 1);
 }
 
 }  // namespace tamias

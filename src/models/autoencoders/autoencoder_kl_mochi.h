@@ -57,7 +57,7 @@ class AutoencoderKlMochi : public FrameDecoder {
   struct Expansion {
     int64_t time = 1, space = 1;
     ConstTensorView weight;  // [O, time, space, space, C]
-    Tensor bias;             // [time, space, space, O]
+    ConstTensorView bias;    // [O, time, space, space]
 
     // The t-th of the frames that [1, h, w, C] becomes: [1, space h, space w, O].
     void Forward(FramePass& pass, int64_t t, const TensorView& frame,

@@ -6,6 +6,7 @@
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
+#include "ops/copy.h"
 #include "ops/upsample_conv2d.h"
 
 namespace tamias {
@@ -145,7 +146,7 @@ void AutoencoderKlWan::DecodeFrom(const Turn& turn, size_t level, TensorView fra
   // The first latent frame is not doubled, nor does the convolution remember it.
   if (!upsampler->time_conv || turn.is_first) return Enlarge(turn, level, frame);
   const TensorView input = pass.TakeFrame(frame.shape());
-  pass.Run([] { return size_t{0}; }, [&] { CopyOnHost(frame, input); });
+  pass.Run([&] { Copy(pass.context(), frame, input); });
   const TensorView first = pass.Allocate(frame.shape()), second = frame;
   pass.Convolve(*upsampler->time_conv, input, /*accumulate=*/false, {first, second});
   Enlarge(turn, level, first);
@@ -159,8 +160,7 @@ void AutoencoderKlWan::Enlarge(const Turn& turn, size_t level, const TensorView&
   const auto& upsampler = *levels_[level].upsampler;
   const int64_t channels = upsampler.weight.dim(0);
   const TensorView enlarged = pass.Allocate({1, 2 * frame.dim(1), 2 * frame.dim(2), channels});
-  pass.Run([&] { return UpsampleConv2dWorkspaceBytes(context, frame.shape(), upsampler.weight); },
-           [&] { UpsampleConv2d(context, frame, upsampler.weight, upsampler.bias, enlarged); });
+  pass.Run([&] { UpsampleConv2d(context, frame, upsampler.weight, upsampler.bias, enlarged); });
   DecodeFrom(turn, level + 1, enlarged);
 }
 
@@ -168,7 +168,7 @@ void AutoencoderKlWan::Finish(const Turn& turn, const TensorView& frame) const {
   FramePass& pass = turn.pass;
   const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
   NormConvolve(pass, norm_out_, conv_out_, frame, /*accumulate=*/false, pixels);
-  pass.Run([] { return size_t{0}; }, [&] { turn.sink(pixels); });
+  if (!pass.is_dry()) turn.sink(pixels);
 }
 
 }  // namespace tamias

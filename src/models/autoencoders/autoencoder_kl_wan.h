@@ -18,8 +18,8 @@
 #include "models/autoencoders/frame_decoder.h"
 #include "models/autoencoders/frame_pass.h"
 #include "models/autoencoders/frame_sink.h"
-#include "models/linear_layer.h"
 #include "models/autoencoders/wan_autoencoder_blocks.h"
+#include "models/linear_layer.h"
 
 namespace tamias {
 

@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "models/dry_run.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -18,8 +20,6 @@ constexpr int64_t kLatentsToSteadyState = 4;
 // Latent pixels along a side up to which the operations' scratch is asked for, which takes time in
 // proportion to the picture; frames beyond take hundreds of GiB without it.
 constexpr int64_t kLongestSideWithScratch = 512;
-
-const auto kNoScratch = [] { return size_t{0}; };
 
 }  // namespace
 
@@ -75,7 +75,7 @@ std::optional<TensorView> AutoencoderKlWanEncoder::Downsampler::Forward(FramePas
   if (number > 0) {
     pass.Convolve(*time_conv, halved, /*accumulate=*/false, {result});
   } else {  // the first frame of the film passes the convolution by, which remembers it
-    pass.Run(kNoScratch, [&] { CopyOnHost(halved, result); });
+    pass.Run([&] { Copy(pass.context(), halved, result); });
     pass.Remember(*time_conv, halved);
   }
   return result;
@@ -88,7 +88,7 @@ bool AutoencoderKlWanEncoder::EncodeFrame(FramePass& pass, int64_t number,
   const int64_t scale = config_.spatial_scale();
   const int64_t height = scale * latents.dim(1), width = scale * latents.dim(2);
   const TensorView pixels = pass.TakeFrame({1, height, width, kColours});
-  pass.Run(kNoScratch, [&] { source(number, pixels); });
+  if (!pass.is_dry()) source(number, pixels);
   TensorView frame = pass.Allocate({1, height, width, config_.base_dim});
   pass.Convolve(conv_in_, pixels, /*accumulate=*/false, {frame});
   for (const Level& level : levels_) {
@@ -107,20 +107,29 @@ bool AutoencoderKlWanEncoder::EncodeFrame(FramePass& pass, int64_t number,
   return true;
 }
 
-FramePass AutoencoderKlWanEncoder::PlanPass(Context& context, const Shape& latents,
-                                            bool plans_scratch) const {
-  FramePass pass(context, PaddingMode::kZeros, plans_scratch);
-  const TensorView nowhere(nullptr, DType::kF32, latents);
-  const int64_t latent_frames = std::min(latents[0], kLatentsToSteadyState);
+void AutoencoderKlWanEncoder::EncodeFrames(FramePass& pass, const FrameSource& source,
+                                           TensorView latents,
+                                           const std::function<void()>& after_piece) const {
+  const int64_t latent_frames =
+      pass.is_dry() ? std::min(latents.dim(0), kLatentsToSteadyState) : latents.dim(0);
   const int64_t frames = 1 + (latent_frames - 1) * config_.temporal_scale();
-  for (int64_t t = 0; t < frames; ++t) EncodeFrame(pass, t, {}, nowhere);
+  for (int64_t t = 0; t < frames; ++t) {
+    if (EncodeFrame(pass, t, source, latents) && after_piece) after_piece();
+  }
+}
+
+FramePass AutoencoderKlWanEncoder::CountFrames(Context& context, TensorView latents) const {
+  FramePass pass(context, PaddingMode::kZeros);
+  EncodeFrames(pass, {}, latents, {});
   return pass;
 }
 
-size_t AutoencoderKlWanEncoder::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
-  Context context;
-  const bool plans_scratch = std::max(height, width) <= kLongestSideWithScratch;
-  return PlanPass(context, {frames, height, width, config_.z_dim}, plans_scratch).bytes();
+size_t AutoencoderKlWanEncoder::PlanBytes(int64_t frames, int64_t height, int64_t width,
+                                          int threads) const {
+  return PlannedWorkspace({}, threads, [&](Context& context) {
+    Encode(context, {},
+           TensorView::WithoutMemory({frames, height, width, config_.z_dim}, DType::kF32, {}));
+  });
 }
 
 void AutoencoderKlWanEncoder::Encode(Context& context, const FrameSource& source,
@@ -129,11 +138,10 @@ void AutoencoderKlWanEncoder::Encode(Context& context, const FrameSource& source
   CheckTensor("autoencoder", "latents", latents, DType::kF32, {-1, -1, -1, config_.z_dim});
   CheckContiguous("autoencoder", "latents", latents);
   const Workspace::Scope scope(context.workspace());
-  FramePass pass(context, PlanPass(context, latents.shape(), /*plans_scratch=*/false));
-  const int64_t frames = 1 + (latents.dim(0) - 1) * config_.temporal_scale();
-  for (int64_t t = 0; t < frames; ++t) {
-    if (EncodeFrame(pass, t, source, latents) && after_piece) after_piece();
-  }
+  const bool runs_operations =
+      !context.IsPlanning() || std::max(latents.dim(1), latents.dim(2)) <= kLongestSideWithScratch;
+  FramePass pass(context, CountFrames(context, latents), runs_operations);
+  EncodeFrames(pass, source, latents, after_piece);
 }
 
 }  // namespace tamias

@@ -38,7 +38,7 @@ class AutoencoderKlWanEncoder {
 
   // Peak workspace of Encode, the same for any number of latent frames from four on; without the
   // operations' scratch beyond 512 latent pixels a side.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+  size_t PlanBytes(int64_t frames, int64_t height, int64_t width, int threads = 0) const;
 
  private:
   // To the next level, where the frame is one of those that get there.
@@ -58,7 +58,11 @@ class AutoencoderKlWanEncoder {
   // pass. Returns whether it did.
   bool EncodeFrame(FramePass& pass, int64_t number, const FrameSource& source,
                    const TensorView& latents) const;
-  FramePass PlanPass(Context& context, const Shape& latents, bool plans_scratch) const;
+  // All frames of the film; in a dry pass those after which every convolution holds all that it
+  // ever will.
+  void EncodeFrames(FramePass& pass, const FrameSource& source, TensorView latents,
+                    const std::function<void()>& after_piece) const;
+  FramePass CountFrames(Context& context, TensorView latents) const;
 
   AutoencoderKlWanConfig config_;
   Weights weights_;  // keeps the files mapped

@@ -9,33 +9,19 @@ namespace tamias {
 void FrameNorm::operator()(FramePass& pass, const TensorView& frame, bool silu,
                            const TensorView& output) const {
   Context& context = pass.context();
-  const int64_t channels = frame.dim(3);
-  pass.Run(
-      [&] {
-        // Group norm: a gain and an offset per channel; RMS norm: at most its weight in fp32.
-        const size_t vectors = 2 * (static_cast<size_t>(channels) * sizeof(float) + 64);
-        return groups == 0
-                   ? vectors / 2
-                   : vectors + GroupNormStatisticsWorkspaceBytes(context, frame.shape(), groups);
-      },
-      [&] {
-        if (groups > 0) {
-          GroupNorm(context, frame, groups, layer.weight, layer.bias, epsilon, silu, output);
-        } else {
-          RmsNorm(context, frame, layer.weight, epsilon, output);
-          if (silu) Activate(context, Activation::kSilu, output);
-        }
-      });
+  pass.Run([&] {
+    if (groups > 0) {
+      GroupNorm(context, frame, groups, layer.weight, layer.bias, epsilon, silu, output);
+    } else {
+      RmsNorm(context, frame, layer.weight, epsilon, output);
+      if (silu) Activate(context, Activation::kSilu, output);
+    }
+  });
 }
 
 void ApplyToPixels(FramePass& pass, const LinearLayer& layer, ConstTensorView input,
                    bool accumulate, const TensorView& output) {
-  pass.Run(
-      [&] {
-        return LinearWorkspaceBytes(pass.context(), input.dim(1) * input.dim(2), input.dim(3),
-                                    output.dim(3), layer.weight.dtype());
-      },
-      [&] { layer(pass.context(), input, output, {.accumulate = accumulate}); });
+  pass.Run([&] { layer(pass.context(), input, output, {.accumulate = accumulate}); });
 }
 
 void NormConvolve(FramePass& pass, const FrameNorm& norm, const CausalConv& conv,

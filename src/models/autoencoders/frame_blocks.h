@@ -1,6 +1,6 @@
-// What the decoders that run frame by frame (models/autoencoders/frame_pass.h) are made of, channels-last:
-// normalisation over the channels of a pixel or over groups of a frame, and residual blocks.
-// Shapes: H x W picture, C channels.
+// What the decoders that run frame by frame (models/autoencoders/frame_pass.h) are made of,
+// channels-last: normalisation over the channels of a pixel or over groups of a frame, and residual
+// blocks. Shapes: H x W picture, C channels.
 #pragma once
 
 #include <cstdint>

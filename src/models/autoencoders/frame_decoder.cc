@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "models/dry_run.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -20,14 +22,19 @@ FrameDecoder::FrameDecoder(const Format& format, const FrameTiling& tiling)
   TAMIAS_CHECK(0 <= tiling.overlap && tiling.overlap < tiling.tile_size);
 }
 
-FramePass FrameDecoder::PlanPass(Context& context, int64_t frames, int64_t height, int64_t width,
-                                 bool plans_scratch) const {
-  FramePass pass(context, format_.padding, plans_scratch);
-  const FrameSink nowhere;
-  const ConstTensorView latents(nullptr, DType::kF32, {1, height, width, format_.latent_channels});
-  for (int64_t t = 0; t < std::min(frames, kFramesToSteadyState); ++t) {
-    DecodeLatentFrame(pass, t == 0, latents, nowhere);
+void FrameDecoder::DecodeFrames(FramePass& pass, ConstTensorView latents, const FrameSink& sink,
+                                const std::function<void()>& after_piece) const {
+  const int64_t frames =
+      pass.is_dry() ? std::min(latents.dim(0), kFramesToSteadyState) : latents.dim(0);
+  for (int64_t t = 0; t < frames; ++t) {
+    DecodeLatentFrame(pass, t == 0, latents.Slice(0, t, t + 1), sink);
+    if (after_piece) after_piece();
   }
+}
+
+FramePass FrameDecoder::CountFrames(Context& context, ConstTensorView latents) const {
+  FramePass pass(context, format_.padding);
+  DecodeFrames(pass, latents, {}, {});
   return pass;
 }
 
@@ -35,12 +42,22 @@ std::optional<TileGrid> FrameDecoder::GridFor(int64_t frames, int64_t height, in
   constexpr int64_t kLongestInTiles = 16;
   const int64_t side = std::max(height, width);
   if (side <= tiling_.tile_size) return std::nullopt;
-  Context context;
-  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
-                        PlanPass(context, frames, height, width, /*plans_scratch=*/false).bytes() >
-                            tiling_.untiled_bytes;
+  const auto bytes_without_scratch = [&] {
+    return PlannedWorkspace({}, /*threads=*/1, [&](Context& context) {
+      const TensorView latents = WithoutMemory(frames, height, width);
+      FramePass pass(context, CountFrames(context, latents), /*runs_operations=*/false);
+      DecodeFrames(pass, latents, {}, {});
+    });
+  };
+  const bool is_tiled =
+      side > kLongestInTiles * tiling_.tile_size || bytes_without_scratch() > tiling_.untiled_bytes;
   if (!is_tiled) return std::nullopt;
   return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
+}
+
+TensorView FrameDecoder::WithoutMemory(int64_t frames, int64_t height, int64_t width) const {
+  return TensorView::WithoutMemory({frames, height, width, format_.latent_channels}, DType::kF32,
+                                   {});
 }
 
 TileFormat FrameDecoder::TileFormatOf(int64_t frames) const {
@@ -52,29 +69,17 @@ int64_t FrameDecoder::NumPieces(int64_t frames, int64_t height, int64_t width) c
   return frames * (grid ? grid->rows() * grid->columns() : 1);
 }
 
-size_t FrameDecoder::PlanBytes(int64_t frames, int64_t height, int64_t width) const {
-  Context context;
-  const std::optional<TileGrid> grid = GridFor(frames, height, width);
-  if (!grid) return PlanPass(context, frames, height, width, /*plans_scratch=*/true).bytes();
-  // A tile at the lower or right edge may be narrower; the first is the largest.
-  const int64_t tile_height = grid->TileHeight(0), tile_width = grid->TileWidth(0);
-  const TileFormat tile = TileFormatOf(frames);
-  const Shape film = {tile.frames, tile.scale * height, tile.scale * width, tile.channels};
-  const Shape window = {frames, tile_height, tile_width, format_.latent_channels};
-  return static_cast<size_t>(film.NumElements() + window.NumElements()) * sizeof(float) +
-         TileBlender::WorkspaceBytes(*grid, tile) +
-         PlanPass(context, frames, tile_height, tile_width, /*plans_scratch=*/true).bytes();
+size_t FrameDecoder::PlanBytes(int64_t frames, int64_t height, int64_t width, int threads) const {
+  return PlannedWorkspace({}, threads, [&](Context& context) {
+    Decode(context, WithoutMemory(frames, height, width), {});
+  });
 }
 
 void FrameDecoder::DecodeWhole(Context& context, ConstTensorView latents, const FrameSink& sink,
                                const std::function<void()>& after_piece) const {
   const Workspace::Scope scope(context.workspace());
-  FramePass pass(context, PlanPass(context, latents.dim(0), latents.dim(1), latents.dim(2),
-                                   /*plans_scratch=*/false));
-  for (int64_t t = 0; t < latents.dim(0); ++t) {
-    DecodeLatentFrame(pass, t == 0, latents.Slice(0, t, t + 1), sink);
-    if (after_piece) after_piece();
-  }
+  FramePass pass(context, CountFrames(context, latents));
+  DecodeFrames(pass, latents, sink, after_piece);
 }
 
 void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTensorView latents,
@@ -86,7 +91,7 @@ void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTens
       context.workspace().Allocate({format.frames, format.scale * latents.dim(1),
                                     format.scale * latents.dim(2), format.channels},
                                    DType::kF32);
-  const TileBlender blender(context, grid, format);
+  const TileBlender blender(context.workspace(), grid, format);
   for (int64_t row = 0; row < grid.rows(); ++row) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
       const Workspace::Scope tile_scope(context.workspace());
@@ -94,14 +99,15 @@ void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTens
       const ConstTensorView part = latents.Slice(1, top, top + grid.TileHeight(row))
                                        .Slice(2, left, left + grid.TileWidth(column));
       const TensorView window = context.workspace().Allocate(part.shape(), DType::kF32);
-      CopyOnHost(part, window);
+      Copy(context, part, window);
       const TensorView tile = blender.Tile(row, column);
       int64_t next = 0;
       const FrameSink into_tile = [&](ConstTensorView pixels) {
-        CopyOnHost(pixels, tile.Slice(0, next, next + 1));
+        Copy(context, pixels, tile.Slice(0, next, next + 1));
         ++next;
       };
       DecodeWhole(context, window, into_tile, after_piece);
+      if (context.IsPlanning()) return;
       blender.Blend(row, column, film);
     }
   }

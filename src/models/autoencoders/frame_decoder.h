@@ -1,8 +1,8 @@
-// The frame of the decoders that run a film one latent frame after the other (models/autoencoders/frame_pass.h):
-// memory plans and, where the pictures are too large to be decoded whole, overlapping tiles that
-// are blended linearly, as diffusers does after vae.enable_tiling(). Symbols: T latent frames of h
-// x w, C latent channels; F = 1 + (T - 1) temporal_scale frames of H x W = spatial_scale (h x w)
-// pixels.
+// The frame of the decoders that run a film one latent frame after the other
+// (models/autoencoders/frame_pass.h): memory plans and, where the pictures are too large to be
+// decoded whole, overlapping tiles that are blended linearly, as diffusers does after
+// vae.enable_tiling(). Symbols: T latent frames of h x w, C latent channels; F = 1 + (T - 1)
+// temporal_scale frames of H x W = spatial_scale (h x w) pixels.
 #pragma once
 
 #include <cstddef>
@@ -39,8 +39,8 @@ class FrameDecoder {
 
   int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
   // Peak workspace of Decode: whole, the same for any number of latent frames from four on; in
-  // tiles, twice the film's pixels come on top.
-  size_t PlanBytes(int64_t frames, int64_t height, int64_t width) const;
+  // tiles, twice the film's pixels come on top. threads as Context.
+  size_t PlanBytes(int64_t frames, int64_t height, int64_t width, int threads = 0) const;
 
  protected:
   struct Format {
@@ -51,7 +51,7 @@ class FrameDecoder {
   };
   FrameDecoder(const Format& format, const FrameTiling& tiling);
 
-  // The next latent frame, [1, h, w, C], all the way to the sink. Only its shape counts in a dry
+  // The next latent frame, [1, h, w, C], all the way to the sink, which is not called in a dry
   // pass.
   virtual void DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
                                  const FrameSink& sink) const = 0;
@@ -59,10 +59,16 @@ class FrameDecoder {
  private:
   std::optional<TileGrid> GridFor(int64_t frames, int64_t height, int64_t width) const;
   TileFormat TileFormatOf(int64_t frames) const;
-  FramePass PlanPass(Context& context, int64_t frames, int64_t height, int64_t width,
-                     bool plans_scratch) const;
+  // Latents for plans.
+  TensorView WithoutMemory(int64_t frames, int64_t height, int64_t width) const;
+  // All latent frames; in a dry pass those after which every convolution holds all that it ever
+  // will.
+  void DecodeFrames(FramePass& pass, ConstTensorView latents, const FrameSink& sink,
+                    const std::function<void()>& after_piece) const;
+  FramePass CountFrames(Context& context, ConstTensorView latents) const;
   void DecodeWhole(Context& context, ConstTensorView latents, const FrameSink& sink,
                    const std::function<void()>& after_piece) const;
+  // With a planning context the first tile alone, the largest.
   void DecodeTiles(Context& context, const TileGrid& grid, ConstTensorView latents,
                    const FrameSink& sink, const std::function<void()>& after_piece) const;
 

@@ -4,13 +4,6 @@
 namespace tamias {
 namespace {
 
-// As the workspace hands it out.
-size_t AlignedBytes(const Shape& shape) {
-  constexpr size_t kAlignment = 64;
-  const size_t bytes = static_cast<size_t>(shape.NumElements()) * sizeof(float);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 // [1, H, W, C] as a film of one frame.
 TensorView AsFilm(const TensorView& frame) {
   return frame.Reshape({1, 1, frame.dim(1), frame.dim(2), frame.dim(3)});
@@ -24,9 +17,12 @@ CausalConv CausalConv::Load(const Weights& weights, const std::string& name, int
           weights.Get(name + ".bias", {out})};
 }
 
-FramePass::FramePass(Context& context, const FramePass& dry)
-    : context_(context), padding_(dry.padding_), is_dry_(false) {
-  for (const Pool& planned : dry.pools_) {
+FramePass::FramePass(Context& context, const FramePass& counted, bool runs_operations)
+    : context_(context),
+      padding_(counted.padding_),
+      counts_(false),
+      runs_operations_(runs_operations) {
+  for (const Pool& planned : counted.pools_) {
     Pool& pool = pools_.emplace_back(Pool{planned.shape, planned.count, {}});
     for (int64_t i = 0; i < pool.count; ++i) {
       pool.free.push_back(context.workspace().Allocate(pool.shape, DType::kF32));
@@ -34,19 +30,9 @@ FramePass::FramePass(Context& context, const FramePass& dry)
   }
 }
 
-size_t FramePass::bytes() const {
-  size_t bytes = peak_;
-  for (const Pool& pool : pools_) {
-    bytes += static_cast<size_t>(pool.count) * AlignedBytes(pool.shape);
-  }
-  return bytes;
-}
-
 TensorView FramePass::Allocate(const Shape& shape) {
-  if (!is_dry_) return context_.workspace().Allocate(shape, DType::kF32);
-  live_ += AlignedBytes(shape);
-  peak_ = std::max(peak_, live_);
-  return TensorView(nullptr, DType::kF32, shape);
+  if (!counts_) return context_.workspace().Allocate(shape, DType::kF32);
+  return TensorView::WithoutMemory(shape, DType::kF32, context_.device());
 }
 
 FramePass::Pool& FramePass::PoolOf(const Shape& shape) {
@@ -57,9 +43,9 @@ FramePass::Pool& FramePass::PoolOf(const Shape& shape) {
 TensorView FramePass::TakeFrame(const Shape& shape) {
   Pool& pool = PoolOf(shape);
   if (pool.free.empty()) {
-    TAMIAS_CHECK(is_dry_);
+    TAMIAS_CHECK(counts_);
     ++pool.count;
-    return TensorView(nullptr, DType::kF32, shape);
+    return TensorView::WithoutMemory(shape, DType::kF32, context_.device());
   }
   const TensorView frame = pool.free.back();
   pool.free.pop_back();
@@ -75,21 +61,15 @@ void FramePass::Accumulate(const CausalConv& conv, const std::vector<TensorView>
   Conv3dOptions options = {.padding = {0, 0, side, side, side, side, padding_},
                            .accumulate = accumulate};
   ConstTensorView bias = conv.bias.Slice(0, channel, channel + output.dim(3));
-  Run(
-      [&] {
-        const Shape& shape = frames.back().shape();
-        return Conv3dWorkspaceBytes(context_, {1, 1, shape[1], shape[2], shape[3]},
-                                    weight.Slice(2, 0, 1), options.padding, false);
-      },
-      [&] {
-        // Zeros before the film add nothing.
-        for (int64_t k = padding_ == PaddingMode::kZeros ? missing : 0; k < kernel; ++k) {
-          const TensorView& frame = frames[static_cast<size_t>(std::max<int64_t>(0, k - missing))];
-          Conv3d(context_, AsFilm(frame), weight.Slice(2, k, k + 1), bias, options, AsFilm(output));
-          options.accumulate = true;
-          bias = {};
-        }
-      });
+  Run([&] {
+    // Zeros before the film add nothing.
+    for (int64_t k = padding_ == PaddingMode::kZeros ? missing : 0; k < kernel; ++k) {
+      const TensorView& frame = frames[static_cast<size_t>(std::max<int64_t>(0, k - missing))];
+      Conv3d(context_, AsFilm(frame), weight.Slice(2, k, k + 1), bias, options, AsFilm(output));
+      options.accumulate = true;
+      bias = {};
+    }
+  });
 }
 
 void FramePass::Convolve(const CausalConv& conv, const TensorView& frame, bool accumulate,

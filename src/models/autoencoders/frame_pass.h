@@ -2,8 +2,8 @@
 // frames it will see again, so that memory does not grow with the film and the result is that of
 // the whole film at once. Frames of one shape come from one pool: a frame goes from the convolution
 // that no longer needs it to the next that writes one, and none is ever copied. What lives within a
-// frame's turn lies on the workspace's stack. A dry pass over the same code, with views without
-// memory, predicts what a real one takes.
+// frame's turn lies on the workspace's stack. A counting pass over the same code, which computes
+// nothing, tells how many frames of each shape a real one needs.
 // Shapes: H x W picture, C channels, O output channels, kt x k x k kernel.
 #pragma once
 
@@ -33,42 +33,32 @@ struct CausalConv {
 
 class FramePass {
  public:
-  // A dry pass: nothing is computed, bytes() is what a real one needs. `padding`: what lies beyond
-  // the picture's edge and before the first frame. Operations' scratch is left out on request:
-  // asking the kernels takes memory and time in proportion to the picture's width.
-  FramePass(Context& context, PaddingMode padding, bool plans_scratch)
-      : context_(context), padding_(padding), plans_scratch_(plans_scratch) {}
-  // The real pass of a dry one; its frames live until the caller's workspace scope ends.
-  FramePass(Context& context, const FramePass& dry);
+  // A counting pass. `padding`: what lies beyond the picture's edge and before the first frame.
+  FramePass(Context& context, PaddingMode padding) : context_(context), padding_(padding) {}
+  // The real pass of a counted one; its frames live until the caller's workspace scope ends. With a
+  // planning context, operations are left out on request: asking the kernels for their scratch
+  // takes memory and time in proportion to the picture's width.
+  FramePass(Context& context, const FramePass& counted, bool runs_operations = true);
 
   Context& context() { return context_; }
-  size_t bytes() const;
+  // Nothing may be read or written.
+  bool is_dry() const { return counts_ || context_.IsPlanning(); }
 
   // What is allocated after the scope began is free again when it ends.
   class Scope {
    public:
-    explicit Scope(FramePass& pass)
-        : pass_(pass), live_(pass.live_), scope_(pass.context_.workspace()) {}
-    ~Scope() { pass_.live_ = live_; }
-    Scope(const Scope&) = delete;
-    Scope& operator=(const Scope&) = delete;
+    explicit Scope(FramePass& pass) : scope_(pass.context_.workspace()) {}
 
    private:
-    FramePass& pass_;
-    size_t live_;
     Workspace::Scope scope_;
   };
 
-  // Uninitialised; without memory in a dry pass, where only shapes may be asked for.
+  // Uninitialised; only shapes may be asked for in a dry pass.
   TensorView Allocate(const Shape& shape);
-  // Runs the operation, which takes bytes() of workspace; a dry pass only counts them.
-  template <typename Bytes, typename Operation>
-  void Run(const Bytes& bytes, const Operation& operation) {
-    if (!is_dry_) {
-      operation();
-    } else if (plans_scratch_) {
-      peak_ = std::max(peak_, live_ + bytes());
-    }
+  // Runs an operation where operations run.
+  template <typename Operation>
+  void Run(const Operation& operation) {
+    if (runs_operations_) operation();
   }
 
   // A frame [1, H, W, C] to write and then to give to Convolve, which keeps it.
@@ -94,12 +84,10 @@ class FramePass {
 
   Context& context_;
   PaddingMode padding_;
-  bool is_dry_ = true;
-  bool plans_scratch_ = false;
+  bool counts_ = true;
+  bool runs_operations_ = false;
   std::vector<Pool> pools_;
   std::unordered_map<const CausalConv*, std::vector<TensorView>> history_;  // oldest first
-  size_t live_ = 0;  // of a dry pass: bytes on the stack, and the most that were
-  size_t peak_ = 0;
 };
 
 }  // namespace tamias

@@ -4,7 +4,6 @@
 // Shapes: H x W frame, both even, C channels, O output channels.
 #pragma once
 
-#include <array>
 #include <string>
 
 #include "base/tensor.h"
@@ -23,10 +22,7 @@ class HalvingConv {
   void Forward(FramePass& pass, const TensorView& frame, const TensorView& output) const;
 
  private:
-  // Pixels in even rows meet only the kernel's rows 0 and 2, those in odd rows row 1; columns
-  // likewise: four convolutions with stride 1 over a quarter of the pixels each, with no tap
-  // computed in vain. [O, C, kh, kw] of the even rows and columns, then even and odd, ...
-  std::array<Tensor, 4> quarters_;
+  ConstTensorView weight_;
   ConstTensorView bias_;
 };
 

@@ -66,43 +66,36 @@ void KlDecoder::Forward(DecoderPass& pass, const Shape& shape, ConstTensorView l
   std::optional<Film> quantised;
   if (post_quant_conv_) {
     quantised = pass.Allocate(shape);
-    pass.Convolve(*post_quant_conv_, shape, latents, pass.View(*quantised));
-    latents = pass.View(*quantised);
+    pass.Run([&] {
+      pass.Convolve(*post_quant_conv_, latents, pass.View(*quantised));
+      latents = pass.View(*quantised);
+    });
   }
   Film film = pass.Allocate({shape[0], shape[1], shape[2], conv_in_.weight.dim(0)});
-  pass.Convolve(conv_in_, shape, latents, pass.View(film));
+  pass.Run([&] { pass.Convolve(conv_in_, latents, pass.View(film)); });
   if (quantised) pass.Free(*quantised);
   film = mid_block1_->Forward(pass, film);
   if (mid_attention_) mid_attention_->Forward(pass, film);
   film = mid_block2_->Forward(pass, film);
   for (const DecoderLevel& level : levels_) film = level.Forward(pass, film);
-  pass.NormConvolve(norm_out_, conv_out_, film, /*accumulate=*/false, pixels);
+  pass.Run([&] { pass.NormConvolve(norm_out_, conv_out_, film, /*accumulate=*/false, pixels); });
   pass.Free(film);
 }
 
-DecoderMemory KlDecoder::Plan(Context& context, int64_t frames, int64_t height, int64_t width,
-                              bool plans_scratch) const {
-  DecoderPass pass(context, config_.norm_num_groups, plans_scratch);
+DecoderBuffers KlDecoder::MeasureBuffers(Context& context, int64_t frames, int64_t height,
+                                         int64_t width) const {
+  DecoderPass pass(context, config_.norm_num_groups);
   Forward(pass, {frames, height, width, config_.latent_channels}, {}, {});
-  return pass.memory();
-}
-
-size_t KlDecoder::PlanBytes(Context& context, int64_t frames, int64_t height, int64_t width) const {
-  const size_t network = Plan(context, frames, height, width, /*plans_scratch=*/true).total();
-  if (!context.IsOnGpu()) return network;
-  const auto latents = static_cast<size_t>(frames * height * width * config_.latent_channels);
-  const auto pixels = static_cast<size_t>(OutputShape(frames, height, width).NumElements());
-  return network + pixels * sizeof(float) +
-         latents * (sizeof(float) + SizeOf(context.activation_dtype()));
+  return pass.buffers();
 }
 
 void KlDecoder::Decode(Context& context, ConstTensorView latents, TensorView pixels) const {
   Workspace::Scope scope(context.workspace());
-  const DecoderMemory memory = Plan(context, latents.dim(0), latents.dim(1), latents.dim(2),
-                                    /*plans_scratch=*/false);
+  const DecoderBuffers buffers =
+      MeasureBuffers(context, latents.dim(0), latents.dim(1), latents.dim(2));
   DeviceMirror picture(context, pixels);
   if (context.IsOnGpu()) latents = ActivationsOf(context, latents);
-  DecoderPass pass(context, config_.norm_num_groups, memory);
+  DecoderPass pass(context, config_.norm_num_groups, buffers);
   Forward(pass, latents.shape(), latents, picture.device());
   picture.Download(context);
 }

@@ -36,18 +36,15 @@ class KlDecoder {
 
   // [T, H, W, out_channels] of latents [t, h, w].
   Shape OutputShape(int64_t frames, int64_t height, int64_t width) const;
-  // What the network takes from the context's workspace; scratch is left out on request (see
-  // DecoderPass).
-  DecoderMemory Plan(Context& context, int64_t frames, int64_t height, int64_t width,
-                     bool plans_scratch) const;
-  // What Decode takes of the context's device, latents and pixels on a GPU included.
-  size_t PlanBytes(Context& context, int64_t frames, int64_t height, int64_t width) const;
+  // The buffers of a pass, in the type of the context's activations.
+  DecoderBuffers MeasureBuffers(Context& context, int64_t frames, int64_t height,
+                                int64_t width) const;
   // latents [t, h, w, C] f32 -> pixels [T, H, W, out_channels] f32, both contiguous and in memory
   // of the host, whatever the context's device; the weights lie on the device.
   void Decode(Context& context, ConstTensorView latents, TensorView pixels) const;
 
  private:
-  // In a dry pass latents and pixels are empty and only the shape [t, h, w, C] counts.
+  // In a measuring pass latents and pixels are empty and only the shape [t, h, w, C] counts.
   void Forward(DecoderPass& pass, const Shape& shape, ConstTensorView latents,
                TensorView pixels) const;
 

@@ -20,22 +20,15 @@ void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView aft
   }
 }
 
-TileBlender::TileBlender(Context& context, const TileGrid& grid, const TileFormat& format)
+TileBlender::TileBlender(Workspace& host, const TileGrid& grid, const TileFormat& format)
     : grid_(grid), format_(format) {
   for (std::vector<TensorView>& row : storage_) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
-      row.push_back(
-          context.workspace().Allocate({format.frames, format.scale * grid.TileHeight(0),
-                                        format.scale * grid.TileWidth(0), format.channels},
-                                       DType::kF32));
+      row.push_back(host.Allocate({format.frames, format.scale * grid.TileHeight(0),
+                                   format.scale * grid.TileWidth(0), format.channels},
+                                  DType::kF32));
     }
   }
-}
-
-size_t TileBlender::WorkspaceBytes(const TileGrid& grid, const TileFormat& format) {
-  const Shape tile = {format.frames, format.scale * grid.TileHeight(0),
-                      format.scale * grid.TileWidth(0), format.channels, 4};
-  return 2 * static_cast<size_t>(grid.columns() * (tile.NumElements() + 63));
 }
 
 TensorView TileBlender::Tile(int64_t row, int64_t column) const {

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/context.h"
 #include "base/tensor.h"
+#include "base/workspace.h"
 
 namespace tamias {
 
@@ -35,7 +35,7 @@ class TileGrid {
 
 // after[i] = before[size - extent + i] (1 - i / extent) + after[i] i / extent along an axis of
 // tiles [frames, h, w, channels], i < extent = the least of the overlap and the tiles' sizes: the
-// last lines of one tile fade into the first of the next.
+// last lines of one tile fade into the first of the next. In memory of the host.
 void FadeTiles(ConstTensorView before, int axis, int64_t overlap, TensorView after);
 
 // What a tile holds.
@@ -45,11 +45,11 @@ struct TileFormat {
   int64_t channels = 3;
 };
 
-// Holds two rows of decoded tiles; tiles come row by row, from left to right.
+// Holds two rows of decoded tiles in memory of the host; tiles come row by row, from left to right.
 class TileBlender {
  public:
-  TileBlender(Context& context, const TileGrid& grid, const TileFormat& format);
-  static size_t WorkspaceBytes(const TileGrid& grid, const TileFormat& format);
+  // `host` is a workspace of the host.
+  TileBlender(Workspace& host, const TileGrid& grid, const TileFormat& format);
 
   // [frames, h, w, channels], contiguous: where to decode a tile to.
   TensorView Tile(int64_t row, int64_t column) const;

@@ -18,10 +18,10 @@ std::optional<TileGrid> TiledKlDecoder::GridFor(int64_t frames, int64_t height,
   constexpr int64_t kLongestInTiles = 16;
   const int64_t side = std::max(height, width);
   if (side <= tiling_.tile_size) return std::nullopt;
-  Context cpu;
-  const bool is_tiled = side > kLongestInTiles * tiling_.tile_size ||
-                        network_.Plan(cpu, frames, height, width, /*plans_scratch=*/false).total() >
-                            tiling_.untiled_bytes;
+  Context cpu = Context::Planning();
+  const bool is_tiled =
+      side > kLongestInTiles * tiling_.tile_size ||
+      network_.MeasureBuffers(cpu, frames, height, width).total() > tiling_.untiled_bytes;
   if (!is_tiled) return std::nullopt;
   return TileGrid(height, width, tiling_.tile_size, tiling_.overlap);
 }
@@ -29,21 +29,6 @@ std::optional<TileGrid> TiledKlDecoder::GridFor(int64_t frames, int64_t height,
 TileFormat TiledKlDecoder::FormatOf(int64_t frames) const {
   const Shape pixels = network_.OutputShape(frames, 1, 1);
   return {.frames = pixels[0], .scale = pixels[1], .channels = pixels[3]};
-}
-
-size_t TiledKlDecoder::NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
-                                    const std::optional<TileGrid>& grid) const {
-  if (!grid) return network_.PlanBytes(context, frames, height, width);
-  // A tile at the lower or right edge may be narrower; the first is the largest.
-  return network_.PlanBytes(context, frames, grid->TileHeight(0), grid->TileWidth(0));
-}
-
-size_t TiledKlDecoder::TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const {
-  if (!grid) return 0;
-  const int64_t window =
-      frames * grid->TileHeight(0) * grid->TileWidth(0) * config_.latent_channels;
-  return TileBlender::WorkspaceBytes(*grid, FormatOf(frames)) +
-         static_cast<size_t>(window) * sizeof(float);
 }
 
 void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
@@ -54,19 +39,19 @@ void TiledKlDecoder::Decode(Context& context, ConstTensorView latents,
     if (after_tile) after_tile();
     return;
   }
-  Context cpu(context.threads());
-  Context& host = context.IsOnGpu() ? cpu : context;
-  Workspace::Scope scope(host.workspace());
-  TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
+  Workspace& host = context.host_workspace();
+  Workspace::Scope scope(host);
+  const TileBlender blender(host, *grid, FormatOf(latents.dim(0)));
   for (int64_t row = 0; row < grid->rows(); ++row) {
     for (int64_t column = 0; column < grid->columns(); ++column) {
-      Workspace::Scope tile_scope(host.workspace());
+      Workspace::Scope tile_scope(host);
       const int64_t top = grid->Begin(row), left = grid->Begin(column);
       const ConstTensorView window = latents.Slice(1, top, top + grid->TileHeight(row))
                                          .Slice(2, left, left + grid->TileWidth(column));
-      const TensorView tile = host.workspace().Allocate(window.shape(), DType::kF32);
-      CopyOnHost(window, tile);
+      const TensorView tile = host.Allocate(window.shape(), DType::kF32);
+      if (!context.IsPlanning()) CopyOnHost(window, tile);
       network_.Decode(context, tile, blender.Tile(row, column));
+      if (context.IsPlanning()) return;
       blender.Blend(row, column, pixels);
       if (after_tile) after_tile();
     }

@@ -30,15 +30,11 @@ class TiledKlDecoder {
   // as the picture depends on them.
   std::optional<TileGrid> GridFor(int64_t frames, int64_t height, int64_t width) const;
   // latents [t, h, w, C] f32 -> pixels [T, H, W, out_channels] f32, both contiguous and in memory
-  // of the host, where tiles are blended, too. after_tile is called for each tile, or once.
+  // of the host, where tiles are blended, too, in the context's host workspace. after_tile is
+  // called for each tile, or once. With a planning context the first tile alone is run, the
+  // largest.
   void Decode(Context& context, ConstTensorView latents, const std::optional<TileGrid>& grid,
               TensorView pixels, const std::function<void()>& after_tile) const;
-  // What Decode takes at most, in bytes: for the network of the context's device, and for the tiles
-  // of the host.
-  size_t NetworkBytes(Context& context, int64_t frames, int64_t height, int64_t width,
-                      const std::optional<TileGrid>& grid) const;
-  size_t TileBytes(int64_t frames, const std::optional<TileGrid>& grid) const;
-
   const KlDecoder& network() const { return network_; }
 
  private:

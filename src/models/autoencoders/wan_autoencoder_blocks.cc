@@ -58,20 +58,15 @@ void WanPixelAttention::Forward(FramePass& pass, const TensorView& frame) const 
   const TensorView projected = pass.Allocate({1, frame.dim(1), frame.dim(2), 3 * channels});
   norm(pass, frame, /*silu=*/false, normed);
   ApplyToPixels(pass, qkv, normed, /*accumulate=*/false, projected);
-  pass.Run(
-      [&] {
-        return BiasedAttentionWorkspaceBytes(
-            context, {.queries = pixels, .keys = pixels, .head_dim = channels});
-      },
-      [&] {
-        const TensorView triple = projected.Reshape({1, 1, pixels, 3 * channels});
-        BiasedAttention(context,
-                        {.query = triple.Slice(3, 0, channels),
-                         .key = triple.Slice(3, channels, 2 * channels),
-                         .value = triple.Slice(3, 2 * channels, 3 * channels),
-                         .scale = 1 / std::sqrt(static_cast<float>(channels))},
-                        normed.Reshape({1, 1, pixels, channels}));
-      });
+  pass.Run([&] {
+    const TensorView triple = projected.Reshape({1, 1, pixels, 3 * channels});
+    BiasedAttention(context,
+                    {.query = triple.Slice(3, 0, channels),
+                     .key = triple.Slice(3, channels, 2 * channels),
+                     .value = triple.Slice(3, 2 * channels, 3 * channels),
+                     .scale = 1 / std::sqrt(static_cast<float>(channels))},
+                    normed.Reshape({1, 1, pixels, channels}));
+  });
   ApplyToPixels(pass, proj, normed, /*accumulate=*/true, frame);
 }
 

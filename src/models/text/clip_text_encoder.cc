@@ -2,13 +2,13 @@
 #include "models/text/clip_text_encoder.h"
 
 #include <algorithm>
-#include <cstring>
+#include <optional>
 
 #include "base/device_memory.h"
 #include "io/json.h"
 #include "models/config_fields.h"
-#include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/norm.h"
@@ -67,37 +67,27 @@ void ClipTextEncoder::Encode(Context& context, ConstTensorView tokens, TensorVie
   CheckTensor("CLIP", "pooled", pooled, DType::kF32, {batch, config_.hidden_size});
   Workspace::Scope scope(context.workspace());
   const TensorView hidden = context.workspace().Allocate(shape, DType::kF32);
-  Tensor unwanted;
-  if (last_hidden_state.empty()) {
-    unwanted = Tensor(shape, DType::kF32);
-    last_hidden_state = unwanted;
+  std::optional<DeviceMirror> wanted;
+  if (!last_hidden_state.empty()) {
+    CheckTensor("CLIP", "last_hidden_state", last_hidden_state, DType::kF32, shape);
+    wanted.emplace(context, last_hidden_state);
   }
-  CheckTensor("CLIP", "last_hidden_state", last_hidden_state, DType::kF32, shape);
-  DeviceMirror states(context, last_hidden_state);
+  const TensorView states =
+      wanted ? wanted->device() : context.workspace().Allocate(shape, DType::kF32);
+  DeviceMirror pooled_states(context, pooled);
 
   EmbedTokens(context, tokens, hidden);
   for (const ClipEncoderLayer& layer : layers_) layer.Forward(context, /*causal=*/true, hidden);
-  LayerNorm(context, hidden, final_norm_.weight, final_norm_.bias, config_.layer_norm_eps,
-            states.device());
-  states.Download(context);
-  for (int64_t row = 0; row < batch; ++row) {
-    const int64_t end =
-        EndPosition(tokens.Select(0, row).host_data<int32_t>(), length, config_.eos_token_id);
-    CopyOnHost(last_hidden_state.Select(0, row).Select(0, end), pooled.Select(0, row));
+  LayerNorm(context, hidden, final_norm_.weight, final_norm_.bias, config_.layer_norm_eps, states);
+  if (!context.IsPlanning()) {
+    for (int64_t row = 0; row < batch; ++row) {
+      const int64_t end =
+          EndPosition(tokens.Select(0, row).host_data<int32_t>(), length, config_.eos_token_id);
+      Copy(context, states.Select(0, row).Select(0, end), pooled_states.device().Select(0, row));
+    }
   }
-}
-
-size_t ClipTextEncoder::PlanGpuBytes(int64_t length) const {
-  const int64_t d = config_.hidden_size;
-  const int64_t residual = 3 * length * d;  // fp32: hidden, positions, last hidden state
-  const int64_t activations = length * std::max(4 * d, d + config_.intermediate_size);
-  constexpr size_t kVectors = size_t{1} << 16;  // biases in fp32, ends of lines
-  return 4 * static_cast<size_t>(residual) + 2 * static_cast<size_t>(activations) +
-         BiasedAttentionGpuWorkspaceBytes({.heads = config_.num_attention_heads,
-                                           .queries = length,
-                                           .keys = length,
-                                           .head_dim = d / config_.num_attention_heads}) +
-         kVectors;
+  if (wanted) wanted->Download(context);
+  pooled_states.Download(context);
 }
 
 void ClipTextEncoder::EmbedTokens(Context& context, ConstTensorView tokens,

@@ -38,9 +38,6 @@ class ClipTextEncoder {
   void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state,
               TensorView pooled) const;
 
-  // What Encode takes of a GPU at most for one prompt, in bytes.
-  size_t PlanGpuBytes(int64_t length) const;
-
   const ClipTextConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 

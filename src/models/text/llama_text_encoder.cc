@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "base/device_memory.h"
 #include "io/json.h"
 #include "io/one_line.h"
 #include "models/activation_name.h"
@@ -12,6 +13,7 @@
 #include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
 #include "ops/norm.h"
@@ -142,42 +144,46 @@ void LlamaTextEncoder::Encode(Context& context, ConstTensorView tokens, int64_t 
     Fail(ErrorCode::kInvalidArgument, "Llama: layers_to_skip: expected 0 to {}, found {}",
          config_.num_hidden_layers, layers_to_skip);
   }
-  const RotaryTable positions = Positions(tokens.dim(1));
-  Embedding(context, token_embedding_, tokens, hidden_state);
+  Workspace::Scope scope(context.workspace());
+  const RotaryTable positions = Positions(context, tokens.dim(1));
+  DeviceMirror states(context, hidden_state);
+  const TensorView hidden = states.device();
+  Embedding(context, token_embedding_, tokens, hidden);
   for (int64_t i = 0; i < config_.num_hidden_layers - layers_to_skip; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
-    Attend(context, layer, positions, hidden_state);
-    FeedForward(context, layer, hidden_state);
+    Attend(context, layer, positions, hidden);
+    FeedForward(context, layer, hidden);
   }
   if (layers_to_skip == 0) {
-    RmsNorm(context, hidden_state, final_norm_.weight, config_.rms_norm_eps, hidden_state);
+    RmsNorm(context, hidden, final_norm_.weight, config_.rms_norm_eps, hidden);
   }
+  states.Download(context);
 }
 
 Tensor LlamaTextEncoder::Encode(Context& context, std::span<const int32_t> tokens,
                                 int64_t layers_to_skip) const {
   const Shape shape = {1, std::ssize(tokens)};
-  Tensor hidden_state({shape[0], shape[1], config_.hidden_size}, DType::kF32);
+  Tensor hidden_state = HostTensor(context, {shape[0], shape[1], config_.hidden_size}, DType::kF32);
   Encode(context, ConstTensorView(tokens.data(), DType::kI32, shape), layers_to_skip, hidden_state);
   return hidden_state;
 }
 
-RotaryTable LlamaTextEncoder::Positions(int64_t length) const {
+RotaryTable LlamaTextEncoder::Positions(Context& context, int64_t length) const {
   const int64_t width = config_.head_dim;
-  RotaryTable table{Tensor({length, width}, DType::kF32), Tensor({length, width}, DType::kF32)};
-  for (int64_t i = 0; i < width; i += 2) {
-    double frequency =
-        std::pow(config_.rope_theta, -static_cast<double>(i) / static_cast<double>(width));
-    if (config_.rope_scaling) frequency = Scaled(*config_.rope_scaling, frequency);
-    for (int64_t token = 0; token < length; ++token) {
-      const double angle = static_cast<double>(token) * frequency;
-      float* cos = table.cos.host_data<float>() + token * width + i;
-      float* sin = table.sin.host_data<float>() + token * width + i;
-      cos[0] = cos[1] = static_cast<float>(std::cos(angle));
-      sin[0] = sin[1] = static_cast<float>(std::sin(angle));
+  return MakeRotaryTable(context, {length, width}, [&](TensorView cos_table, TensorView sin_table) {
+    for (int64_t i = 0; i < width; i += 2) {
+      double frequency =
+          std::pow(config_.rope_theta, -static_cast<double>(i) / static_cast<double>(width));
+      if (config_.rope_scaling) frequency = Scaled(*config_.rope_scaling, frequency);
+      for (int64_t token = 0; token < length; ++token) {
+        const double angle = static_cast<double>(token) * frequency;
+        float* cos = cos_table.host_data<float>() + token * width + i;
+        float* sin = sin_table.host_data<float>() + token * width + i;
+        cos[0] = cos[1] = static_cast<float>(std::cos(angle));
+        sin[0] = sin[1] = static_cast<float>(std::sin(angle));
+      }
     }
-  }
-  return table;
+  });
 }
 
 void LlamaTextEncoder::ProjectAndRotate(Context& context, const LinearLayer& projection,
@@ -191,8 +197,8 @@ void LlamaTextEncoder::ProjectAndRotate(Context& context, const LinearLayer& pro
   projection(context, normed, projected);
   // Llama turns the pairs (i, i + D/2), the operation adjacent ones: the halves are interleaved.
   // Query and key are so alike, and their products do not depend on the order of the components.
-  CopyOnHost(SplitHeads(projected, num_heads).SplitAxis(3, 2, half).Permute({0, 1, 2, 4, 3}),
-             heads.SplitAxis(3, half, 2));
+  Copy(context, SplitHeads(projected, num_heads).SplitAxis(3, 2, half).Permute({0, 1, 2, 4, 3}),
+       heads.SplitAxis(3, half, 2));
   RmsNormRotary(context, heads, /*norm_weight=*/{}, /*epsilon=*/0, positions.cos, positions.sin,
                 heads);
 }
@@ -223,7 +229,7 @@ void LlamaTextEncoder::Attend(Context& context, const Layer& layer, const Rotary
     const auto shared = [&](const ConstTensorView& heads) {
       const ConstTensorView head = heads.Select(1, i);
       return ConstTensorView(head.raw(), DType::kF32, {batch, group, length, head_dim},
-                             {head.stride(0), 0, head.stride(1), 1});
+                             {head.stride(0), 0, head.stride(1), 1}, head.device());
     };
     BiasedAttention(context,
                     {.query = query.Slice(1, i * group, (i + 1) * group),

@@ -56,6 +56,7 @@ class LlamaTextEncoder {
   // "model.language_model." as Llava has it.
   LlamaTextEncoder(const LlamaTextConfig& config, const Weights& weights);
 
+  // The weights lie on the context's device, tokens and result in memory of the host.
   // tokens [B, L] i32 without padding; hidden_state [B, L, d] contiguous: transformers'
   // hidden_states[-(layers_to_skip + 1)]. That is the output of the last block but
   // `layers_to_skip`, without the final norm, which belongs to layers_to_skip = 0 alone; the
@@ -75,7 +76,7 @@ class LlamaTextEncoder {
     LinearLayer query, key, value, out;
     LinearLayer gate, up, down;
   };
-  RotaryTable Positions(int64_t length) const;
+  RotaryTable Positions(Context& context, int64_t length) const;
   // Projects `normed` [B, L, d] to heads and turns them: [B, heads, L, D].
   void ProjectAndRotate(Context& context, const LinearLayer& projection, ConstTensorView normed,
                         const RotaryTable& positions, TensorView heads) const;

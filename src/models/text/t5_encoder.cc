@@ -127,24 +127,12 @@ void T5Encoder::Encode(Context& context, ConstTensorView tokens,
   states.Download(context);
 }
 
-size_t T5Encoder::PlanGpuBytes(int64_t length) const {
-  const int64_t d = config_.d_model, inner = config_.num_heads * config_.d_kv;
-  const int64_t residual = 2 * length * d + config_.num_heads * 2 * length;  // fp32, and the bias
-  const size_t attention = 2 * static_cast<size_t>(length * (d + 4 * inner)) +
-                           BiasedAttentionGpuWorkspaceBytes({.heads = config_.num_heads,
-                                                             .queries = length,
-                                                             .keys = length,
-                                                             .head_dim = config_.d_kv});
-  const size_t mlp = 2 * static_cast<size_t>(length * (d + 2 * config_.d_ff));
-  constexpr size_t kVectors = size_t{1} << 16;  // ids, the bias's table, ends of lines
-  return 4 * static_cast<size_t>(residual) + std::max(attention, mlp) + kVectors;
-}
-
 void T5Encoder::ExpandBias(Context& context, ConstTensorView table, TensorView diagonals) const {
   Workspace::Scope scope(context.workspace());
   const Shape flat = {table.NumElements()};  // rows of any number of heads
   const TensorView values = context.workspace().Allocate(flat, DType::kF32);
   Convert(context, table.Reshape(flat), values);
+  if (context.IsPlanning()) return;
   const Tensor buckets = CopyToHost(context, values);
   Tensor expanded(diagonals.shape(), DType::kF32);
   const int64_t heads = expanded.dim(0), count = expanded.dim(1);

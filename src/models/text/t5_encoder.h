@@ -44,9 +44,6 @@ class T5Encoder {
   // last_hidden_state [B, L, d_model].
   void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state) const;
 
-  // What Encode takes of a GPU at most for one prompt, in bytes.
-  size_t PlanGpuBytes(int64_t length) const;
-
   const T5Config& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 

@@ -8,9 +8,9 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/linear_layer.h"
 #include "models/transformers/conditioning_embedding.h"
 #include "models/transformers/joint_transformer.h"
-#include "models/linear_layer.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 
@@ -54,7 +54,7 @@ class FluxTransformer {
 
   // As JointTransformer.
   void PrepareForSparsity(Context& context) { joint_.PrepareForSparsity(context); }
-  size_t SparsityWeightBytes(const Placement& placement = {}) const {
+  size_t SparsityWeightBytes(const Placement& placement) const {
     return joint_.SparsityWeightBytes(placement);
   }
 
@@ -66,10 +66,6 @@ class FluxTransformer {
   // As JointTransformer.
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const {
     return joint_.Geometry(batch, text_tokens, grid);
-  }
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
-                   const Placement& placement = {}) const {
-    return joint_.PlanBytes(batch, text_tokens, image_tokens, placement);
   }
 
   const FluxTransformerConfig& config() const { return config_; }

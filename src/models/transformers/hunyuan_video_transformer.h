@@ -10,9 +10,9 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
+#include "models/linear_layer.h"
 #include "models/transformers/conditioning_embedding.h"
 #include "models/transformers/joint_transformer.h"
-#include "models/linear_layer.h"
 #include "models/transformers/token_refiner.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
@@ -65,7 +65,9 @@ class HunyuanVideoTransformer {
 
   // As JointTransformer.
   void PrepareForSparsity(Context& context) { joint_.PrepareForSparsity(context); }
-  size_t SparsityWeightBytes() const { return joint_.SparsityWeightBytes(); }
+  size_t SparsityWeightBytes(const Placement& placement) const {
+    return joint_.SparsityWeightBytes(placement);
+  }
 
   // prediction [B, N, out_channels pt p p] f32: the velocity, its patches ordered as the input's.
   void Forward(Context& context, const HunyuanVideoTransformerInputs& inputs,
@@ -74,9 +76,6 @@ class HunyuanVideoTransformer {
   // As JointTransformer.
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const {
     return joint_.Geometry(batch, text_tokens, grid);
-  }
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens) const {
-    return joint_.PlanBytes(batch, text_tokens, video_tokens);
   }
 
   const HunyuanVideoTransformerConfig& config() const { return config_; }

@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "models/transposed_weight.h"
 #include "ops/norm.h"
 #include "ops/residual.h"
 #include "ops/rotary.h"
@@ -129,24 +128,15 @@ JointDoubleBlock::JointDoubleBlock(const JointBlockShape& shape, const Weights& 
   const Weights attention = weights.Sub("attn");
   image_ = {.modulation = LinearLayer::Load(weights, "norm1.linear", d, 6 * d),
             .qkv = LoadQkv(shape, attention, kImageNames),
-            .out = LinearLayer::Load(attention, "to_out.0", d, d),
-            .fc1 = LinearLayer::Load(weights, "ff.net.0.proj", d, f),
-            .fc2 = LinearLayer::Load(weights, "ff.net.2", f, d)};
+            .out = LinearLayer::Load(attention, "to_out.0", d, d)};
   text_ = {.modulation = LinearLayer::Load(weights, "norm1_context.linear", d, 6 * d),
            .qkv = LoadQkv(shape, attention, kTextNames),
-           .out = LinearLayer::Load(attention, "to_add_out", d, d),
-           .fc1 = LinearLayer::Load(weights, "ff_context.net.0.proj", d, f),
-           .fc2 = LinearLayer::Load(weights, "ff_context.net.2", f, d)};
-  image_mlp_.fc1_weight = image_.fc1.weight;
-  image_mlp_.fc1_bias = image_.fc1.bias;
-  image_mlp_.fc2_weight = image_.fc2.weight;
-  image_mlp_.fc2_bias = image_.fc2.bias;
-  image_mlp_.activation = Activation::kGeluTanh;
-}
-
-void JointDoubleBlock::PrepareForSparsity(Context& context) {
-  fc2_transposed_ = TransposedWeight(context, image_mlp_.fc2_weight);
-  image_mlp_.fc2_weight_transposed = fc2_transposed_.view();
+           .out = LinearLayer::Load(attention, "to_add_out", d, d)};
+  const LinearLayer fc1 = LinearLayer::Load(weights, "ff.net.0.proj", d, f);
+  const LinearLayer fc2 = LinearLayer::Load(weights, "ff.net.2", f, d);
+  image_mlp_ = SparseMlpLayer(fc1, fc2, Activation::kGeluTanh);
+  text_fc1_ = LinearLayer::Load(weights, "ff_context.net.0.proj", d, f);
+  text_fc2_ = LinearLayer::Load(weights, "ff_context.net.2", f, d);
 }
 
 void JointDoubleBlock::ModulateImage(Context& context, const JointBlockInputs& inputs,
@@ -180,7 +170,7 @@ void JointDoubleBlock::Forward(Context& context, const JointBlockInputs& inputs,
   Modulate(context, text, text_vectors, kMlpShift, kMlpScale, text_modulated);
   Modulate(context, image, image_vectors, kMlpShift, kMlpScale, image_modulated);
   TextMlp(context, text_modulated, text_branch);
-  invocation.Mlp(context, layer, image_mlp_, image_modulated, image_branch);
+  image_mlp_(context, layer, invocation, image_modulated, image_branch);
   GatedResidual(context, text, text_vectors.Select(1, kMlpGate), text_branch);
   GatedResidual(context, image, image_vectors.Select(1, kMlpGate), image_branch);
 }
@@ -201,8 +191,8 @@ void JointDoubleBlock::TextMlp(Context& context, TensorView input, TensorView ou
   Workspace::Scope scope(context.workspace());
   const TensorView inner =
       AllocateActivations(context, {input.dim(0), input.dim(1), shape_.mlp_dim});
-  text_.fc1(context, input, inner, {.activation = Activation::kGeluTanh});
-  text_.fc2(context, inner, output);
+  text_fc1_(context, input, inner, {.activation = Activation::kGeluTanh});
+  text_fc2_(context, inner, output);
 }
 
 JointSingleBlock::JointSingleBlock(const JointBlockShape& shape, const Weights& weights)
@@ -214,16 +204,8 @@ JointSingleBlock::JointSingleBlock(const JointBlockShape& shape, const Weights& 
   const LinearLayer proj_mlp = LinearLayer::Load(weights, "proj_mlp", d, f);
   const LinearLayer proj_out = LinearLayer::Load(weights, "proj_out", d + f, d);
   attention_out_.weight = proj_out.weight.Slice(1, 0, d);
-  mlp_.fc1_weight = proj_mlp.weight;
-  mlp_.fc1_bias = proj_mlp.bias;
-  mlp_.fc2_weight = proj_out.weight.Slice(1, d, d + f);
-  mlp_.fc2_bias = proj_out.bias;
-  mlp_.activation = Activation::kGeluTanh;
-}
-
-void JointSingleBlock::PrepareForSparsity(Context& context) {
-  fc2_transposed_ = TransposedWeight(context, mlp_.fc2_weight);
-  mlp_.fc2_weight_transposed = fc2_transposed_.view();
+  mlp_ = SparseMlpLayer(proj_mlp, {proj_out.weight.Slice(1, d, d + f), proj_out.bias},
+                        Activation::kGeluTanh);
 }
 
 void JointSingleBlock::ModulateImage(Context& context, const JointBlockInputs& inputs,
@@ -243,7 +225,7 @@ void JointSingleBlock::Forward(Context& context, const JointBlockInputs& inputs,
   Modulate(context, hidden, vectors, kShift, kScale, modulated);
   ProjectAndAttend(context, inputs, layer, invocation, modulated, attended);
   const TensorView branch = AllocateActivations(context, hidden.shape());  // where query was
-  invocation.Mlp(context, layer, mlp_, modulated, branch);
+  mlp_(context, layer, invocation, modulated, branch);
   attention_out_(context, attended, branch, {.accumulate = true});
   GatedResidual(context, hidden, vectors.Select(1, kGate), branch);
 }

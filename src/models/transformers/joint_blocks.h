@@ -12,7 +12,7 @@
 #include "base/tensor.h"
 #include "io/checkpoint.h"
 #include "models/linear_layer.h"
-#include "ops/column_sparse_mlp.h"
+#include "models/sparse_mlp_layer.h"
 #include "sparsity/sparse_invocation.h"
 
 namespace tamias {
@@ -51,14 +51,14 @@ class JointDoubleBlock {
   void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(Context& context);
+  SparseMlpLayer& image_mlp() { return image_mlp_; }
+  const SparseMlpLayer& image_mlp() const { return image_mlp_; }
 
  private:
   struct Stream {
     LinearLayer modulation;  // [6 d, d]
     JointQkv qkv;
-    LinearLayer out;       // [d, d]
-    LinearLayer fc1, fc2;  // [F, d], [d, F]
+    LinearLayer out;  // [d, d]
   };
   // Joint attention over modulated [B, S, d] into attended [B, S, d].
   void ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
@@ -69,8 +69,8 @@ class JointDoubleBlock {
   JointBlockShape shape_;
   Stream text_;
   Stream image_;
-  MlpWeights image_mlp_;
-  Tensor fc2_transposed_;  // [F, d] once prepared for sparsity
+  LinearLayer text_fc1_, text_fc2_;  // [F, d], [d, F]
+  SparseMlpLayer image_mlp_;
 };
 
 // Attention and MLP run side by side on one modulated input of all tokens.
@@ -83,7 +83,8 @@ class JointSingleBlock {
   void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(Context& context);
+  SparseMlpLayer& mlp() { return mlp_; }
+  const SparseMlpLayer& mlp() const { return mlp_; }
 
  private:
   void ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
@@ -94,8 +95,7 @@ class JointSingleBlock {
   LinearLayer modulation_;  // [3 d, d]
   JointQkv qkv_;
   LinearLayer attention_out_;  // [d, d]: the columns of proj_out [d, d + F] that take the attention
-  MlpWeights mlp_;             // its fc2 is the other columns, with the bias of both
-  Tensor fc2_transposed_;      // [F, d] once prepared for sparsity
+  SparseMlpLayer mlp_;         // its fc2 is the other columns, with the bias of both
 };
 
 }  // namespace tamias

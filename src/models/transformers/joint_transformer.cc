@@ -1,8 +1,7 @@
 // The body of FLUX.1 and HunyuanVideo: see the header.
 #include "models/transformers/joint_transformer.h"
 
-#include <algorithm>
-
+#include "models/transformers/skippable_forward.h"
 #include "ops/norm.h"
 
 namespace tamias {
@@ -26,14 +25,23 @@ JointTransformer::JointTransformer(const JointTransformerShape& shape, const Wei
 }
 
 void JointTransformer::PrepareForSparsity(Context& context) {
-  for (JointDoubleBlock& block : double_blocks_) block.PrepareForSparsity(context);
-  for (JointSingleBlock& block : single_blocks_) block.PrepareForSparsity(context);
+  for (JointDoubleBlock& block : double_blocks_) {
+    block.image_mlp().PrepareForSparsity(context);
+  }
+  for (JointSingleBlock& block : single_blocks_) {
+    block.mlp().PrepareForSparsity(context);
+  }
 }
 
 size_t JointTransformer::SparsityWeightBytes(const Placement& placement) const {
-  return static_cast<size_t>(shape_.total_layers() * shape_.block.mlp_dim *
-                             shape_.block.model_dim()) *
-         SizeOf(placement.activation_dtype);
+  size_t bytes = 0;
+  for (const JointDoubleBlock& block : double_blocks_) {
+    bytes += block.image_mlp().PreparedBytes(placement);
+  }
+  for (const JointSingleBlock& block : single_blocks_) {
+    bytes += block.mlp().PreparedBytes(placement);
+  }
+  return bytes;
 }
 
 SparseGeometry JointTransformer::Geometry(int64_t batch, int64_t text_tokens,
@@ -54,59 +62,28 @@ SparseGeometry JointTransformer::Geometry(int64_t batch, int64_t text_tokens,
   return geometry;
 }
 
-size_t JointTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
-                                   const Placement& placement) const {
-  const int64_t d = shape_.block.model_dim();
-  const int64_t tokens = text_tokens + image_tokens;
-  // The residual stream, a block's modulated input and attention output; beside them query, key and
-  // value, or the neurons of the text.
-  const int64_t text_mlp = shape_.num_layers > 0 ? text_tokens * shape_.block.mlp_dim : 0;
-  const int64_t activations = 2 * tokens * d + std::max(3 * tokens * d, text_mlp);
-  const int64_t vectors = d * (shape_.num_layers > 0 ? 1 + 2 * 6 : 1 + 3);
-  return static_cast<size_t>(batch * (tokens * d + vectors)) * sizeof(float) +
-         static_cast<size_t>(batch * activations) * SizeOf(placement.activation_dtype);
-}
-
 void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
                                SparseInvocation& invocation, TensorView hidden,
                                TensorView prediction) const {
   const TensorView image = hidden.Slice(1, inputs.text_tokens, hidden.dim(1));
-  if (invocation.IsSkipped() || !Begin(context, inputs, image, invocation)) {
-    return FinishSkipped(context, inputs, invocation, image, prediction);
-  }
-  int layer = 0;
-  for (const JointDoubleBlock& block : double_blocks_) {
-    block.Forward(context, inputs, layer++, invocation, hidden);
-  }
-  for (const JointSingleBlock& block : single_blocks_) {
-    block.Forward(context, inputs, layer++, invocation, hidden);
-  }
-  invocation.StoreHidden(context, image);
-  ProjectOut(context, inputs, image, prediction);
-  invocation.StorePrediction(context, prediction);
-}
-
-void JointTransformer::FinishSkipped(Context& context, const JointBlockInputs& inputs,
-                                     SparseInvocation& invocation, TensorView image,
-                                     TensorView prediction) const {
-  if (invocation.CachedHidden(context, image)) {
-    ProjectOut(context, inputs, image, prediction);
-  } else {
-    invocation.CachedPrediction(context, prediction);
-  }
-}
-
-bool JointTransformer::Begin(Context& context, const JointBlockInputs& inputs,
-                             ConstTensorView image, SparseInvocation& invocation) const {
-  Workspace::Scope scope(context.workspace());
-  const TensorView modulated =
-      context.workspace().Allocate(image.shape(), context.activation_dtype());
-  if (double_blocks_.empty()) {
-    single_blocks_.front().ModulateImage(context, inputs, image, modulated);
-  } else {
-    double_blocks_.front().ModulateImage(context, inputs, image, modulated);
-  }
-  return invocation.BeginForward(context, modulated);
+  const auto modulate = [&](TensorView modulated) {
+    if (double_blocks_.empty()) {
+      single_blocks_.front().ModulateImage(context, inputs, image, modulated);
+    } else {
+      double_blocks_.front().ModulateImage(context, inputs, image, modulated);
+    }
+  };
+  const auto run_blocks = [&] {
+    int layer = 0;
+    for (const JointDoubleBlock& block : double_blocks_) {
+      block.Forward(context, inputs, layer++, invocation, hidden);
+    }
+    for (const JointSingleBlock& block : single_blocks_) {
+      block.Forward(context, inputs, layer++, invocation, hidden);
+    }
+  };
+  SkippableForward(context, invocation, image, prediction, modulate, run_blocks,
+                   [&] { ProjectOut(context, inputs, image, prediction); });
 }
 
 void JointTransformer::ProjectOut(Context& context, const JointBlockInputs& inputs,

@@ -12,8 +12,8 @@
 #include "base/context.h"
 #include "base/tensor.h"
 #include "io/checkpoint.h"
-#include "models/transformers/joint_blocks.h"
 #include "models/linear_layer.h"
+#include "models/transformers/joint_blocks.h"
 #include "sparsity/geometry.h"
 #include "sparsity/sparse_invocation.h"
 
@@ -37,7 +37,7 @@ class JointTransformer {
   // in the type of the activations. Called once, before the first Forward with a sparse MLP.
   void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
-  size_t SparsityWeightBytes(const Placement& placement = {}) const;
+  size_t SparsityWeightBytes(const Placement& placement) const;
 
   // Weights, inputs and results lie on the context's device.
   // hidden [B, S, d] f32: the embedded tokens, text first, whatever they are on a skipped step;
@@ -50,18 +50,7 @@ class JointTransformer {
   // What this model looks like to the sparsity layer.
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const;
 
-  // The workspace bytes of a forward pass at its peak, hidden and conditioning included, without
-  // the operations' own scratch.
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t image_tokens,
-                   const Placement& placement = {}) const;
-
  private:
-  // SparseInvocation::BeginForward with what the first block sees of image [B, N, d].
-  bool Begin(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
-             SparseInvocation& invocation) const;
-  // The prediction of a step whose blocks are not run; image [B, N, d] is overwritten.
-  void FinishSkipped(Context& context, const JointBlockInputs& inputs, SparseInvocation& invocation,
-                     TensorView image, TensorView prediction) const;
   void ProjectOut(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                   TensorView prediction) const;
 

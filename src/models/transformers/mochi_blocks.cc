@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "models/transposed_weight.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
 #include "ops/residual.h"
@@ -93,6 +92,7 @@ MochiBlock::MochiBlock(const MochiBlockShape& shape, const Weights& weights) : s
                        .out = "to_out.0",
                        .mlp = "ff"},
                       shape.model_dim(), true);
+  video_mlp_ = SparseMlpLayer(video_.mlp);
   text_ = LoadStream(
       shape, weights,
       {.modulation = shape.updates_text ? "norm1_context.linear" : "norm1_context.linear_1",
@@ -104,11 +104,6 @@ MochiBlock::MochiBlock(const MochiBlockShape& shape, const Weights& weights) : s
        .out = "to_add_out",
        .mlp = "ff_context"},
       shape.text_dim, shape.updates_text);
-}
-
-void MochiBlock::PrepareForSparsity(Context& context) {
-  fc2_transposed_ = TransposedWeight(context, video_.mlp.fc2_weight);
-  video_.mlp.fc2_weight_transposed = fc2_transposed_.view();
 }
 
 void MochiBlock::ModulateVideo(Context& context, const MochiBlockInputs& inputs,
@@ -141,7 +136,7 @@ void MochiBlock::Forward(Context& context, const MochiBlockInputs& inputs, int l
   video_.out(context, video_branch, video_modulated);
   AddGated(context, video, video_vectors.Select(1, kGate), video_modulated);
   Modulate(context, video, video_vectors.Select(1, kMlpScale), video_modulated);
-  invocation.Mlp(context, layer, video_.mlp, video_modulated, video_branch);
+  video_mlp_(context, layer, invocation, video_modulated, video_branch);
   AddGated(context, video, video_vectors.Select(1, kMlpGate), video_branch);
 
   if (!shape_.updates_text || text_tokens == 0) return;

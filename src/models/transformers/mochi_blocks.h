@@ -11,6 +11,7 @@
 #include "base/tensor.h"
 #include "io/checkpoint.h"
 #include "models/linear_layer.h"
+#include "models/sparse_mlp_layer.h"
 #include "ops/column_sparse_mlp.h"
 #include "sparsity/sparse_invocation.h"
 
@@ -46,7 +47,8 @@ class MochiBlock {
   void ModulateVideo(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(Context& context);
+  SparseMlpLayer& video_mlp() { return video_mlp_; }
+  const SparseMlpLayer& video_mlp() const { return video_mlp_; }
 
  private:
   struct Stream {
@@ -67,7 +69,7 @@ class MochiBlock {
   MochiBlockShape shape_;
   Stream text_;
   Stream video_;
-  Tensor fc2_transposed_;  // [F, d] f32 of the video MLP once prepared for sparsity
+  SparseMlpLayer video_mlp_;  // video_.mlp
 };
 
 }  // namespace tamias

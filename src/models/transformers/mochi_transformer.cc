@@ -3,14 +3,17 @@
 
 #include <cmath>
 
+#include "base/device_memory.h"
 #include "base/parallel.h"
 #include "io/json.h"
 #include "models/attention_heads.h"
 #include "models/config_fields.h"
+#include "models/transformers/skippable_forward.h"
 #include "ops/activation.h"
 #include "ops/attention.h"
 #include "ops/block_mean.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
 
@@ -84,52 +87,58 @@ MochiTransformer::MochiTransformer(const MochiTransformerConfig& config, const W
 }
 
 void MochiTransformer::PrepareForSparsity(Context& context) {
-  for (MochiBlock& block : blocks_) block.PrepareForSparsity(context);
+  for (MochiBlock& block : blocks_) block.video_mlp().PrepareForSparsity(context);
 }
 
-size_t MochiTransformer::SparsityWeightBytes() const {
-  const int64_t d = config_.model_dim();
-  return static_cast<size_t>(config_.num_layers * MochiMlpDim(d) * d) * sizeof(float);
+size_t MochiTransformer::SparsityWeightBytes(const Placement& placement) const {
+  size_t bytes = 0;
+  for (const MochiBlock& block : blocks_) bytes += block.video_mlp().PreparedBytes(placement);
+  return bytes;
 }
 
 RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid& grid,
                                               std::span<const int32_t> tokens) const {
   TAMIAS_CHECK(static_cast<int64_t>(tokens.size()) == grid.size());
+  const int64_t heads = config_.num_attention_heads;
+  const int64_t pairs = config_.attention_head_dim / 2;
+  const Tensor frequencies = HostFrequencies(context);
+  const auto fill = [&](TensorView cos_table, TensorView sin_table) {
+    const double spacing = std::sqrt(kRotaryArea / static_cast<double>(grid.height * grid.width));
+    // The middle of the grid is 0; tokens sit in the middles of their cells.
+    const auto centred = [&](int64_t index, int64_t count) {
+      return spacing * (static_cast<double>(index) + 0.5 - static_cast<double>(count) / 2);
+    };
+    constexpr int64_t kTokensPerTask = 64;
+    ParallelForRanges(context, grid.size(), kTokensPerTask, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t token = tokens[static_cast<size_t>(i)];
+        const auto time = static_cast<double>(token / (grid.height * grid.width));
+        const double y = centred(token / grid.width % grid.height, grid.height);
+        const double x = centred(token % grid.width, grid.width);
+        for (int64_t head = 0; head < heads; ++head) {
+          const float* frequency = frequencies.host_data<float>() + head * pairs;
+          const int64_t axis = heads * pairs;
+          float* cos = cos_table.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
+          float* sin = sin_table.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
+          for (int64_t pair = 0; pair < pairs; ++pair) {
+            const double angle = time * frequency[pair] + y * frequency[axis + pair] +
+                                 x * frequency[2 * axis + pair];
+            cos[2 * pair] = cos[2 * pair + 1] = static_cast<float>(std::cos(angle));
+            sin[2 * pair] = sin[2 * pair + 1] = static_cast<float>(std::sin(angle));
+          }
+        }
+      }
+    });
+  };
+  return MakeRotaryTable(context, {heads, grid.size(), 2 * pairs}, fill);
+}
+
+Tensor MochiTransformer::HostFrequencies(Context& context) const {
   Workspace::Scope scope(context.workspace());
   const TensorView frequencies =
       context.workspace().Allocate(position_frequencies_.shape(), DType::kF32);
   Convert(context, position_frequencies_, frequencies);
-  const int64_t heads = frequencies.dim(1);
-  const int64_t pairs = frequencies.dim(2);
-  const double spacing = std::sqrt(kRotaryArea / static_cast<double>(grid.height * grid.width));
-  // The middle of the grid is 0; tokens sit in the middles of their cells.
-  const auto centred = [&](int64_t index, int64_t count) {
-    return spacing * (static_cast<double>(index) + 0.5 - static_cast<double>(count) / 2);
-  };
-  RotaryTable table{Tensor({heads, grid.size(), 2 * pairs}, DType::kF32),
-                    Tensor({heads, grid.size(), 2 * pairs}, DType::kF32)};
-  constexpr int64_t kTokensPerTask = 64;
-  ParallelForRanges(context, grid.size(), kTokensPerTask, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t token = tokens[static_cast<size_t>(i)];
-      const auto time = static_cast<double>(token / (grid.height * grid.width));
-      const double y = centred(token / grid.width % grid.height, grid.height);
-      const double x = centred(token % grid.width, grid.width);
-      for (int64_t head = 0; head < heads; ++head) {
-        const float* frequency = frequencies.host_data<float>() + head * pairs;
-        const int64_t axis = heads * pairs;
-        float* cos = table.cos.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
-        float* sin = table.sin.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
-        for (int64_t pair = 0; pair < pairs; ++pair) {
-          const double angle =
-              time * frequency[pair] + y * frequency[axis + pair] + x * frequency[2 * axis + pair];
-          cos[2 * pair] = cos[2 * pair + 1] = static_cast<float>(std::cos(angle));
-          sin[2 * pair] = sin[2 * pair + 1] = static_cast<float>(std::sin(angle));
-        }
-      }
-    }
-  });
-  return table;
+  return CopyToHost(context, frequencies);
 }
 
 SparseGeometry MochiTransformer::Geometry(int64_t batch, int64_t text_tokens,
@@ -147,16 +156,6 @@ SparseGeometry MochiTransformer::Geometry(int64_t batch, int64_t text_tokens,
   geometry.prediction_channels = config_.out_channels * config_.patch_area();
   geometry.mlp_tokens.assign(static_cast<size_t>(config_.num_layers), grid.size());
   return geometry;
-}
-
-size_t MochiTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens) const {
-  const int64_t d = config_.model_dim();
-  const int64_t e = config_.pooled_projection_dim;
-  // The video stream and its modulated input; the joint attention output, query, key and value.
-  const int64_t video = 2 * video_tokens * d + 4 * (text_tokens + video_tokens) * d;
-  const int64_t text = 2 * text_tokens * e;
-  const int64_t vectors = d + 4 * d + 4 * e;
-  return static_cast<size_t>(batch * (video + text + vectors)) * sizeof(float);
 }
 
 void MochiTransformer::CheckInputs(const MochiTransformerInputs& inputs,
@@ -198,7 +197,7 @@ void MochiTransformer::PoolText(Context& context, ConstTensorView text, TensorVi
   const TensorView mean = tokens.Slice(1, 0, 1);
   if (length > 0) {
     BlockMean(context, text, length, mean);
-    CopyOnHost(text, tokens.Slice(1, 1, 1 + length));
+    Copy(context, text, tokens.Slice(1, 1, 1 + length));
   } else {
     ScaleShift(context, mean, 0.0f, 0.0f, mean);
   }
@@ -231,35 +230,19 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
                                          .rotary_sin = inputs.rotary_sin};
 
   if (!invocation.IsSkipped()) patch_embed_(context, inputs.hidden_states, video);
-  if (invocation.IsSkipped() || !Begin(context, block_inputs, video, invocation)) {
-    return FinishSkipped(context, block_inputs, invocation, video, prediction);
-  }
-  caption_projection_(context, inputs.encoder_hidden_states, text);
-  int layer = 0;
-  for (const MochiBlock& block : blocks_) {
-    block.Forward(context, block_inputs, layer++, invocation, text, video);
-  }
-  invocation.StoreHidden(context, video);
-  ProjectOut(context, block_inputs, video, prediction);
-  invocation.StorePrediction(context, prediction);
-}
-
-void MochiTransformer::FinishSkipped(Context& context, const MochiBlockInputs& inputs,
-                                     SparseInvocation& invocation, TensorView video,
-                                     TensorView prediction) const {
-  if (invocation.CachedHidden(context, video)) {
-    ProjectOut(context, inputs, video, prediction);
-  } else {
-    invocation.CachedPrediction(context, prediction);
-  }
-}
-
-bool MochiTransformer::Begin(Context& context, const MochiBlockInputs& inputs,
-                             ConstTensorView video, SparseInvocation& invocation) const {
-  Workspace::Scope scope(context.workspace());
-  const TensorView modulated = context.workspace().Allocate(video.shape(), DType::kF32);
-  blocks_.front().ModulateVideo(context, inputs, video, modulated);
-  return invocation.BeginForward(context, modulated);
+  const auto run_blocks = [&] {
+    caption_projection_(context, inputs.encoder_hidden_states, text);
+    int layer = 0;
+    for (const MochiBlock& block : blocks_) {
+      block.Forward(context, block_inputs, layer++, invocation, text, video);
+    }
+  };
+  SkippableForward(
+      context, invocation, video, prediction,
+      [&](TensorView modulated) {
+        blocks_.front().ModulateVideo(context, block_inputs, video, modulated);
+      },
+      run_blocks, [&] { ProjectOut(context, block_inputs, video, prediction); });
 }
 
 void MochiTransformer::ProjectOut(Context& context, const MochiBlockInputs& inputs,

@@ -56,14 +56,16 @@ class MochiTransformer {
   // Throws when a tensor is missing or has another shape.
   MochiTransformer(const MochiTransformerConfig& config, const Weights& weights);
 
-  // Prepares what sparse MLP steps read: the second matrix of every video MLP transposed to fp32
-  // [F, d]. Called once, before the first Forward with a sparse MLP.
+  // Prepares what sparse MLP steps read: the second matrix of every video MLP transposed to
+  // [F, d], in the type of the activations. Called once, before the first Forward with a sparse
+  // MLP.
   void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
-  size_t SparsityWeightBytes() const;
+  size_t SparsityWeightBytes(const Placement& placement) const;
 
   // cos, sin [H, N, D] of the model's learned frequencies, position i being the row-order token
-  // tokens[i] of the grid. Height and width are centred and scaled to an area of 192 x 192.
+  // tokens[i] of the grid. Height and width are centred and scaled to an area of 192 x 192. In the
+  // context's workspace, valid in the caller's scope.
   RotaryTable RotaryPositions(Context& context, const TokenGrid& grid,
                               std::span<const int32_t> tokens) const;
 
@@ -74,23 +76,16 @@ class MochiTransformer {
   // What this model looks like to the sparsity layer.
   SparseGeometry Geometry(int64_t batch, int64_t text_tokens, const TokenGrid& grid) const;
 
-  // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens) const;
-
   const MochiTransformerConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:
+  // The learned frequencies in fp32, on the host.
+  Tensor HostFrequencies(Context& context) const;
   // [B, d]: silu of the sum of the time embedding and the pooled text.
   TensorView EmbedConditioning(Context& context, const MochiTransformerInputs& inputs) const;
   // pooled [B, d] += the text tokens as attended to by their mean, which is a key, too.
   void PoolText(Context& context, ConstTensorView text, TensorView pooled) const;
-  // SparseInvocation::BeginForward with what the first block sees of video [B, N, d].
-  bool Begin(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
-             SparseInvocation& invocation) const;
-  // The prediction of a step whose blocks are not run; video is overwritten.
-  void FinishSkipped(Context& context, const MochiBlockInputs& inputs, SparseInvocation& invocation,
-                     TensorView video, TensorView prediction) const;
   void ProjectOut(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
                   TensorView prediction) const;
   void CheckInputs(const MochiTransformerInputs& inputs, ConstTensorView prediction) const;

@@ -1,15 +1,18 @@
-// Reordered rows of a linear layer: see the header.
+// Reordered rows of a linear layer: see the header. They are few, and copied at each call.
 #include "models/transformers/patch_projection.h"
+
+#include "ops/copy.h"
 
 namespace tamias {
 namespace {
 
-// [places * channels, ...] -> [channels * places, ...].
-Tensor ChannelsFirst(ConstTensorView rows, int64_t channels, int64_t places) {
+// [places * channels, ...] -> [channels * places, ...], in the caller's workspace scope.
+ConstTensorView ChannelsFirst(Context& context, ConstTensorView rows, int64_t channels,
+                              int64_t places) {
   const int64_t width = rows.NumElements() / rows.dim(0);
-  Tensor reordered(rows.shape(), rows.dtype());
-  CopyOnHost(rows.Reshape({places, channels, width}).Permute({1, 0, 2}),
-             reordered.view().Reshape({channels, places, width}));
+  const TensorView reordered = context.workspace().Allocate(rows.shape(), rows.dtype());
+  Copy(context, rows.Reshape({places, channels, width}).Permute({1, 0, 2}),
+       reordered.Reshape({channels, places, width}));
   return reordered;
 }
 
@@ -17,11 +20,17 @@ Tensor ChannelsFirst(ConstTensorView rows, int64_t channels, int64_t places) {
 
 PatchProjection PatchProjection::Load(const Weights& weights, const std::string& name, int64_t in,
                                       int64_t channels, int64_t places) {
-  const LinearLayer layer = LinearLayer::Load(weights, name, in, channels * places);
   PatchProjection projection;
-  projection.weight_ = ChannelsFirst(layer.weight, channels, places);
-  projection.bias_ = ChannelsFirst(layer.bias, channels, places);
+  projection.layer_ = LinearLayer::Load(weights, name, in, channels * places);
+  projection.channels_ = channels;
+  projection.places_ = places;
   return projection;
+}
+
+void PatchProjection::operator()(Context& context, ConstTensorView input, TensorView output) const {
+  Workspace::Scope scope(context.workspace());
+  Linear(context, input, ChannelsFirst(context, layer_.weight, channels_, places_),
+         ChannelsFirst(context, layer_.bias, channels_, places_), output);
 }
 
 }  // namespace tamias

@@ -10,7 +10,8 @@
 
 namespace tamias {
 
-RotaryTable RotaryPositions(ConstTensorView ids, std::span<const int64_t> axes_dims, double theta) {
+RotaryTable RotaryPositions(Context& context, ConstTensorView ids,
+                            std::span<const int64_t> axes_dims, double theta) {
   CheckTensor("rotary positions", "ids", ids, DType::kF32,
               {-1, static_cast<int64_t>(axes_dims.size())});
   for (const int64_t dim : axes_dims) {
@@ -21,24 +22,24 @@ RotaryTable RotaryPositions(ConstTensorView ids, std::span<const int64_t> axes_d
   }
   const int64_t tokens = ids.dim(0);
   const int64_t width = std::accumulate(axes_dims.begin(), axes_dims.end(), int64_t{0});
-  RotaryTable table{Tensor({tokens, width}, DType::kF32), Tensor({tokens, width}, DType::kF32)};
-  float* cos = table.cos.host_data<float>();
-  float* sin = table.sin.host_data<float>();
-  for (int64_t token = 0; token < tokens; ++token) {
-    for (size_t axis = 0; axis < axes_dims.size(); ++axis) {
-      const auto dim = static_cast<double>(axes_dims[axis]);
-      const double position = ids.host_data<float>()[token * ids.stride(0) +
-                                                     static_cast<int64_t>(axis) * ids.stride(1)];
-      for (int64_t i = 0; i < axes_dims[axis]; i += 2) {
-        const double angle = position / std::pow(theta, static_cast<double>(i) / dim);
-        cos[0] = cos[1] = static_cast<float>(std::cos(angle));
-        sin[0] = sin[1] = static_cast<float>(std::sin(angle));
-        cos += 2;
-        sin += 2;
+  return MakeRotaryTable(context, {tokens, width}, [&](TensorView cos_table, TensorView sin_table) {
+    float* cos = cos_table.host_data<float>();
+    float* sin = sin_table.host_data<float>();
+    for (int64_t token = 0; token < tokens; ++token) {
+      for (size_t axis = 0; axis < axes_dims.size(); ++axis) {
+        const auto dim = static_cast<double>(axes_dims[axis]);
+        const double position = ids.host_data<float>()[token * ids.stride(0) +
+                                                       static_cast<int64_t>(axis) * ids.stride(1)];
+        for (int64_t i = 0; i < axes_dims[axis]; i += 2) {
+          const double angle = position / std::pow(theta, static_cast<double>(i) / dim);
+          cos[0] = cos[1] = static_cast<float>(std::cos(angle));
+          sin[0] = sin[1] = static_cast<float>(std::sin(angle));
+          cos += 2;
+          sin += 2;
+        }
       }
     }
-  }
-  return table;
+  });
 }
 
 std::array<int64_t, 3> RotaryAxes(const JsonObject& json, const char* field, int64_t head_dim) {

@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "models/transposed_weight.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
@@ -60,16 +59,7 @@ WanBlock::WanBlock(const WanBlockShape& shape, const Weights& weights) : shape_(
   if (shape.cross_attn_norm) cross_norm_ = NormLayer::Load(weights, "norm2", d);
   const LinearLayer fc1 = LinearLayer::Load(weights, "ffn.net.0.proj", d, shape.mlp_dim);
   const LinearLayer fc2 = LinearLayer::Load(weights, "ffn.net.2", shape.mlp_dim, d);
-  mlp_.fc1_weight = fc1.weight;
-  mlp_.fc1_bias = fc1.bias;
-  mlp_.fc2_weight = fc2.weight;
-  mlp_.fc2_bias = fc2.bias;
-  mlp_.activation = Activation::kGeluTanh;
-}
-
-void WanBlock::PrepareForSparsity(Context& context) {
-  fc2_transposed_ = TransposedWeight(context, mlp_.fc2_weight);
-  mlp_.fc2_weight_transposed = fc2_transposed_.view();
+  mlp_ = SparseMlpLayer(fc1, fc2, Activation::kGeluTanh);
 }
 
 void WanBlock::ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
@@ -106,7 +96,7 @@ void WanBlock::Forward(Context& context, const WanBlockInputs& inputs, int layer
 
   LayerNormModulate(context, hidden, vectors.Select(1, kMlpShift), vectors.Select(1, kMlpScale),
                     shape_.epsilon, normed);
-  invocation.Mlp(context, layer, mlp_, normed, branch);
+  mlp_(context, layer, invocation, normed, branch);
   GatedResidual(context, hidden, vectors.Select(1, kMlpGate), branch);
 }
 

@@ -9,7 +9,7 @@
 #include "base/tensor.h"
 #include "io/checkpoint.h"
 #include "models/linear_layer.h"
-#include "ops/column_sparse_mlp.h"
+#include "models/sparse_mlp_layer.h"
 #include "sparsity/sparse_invocation.h"
 
 namespace tamias {
@@ -58,7 +58,8 @@ class WanBlock {
   void ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
                      TensorView modulated) const;
 
-  void PrepareForSparsity(Context& context);
+  SparseMlpLayer& mlp() { return mlp_; }
+  const SparseMlpLayer& mlp() const { return mlp_; }
 
  private:
   // Each takes its input from `input` [B, N, d] and leaves the attention of all heads, before the
@@ -77,8 +78,7 @@ class WanBlock {
   WanAttention self_, cross_;
   WanKeyValue image_;     // of the cross-attention; empty without attends_image
   NormLayer cross_norm_;  // empty without cross_attn_norm
-  MlpWeights mlp_;
-  Tensor fc2_transposed_;  // [F, d] f32 once prepared for sparsity
+  SparseMlpLayer mlp_;
 };
 
 // sum[b] = table + timestep[b]: the modulation that a block (count 6) or the output (count 2)

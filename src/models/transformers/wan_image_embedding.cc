@@ -2,6 +2,7 @@
 #include "models/transformers/wan_image_embedding.h"
 
 #include "ops/activation.h"
+#include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
 
@@ -31,7 +32,7 @@ void WanImageEmbedding::operator()(Context& context, ConstTensorView tokens,
   Workspace::Scope scope(workspace);
   const TensorView inner = workspace.Allocate(tokens.shape(), DType::kF32);
   const TensorView normed = workspace.Allocate(tokens.shape(), DType::kF32);
-  CopyOnHost(tokens, normed);
+  Copy(context, tokens, normed);
   if (!positions_.empty()) {
     for (int64_t item = 0; item < tokens.dim(0); ++item) {
       Convert(context, positions_, inner.Select(0, item));
@@ -42,10 +43,6 @@ void WanImageEmbedding::operator()(Context& context, ConstTensorView tokens,
   fc1_(context, normed, inner, {.activation = Activation::kGeluErf});
   fc2_(context, inner, image);
   LayerNorm(context, image, norm2_.weight, norm2_.bias, kEpsilon, image);
-}
-
-int64_t WanImageEmbedding::PlanNumbers(int64_t tokens) const {
-  return 2 * tokens * fc1_.weight.dim(0);
 }
 
 }  // namespace tamias

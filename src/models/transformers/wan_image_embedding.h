@@ -21,8 +21,6 @@ class WanImageEmbedding {
 
   // tokens [B, K, C] f32 -> image [B, K, d] f32; K is the number of positions where there are any.
   void operator()(Context& context, ConstTensorView tokens, TensorView image) const;
-  // What it takes from the workspace for itself, in numbers, for B K tokens.
-  int64_t PlanNumbers(int64_t tokens) const;
 
  private:
   NormLayer norm1_, norm2_;

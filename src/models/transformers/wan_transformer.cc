@@ -5,8 +5,10 @@
 
 #include "io/json.h"
 #include "models/config_fields.h"
+#include "models/transformers/skippable_forward.h"
 #include "ops/activation.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
 
@@ -102,12 +104,13 @@ WanTransformer::WanTransformer(const WanTransformerConfig& config, const Weights
 }
 
 void WanTransformer::PrepareForSparsity(Context& context) {
-  for (WanBlock& block : blocks_) block.PrepareForSparsity(context);
+  for (WanBlock& block : blocks_) block.mlp().PrepareForSparsity(context);
 }
 
-size_t WanTransformer::SparsityWeightBytes() const {
-  return static_cast<size_t>(config_.num_layers * config_.ffn_dim * config_.model_dim()) *
-         sizeof(float);
+size_t WanTransformer::SparsityWeightBytes(const Placement& placement) const {
+  size_t bytes = 0;
+  for (const WanBlock& block : blocks_) bytes += block.mlp().PreparedBytes(placement);
+  return bytes;
 }
 
 SparseGeometry WanTransformer::Geometry(int64_t batch, const TokenGrid& grid) const {
@@ -122,23 +125,6 @@ SparseGeometry WanTransformer::Geometry(int64_t batch, const TokenGrid& grid) co
   geometry.prediction_channels = config_.out_channels * config_.patch_elements();
   geometry.mlp_tokens.assign(static_cast<size_t>(config_.num_layers), grid.size());
   return geometry;
-}
-
-size_t WanTransformer::PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens,
-                                 int64_t image_tokens) const {
-  const int64_t d = config_.model_dim();
-  const int64_t text = batch * text_tokens * d;
-  const int64_t video = batch * video_tokens * d;
-  const int64_t image = batch * image_tokens * d;
-  // A block's normed input and a branch; query, key and value of the self-attention, key and value
-  // of the text, or those of the picture and the attention to it.
-  const int64_t to_image = image > 0 ? video + 2 * image : 0;
-  const int64_t block = 2 * video + std::max({3 * video, 2 * text, to_image});
-  const int64_t embedding = image > 0 ? image_embedder_.PlanNumbers(batch * image_tokens) : 0;
-  // The residual stream, text and picture live through both.
-  const int64_t streams = video + text + image + std::max(block, embedding);
-  const int64_t vectors = batch * d * (1 + 6 + 6);
-  return static_cast<size_t>(streams + vectors) * sizeof(float);
 }
 
 void WanTransformer::CheckInputs(const WanTransformerInputs& inputs,
@@ -181,7 +167,7 @@ void WanTransformer::EmbedTime(Context& context, float timestep, TensorView time
   const TensorView embedding = time.Reshape({batch, d});
   time_embedder_(context, sinusoids, embedding);
   const TensorView activated = context.workspace().Allocate({batch, d}, DType::kF32);
-  CopyOnHost(embedding, activated);
+  Copy(context, embedding, activated);
   Activate(context, Activation::kSilu, activated);
   time_proj_(context, activated, modulation.Reshape({batch, 6 * d}));
 }
@@ -201,47 +187,31 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
   const TensorView modulation = workspace.Allocate({batch, 6, d}, DType::kF32);
 
   EmbedTime(context, inputs.timestep, time, modulation);
-  if (invocation.IsSkipped()) return FinishSkipped(context, time, invocation, hidden, prediction);
-  patch_embedding_(context, inputs.hidden_states, hidden);
-  EmbedText(context, inputs.encoder_hidden_states, text);
-  TensorView image;
-  if (config_.takes_image()) {
-    image = workspace.Allocate({batch, inputs.encoder_hidden_states_image.dim(1), d}, DType::kF32);
-    image_embedder_(context, inputs.encoder_hidden_states_image, image);
-  }
-  const WanBlockInputs block_inputs = {.text = text,
-                                       .image = image,
-                                       .modulation = modulation,
-                                       .rotary_cos = inputs.rotary_cos,
-                                       .rotary_sin = inputs.rotary_sin};
-  if (!Begin(context, block_inputs, hidden, invocation)) {
-    return FinishSkipped(context, time, invocation, hidden, prediction);
-  }
-  int layer = 0;
-  for (const WanBlock& block : blocks_) {
-    block.Forward(context, block_inputs, layer++, invocation, hidden);
-  }
-  invocation.StoreHidden(context, hidden);
-  ProjectOut(context, time, hidden, prediction);
-  invocation.StorePrediction(context, prediction);
-}
-
-void WanTransformer::FinishSkipped(Context& context, ConstTensorView time,
-                                   SparseInvocation& invocation, TensorView hidden,
-                                   TensorView prediction) const {
-  if (invocation.CachedHidden(context, hidden)) {
-    ProjectOut(context, time, hidden, prediction);
-  } else {
-    invocation.CachedPrediction(context, prediction);
-  }
-}
-
-bool WanTransformer::Begin(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
-                           SparseInvocation& invocation) const {
-  Workspace::Scope scope(context.workspace());
-  const TensorView modulated = context.workspace().Allocate(hidden.shape(), DType::kF32);
-  blocks_.front().ModulateInput(context, inputs, hidden, modulated);
-  return invocation.BeginForward(context, modulated);
+  if (!invocation.IsSkipped()) patch_embedding_(context, inputs.hidden_states, hidden);
+  WanBlockInputs block_inputs = {.text = text,
+                                 .image = {},
+                                 .modulation = modulation,
+                                 .rotary_cos = inputs.rotary_cos,
+                                 .rotary_sin = inputs.rotary_sin};
+  const auto run_blocks = [&] {
+    EmbedText(context, inputs.encoder_hidden_states, text);
+    if (config_.takes_image()) {
+      const ConstTensorView& tokens = inputs.encoder_hidden_states_image;
+      const TensorView image = workspace.Allocate({batch, tokens.dim(1), d}, DType::kF32);
+      image_embedder_(context, tokens, image);
+      block_inputs.image = image;
+    }
+    int layer = 0;
+    for (const WanBlock& block : blocks_) {
+      block.Forward(context, block_inputs, layer++, invocation, hidden);
+    }
+  };
+  SkippableForward(
+      context, invocation, hidden, prediction,
+      [&](TensorView modulated) {
+        blocks_.front().ModulateInput(context, block_inputs, hidden, modulated);
+      },
+      run_blocks, [&] { ProjectOut(context, time, hidden, prediction); });
 }
 
 void WanTransformer::ProjectOut(Context& context, ConstTensorView time, ConstTensorView hidden,

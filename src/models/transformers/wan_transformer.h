@@ -63,11 +63,12 @@ class WanTransformer {
   // Throws when a tensor is missing or has another shape.
   WanTransformer(const WanTransformerConfig& config, const Weights& weights);
 
-  // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to fp32
-  // [F, d]. Called once, before the first Forward with a sparse MLP.
+  // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to
+  // [F, d], in the type of the activations. Called once, before the first Forward with a sparse
+  // MLP.
   void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
-  size_t SparsityWeightBytes() const;
+  size_t SparsityWeightBytes(const Placement& placement) const;
 
   // prediction [B, N, out_channels pt ph pw] f32: the velocity, its patches ordered as the input's.
   // Layers are numbered for `invocation` from 0.
@@ -78,10 +79,6 @@ class WanTransformer {
   // self-attention.
   SparseGeometry Geometry(int64_t batch, const TokenGrid& grid) const;
 
-  // The workspace bytes Forward takes for itself at its peak, without the operations' own scratch.
-  size_t PlanBytes(int64_t batch, int64_t text_tokens, int64_t video_tokens,
-                   int64_t image_tokens = 0) const;
-
   const WanTransformerConfig& config() const { return config_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
@@ -90,11 +87,6 @@ class WanTransformer {
   void EmbedText(Context& context, ConstTensorView encoder_hidden_states, TensorView text) const;
   // time [B, 1, d], modulation [B, 6, d].
   void EmbedTime(Context& context, float timestep, TensorView time, TensorView modulation) const;
-  bool Begin(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,
-             SparseInvocation& invocation) const;
-  // The prediction of a step whose blocks are not run; hidden is overwritten.
-  void FinishSkipped(Context& context, ConstTensorView time, SparseInvocation& invocation,
-                     TensorView hidden, TensorView prediction) const;
   void ProjectOut(Context& context, ConstTensorView time, ConstTensorView hidden,
                   TensorView prediction) const;
   void CheckInputs(const WanTransformerInputs& inputs, ConstTensorView prediction) const;

@@ -1,12 +1,11 @@
 // The CLIP vision encoder: see the header.
 #include "models/vision/clip_vision_encoder.h"
 
-#include <algorithm>
-
+#include "base/device_memory.h"
 #include "io/json.h"
 #include "models/config_fields.h"
-#include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
+#include "ops/copy.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
 
@@ -57,9 +56,15 @@ void ClipVisionEncoder::Encode(Context& context, ConstTensorView pixels, TensorV
   CheckContiguous("CLIP", "pixels", pixels);
   CheckTensor("CLIP", "hidden", hidden, DType::kF32,
               {pixels.dim(0), config_.tokens(), config_.hidden_size});
-  EmbedPatches(context, pixels, hidden);
-  LayerNorm(context, hidden, pre_norm_.weight, pre_norm_.bias, config_.layer_norm_eps, hidden);
-  for (const ClipEncoderLayer& layer : layers_) layer.Forward(context, /*causal=*/false, hidden);
+  Workspace::Scope scope(context.workspace());
+  DeviceMirror states(context, hidden);
+  EmbedPatches(context, OnDevice(context, pixels), states.device());
+  LayerNorm(context, states.device(), pre_norm_.weight, pre_norm_.bias, config_.layer_norm_eps,
+            states.device());
+  for (const ClipEncoderLayer& layer : layers_) {
+    layer.Forward(context, /*causal=*/false, states.device());
+  }
+  states.Download(context);
 }
 
 void ClipVisionEncoder::EmbedPatches(Context& context, ConstTensorView pixels,
@@ -70,8 +75,8 @@ void ClipVisionEncoder::EmbedPatches(Context& context, ConstTensorView pixels,
       context.workspace().Allocate(position_embedding_.shape(), DType::kF32);
   const TensorView patches =
       context.workspace().Allocate({batch, grid, grid, kColours, p, p}, DType::kF32);
-  CopyOnHost(pixels.SplitAxis(2, grid, p).SplitAxis(1, grid, p).Permute({0, 1, 3, 5, 2, 4}),
-             patches);
+  Copy(context, pixels.SplitAxis(2, grid, p).SplitAxis(1, grid, p).Permute({0, 1, 3, 5, 2, 4}),
+       patches);
   patch_embedding_(context, patches.Reshape({batch, grid * grid, kColours * p * p}),
                    hidden.Slice(1, 1, config_.tokens()));
   Convert(context, position_embedding_, positions);
@@ -80,24 +85,6 @@ void ClipVisionEncoder::EmbedPatches(Context& context, ConstTensorView pixels,
     Convert(context, class_embedding_, tokens.Select(0, 0));
     Add(context, tokens, positions, tokens);
   }
-}
-
-size_t ClipVisionEncoder::PlanBytes(const Context& context) const {
-  const int64_t tokens = config_.tokens(), d = config_.hidden_size;
-  const int64_t patch = kColours * config_.patch_size * config_.patch_size;
-  const int64_t embedding = tokens * d + config_.patches() * patch;
-  const int64_t attention = 4 * tokens * d;
-  const int64_t mlp = tokens * (d + config_.intermediate_size);
-  const DType dtype = patch_embedding_.weight.dtype();
-  const size_t scratch = std::max(
-      {LinearWorkspaceBytes(context, config_.patches(), patch, d, dtype),
-       LinearWorkspaceBytes(context, tokens, d, config_.intermediate_size, dtype),
-       LinearWorkspaceBytes(context, tokens, config_.intermediate_size, d, dtype),
-       BiasedAttentionWorkspaceBytes(context, {.heads = config_.num_attention_heads,
-                                               .queries = tokens,
-                                               .keys = tokens,
-                                               .head_dim = d / config_.num_attention_heads})});
-  return static_cast<size_t>(std::max({embedding, attention, mlp})) * sizeof(float) + scratch;
 }
 
 }  // namespace tamias

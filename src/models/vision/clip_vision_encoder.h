@@ -31,12 +31,10 @@ class ClipVisionEncoder {
   // it are not read.
   ClipVisionEncoder(const ClipVisionConfig& config, const Weights& weights);
 
-  // pixels [B, S, S, 3] f32, contiguous, normalised (models/vision/clip_image_processor.h) -> hidden
-  // [B, K, d] f32, the class token first: transformers' hidden_states[-2].
+  // pixels [B, S, S, 3] f32, contiguous, normalised (models/vision/clip_image_processor.h) ->
+  // hidden [B, K, d] f32, the class token first: transformers' hidden_states[-2]. Both in memory of
+  // the host, the weights on the context's device.
   void Encode(Context& context, ConstTensorView pixels, TensorView hidden) const;
-
-  // Peak workspace of Encode for one picture.
-  size_t PlanBytes(const Context& context) const;
 
   const ClipVisionConfig& config() const { return config_; }
 

@@ -7,15 +7,7 @@
 #include "base/parallel.h"
 #include "ops/cpu/attention_group.h"
 
-namespace tamias {
-
-size_t AttentionWorkspaceBytes(int threads, int64_t head_dim, int64_t items) {
-  const auto scratch = static_cast<size_t>(cpu::AttentionScratchFloats(head_dim)) * sizeof(float);
-  const size_t order = (static_cast<size_t>(items) * sizeof(int64_t) + 63) / 64 * 64;
-  return static_cast<size_t>(threads) * scratch + order;
-}
-
-namespace cpu {
+namespace tamias::cpu {
 namespace {
 
 // Rows of a work item when the caller does not set groups: as many as share key and value rows
@@ -84,6 +76,7 @@ void Run(Context& context, const DenseCall& call) {
   Workspace::Scope scope(context.workspace());
   float* scratch =
       context.workspace().Allocate({context.threads(), scratch_floats}, DType::kF32).data<float>();
+  if (context.IsPlanning()) return;
   ParallelForDynamic(context, items, [&](int64_t i, int thread) {
     AttentionGroup group = call.ItemInOrder(i);
     AttentionGroup next;
@@ -116,5 +109,4 @@ void DenseAttentionColumnSums(Context& context, const AttentionInputs& inputs,
                 .column_sums = column_sums});
 }
 
-}  // namespace cpu
-}  // namespace tamias
+}  // namespace tamias::cpu

@@ -86,11 +86,28 @@ void Matmul(Context& context, const ConstTensorView& a, const ConstTensorView& b
             const TensorView& out) {
   const dnnl::engine& engine = cpu::OnednnEngine();
   const dnnl::matmul::primitive_desc desc = MatmulDesc(a, b, out);
+  if (context.IsPlanning()) return cpu::PlanOnednn(context, desc.scratchpad_desc());
   cpu::ExecuteOnednn(
       context, dnnl::matmul(desc), desc.scratchpad_desc(),
       {{DNNL_ARG_SRC, dnnl::memory(desc.src_desc(), engine, const_cast<void*>(a.raw()))},
        {DNNL_ARG_WEIGHTS, dnnl::memory(desc.weights_desc(), engine, const_cast<void*>(b.raw()))},
        {DNNL_ARG_DST, dnnl::memory(desc.dst_desc(), engine, out.raw())}});
+}
+
+// In place of the scores of rows [begin, begin + rows of scores) of a head.
+void Softmax(Context& context, const TensorView& scores, int64_t begin, const ConstTensorView& bias,
+             float scale, bool causal) {
+  const int64_t keys = scores.dim(1);
+  const int64_t grain = std::max<int64_t>(1, cpu::kElementsPerTask / keys);
+  ParallelForRanges(context, scores.dim(0), grain, [&](int64_t first, int64_t last, int) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t row = begin + i, seen = causal ? row + 1 : keys;
+      HWY_DYNAMIC_DISPATCH(SoftmaxRow)
+      (scores.data<float>() + i * keys,
+       bias.empty() ? nullptr : bias.data<float>() + row * bias.stride(0), scale,
+       static_cast<size_t>(seen), static_cast<size_t>(keys));
+    }
+  });
 }
 
 // One head: query [Nq, D], key and value [Nk, D], bias [Nq, Nk] or empty.
@@ -104,16 +121,7 @@ void AttendHead(Context& context, const ConstTensorView& query, const ConstTenso
     const int64_t end = std::min(queries, begin + block);
     const TensorView scores = context.workspace().Allocate({end - begin, keys}, DType::kF32);
     Matmul(context, query.Slice(0, begin, end), key.Permute({1, 0}), scores);
-    const int64_t grain = std::max<int64_t>(1, cpu::kElementsPerTask / keys);
-    ParallelForRanges(context, end - begin, grain, [&](int64_t first, int64_t last, int) {
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t row = begin + i, seen = causal ? row + 1 : keys;
-        HWY_DYNAMIC_DISPATCH(SoftmaxRow)
-        (scores.data<float>() + i * keys,
-         bias.empty() ? nullptr : bias.data<float>() + row * bias.stride(0), scale,
-         static_cast<size_t>(seen), static_cast<size_t>(keys));
-      }
-    });
+    if (!context.IsPlanning()) Softmax(context, scores, begin, bias, scale, causal);
     Matmul(context, scores, value, output.Slice(0, begin, end));
   }
 }
@@ -136,22 +144,10 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
                                          : inputs.bias.Select(0, inputs.bias.dim(0) == 1 ? 0 : h);
         AttendHead(context, head(inputs.query), head(inputs.key), head(inputs.value), bias,
                    inputs.scale, inputs.causal, output.Select(0, b).Select(0, h));
+        if (context.IsPlanning()) return;  // the heads use the same memory one after another
       }
     }
   });
-}
-
-size_t BiasedAttentionWorkspaceBytes(const Context& context, int64_t queries, int64_t keys,
-                                     int64_t head_dim) {
-  const OnednnThreads threads(context);
-  const int64_t rows = RowsPerBlock(queries, keys);
-  const ConstTensorView query(nullptr, DType::kF32, {rows, head_dim});
-  const ConstTensorView key(nullptr, DType::kF32, {keys, head_dim});
-  const ConstTensorView scores(nullptr, DType::kF32, {rows, keys});
-  const size_t scratch =
-      std::max(MatmulDesc(query, key.Permute({1, 0}), scores).scratchpad_desc().get_size(),
-               MatmulDesc(scores, key, query).scratchpad_desc().get_size());
-  return static_cast<size_t>(rows * keys) * sizeof(float) + scratch + 2 * 64;
 }
 
 }  // namespace cpu

@@ -87,6 +87,7 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
   float* scratch =
       context.workspace().Allocate({context.threads(), scratch_floats}, DType::kF32).data<float>();
   int64_t* order = context.workspace().Allocate({items}, DType::kI64).data<int64_t>();
+  if (context.IsPlanning()) return;
   std::iota(order, order + items, int64_t{0});
   std::sort(order, order + items, [counts](int64_t a, int64_t b) {
     const int class_a = SizeClass(counts[a]);

@@ -135,6 +135,7 @@ void Run(Context& context, const MlpProblem& problem) {
   Workspace::Scope scope(context.workspace());
   float* scratch =
       context.workspace().Allocate({context.threads(), scratch_size}, DType::kF32).data<float>();
+  if (context.IsPlanning()) return;
   ParallelForDynamic(context, batch * groups * parts, [&](int64_t index, int thread) {
     const int64_t b = index / (groups * parts), g = index / parts % groups;
     const int64_t tokens = std::min(group_size, problem.tokens - g * group_size);

@@ -3,7 +3,7 @@
 
 #include "ops/conv3d.h"
 
-namespace tamias {
+namespace tamias::cpu {
 namespace {
 
 Padding3d InSpace(const Padding& padding) {
@@ -12,8 +12,6 @@ Padding3d InSpace(const Padding& padding) {
 }
 
 }  // namespace
-
-namespace cpu {
 
 void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView output) {
@@ -28,14 +26,4 @@ void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, Con
               bias, film, output.SplitAxis(1, 1, output.dim(1)));
 }
 
-}  // namespace cpu
-
-size_t Conv2dWorkspaceBytes(const Context& context, const Shape& input,
-                            const ConstTensorView& weight, const Padding& padding,
-                            bool scales_input) {
-  return Conv3dWorkspaceBytes(context, {input[0], 1, input[1], input[2], input[3]},
-                              weight.SplitAxis(2, 1, weight.dim(2)), InSpace(padding),
-                              scales_input);
-}
-
-}  // namespace tamias
+}  // namespace tamias::cpu

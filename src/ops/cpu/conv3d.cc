@@ -18,11 +18,8 @@
 namespace tamias {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr int64_t kStripBytes = int64_t{2} << 20;
 constexpr int64_t kLeastRows = 8;  // per strip: fewer, and the rows that overlap cost too much
-
-size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // The kernels for one height: the first slice of the weight begins the output, the others add.
 class FrameKernels {
@@ -34,11 +31,6 @@ class FrameKernels {
         next_(height, width, {weight[0], weight[1], weight[3], weight[4]}, padding, false, true),
         slices_(weight[2]) {}
 
-  size_t weight_bytes() const {
-    return Aligned(first_.weight_bytes()) +
-           static_cast<size_t>(slices_ - 1) * Aligned(next_.weight_bytes());
-  }
-  size_t scratch_bytes() const { return std::max(first_.scratch_bytes(), next_.scratch_bytes()); }
   bool SharesWeights(const FrameKernels& other) const {
     return first_.SharesWeights(other.first_) && next_.SharesWeights(other.next_);
   }
@@ -148,7 +140,7 @@ void ConvolveStrip(Context& context, const Operands& a, const FrameKernels& kern
       cpu::FillStrip(context, FrameOf(a.input, a.options, b, nearest), y - padding.top,
                      replicates ? padding.left : 0, replicates ? padding.right : 0, padding.mode,
                      strip);
-    } else {
+    } else if (!context.IsPlanning()) {
       std::fill_n(strip.data<float>(), strip.NumElements(), 0.0f);
     }
     // The output's frame t meets its slices in order: frame t + k of the padded input holds its
@@ -206,36 +198,5 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
 }
 
 }  // namespace cpu
-
-size_t Conv3dWorkspaceBytes(const Context& context, const Shape& input,
-                            const ConstTensorView& weight, const Padding3d& padding,
-                            bool scales_input) {
-  if (context.IsOnGpu()) return cuda::Conv3dScratchBytes(input, weight, scales_input);
-  const cpu::OnednnThreads threads(context);
-  const size_t wide_bias = Aligned(static_cast<size_t>(weight.dim(0)) * sizeof(float));
-  const size_t wide_weight =
-      weight.dtype() == DType::kF32
-          ? 0
-          : Aligned(static_cast<size_t>(weight.NumElements()) * sizeof(float));
-  const size_t widened = wide_weight + wide_bias;
-  const Shape& kernel = weight.shape();
-  if (!NeedsStrips(padding, scales_input)) {
-    const FrameKernels kernels(input[2], input[3], kernel,
-                               {padding.top, padding.bottom, padding.left, padding.right}, true,
-                               true);
-    return widened + kernels.weight_bytes() + Aligned(kernels.scratch_bytes());
-  }
-  const StripPlan plan(input, kernel, padding);
-  const FrameKernels kernels = plan.Kernels(plan.rows, kernel, true, true);
-  const FrameKernels last_kernels = plan.Kernels(plan.last_rows, kernel, true, true);
-  const size_t last_weights = kernels.SharesWeights(last_kernels) ? 0 : last_kernels.weight_bytes();
-  const int64_t strip = (plan.rows + kernel[3] - 1) * plan.width * input[4];
-  // The pattern of gains and offsets: see cpu/group_norm.cc.
-  const size_t patterns = 2 * (16 * static_cast<size_t>(input[4]) * sizeof(float) + kAlignment);
-  return widened + kernels.weight_bytes() + last_weights +
-         Aligned(static_cast<size_t>(strip) * sizeof(float)) +
-         std::max(
-             {patterns, Aligned(kernels.scratch_bytes()), Aligned(last_kernels.scratch_bytes())});
-}
 
 }  // namespace tamias

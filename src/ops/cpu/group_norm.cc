@@ -95,6 +95,7 @@ int64_t PatternRepeats(int64_t channels) { return 16 / std::gcd(channels, int64_
 
 TensorView Repeat(Context& context, const float* values, int64_t channels, int64_t repeats) {
   const TensorView pattern = context.workspace().Allocate({repeats * channels}, DType::kF32);
+  if (context.IsPlanning()) return pattern;
   for (int64_t r = 0; r < repeats; ++r) {
     std::copy_n(values, channels, pattern.data<float>() + r * channels);
   }
@@ -176,6 +177,7 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
     const float* values = input.data<float>() + b * input.stride(0);
     // The first pixel as pivot: sums of squares do not cancel when the mean is far from zero.
     const TensorView pivot = Repeat(context, values, channels, pattern / channels);
+    if (context.IsPlanning()) return;
     std::fill_n(totals, threads * 2 * channels, 0.0);
     ParallelForRanges(context, pixels, std::max<int64_t>(1, kElementsPerTask / channels),
                       [&](int64_t begin, int64_t end, int thread) {
@@ -201,6 +203,7 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
     const TensorView gains = Repeat(context, gain.data<float>() + b * channels, channels, repeats);
     const TensorView offsets =
         Repeat(context, offset.data<float>() + b * channels, channels, repeats);
+    if (context.IsPlanning()) return;
     const ConstTensorView from = input.Select(0, b);
     const TensorView to = output.Select(0, b);
     // Rows that follow each other in memory run as one.
@@ -224,16 +227,6 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
 }
 
 }  // namespace cpu
-
-size_t GroupNormStatisticsWorkspaceBytes(const Context& context, const Shape& input,
-                                         int64_t groups) {
-  if (context.IsOnGpu()) return cuda::GroupNormStatisticsScratchBytes(input, groups);
-  const int64_t channels = input[3];
-  const int64_t pattern = cpu::PatternRepeats(channels) * channels, threads = context.threads();
-  // Partial sums, pivot, weight and bias in fp32; totals in double precision.
-  const int64_t floats = threads * 2 * pattern + pattern + 2 * channels;
-  return static_cast<size_t>(4 * floats + 8 * threads * 2 * channels + 5 * 64);
-}
 
 }  // namespace tamias
 #endif  // HWY_ONCE

@@ -94,6 +94,7 @@ void Matmul(Context& context, const ConstTensorView& input, const ConstTensorVie
             const float* bias, const TensorView& output, LinearOptions options) {
   const auto desc =
       MatmulDesc(input.dim(0), input.stride(0), weight, bias != nullptr, output.stride(0), options);
+  if (context.IsPlanning()) return cpu::PlanOnednn(context, desc.scratchpad_desc());
   const dnnl::engine& engine = cpu::OnednnEngine();
   std::unordered_map<int, dnnl::memory> arguments = {
       {DNNL_ARG_SRC, dnnl::memory(desc.src_desc(), engine, const_cast<void*>(input.raw()))},
@@ -117,7 +118,7 @@ void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTen
   for (int64_t begin = 0; begin < outputs; begin += panel) {
     const int64_t end = std::min(outputs, begin + panel);
     const TensorView rows = widened.Slice(0, 0, end - begin);
-    cpu::Convert(context, weight.Slice(0, begin, end), rows);
+    if (!context.IsPlanning()) cpu::Convert(context, weight.Slice(0, begin, end), rows);
     Matmul(context, input, rows, bias == nullptr ? nullptr : bias + begin,
            output.Slice(1, begin, end), options);
   }
@@ -128,6 +129,7 @@ void DotProducts(Context& context, const ConstTensorView& input, const ConstTens
                  const float* bias, const TensorView& output, LinearOptions options) {
   const int64_t rows = input.dim(0), outputs = weight.dim(0), depth = weight.dim(1);
   const TensorView product = context.workspace().Allocate({rows, outputs}, DType::kF32);
+  if (context.IsPlanning()) return;
   const auto* bytes = static_cast<const std::byte*>(weight.raw());
   const auto size = static_cast<int64_t>(SizeOf(weight.dtype()));
   const auto dot = weight.dtype() == DType::kF32   ? HWY_DYNAMIC_DISPATCH(DotFloat)
@@ -186,21 +188,6 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
 }
 
 }  // namespace cpu
-
-size_t LinearWorkspaceBytes(const Context& context, int64_t rows, int64_t input_features,
-                            int64_t output_features, DType weight_dtype) {
-  constexpr int64_t kAlignment = 64;
-  const int64_t bias = 4 * output_features + kAlignment;
-  if (rows <= kFewRows) {
-    return static_cast<size_t>(bias + 4 * rows * output_features + kAlignment);
-  }
-  const int64_t panel = PanelOutputs(input_features, output_features, weight_dtype);
-  const ConstTensorView weight(nullptr, DType::kF32, {panel, input_features});
-  const cpu::OnednnThreads threads(context);
-  const auto desc = MatmulDesc(rows, input_features, weight, true, output_features, {});
-  const int64_t widened = weight_dtype == DType::kF32 ? 0 : 4 * panel * input_features + kAlignment;
-  return static_cast<size_t>(bias + widened) + desc.scratchpad_desc().get_size() + kAlignment;
-}
 
 }  // namespace tamias
 #endif  // HWY_ONCE

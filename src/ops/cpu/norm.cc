@@ -72,6 +72,7 @@ void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
   const int64_t width = input.dim(-1);
   const float* gain = WidenedDataOr(context, weight, width, 1);
   const float* offset = WidenedDataOr(context, bias, width, 0);
+  if (context.IsPlanning()) return;
   ForEachRow<2>(context, {&input, &output}, [&](const auto& at) {
     HWY_DYNAMIC_DISPATCH(LayerNormRow)
     (input.data<float>() + at[0], static_cast<size_t>(width), epsilon, gain, offset,
@@ -83,6 +84,7 @@ void LayerNormModulate(Context& context, ConstTensorView input, ConstTensorView 
                        ConstTensorView scale, float epsilon, TensorView output) {
   Workspace::Scope scope(context.workspace());
   const TensorView gain = context.workspace().Allocate(scale.shape(), DType::kF32);
+  if (context.IsPlanning()) return;
   cpu::ScaleShift(context, scale, 1, 1, gain);
   // Shift and gain have the rows' shape when their token axis has stride 0.
   const ConstTensorView gains(gain.raw(), DType::kF32, input.shape(), {gain.stride(0), 0, 1});
@@ -99,6 +101,7 @@ void RmsNorm(Context& context, ConstTensorView input, ConstTensorView weight, fl
   Workspace::Scope scope(context.workspace());
   const int64_t width = input.dim(-1);
   const float* gain = WidenedDataOr(context, weight, width, 1);
+  if (context.IsPlanning()) return;
   ForEachRow<2>(context, {&input, &output}, [&](const auto& at) {
     HWY_DYNAMIC_DISPATCH(RmsNormRow)
     (input.data<float>() + at[0], static_cast<size_t>(width), epsilon, gain,

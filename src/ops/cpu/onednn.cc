@@ -74,4 +74,10 @@ void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
   stream.wait();
 }
 
+void PlanOnednn(Context& context, const dnnl::memory::desc& scratchpad) {
+  Workspace::Scope scope(context.workspace());
+  const size_t bytes = scratchpad.get_size();
+  if (bytes > 0) context.workspace().AllocateBytes(bytes);
+}
+
 }  // namespace tamias::cpu

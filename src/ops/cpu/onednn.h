@@ -43,6 +43,9 @@ void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
                    const dnnl::memory::desc& scratchpad,
                    std::unordered_map<int, dnnl::memory> arguments);
 
+// What ExecuteOnednn takes, for a planning context.
+void PlanOnednn(Context& context, const dnnl::memory::desc& scratchpad);
+
 // Throws kOutOfMemory unless there is room for what oneDNN compiles: version 2.7 writes the code of
 // a primitive through a null pointer where it gets no memory for it. To be called before primitives
 // are made.

@@ -40,17 +40,20 @@ void OnednnConv2d::PackWeights(Context& context, const ConstTensorView& weight,
   const auto dims_of = [](const Shape& shape) {
     return memory::dims(shape.dims().begin(), shape.dims().end());
   };
-  const memory plain(FloatDesc(dims_of(weight.shape()), dims_of(weight.strides())), OnednnEngine(),
-                     const_cast<float*>(weight.data<float>()));
-  const memory blocked(desc_.weights_desc(), OnednnEngine(), packed);
-  const dnnl::reorder::primitive_desc reorder(plain, blocked,
+  const dnnl::engine& engine = OnednnEngine();
+  const memory::desc plain_desc = FloatDesc(dims_of(weight.shape()), dims_of(weight.strides()));
+  const dnnl::reorder::primitive_desc reorder(engine, plain_desc, engine, desc_.weights_desc(),
                                               OnednnAttributes(Activation::kNone, false));
+  if (context.IsPlanning()) return PlanOnednn(context, reorder.scratchpad_desc());
+  const memory plain(plain_desc, engine, const_cast<float*>(weight.data<float>()));
+  const memory blocked(desc_.weights_desc(), engine, packed);
   ExecuteOnednn(context, dnnl::reorder(reorder), reorder.scratchpad_desc(),
                 {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, blocked}});
 }
 
 void OnednnConv2d::Run(Context& context, const float* input, void* packed, const float* bias,
                        float* output) const {
+  if (context.IsPlanning()) return PlanOnednn(context, desc_.scratchpad_desc());
   const dnnl::engine& engine = OnednnEngine();
   std::unordered_map<int, memory> arguments = {
       {DNNL_ARG_SRC, memory(desc_.src_desc(), engine, const_cast<float*>(input))},

@@ -17,7 +17,6 @@ class OnednnConv2d {
                bool has_bias, bool accumulate);
 
   size_t weight_bytes() const { return desc_.weights_desc().get_size(); }
-  size_t scratch_bytes() const { return desc_.scratchpad_desc().get_size(); }
   // Both want the weights in one layout.
   bool SharesWeights(const OnednnConv2d& other) const {
     return desc_.weights_desc() == other.desc_.weights_desc();

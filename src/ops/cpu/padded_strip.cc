@@ -18,6 +18,7 @@ void ReadRows(Context& context, const Frame& frame, int64_t begin, int64_t end, 
     return cpu::ScaleShiftChannels(context, from.SplitAxis(0, 1, end - begin), frame.gain,
                                    frame.offset, frame.silu, to.SplitAxis(0, 1, end - begin));
   }
+  if (context.IsPlanning()) return;
   ParallelForRanges(context, end - begin, 1, [&](int64_t first, int64_t last, int) {
     for (int64_t r = first; r < last; ++r) {
       std::copy_n(from.data<float>() + r * from.stride(0), from.stride(0),
@@ -71,6 +72,7 @@ void FillStrip(Context& context, const Frame& frame, int64_t first, int64_t left
   if (begin < end) {
     ReadRows(context, frame, first + begin, first + end, left, strip.Slice(0, begin, end));
   }
+  if (context.IsPlanning()) return;
   const auto fill_edges = mode == PaddingMode::kReplicate ? ReplicateEdges : ZeroEdges;
   fill_edges(strip, begin, end, left, right);
 }

@@ -17,7 +17,7 @@ struct Frame {
 
 // Fills `strip` [rows, left + W + right, C] with the frame's rows from `first` on; what lies
 // outside the frame is zero or repeats its nearest pixel, in which case at least one row must lie
-// inside.
+// inside. With a planning context it takes its scratch only.
 void FillStrip(Context& context, const Frame& frame, int64_t first, int64_t left, int64_t right,
                PaddingMode mode, const TensorView& strip);
 

@@ -104,6 +104,7 @@ void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output) {
   Workspace::Scope scope(context.workspace());
   const float* weight = WidenedData(context, norm_weight);
+  if (context.IsPlanning()) return;
   const int64_t heads = input.dim(1), tokens = input.dim(2);
   constexpr int64_t kTokensPerBlock = 32;  // angles of 32 tokens x 128: 32 KB
   const int64_t blocks = (tokens + kTokensPerBlock - 1) / kTokensPerBlock;

@@ -182,6 +182,7 @@ void ForEachRow(Context& context, const ConstTensorView& scores, const TensorVie
   Workspace::Scope scope(context.workspace());
   float* scratch =
       context.workspace().Allocate({context.threads() * stride}, DType::kF32).data<float>();
+  if (context.IsPlanning()) return;
   ParallelForRanges(context, scores.dim(0), 1, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t r = begin; r < end; ++r) {
       body(scores.data<float>() + r * scores.stride(0), scratch + thread * stride,

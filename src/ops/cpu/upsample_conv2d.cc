@@ -3,8 +3,7 @@
 
 #include "ops/upsample_conv3d.h"
 
-namespace tamias {
-namespace cpu {
+namespace tamias::cpu {
 
 void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, TensorView output) {
@@ -12,12 +11,4 @@ void UpsampleConv2d(Context& context, ConstTensorView input, ConstTensorView wei
                       {}, output.SplitAxis(1, 1, output.dim(1)));
 }
 
-}  // namespace cpu
-
-size_t UpsampleConv2dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight) {
-  return UpsampleConv3dWorkspaceBytes(context, {input[0], 1, input[1], input[2], input[3]},
-                                      weight.SplitAxis(2, 1, 3), {});
-}
-
-}  // namespace tamias
+}  // namespace tamias::cpu

@@ -21,12 +21,9 @@
 namespace tamias {
 namespace {
 
-constexpr size_t kAlignment = 64;
 constexpr int64_t kStripBytes = int64_t{2} << 20;  // of one of the four results
 constexpr int64_t kLeastRows = 4;
 constexpr int kPhases = 4;
-
-size_t Aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 // Frames [begin, end) of the kernel, which meet input frame `source` in output frame `target`.
 struct Meeting {
@@ -110,7 +107,9 @@ PackedPhases PackPhases(Context& context, const cpu::OnednnConv2d& kernel,
   const TensorView collapsed =
       context.workspace().Allocate({weight.dim(0), weight.dim(1), 2, 2}, DType::kF32);
   for (int phase = 0; phase < kPhases; ++phase) {
-    CollapseWeights(weight, begin, end, phase / 2, phase % 2, collapsed.data<float>());
+    if (!context.IsPlanning()) {
+      CollapseWeights(weight, begin, end, phase / 2, phase % 2, collapsed.data<float>());
+    }
     kernel.PackWeights(context, collapsed, packed[static_cast<size_t>(phase)]);
   }
   return packed;
@@ -119,6 +118,7 @@ PackedPhases PackPhases(Context& context, const cpu::OnednnConv2d& kernel,
 // frame[2 (first + r) + a, 2x + b] (+)= result[r, x + b] for r < rows. result [rows, W + 1, O].
 void Interleave(Context& context, const float* result, int64_t rows, int a, int b, int64_t first,
                 bool adds, const TensorView& frame) {
+  if (context.IsPlanning()) return;
   const int64_t width = frame.dim(1) / 2, channels = frame.dim(2);
   ParallelForRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
@@ -152,7 +152,7 @@ class Upsampler {
     packed_ = Pack(kernel_, weight);
     last_packed_ = kernel_.SharesWeights(last_kernel_) ? packed_ : Pack(last_kernel_, weight);
     zeros_ = context.workspace().Allocate({weight.dim(0)}, DType::kF32).data<float>();
-    std::fill_n(zeros_, weight.dim(0), 0.0f);
+    if (!context.IsPlanning()) std::fill_n(zeros_, weight.dim(0), 0.0f);
     bias_ = bias == nullptr ? zeros_ : bias;
     strip_ =
         context.workspace().Allocate({plan_.rows + 2, input.dim(3) + 2, input.dim(4)}, DType::kF32);
@@ -233,33 +233,5 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
 }
 
 }  // namespace cpu
-
-size_t UpsampleConv3dWorkspaceBytes(const Context& context, const Shape& input,
-                                    const ConstTensorView& weight,
-                                    const UpsampleConv3dOptions& options) {
-  if (context.IsOnGpu()) return cuda::UpsampleConv3dScratchBytes(weight);
-  const cpu::OnednnThreads threads(context);
-  const int64_t outputs = weight.dim(0);
-  const StripPlan plan(input, outputs);
-  const cpu::OnednnConv2d kernel = PhaseKernel(input, weight.shape(), plan.rows);
-  const cpu::OnednnConv2d last_kernel = PhaseKernel(input, weight.shape(), plan.last_rows);
-  const auto floats = [](int64_t count) {
-    return Aligned(static_cast<size_t>(count) * sizeof(float));
-  };
-  const size_t wide_weight = weight.dtype() == DType::kF32 ? 0 : floats(weight.NumElements());
-  // More frames than the kernel's bring no new ranges.
-  const int64_t frames = std::min(input[1], weight.dim(2));
-  const size_t packs =
-      kPhases * RangesOf(MeetingsOf(frames, weight.dim(2), options.doubles_frames)).size();
-  const size_t last_bytes =
-      kernel.SharesWeights(last_kernel) ? 0 : Aligned(last_kernel.weight_bytes());
-  const size_t run = floats(outputs) + floats((plan.rows + 2) * (input[3] + 2) * input[4]) +
-                     floats(plan.rows * (input[3] + 1) * outputs) +
-                     Aligned(std::max(kernel.scratch_bytes(), last_kernel.scratch_bytes()));
-  // While packing: the collapsed weights and what oneDNN needs to reorder them.
-  const size_t collapsed = 2 * floats(4 * outputs * weight.dim(1));
-  return wide_weight + floats(outputs) + packs * (Aligned(kernel.weight_bytes()) + last_bytes) +
-         std::max(run, collapsed);
-}
 
 }  // namespace tamias

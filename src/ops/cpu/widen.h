@@ -1,6 +1,8 @@
 // Small weight vectors as contiguous fp32.
 #pragma once
 
+#include <algorithm>
+
 #include "base/context.h"
 #include "base/tensor.h"
 #include "ops/elementwise.h"
@@ -13,7 +15,7 @@ inline const float* WidenedData(Context& context, const ConstTensorView& weight)
   if (weight.empty()) return nullptr;
   if (weight.dtype() == DType::kF32) return weight.data<float>();
   const TensorView widened = context.workspace().Allocate(weight.shape(), DType::kF32);
-  cpu::Convert(context, weight, widened);
+  if (!context.IsPlanning()) cpu::Convert(context, weight, widened);
   return widened.data<float>();
 }
 
@@ -22,7 +24,7 @@ inline const float* WidenedDataOr(Context& context, const ConstTensorView& weigh
                                   float value) {
   if (!weight.empty()) return WidenedData(context, weight);
   float* filled = context.workspace().Allocate({count}, DType::kF32).data<float>();
-  for (int64_t i = 0; i < count; ++i) filled[i] = value;
+  if (!context.IsPlanning()) std::fill_n(filled, count, value);
   return filled;
 }
 

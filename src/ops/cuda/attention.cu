@@ -46,7 +46,7 @@ void RunColumnSums(Stream& stream, const AttentionInputs& inputs,
 
 void DenseAttention(Stream& stream, const AttentionInputs& inputs, TensorView output,
                     TensorView log_sum_exp) {
-  CheckAttentionOnDevice("dense attention", stream, inputs, output, log_sum_exp);
+  CheckAttentionKernel("dense attention", inputs, output);
   if (inputs.query.NumElements() == 0) return;
   if (inputs.query.dtype() == DType::kBF16) {
     RunDense<BFloat16>(stream, inputs, output, log_sum_exp);
@@ -58,18 +58,7 @@ void DenseAttention(Stream& stream, const AttentionInputs& inputs, TensorView ou
 void DenseAttentionColumnSums(Stream& stream, const AttentionInputs& inputs,
                               ConstTensorView previous_log_sum_exp, int64_t group_size,
                               TensorView output, TensorView log_sum_exp, TensorView column_sums) {
-  constexpr const char* kOperation = "dense attention with column sums";
-  CheckAttentionOnDevice(kOperation, stream, inputs, output, log_sum_exp);
-  if (group_size <= 0) {
-    Fail(ErrorCode::kInvalidArgument, "{}: group_size: expected at least 1, found {}", kOperation,
-         group_size);
-  }
-  const int64_t batch = inputs.query.dim(0), heads = inputs.query.dim(1);
-  const int64_t rows = inputs.query.dim(2);
-  CheckList(kOperation, "previous_log_sum_exp", previous_log_sum_exp, DType::kF32,
-            {batch, heads, rows}, stream);
-  CheckList(kOperation, "column_sums", column_sums, DType::kF32,
-            {batch, heads, (rows + group_size - 1) / group_size, inputs.key.dim(2)}, stream);
+  CheckAttentionKernel("dense attention with column sums", inputs, output);
   if (inputs.query.NumElements() == 0) return;
   if (inputs.key.dim(2) == 0) {
     DenseAttention(stream, inputs, output, log_sum_exp);

@@ -1,5 +1,5 @@
-// Entry checks of the attention kernels, their arguments from tensor views, and the choice of the
-// instantiation by type, head dimension and rows.
+// What the attention kernels ask of their operands, their arguments from tensor views, and the
+// choice of the instantiation by type, head dimension and rows.
 #pragma once
 
 #include <cmath>
@@ -20,22 +20,9 @@ namespace tamias::cuda {
 constexpr int kManyWarps = 12;  // 192 query rows: the published group
 constexpr int kFewWarps = 4;    // 64: small groups, and calls that would leave GPUs idle
 
-inline void CheckOnDevice(std::string_view operation, std::string_view argument,
-                          const ConstTensorView& view, const Stream& stream) {
-  if (!view.empty() && view.device() != stream.device()) {
-    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected a tensor on GPU {}, found one {}",
-         operation, argument, stream.device().index,
-         view.device().type == DeviceType::kCpu ? std::string("in host memory")
-                                                : fmt::format("on GPU {}", view.device().index));
-  }
-}
-
-// [B, H, N, D] whose rows are loaded in pieces of 16 bytes.
+// [B, H, N, D] whose rows are loaded in pieces of 16 bytes, at distances that fit 32 bits.
 inline void CheckRows(std::string_view operation, std::string_view argument,
-                      const ConstTensorView& view, DType dtype, const Shape& shape,
-                      const Stream& stream) {
-  CheckTensor(operation, argument, view, dtype, shape);
-  CheckOnDevice(operation, argument, view, stream);
+                      const ConstTensorView& view) {
   CheckVectorRows(operation, argument, view);
   if (view.dim(2) > 1 && std::abs(view.stride(2)) > std::numeric_limits<int32_t>::max()) {
     Fail(ErrorCode::kUnsupported, "{}: {}: expected rows at most 2^31 elements apart, found {}",
@@ -43,42 +30,20 @@ inline void CheckRows(std::string_view operation, std::string_view argument,
   }
 }
 
-// f32 or i32, contiguous, on the stream's device.
-inline void CheckList(std::string_view operation, std::string_view argument,
-                      const ConstTensorView& view, DType dtype, const Shape& shape,
-                      const Stream& stream) {
-  CheckTensor(operation, argument, view, dtype, shape);
-  CheckContiguous(operation, argument, view);
-  CheckOnDevice(operation, argument, view, stream);
-}
-
-inline void CheckAttentionOnDevice(std::string_view operation, const Stream& stream,
-                                   const AttentionInputs& inputs, const TensorView& output,
-                                   const TensorView& log_sum_exp) {
+// What the kernels ask of operands that fit each other.
+inline void CheckAttentionKernel(std::string_view operation, const AttentionInputs& inputs,
+                                 const TensorView& output) {
   const ConstTensorView& query = inputs.query;
-  if (query.dtype() != DType::kBF16 && query.dtype() != DType::kF16) {
-    Fail(ErrorCode::kInvalidArgument, "{}: query: expected bf16 or f16, found {}", operation,
-         Name(query.dtype()));
-  }
-  CheckRows(operation, "query", query, query.dtype(), {-1, -1, -1, -1}, stream);
-  const int64_t batch = query.dim(0), heads = query.dim(1), rows = query.dim(2);
-  const int64_t head_dim = query.dim(3);
+  CheckHalves(operation, "query", query);
+  const int64_t rows = query.dim(2), head_dim = query.dim(3);
   if (head_dim != 64 && head_dim != 128) {
     Fail(ErrorCode::kUnsupported, "{}: query: expected head dimension 64 or 128, found {}",
          operation, head_dim);
   }
-  const DType dtype = query.dtype();
-  CheckRows(operation, "key", inputs.key, dtype, {batch, heads, -1, head_dim}, stream);
-  if (inputs.causal && inputs.key.dim(2) < rows) {
-    Fail(ErrorCode::kInvalidArgument,
-         "{}: key: expected at least {} keys for as many causal queries, found {}", operation, rows,
-         inputs.key.dim(2));
-  }
-  CheckRows(operation, "value", inputs.value, dtype, inputs.key.shape(), stream);
-  CheckRows(operation, "output", output, dtype, query.shape(), stream);
-  if (!log_sum_exp.empty()) {
-    CheckList(operation, "log_sum_exp", log_sum_exp, DType::kF32, {batch, heads, rows}, stream);
-  }
+  CheckRows(operation, "query", query);
+  CheckRows(operation, "key", inputs.key);
+  CheckRows(operation, "value", inputs.value);
+  CheckRows(operation, "output", output);
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max() - 1024;
   if (rows > kMost || inputs.key.dim(2) > kMost) {
     Fail(ErrorCode::kUnsupported, "{}: expected at most {} queries and keys, found {} and {}",

@@ -1,5 +1,6 @@
-// The checks at the entry of a CUDA operation: those of ops/check_tensor.h, and that the memory
-// lies on a device and that vector loads can serve it. Each throws kInvalidArgument with one line.
+// The checks that are the kernels' own, after those at the entry of the operation (ops/X.cc): the
+// types that tensor cores take, memory that vector accesses can serve, and sizes that a launch or
+// 32-bit indices hold. Each throws kInvalidArgument with one line.
 #pragma once
 
 #include "ops/check_tensor.h"
@@ -8,37 +9,27 @@ namespace tamias::cuda {
 
 constexpr int64_t kVectorBytes = 16;  // of the accesses that the kernels make
 
-// CheckTensor, and device memory. Empty shapes need no memory.
-inline void CheckOperand(std::string_view operation, std::string_view argument,
-                         const ConstTensorView& view, DType dtype, const Shape& shape) {
-  CheckTensor(operation, argument, view, dtype, shape);
-  if (!view.empty() && view.device().type != DeviceType::kCuda) {
-    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected memory of a CUDA device, found the CPU's",
-         operation, argument);
-  }
-}
-
-// As CheckOperand, for an f32, f16 or bf16 tensor.
-inline void CheckFloats(std::string_view operation, std::string_view argument,
-                        const ConstTensorView& view, const Shape& shape) {
-  CheckWeight(operation, argument, view, shape);
-  CheckOperand(operation, argument, view, view.dtype(), shape);
-}
-
-// As CheckOperand, for f16 or bf16: what the tensor cores take.
+// f16 or bf16: what the tensor cores take.
 inline void CheckHalves(std::string_view operation, std::string_view argument,
-                        const ConstTensorView& view, const Shape& shape) {
-  CheckFloats(operation, argument, view, shape);
-  if (view.dtype() == DType::kF32) {
-    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected f16 or bf16, found f32", operation,
-         argument);
+                        const ConstTensorView& view) {
+  if (view.dtype() != DType::kF16 && view.dtype() != DType::kBF16) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected f16 or bf16, found {}", operation, argument,
+         Name(view.dtype()));
   }
 }
 
-// The last stride is 1, and every row begins at a multiple of 16 bytes.
+// The type of another operand: what the tensor cores multiply is alike.
+inline void CheckAlike(std::string_view operation, std::string_view argument,
+                       const ConstTensorView& view, DType dtype) {
+  if (view.dtype() != dtype) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected {}, found {}", operation, argument,
+         Name(dtype), Name(view.dtype()));
+  }
+}
+
+// Every row begins at a multiple of 16 bytes.
 inline void CheckVectorRows(std::string_view operation, std::string_view argument,
                             const ConstTensorView& view) {
-  CheckUnitStride(operation, argument, view);
   if (view.NumElements() == 0) return;
   if (reinterpret_cast<uintptr_t>(view.raw()) % kVectorBytes != 0) {
     Fail(ErrorCode::kInvalidArgument, "{}: {}: expected memory aligned to {} bytes, found {:#x}",

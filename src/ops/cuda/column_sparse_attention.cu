@@ -10,38 +10,6 @@ namespace {
 
 constexpr const char* kOperation = "column-sparse attention";
 
-void CheckSelection(const Stream& stream, const AttentionInputs& inputs,
-                    const ColumnSelection& selection, const ConstTensorView& order) {
-  if (selection.group_size <= 0) {
-    Fail(ErrorCode::kInvalidArgument, "{}: group_size: expected at least 1, found {}", kOperation,
-         selection.group_size);
-  }
-  const int64_t batch = inputs.query.dim(0), heads = inputs.query.dim(1);
-  const int64_t groups = (inputs.query.dim(2) + selection.group_size - 1) / selection.group_size;
-  CheckList(kOperation, "indices", selection.indices, DType::kI32, {batch, heads, groups, -1},
-            stream);
-  CheckList(kOperation, "counts", selection.counts, DType::kI32, {batch, heads, groups}, stream);
-  if (!order.empty()) {
-    CheckList(kOperation, "order", order, DType::kI32, {batch * heads * groups}, stream);
-  }
-}
-
-void CheckEpilogue(const Stream& stream, const AttentionInputs& inputs,
-                   const SparseAttentionEpilogue& epilogue) {
-  const Shape& shape = inputs.query.shape();
-  if (!epilogue.base.empty()) {
-    CheckRows(kOperation, "base", epilogue.base, inputs.query.dtype(), shape, stream);
-  }
-  if (epilogue.base_log_sum_exp.empty()) return;
-  CheckList(kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp, DType::kF32,
-            {shape[0], shape[1], shape[2]}, stream);
-  if (epilogue.base.empty() || epilogue.scale != 1) {
-    Fail(ErrorCode::kInvalidArgument,
-         "{}: base_log_sum_exp: expected a base and scale 1 with it, found {} and scale {}",
-         kOperation, epilogue.base.empty() ? "none" : "a base", epilogue.scale);
-  }
-}
-
 template <typename T>
 void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelection& selection,
                const SparseAttentionEpilogue& epilogue, const TensorView& output,
@@ -114,9 +82,8 @@ void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp, ConstTensorView order) {
-  CheckAttentionOnDevice(kOperation, stream, inputs, output, log_sum_exp);
-  CheckSelection(stream, inputs, selection, order);
-  CheckEpilogue(stream, inputs, epilogue);
+  CheckAttentionKernel(kOperation, inputs, output);
+  if (!epilogue.base.empty()) CheckRows(kOperation, "base", epilogue.base);
   if (inputs.query.NumElements() == 0) return;
   if (inputs.query.dtype() == DType::kBF16) {
     RunSparse<BFloat16>(stream, inputs, selection, epilogue, output, log_sum_exp, order);
@@ -126,11 +93,9 @@ void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
 }
 
 void LongestFirstOrder(Stream& stream, ConstTensorView counts, TensorView order) {
-  constexpr const char* kSort = "longest-first order";
-  CheckList(kSort, "counts", counts, DType::kI32, {-1, -1, -1}, stream);
-  CheckList(kSort, "order", order, DType::kI32, {counts.NumElements()}, stream);
   if (counts.NumElements() == 0) return;
-  Launch(&LongestFirstKernel, LaunchShape{.name = kSort, .grid = 1, .block = kSortThreads}, stream,
+  Launch(&LongestFirstKernel,
+         LaunchShape{.name = "longest-first order", .grid = 1, .block = kSortThreads}, stream,
          counts.data<int32_t>(), static_cast<int32_t>(counts.NumElements()), order.data<int32_t>());
 }
 

@@ -364,24 +364,17 @@ struct MlpShape {
   int64_t units() const { return batch * groups * units_per_group; }
 };
 
-void CheckHalfRows(std::string_view argument, const ConstTensorView& view, DType dtype,
-                   const Shape& shape) {
-  CheckOperand(kName, argument, view, dtype, shape);
+void CheckHalfRows(std::string_view argument, const ConstTensorView& view, DType dtype) {
+  CheckAlike(kName, argument, view, dtype);
   CheckVectorRows(kName, argument, view);
 }
 
-MlpShape CheckSelection(const ConstTensorView& rows, std::string_view rows_name,
-                        const NeuronSelection& selection, int64_t neurons, DType dtype) {
-  CheckFloats(kName, rows_name, rows, {-1, -1, -1});
+MlpShape CheckedShape(const ConstTensorView& rows, std::string_view rows_name,
+                      const NeuronSelection& selection, int64_t neurons, DType dtype) {
   CheckVectorRows(kName, rows_name, rows);
   CheckRange(kName, "group_size", selection.group_size, kVector, INT32_MAX);
   CheckMultiple(kName, "group_size", selection.group_size, kVector);
   CheckMultiple(kName, "model width", rows.dim(2), kVector);
-  const int64_t groups = (rows.dim(1) + selection.group_size - 1) / selection.group_size;
-  CheckOperand(kName, "indices", selection.indices, DType::kI32, {rows.dim(0), groups, -1});
-  CheckContiguous(kName, "indices", selection.indices);
-  CheckOperand(kName, "counts", selection.counts, DType::kI32, {rows.dim(0), groups});
-  CheckContiguous(kName, "counts", selection.counts);
   for (const int64_t size :
        {rows.dim(1) + selection.group_size, rows.dim(2), 2 * neurons, selection.indices.dim(2)}) {
     CheckRange(kName, "sizes", size, 0, INT32_MAX - Tile::kLines);
@@ -390,17 +383,10 @@ MlpShape CheckSelection(const ConstTensorView& rows, std::string_view rows_name,
           .tokens = rows.dim(1),
           .model_dim = rows.dim(2),
           .neurons = neurons,
-          .groups = groups,
+          .groups = selection.indices.dim(1),
           .capacity = selection.indices.dim(2),
           .units_per_group = (selection.group_size + Tile::kLines - 1) / Tile::kLines,
           .dtype = dtype};
-}
-
-void CheckDelta(const ConstTensorView& delta, const NeuronSelection& selection,
-                const MlpShape& shape) {
-  CheckHalfRows("delta", delta, shape.dtype,
-                {shape.batch, shape.groups, shape.capacity, selection.group_size});
-  CheckContiguous(kName, "delta", delta);
 }
 
 template <bool kGated>
@@ -421,20 +407,12 @@ void RunUp(Stream& stream, UpTask& task, const MlpShape& shape) {
 void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& weights,
                        const NeuronSelection& selection, TensorView cached_activations,
                        TensorView delta) {
-  CheckHalves(kName, "input", input, {-1, -1, -1});
-  const int64_t weight_rows = weights.fc1_weight.rank() == 2 ? weights.fc1_weight.dim(0) : 0;
-  CheckHalfRows("fc1_weight", weights.fc1_weight, input.dtype(), {-1, input.dim(2)});
-  CheckMultiple(kName, "fc1_weight: rows", weight_rows, weights.gated ? 2 : 1);
-  const int64_t neurons = weights.gated ? weight_rows / 2 : weight_rows;
-  const MlpShape shape = CheckSelection(input, "input", selection, neurons, input.dtype());
-  if (!weights.fc1_bias.empty()) {
-    CheckFloats(kName, "fc1_bias", weights.fc1_bias, {weight_rows});
-    CheckUnitStride(kName, "fc1_bias", weights.fc1_bias);
-  }
-  CheckHalfRows("cached_activations", cached_activations, input.dtype(),
-                {shape.batch, shape.groups, neurons, selection.group_size});
-  CheckContiguous(kName, "cached_activations", cached_activations);
-  CheckDelta(delta, selection, shape);
+  CheckHalves(kName, "input", input);
+  CheckHalfRows("fc1_weight", weights.fc1_weight, input.dtype());
+  CheckHalfRows("cached_activations", cached_activations, input.dtype());
+  CheckHalfRows("delta", delta, input.dtype());
+  const int64_t neurons = cached_activations.dim(2);
+  const MlpShape shape = CheckedShape(input, "input", selection, neurons, input.dtype());
   UpTask task{.input = input.raw(),
               .input_batch_stride = input.stride(0),
               .input_stride = input.stride(1),
@@ -462,13 +440,11 @@ void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& 
 void ColumnSparseMlpDown(Stream& stream, ConstTensorView delta, const MlpWeights& weights,
                          const NeuronSelection& selection, TensorView output_cache) {
   const ConstTensorView& fc2 = weights.fc2_weight_transposed;
-  CheckFloats(kName, "output_cache", output_cache, {-1, -1, -1});
-  CheckHalves(kName, "fc2_weight_transposed", fc2, {-1, output_cache.dim(2)});
-  CheckHalfRows("fc2_weight_transposed", fc2, fc2.dtype(), fc2.shape());
-  CheckContiguous(kName, "fc2_weight_transposed", fc2);
+  CheckHalves(kName, "fc2_weight_transposed", fc2);
+  CheckVectorRows(kName, "fc2_weight_transposed", fc2);
+  CheckHalfRows("delta", delta, fc2.dtype());
   const MlpShape shape =
-      CheckSelection(output_cache, "output_cache", selection, fc2.dim(0), fc2.dtype());
-  CheckDelta(delta, selection, shape);
+      CheckedShape(output_cache, "output_cache", selection, fc2.dim(0), fc2.dtype());
   const DownTask task{.delta = delta.raw(),
                       .fc2_weight_transposed = fc2.raw(),
                       .indices = selection.indices.data<int32_t>(),
@@ -504,15 +480,9 @@ void ColumnSparseMlp(Stream& stream, ConstTensorView input, const MlpWeights& we
 
 void StoreActivations(Stream& stream, ConstTensorView activations, TensorView cached_activations) {
   constexpr std::string_view kStore = "store activations";
-  CheckHalves(kStore, "activations", activations, {-1, -1, -1});
+  CheckHalves(kStore, "activations", activations);
   CheckVectorRows(kStore, "activations", activations);
-  CheckOperand(kStore, "cached_activations", cached_activations, activations.dtype(),
-               {activations.dim(0), -1, activations.dim(2), -1});
-  const int64_t group_size = std::max<int64_t>(cached_activations.dim(3), 1);
-  const int64_t groups = (activations.dim(1) + group_size - 1) / group_size;
-  CheckOperand(kStore, "cached_activations", cached_activations, activations.dtype(),
-               {activations.dim(0), groups, activations.dim(2), group_size});
-  CheckContiguous(kStore, "cached_activations", cached_activations);
+  const int64_t groups = cached_activations.dim(1), group_size = cached_activations.dim(3);
   CheckVectorRows(kStore, "cached_activations", cached_activations);
   CheckMultiple(kStore, "activations: neurons", activations.dim(2), kVector);
   CheckMultiple(kStore, "cached_activations: group_size", group_size, kVector);

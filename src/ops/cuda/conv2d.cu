@@ -7,42 +7,33 @@
 namespace tamias::cuda {
 namespace {
 
-constexpr const char* kName = "conv2d";
-
 // [B, H, W, C] -> [B, 1, H, W, C], and [O, C, kh, kw] -> [O, C, 1, kh, kw].
 template <typename View>
-View AsFilm(std::string_view argument, const View& view, int frame_axis) {
-  CheckOperand(kName, argument, view, view.dtype(), {-1, -1, -1, -1});
+View AsFilm(const View& view, int frame_axis) {
   return view.SplitAxis(frame_axis, 1, view.dim(frame_axis));
 }
 
 // [B, C] -> [B, 1, C].
-ConstTensorView AsFrame(std::string_view argument, const ConstTensorView& view) {
-  if (view.empty()) return view;
-  CheckOperand(kName, argument, view, DType::kF32, {-1, -1});
-  return view.SplitAxis(1, 1, view.dim(1));
+ConstTensorView AsFrame(const ConstTensorView& view) {
+  return view.empty() ? view : view.SplitAxis(1, 1, view.dim(1));
 }
 
 }  // namespace
-
-size_t Conv2dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input) {
-  return ConvolutionScratchBytes(input, weight, scales_input);
-}
 
 void Conv2d(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv2dOptions& options, TensorView scratch, TensorView output) {
   const Padding& p = options.padding;
   Convolve(stream,
-           {.name = kName,
-            .input = AsFilm("input", input, 1),
-            .weight = AsFilm("weight", weight, 2),
+           {.name = "conv2d",
+            .input = AsFilm(input, 1),
+            .weight = AsFilm(weight, 2),
             .bias = bias,
             .options = {.padding = {0, 0, p.top, p.bottom, p.left, p.right},
                         .accumulate = options.accumulate,
-                        .input_gain = AsFrame("input_gain", options.input_gain),
-                        .input_offset = AsFrame("input_offset", options.input_offset),
+                        .input_gain = AsFrame(options.input_gain),
+                        .input_offset = AsFrame(options.input_offset),
                         .input_silu = options.input_silu}},
-           scratch, AsFilm("output", output, 1));
+           scratch, AsFilm(output, 1));
 }
 
 }  // namespace tamias::cuda

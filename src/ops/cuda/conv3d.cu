@@ -5,10 +5,6 @@
 
 namespace tamias::cuda {
 
-size_t Conv3dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input) {
-  return ConvolutionScratchBytes(input, weight, scales_input);
-}
-
 void Conv3d(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             const Conv3dOptions& options, TensorView scratch, TensorView output) {
   Convolve(stream,

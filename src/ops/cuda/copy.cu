@@ -1,8 +1,13 @@
-// The copy between views of any strides: one thread per element, neighbours along the last axis.
+// The copy. Contiguous views: a copy of the driver, or the vectors of copy_sm90a.cu. Views of any
+// strides: one thread per element, neighbours along the last axis.
 #include "ops/copy.h"
 
+#include "base/cuda/memory.h"
+#include "ops/cuda/check_operand.h"
+#include "ops/cuda/kernel_family.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
+#include "ops/cuda/sm90a.h"
 
 namespace tamias::cuda {
 namespace {
@@ -34,7 +39,20 @@ __global__ void __launch_bounds__(kThreads) CopyStridedKernel(StridedCopyTask ta
   static_cast<Bits*>(task.destination)[to] = static_cast<const Bits*>(task.source)[from];
 }
 
+bool IsWholeVectors(const ConstTensorView& view) {
+  const auto bytes = view.NumElements() * static_cast<int64_t>(SizeOf(view.dtype()));
+  return reinterpret_cast<uintptr_t>(view.raw()) % kVectorBytes == 0 && bytes % kVectorBytes == 0;
+}
+
 }  // namespace
+
+void CopyContiguous(Stream& stream, ConstTensorView source, TensorView destination) {
+  if (KernelFamilyOf(stream) == KernelFamily::kSm90a && IsWholeVectors(source) &&
+      IsWholeVectors(destination)) {
+    return sm90a::CopyVectors(stream, source, destination);
+  }
+  Copy(stream, source, destination);
+}
 
 void CopyStrided(Stream& stream, ConstTensorView source, TensorView destination) {
   StridedCopyTask task{.source = source.raw(),

@@ -36,16 +36,9 @@ __global__ void __launch_bounds__(kThreads) EmbeddingKernel(EmbeddingTask task) 
 
 void Embedding(Stream& stream, ConstTensorView table, ConstTensorView ids, TensorView output) {
   constexpr std::string_view kName = "embedding";
-  CheckFloats(kName, "table", table, {-1, -1});
   CheckVectorRows(kName, "table", table);
   CheckMultiple(kName, "table: columns", table.dim(1), kVector);
-  CheckOperand(kName, "ids", ids, DType::kI32, ids.shape());
-  CheckContiguous(kName, "ids", ids);
   CheckRange(kName, "ids: number", ids.NumElements(), 0, INT32_MAX);
-  Shape shape = ids.shape();
-  shape.Append(table.dim(1));
-  CheckFloats(kName, "output", output, shape);
-  CheckContiguous(kName, "output", output);
   CheckVectorRows(kName, "output", output);
   if (output.NumElements() == 0) return;
   const EmbeddingTask task{.table = table.raw(),

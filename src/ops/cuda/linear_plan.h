@@ -28,7 +28,8 @@ struct LinearPlan {
   auto operator<=>(const LinearPlan&) const = default;
 };
 
-// Checks the arguments of cuda::Linear; throws kInvalidArgument.
+// Of arguments that fit each other. Throws kInvalidArgument for types and strides that the library
+// cannot serve.
 LinearPlan PlanLinear(const ConstTensorView& input, const ConstTensorView& weight,
                       const ConstTensorView& bias, const TensorView& output,
                       const LinearOptions& options);

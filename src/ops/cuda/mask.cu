@@ -157,20 +157,10 @@ __global__ void __launch_bounds__(kThreads)
   row[byte] = static_cast<uint8_t>(row[byte] | bits);
 }
 
-void CheckMask(std::string_view operation, const ConstTensorView& mask, int64_t row_bytes) {
-  CheckOperand(operation, "mask", mask, DType::kU8, {-1, row_bytes});
-  CheckContiguous(operation, "mask", mask);
-}
-
 }  // namespace
 
 void RandomMask(Stream& stream, double probability, uint64_t seed, TensorView mask, int64_t n) {
   CheckRange("random mask", "n", n, 0, INT32_MAX);
-  CheckMask("random mask", mask, MaskBytes(n));
-  if (!(probability >= 0 && probability <= 1)) {
-    Fail(ErrorCode::kInvalidArgument, "random mask: probability: expected 0 to 1, found {}",
-         probability);
-  }
   if (mask.NumElements() == 0) return;
   // A whole number is below p 2^32 just when it is below the next whole number.
   const auto below = static_cast<uint64_t>(std::ceil(probability * 0x1p32));
@@ -182,12 +172,6 @@ void MaskToIndices(Stream& stream, ConstTensorView mask, int64_t n, TensorView i
                    TensorView counts, TensorView overflow) {
   constexpr std::string_view kName = "mask to indices";
   CheckRange(kName, "n", n, 0, INT32_MAX);
-  CheckMask(kName, mask, MaskBytes(n));
-  CheckOperand(kName, "indices", indices, DType::kI32, {mask.dim(0), -1});
-  CheckUnitStride(kName, "indices", indices);
-  CheckOperand(kName, "counts", counts, DType::kI32, {mask.dim(0)});
-  CheckUnitStride(kName, "counts", counts);
-  CheckOperand(kName, "overflow", overflow, DType::kI32, {1});
   CheckRange(kName, "indices: capacity", indices.dim(1), 0, INT32_MAX);
   if (mask.dim(0) == 0) return;
   const LaunchShape shape{
@@ -198,9 +182,6 @@ void MaskToIndices(Stream& stream, ConstTensorView mask, int64_t n, TensorView i
 }
 
 void CountMask(Stream& stream, ConstTensorView mask, TensorView counts) {
-  CheckMask("count mask", mask, -1);
-  CheckOperand("count mask", "counts", counts, DType::kI32, {mask.dim(0)});
-  CheckUnitStride("count mask", "counts", counts);
   const int64_t rows = mask.dim(0);
   if (rows == 0) return;
   const LaunchShape shape{.name = "count mask",
@@ -211,9 +192,6 @@ void CountMask(Stream& stream, ConstTensorView mask, TensorView counts) {
 }
 
 void OrMask(Stream& stream, ConstTensorView source, int64_t limit, TensorView mask) {
-  CheckMask("or mask", mask, -1);
-  CheckMask("or mask", source, mask.dim(1));
-  CheckRange("or mask", "limit", limit, 0, INT64_MAX);
   if (mask.NumElements() == 0) return;
   CheckRange("or mask", "source: rows", source.dim(0), 1, INT32_MAX);
   const LaunchShape shape{
@@ -223,7 +201,6 @@ void OrMask(Stream& stream, ConstTensorView source, int64_t limit, TensorView ma
 }
 
 void SetMaskRange(Stream& stream, TensorView mask, int64_t row, int64_t begin, int64_t end) {
-  CheckMask("set mask range", mask, -1);
   CheckRange("set mask range", "row", row, 0, mask.dim(0) - 1);
   CheckRange("set mask range", "begin", begin, 0, end);
   CheckRange("set mask range", "end", end, begin, mask.dim(1) * 8);

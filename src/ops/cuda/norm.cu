@@ -79,24 +79,16 @@ __global__ void __launch_bounds__(kThreads) NormKernel(NormTask task) {
   }
 }
 
-void CheckRows(std::string_view operation, std::string_view argument, const ConstTensorView& view,
-               const Shape& shape) {
-  CheckFloats(operation, argument, view, shape);
-  CheckVectorRows(operation, argument, view);
-}
-
-void CheckRowsInAndOut(std::string_view operation, const ConstTensorView& input,
-                       const ConstTensorView& output) {
-  CheckRange(operation, "input: axes", input.rank(), 1, Shape::kMaxRank);
-  CheckRows(operation, "input", input, input.shape());
-  CheckRows(operation, "output", output, input.shape());
+void CheckRows(std::string_view operation, const ConstTensorView& input,
+               const ConstTensorView& output) {
+  CheckVectorRows(operation, "input", input);
+  CheckVectorRows(operation, "output", output);
   CheckMultiple(operation, "input: columns", input.dim(-1), kVector);
 }
 
 Coefficients CheckedWeight(std::string_view operation, std::string_view argument,
-                           const ConstTensorView& view, int64_t size) {
-  if (view.empty()) return {};
-  CheckRows(operation, argument, view, {size});
+                           const ConstTensorView& view) {
+  CheckVectorRows(operation, argument, view);
   return {view.raw(), view.dtype(), 0};
 }
 
@@ -126,21 +118,19 @@ void Run(Stream& stream, const NormTask& task, int64_t rows) {
 
 void LayerNorm(Stream& stream, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
                float epsilon, TensorView output) {
-  CheckRowsInAndOut("layer norm", input, output);
+  CheckRows("layer norm", input, output);
   NormTask task = MakeTask(input, epsilon, output);
-  task.gain = CheckedWeight("layer norm", "weight", weight, input.dim(-1));
-  task.offset = CheckedWeight("layer norm", "bias", bias, input.dim(-1));
+  task.gain = CheckedWeight("layer norm", "weight", weight);
+  task.offset = CheckedWeight("layer norm", "bias", bias);
   Run(stream, task, NumRows(input));
 }
 
 void LayerNormModulate(Stream& stream, ConstTensorView input, ConstTensorView shift,
                        ConstTensorView scale, float epsilon, TensorView output) {
   constexpr std::string_view kName = "layer norm modulate";
-  CheckRange(kName, "input: axes", input.rank(), 3, 3);
-  CheckRowsInAndOut(kName, input, output);
-  const Shape per_item = {input.dim(0), input.dim(2)};
-  CheckRows(kName, "shift", shift, per_item);
-  CheckRows(kName, "scale", scale, per_item);
+  CheckRows(kName, input, output);
+  CheckVectorRows(kName, "shift", shift);
+  CheckVectorRows(kName, "scale", scale);
   NormTask task = MakeTask(input, epsilon, output);
   task.rows_per_batch = std::max<int64_t>(input.dim(1), 1);
   task.gain_bias = 1;
@@ -151,10 +141,10 @@ void LayerNormModulate(Stream& stream, ConstTensorView input, ConstTensorView sh
 
 void RmsNorm(Stream& stream, ConstTensorView input, ConstTensorView weight, float epsilon,
              TensorView output) {
-  CheckRowsInAndOut("rms norm", input, output);
+  CheckRows("rms norm", input, output);
   NormTask task = MakeTask(input, epsilon, output);
   task.centred = false;
-  task.gain = CheckedWeight("rms norm", "weight", weight, input.dim(-1));
+  task.gain = CheckedWeight("rms norm", "weight", weight);
   Run(stream, task, NumRows(input));
 }
 

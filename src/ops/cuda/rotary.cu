@@ -75,18 +75,9 @@ __global__ void __launch_bounds__(kThreads) RmsNormRotaryKernel(RotaryTask task)
 
 constexpr std::string_view kName = "rms norm rotary";
 
-void CheckRows(std::string_view argument, const ConstTensorView& view, const Shape& shape) {
-  CheckFloats(kName, argument, view, shape);
-  CheckVectorRows(kName, argument, view);
-}
-
 void SetAngles(const ConstTensorView& cosine, const ConstTensorView& sine, RotaryTask& task) {
-  const Shape shared = {task.tokens, task.head_dim};
-  const Shape per_head = {task.heads, task.tokens, task.head_dim};
-  const Shape& angles = cosine.rank() == 3 ? per_head : shared;
-  CheckRows("cosine", cosine, angles);
-  CheckRows("sine", sine, angles);
-  CheckOperand(kName, "sine", sine, cosine.dtype(), angles);
+  CheckVectorRows(kName, "cosine", cosine);
+  CheckVectorRows(kName, "sine", sine);
   task.cosine = cosine.raw();
   task.sine = sine.raw();
   task.angle_type = cosine.dtype();
@@ -102,8 +93,8 @@ void SetAngles(const ConstTensorView& cosine, const ConstTensorView& sine, Rotar
 
 void RmsNormRotary(Stream& stream, ConstTensorView input, ConstTensorView norm_weight,
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output) {
-  CheckRows("input", input, {-1, -1, -1, -1});
-  CheckRows("output", output, input.shape());
+  CheckVectorRows(kName, "input", input);
+  CheckVectorRows(kName, "output", output);
   CheckMultiple(kName, "input: head dimension", input.dim(3), kVector);
   CheckRange(kName, "input: head dimension", input.dim(3), 0, kMaxHeadDim);
   RotaryTask task{};
@@ -119,11 +110,11 @@ void RmsNormRotary(Stream& stream, ConstTensorView input, ConstTensorView norm_w
   task.head_dim = input.dim(3);
   task.epsilon = epsilon;
   if (!norm_weight.empty()) {
-    CheckRows("norm_weight", norm_weight, {input.dim(3)});
+    CheckVectorRows(kName, "norm_weight", norm_weight);
     task.norm_weight = norm_weight.raw();
     task.weight_type = norm_weight.dtype();
   }
-  if (!cosine.empty() || !sine.empty()) SetAngles(cosine, sine, task);
+  if (!cosine.empty()) SetAngles(cosine, sine, task);
   if (task.rows == 0) return;
   task.lanes = static_cast<unsigned>(std::bit_ceil(static_cast<uint64_t>(task.head_dim / kVector)));
   const int64_t threads = task.rows * task.lanes;

@@ -4,22 +4,15 @@
 #pragma once
 
 #include "ops/cuda/check_operand.h"
+#include "ops/cuda/scratch_bytes.h"
 
 namespace tamias::cuda {
 
-// What one piece takes.
-inline size_t ScratchBytes(const Shape& shape, DType dtype) {
-  constexpr size_t kAlignment = 256;
-  const size_t bytes = static_cast<size_t>(shape.NumElements()) * SizeOf(dtype);
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 class Scratch {
  public:
-  // Throws kInvalidArgument unless the memory is as stated above.
+  // Throws kInvalidArgument when there are fewer bytes.
   Scratch(std::string_view operation, const TensorView& memory, size_t bytes) : memory_(memory) {
-    CheckOperand(operation, "scratch", memory, DType::kU8, {-1});
-    CheckContiguous(operation, "scratch", memory);
+    TAMIAS_CHECK(memory.rank() == 1 && memory.dtype() == DType::kU8 && memory.IsContiguous());
     CheckVectorRows(operation, "scratch", memory);
     CheckRange(operation, "scratch: bytes", memory.dim(0), static_cast<int64_t>(bytes), INT64_MAX);
   }

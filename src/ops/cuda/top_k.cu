@@ -117,16 +117,6 @@ TopKTask MakeTask(const ConstTensorView& scores, int64_t k, const TensorView& ma
   return task;
 }
 
-void CheckTopK(std::string_view operation, const ConstTensorView& scores, int64_t k,
-               const ConstTensorView& mask) {
-  CheckOperand(operation, "scores", scores, DType::kF32, {-1, -1});
-  CheckUnitStride(operation, "scores", scores);
-  CheckOperand(operation, "mask", mask, DType::kU8, {scores.dim(0), MaskBytes(scores.dim(1))});
-  CheckContiguous(operation, "mask", mask);
-  CheckRange(operation, "k", k, 0, INT64_MAX);
-  CheckRange(operation, "scores: columns", scores.dim(1), 0, INT32_MAX);
-}
-
 LaunchShape OneBlockPerRow(const char* name, int64_t rows) {
   return {.name = name, .grid = static_cast<unsigned>(rows), .block = kSelectThreads};
 }
@@ -134,14 +124,14 @@ LaunchShape OneBlockPerRow(const char* name, int64_t rows) {
 }  // namespace
 
 void TopKMask(Stream& stream, ConstTensorView scores, int64_t k, TensorView mask) {
-  CheckTopK("top-k", scores, k, mask);
+  CheckRange("top-k", "scores: columns", scores.dim(1), 0, INT32_MAX);
   if (k == 0 || scores.NumElements() == 0) return;
   Launch(TopKKernel, OneBlockPerRow("top-k", scores.dim(0)), stream, MakeTask(scores, k, mask));
 }
 
 void ApproximateTopKMask(Stream& stream, ConstTensorView scores, int64_t k, int64_t sample_size,
                          uint64_t seed, TensorView mask) {
-  CheckTopK("approximate top-k", scores, k, mask);
+  CheckRange("approximate top-k", "scores: columns", scores.dim(1), 0, INT32_MAX);
   CheckRange("approximate top-k", "sample_size", sample_size, 1, INT32_MAX);
   const int64_t n = scores.dim(1);
   if (k == 0 || scores.NumElements() == 0) return;

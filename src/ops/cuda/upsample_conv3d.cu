@@ -5,25 +5,12 @@
 #include "ops/cuda/convolution.h"
 
 namespace tamias::cuda {
-namespace {
-
-constexpr const char* kName = "upsample conv3d";
-
-}  // namespace
-
-size_t UpsampleConv3dScratchBytes(const ConstTensorView& weight) {
-  return ConvolutionScratchBytes({}, weight, /*scales_input=*/false);
-}
 
 void UpsampleConv3d(Stream& stream, ConstTensorView input, ConstTensorView weight,
                     ConstTensorView bias, const UpsampleConv3dOptions& options, TensorView scratch,
                     TensorView output) {
-  CheckFloats(kName, "input", input, {-1, -1, -1, -1, -1});
-  CheckFloats(kName, "weight", weight, {-1, input.dim(4), -1, 3, 3});
-  CheckRange(kName, "input: frames", input.dim(1), 1, INT32_MAX);
-  CheckRange(kName, "weight: frames", weight.dim(2), 1, INT32_MAX);
   Convolve(stream,
-           {.name = kName,
+           {.name = "upsample conv3d",
             .input = input,
             .weight = weight,
             .bias = bias,

@@ -54,9 +54,6 @@ void AttentionRest(Stream&, const AttentionPartition&, Out, Out) {
   FailWithoutCuda("attention rest");
 }
 
-size_t BiasedAttentionScratchBytes(int64_t, int64_t, int64_t) {
-  FailWithoutCuda("biased attention");
-}
 void BiasedAttention(Stream&, const BiasedAttentionInputs&, Out, Out) {
   FailWithoutCuda("biased attention");
 }
@@ -76,6 +73,7 @@ void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWitho
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
+void CopyContiguous(Stream&, In, Out) { FailWithoutCuda("copy"); }
 void CopyStrided(Stream&, In, Out) { FailWithoutCuda("copy"); }
 void CopyIndices(Stream&, In, In, In, Out) { FailWithoutCuda("copy indices"); }
 void MeasureDistance(Stream&, In, In, Out) { FailWithoutCuda("distance"); }
@@ -101,19 +99,14 @@ void LayerNorm(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm");
 void LayerNormModulate(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm modulate"); }
 void RmsNorm(Stream&, In, In, float, Out) { FailWithoutCuda("rms norm"); }
 void RmsNormRotary(Stream&, In, In, float, In, In, Out) { FailWithoutCuda("rms norm rotary"); }
-size_t GroupNormStatisticsScratchBytes(const Shape&, int64_t) { FailWithoutCuda("group norm"); }
 void GroupNormStatistics(Stream&, In, int64_t, In, In, float, Out, Out, Out) {
   FailWithoutCuda("group norm");
 }
 void ScaleShiftChannels(Stream&, In, In, In, bool, Out) { FailWithoutCuda("scale shift channels"); }
 
-size_t Conv2dScratchBytes(const Shape&, const ConstTensorView&, bool) { FailWithoutCuda("conv2d"); }
 void Conv2d(Stream&, In, In, In, const Conv2dOptions&, Out, Out) { FailWithoutCuda("conv2d"); }
-size_t Conv3dScratchBytes(const Shape&, const ConstTensorView&, bool) { FailWithoutCuda("conv3d"); }
 void Conv3d(Stream&, In, In, In, const Conv3dOptions&, Out, Out) { FailWithoutCuda("conv3d"); }
-size_t UpsampleConv2dScratchBytes(const ConstTensorView&) { FailWithoutCuda("upsample conv2d"); }
 void UpsampleConv2d(Stream&, In, In, In, Out, Out) { FailWithoutCuda("upsample conv2d"); }
-size_t UpsampleConv3dScratchBytes(const ConstTensorView&) { FailWithoutCuda("upsample conv3d"); }
 void UpsampleConv3d(Stream&, In, In, In, const UpsampleConv3dOptions&, Out, Out) {
   FailWithoutCuda("upsample conv3d");
 }

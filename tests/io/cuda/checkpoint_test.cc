@@ -3,19 +3,14 @@
 
 #include "base/device_memory.h"
 #include "io/safetensors.h"
-#include "tests/models/cuda/weights_folder.h"
-#include "tests/models/fixture.h"
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
+#include "tests/support/fixture.h"
+#include "tests/support/weights_folder.h"
 
 namespace tamias {
 namespace {
 
-using testing::Random;
-using testing::Rounded;
-using testing::SameBytes;
-using testing::WeightsFolder;
-
-class CudaWeights : public testing::CudaTest {};
+class CudaWeights : public CudaTest {};
 
 TEST_F(CudaWeights, FloatsTakeTheTypeOfTheActivationsAndIntegersAreNoWeights) {
   Random random(1);

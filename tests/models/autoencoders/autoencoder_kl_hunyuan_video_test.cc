@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {

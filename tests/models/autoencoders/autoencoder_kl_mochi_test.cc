@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/film_decoder.h"
+#include "tests/support/film_decoder.h"
 
 namespace tamias {
 namespace {

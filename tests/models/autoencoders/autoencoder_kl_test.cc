@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
-#include "tests/models/renamed_weights.h"
+#include "tests/support/fixture.h"
+#include "tests/support/renamed_weights.h"
 
 namespace tamias {
 namespace {
@@ -21,7 +21,7 @@ class AutoencoderParity : public testing::TestWithParam<const char*> {
   }
   // Tiles of the fixture's sample_size, whatever the memory.
   KlTiling SmallTiles() const {
-    const int64_t size = fixture_.config.Int("sample_size") / Load().config().scale_factor();
+    const int64_t size = fixture_.config.Int("sample_size") / Load().config().spatial_scale();
     return {.tile_size = size, .overlap = size / 4, .untiled_bytes = 0};
   }
 
@@ -104,7 +104,7 @@ TEST_P(AutoencoderParity, TakesTheWorkspaceItPlans) {
     for (const int64_t height : {7, 32}) {
       SCOPED_TRACE(height);
       Context context;
-      const int64_t scale = vae.config().scale_factor();
+      const int64_t scale = vae.config().spatial_scale();
       const Tensor latents =
           Tensor::Zeros({1, height, 40, vae.config().latent_channels}, DType::kF32);
       Tensor pixels({1, scale * height, scale * 40, 3}, DType::kF32);

@@ -5,7 +5,7 @@
 
 #include <cstring>
 
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {

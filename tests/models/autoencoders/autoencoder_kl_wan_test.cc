@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/film_decoder.h"
+#include "tests/support/film_decoder.h"
 
 namespace tamias {
 namespace {
@@ -99,12 +99,8 @@ TEST(AutoencoderKlWanConfig, RefusesWhatIsNotWan21) {
   EXPECT_EQ(ParseError(R"("out_channels": 12)"),
             "vae/config.json: field 'out_channels': only the autoencoder of Wan 2.1 is supported, "
             "found 12");
-  try {
-    Parse(std::string(kStatistics) + R"(, "is_residual": true)");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-  }
+  ExpectError(ErrorCode::kUnsupported, "is_residual",
+              [] { Parse(std::string(kStatistics) + R"(, "is_residual": true)"); });
 }
 
 TEST(AutoencoderKlWanConfig, NamesTheFieldThatDoesNotFit) {

@@ -2,14 +2,11 @@
 // the bit: what differs is that films have 16 bits there, some twenty roundings one behind another.
 #include "models/autoencoders/autoencoder_kl.h"
 
-#include "tests/models/cuda/weights_folder.h"
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
+#include "tests/support/weights_folder.h"
 
 namespace tamias {
 namespace {
-
-using testing::NamedTensors;
-using testing::Random;
 
 // Every kind of layer: 8 latent channels, levels of 16 and 8 channels, attention in the middle.
 struct DecoderCase {
@@ -83,14 +80,14 @@ struct DecoderCase {
     return RelativeL2(actual, expected);
   }
 
-  testing::WeightsFolder folder;
+  WeightsFolder folder;
   Weights weights;
   AutoencoderKl cpu_model;
   Context gpu;
   AutoencoderKl gpu_model;
 };
 
-class CudaAutoencoderKl : public testing::CudaTest {};
+class CudaAutoencoderKl : public CudaTest {};
 
 TEST_F(CudaAutoencoderKl, DecodesAsTheCpuInBFloat16) {
   const double error = DecoderCase(DType::kBF16).Error({2, 9, 12, 8});

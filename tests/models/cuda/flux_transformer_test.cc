@@ -5,14 +5,12 @@
 
 #include "sparsity/delta_mlp.h"
 #include "sparsity/sparse_session.h"
-#include "tests/models/cuda/flux_case.h"
+#include "tests/support/flux_case.h"
 
 namespace tamias {
 namespace {
 
-using testing::FluxCase;
-
-class CudaFluxTransformer : public testing::CudaTest {};
+class CudaFluxTransformer : public CudaTest {};
 
 // The relative L2 distance of the two predictions without sparsity.
 double DenseError(FluxCase& flux) {
@@ -40,16 +38,12 @@ TEST_F(CudaFluxTransformer, Float32WeightsAreRoundedToBFloat16) {
   EXPECT_LT(DenseError(flux), 1.5e-2);
 }
 
-TEST_F(CudaFluxTransformer, PlanCoversTheWorkspace) {
+TEST_F(CudaFluxTransformer, TakesWhatADryRunTakes) {
   FluxCase flux(DType::kBF16);
   const auto session = SparseSession::Dense();
   flux.OnGpu(session->invocation(0), 0);
-  const Placement& placement = flux.gpu.placement();
-  const size_t planned =
-      flux.gpu_model.PlanBytes(1, FluxCase::kText, FluxCase::kImage, placement) +
-      DenseMlpWorkspaceBytes(flux.Geometry(), FluxCase::kText + FluxCase::kImage, placement);
-  // Beside the plan: vectors of d and F in another type, and beginnings at multiples of 256 bytes.
-  EXPECT_LE(flux.gpu.workspace().peak_bytes(), planned + 16 * 1024);
+  ExpectPlanned(flux.PlannedBytes(SparsityConfig::Dense()), flux.gpu,
+                flux.gpu.workspace().peak_bytes());
 }
 
 }  // namespace

@@ -1,14 +1,16 @@
 // The text encoders on a GPU against the states that transformers computed in fp32. The fixtures'
 // weights are rounded to 16 bits on the way to the GPU, and so are the activations.
+#include "base/device_memory.h"
 #include "models/text/clip_text_encoder.h"
 #include "models/text/t5_encoder.h"
-#include "tests/models/fixture.h"
-#include "tests/ops/cuda/device_test.h"
+#include "tests/support/device_test.h"
+#include "tests/support/dry_run_case.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {
 
-class CudaTextEncoder : public testing::CudaTest {
+class CudaTextEncoder : public CudaTest {
  protected:
   // Of the last hidden states and, with CLIP, the pooled ones: the largest error of all cases.
   static double ClipError(const char* name, DType dtype) {
@@ -63,23 +65,31 @@ TEST_F(CudaTextEncoder, T5AgreesWithTransformers) {
   }
 }
 
-TEST_F(CudaTextEncoder, PlansCoverTheWorkspace) {
+TEST_F(CudaTextEncoder, TakeWhatDryRunsTake) {
   const Placement placement = {{DeviceType::kCuda, 0}, DType::kBF16};
-  Tensor tokens = Tensor::Zeros({1, 20}, DType::kI32), states({1, 20, 48}, DType::kF32);
-  Tensor pooled({1, 48}, DType::kF32), t5_states({1, 20, 40}, DType::kF32);
-  {
+  const Tensor tokens = Tensor::Zeros({1, 20}, DType::kI32);
+  const auto clip = [&](Context& context) {
     const Fixture fixture("clip-tiny");
+    const ClipTextEncoder encoder(ClipTextConfig::FromJson(fixture.config),
+                                  fixture.weights.CopyToDevice(context));
+    Tensor states = HostTensor(context, {1, 20, 48}, DType::kF32);
+    Tensor pooled = HostTensor(context, {1, 48}, DType::kF32);
+    encoder.Encode(context, tokens, states, pooled);
+  };
+  const auto t5 = [&](Context& context) {
+    const Fixture fixture("t5-gated-tiny");
+    const T5Encoder encoder(T5Config::FromJson(fixture.config),
+                            fixture.weights.CopyToDevice(context));
+    Tensor states = HostTensor(context, {1, 20, 40}, DType::kF32);
+    encoder.Encode(context, tokens, states);
+  };
+  const auto expect_planned = [&](const auto& encode) {
     Context gpu(placement, 1);
-    const ClipTextEncoder clip(ClipTextConfig::FromJson(fixture.config),
-                               fixture.weights.CopyToDevice(gpu));
-    clip.Encode(gpu, tokens, states, pooled);
-    EXPECT_LE(gpu.workspace().peak_bytes(), clip.PlanGpuBytes(20));
-  }
-  const Fixture fixture("t5-gated-tiny");
-  Context gpu(placement, 1);
-  const T5Encoder t5(T5Config::FromJson(fixture.config), fixture.weights.CopyToDevice(gpu));
-  t5.Encode(gpu, tokens, t5_states);
-  EXPECT_LE(gpu.workspace().peak_bytes(), t5.PlanGpuBytes(20));
+    encode(gpu);
+    ExpectPlanned(PlannedWorkspace(placement, 1, encode), gpu, gpu.workspace().peak_bytes());
+  };
+  expect_planned(clip);
+  expect_planned(t5);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {
@@ -29,13 +29,7 @@ TEST(LinearQuadraticSigmas, FirstHalfTakesAwayTheThreshold) {
 }
 
 TEST(LinearQuadraticSigmas, NeedsTwoSteps) {
-  try {
-    LinearQuadraticSigmas(1);
-    ADD_FAILURE() << "one step was accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
-    EXPECT_THAT(error.what(), testing::HasSubstr("at least 2, found 1"));
-  }
+  ExpectError(ErrorCode::kInvalidArgument, "at least 2, found 1", [] { LinearQuadraticSigmas(1); });
 }
 
 }  // namespace

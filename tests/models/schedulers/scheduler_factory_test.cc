@@ -11,7 +11,7 @@
 
 #include "base/random.h"
 #include "models/schedulers/flow_match_euler.h"
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {

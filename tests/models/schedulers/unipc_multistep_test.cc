@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {

@@ -7,24 +7,14 @@
 
 #include <vector>
 
-#include "tests/models/fixture.h"
+#include "tests/support/dry_run_case.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {
 
 // Parity of components is asked to 1e-4; fp32 rounding over four layers leaves about 1e-6.
 constexpr double kTolerance = 1e-5;
-
-template <typename Function>
-void ExpectError(const std::string& text, const Function& function) {
-  try {
-    function();
-    ADD_FAILURE() << "no error; expected one with: " << text;
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), testing::HasSubstr(text));
-    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr("\n")));
-  }
-}
 
 LlamaTextEncoder Load(const Fixture& fixture) {
   return LlamaTextEncoder(LlamaTextConfig::FromJson(fixture.config), fixture.weights);
@@ -67,6 +57,13 @@ TEST_P(LlamaTextEncoderParity, TakesThePromptsOfABatchAlone) {
     const Tensor state = encoder.Encode(context, Ids(tokens.Select(0, row)), 2);
     EXPECT_LT(RelativeL2(state, expected.Slice(0, row, row + 1)), kTolerance);
   }
+}
+
+TEST_P(LlamaTextEncoderParity, TakesWhatADryRunTakes) {
+  const Fixture fixture(GetParam());
+  const LlamaTextEncoder encoder = Load(fixture);
+  const std::vector<int32_t> ids(150);
+  ExpectRunsDry([&](Context& context) { encoder.Encode(context, ids, 1); });
 }
 
 INSTANTIATE_TEST_SUITE_P(, LlamaTextEncoderParity,

@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 
-#include "tests/models/fixture.h"
+#include "base/device_memory.h"
 #include "models/text/clip_text_encoder.h"
 #include "models/text/t5_encoder.h"
+#include "tests/support/dry_run_case.h"
+#include "tests/support/fixture.h"
 
 namespace tamias {
 namespace {
@@ -38,6 +40,21 @@ TEST_P(ClipTextEncoderParity, AgreesWithTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(, ClipTextEncoderParity, testing::Values("clip-tiny", "clip-legacy-tiny"));
+
+TEST_P(ClipTextEncoderParity, TakesWhatADryRunTakes) {
+  const Fixture fixture(GetParam());
+  const ClipTextEncoder encoder(ClipTextConfig::FromJson(fixture.config), fixture.weights);
+  const ConstTensorView tokens = fixture.cases.Get("0.tokens");
+  const Shape state = {tokens.dim(0), tokens.dim(1), encoder.config().hidden_size};
+  for (const bool wants_states : {true, false}) {
+    ExpectRunsDry([&](Context& context) {
+      Tensor states = HostTensor(context, state, DType::kF32);
+      Tensor pooled = HostTensor(context, {state[0], state[2]}, DType::kF32);
+      encoder.Encode(context, InContext(context, tokens),
+                     wants_states ? states.view() : TensorView(), pooled);
+    });
+  }
+}
 
 TEST(ClipTextEncoder, RefusesMoreTokensThanPositions) {
   const Fixture fixture("clip-tiny");
@@ -80,6 +97,16 @@ TEST_P(T5EncoderParity, TextAloneAgreesWithTextBeforeMaskedPadding) {
   Tensor states(expected.shape(), DType::kF32);
   encoder.Encode(context, fixture.cases.Get("masked.tokens"), states);
   EXPECT_LT(RelativeL2(states, expected), kTolerance);
+}
+
+TEST_P(T5EncoderParity, TakesWhatADryRunTakes) {
+  const Fixture fixture(GetParam());
+  const T5Encoder encoder(T5Config::FromJson(fixture.config), fixture.weights);
+  const Tensor tokens = Tensor::Zeros({1, 200}, DType::kI32);
+  ExpectRunsDry([&](Context& context) {
+    Tensor states = HostTensor(context, {1, 200, encoder.config().d_model}, DType::kF32);
+    encoder.Encode(context, InContext(context, tokens), states);
+  });
 }
 
 INSTANTIATE_TEST_SUITE_P(, T5EncoderParity,

@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include "models/transformers/rotary_positions.h"
-#include "tests/models/transformer_case.h"
+#include "tests/support/dry_run_case.h"
+#include "tests/support/flux_case.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/transformer_case.h"
 
 namespace tamias {
 namespace {
@@ -56,7 +59,8 @@ TEST_P(FluxTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   Tensor ids({text.dim(0) + image.dim(0), 3}, DType::kF32);
   CopyOnHost(text, ids.view().Slice(0, 0, text.dim(0)));
   CopyOnHost(image, ids.view().Slice(0, text.dim(0), ids.dim(0)));
-  const RotaryTable table = RotaryPositions(ids, config.axes_dims_rope);
+  Context context(2);
+  const RotaryTable table = RotaryPositions(context, ids, config.axes_dims_rope);
   EXPECT_LT(RelativeL2(table.cos, recorded.Get("rotary_cos")), 1e-7);
   EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-7);
 }
@@ -110,31 +114,57 @@ TEST_P(FluxStepCaching, AnInputThatHardlyChangedGivesThePreviousPrediction) {
 
 INSTANTIATE_TEST_SUITE_P(WithAndWithoutSparseDeltas, FluxStepCaching, testing::Bool());
 
-TEST(FluxTransformer, PlanCoversTheWorkspaceWithinTwoPercent) {
-  const Fixture fixture("flux-dev-tiny");
-  const FluxTransformer model = Load(fixture);
+TEST_P(FluxTransformerParity, StepsTakeWhatDryOnesTake) {
+  const Fixture fixture(GetParam());
+  FluxTransformer model = Load(fixture);
   constexpr int64_t kBatch = 2;
   constexpr int64_t kText = 5;
+  constexpr TokenGrid kLargeGrid = {.time = 1, .height = 40, .width = 50};
   constexpr int64_t kImage = 2000;
   const FluxTransformerConfig& config = model.config();
-  const Tensor image = Tensor::Zeros({kBatch, kImage, config.in_channels}, DType::kF32);
-  const Tensor text = Tensor::Zeros({kBatch, kText, config.joint_attention_dim}, DType::kF32);
-  const Tensor pooled = Tensor::Zeros({kBatch, config.pooled_projection_dim}, DType::kF32);
+  const Tensor image = RandomTensor({kBatch, kImage, config.in_channels}, 1);
+  const Tensor text = RandomTensor({kBatch, kText, config.joint_attention_dim}, 2);
+  const Tensor pooled = RandomTensor({kBatch, config.pooled_projection_dim}, 3);
   const Tensor rotary = Tensor::Zeros({kImage, config.attention_head_dim}, DType::kF32);
-  DensePasses passes(2);
-  passes.Predict(model,
-                 FluxTransformerInputs{.hidden_states = image,
-                                       .encoder_hidden_states = text,
-                                       .pooled_projections = pooled,
-                                       .timestep = 0.5f,
-                                       .guidance = 3.5f,
-                                       .rotary_cos = rotary,
-                                       .rotary_sin = rotary},
-                 {kBatch, kImage, config.out_channels});
-  ExpectPlanCovers(passes.context(), model.PlanBytes(kBatch, kText, kImage),
-                   AttentionWorkspaceBytes(2, config.attention_head_dim,
-                                           kBatch * config.num_attention_heads * 11),
-                   0.98);
+  ExpectStepsRunDry(model, model.Geometry(kBatch, kText, kLargeGrid),
+                    FluxTransformerInputs{.hidden_states = image,
+                                          .encoder_hidden_states = text,
+                                          .pooled_projections = pooled,
+                                          .timestep = 0.5f,
+                                          .guidance = 3.5f,
+                                          .rotary_cos = rotary,
+                                          .rotary_sin = rotary},
+                    {kBatch, kImage, config.out_channels});
+}
+
+// No device is opened: this also runs where there is none.
+TEST(FluxTransformer, PlansForAGpu) {
+  const WeightsFolder folder;
+  const Weights weights = FluxCase::WriteWeights(folder, DType::kBF16);
+  const Tensor text({1, FluxCase::kText, 32}, DType::kF32), pooled({1, 16}, DType::kF32);
+  const Tensor rotary({FluxCase::kImage, 64}, DType::kF32);
+  const Shape latents = {1, FluxCase::kImage, 16};
+  const Tensor image(latents, DType::kF32);
+  const auto plan = [&](const SparsityConfig& sparsity) {
+    size_t state_bytes = 0;
+    const Placement gpu = PlacementOn({DeviceType::kCuda, 0}, DType::kBF16);
+    const size_t workspace = PlannedWorkspace(gpu, 1, [&](Context& context) {
+      FluxTransformer model(FluxCase::Config(), weights.CopyToDevice(context));
+      model.PrepareForSparsity(context);
+      SparseSession session(context, sparsity,
+                            {model.Geometry(1, FluxCase::kText, FluxCase::kGrid)});
+      RunDry(context, model, session, FluxCase::Inputs(image, text, pooled, rotary, rotary, 0),
+             latents);
+      state_bytes = session.allocated_bytes();
+    });
+    return std::pair{workspace, state_bytes};
+  };
+  const auto [dense, no_state] = plan(SparsityConfig::Dense());
+  const auto [sparse, state] = plan(EveryKindOfStep());
+  EXPECT_GT(dense, size_t{FluxCase::kImage} * 128 * 4) << "the residual stream alone";
+  EXPECT_GE(sparse, dense);
+  EXPECT_EQ(no_state, 0u);
+  EXPECT_GT(state, 0u);
 }
 
 TEST(FluxTransformer, RefusesInputsThatDoNotFit) {

@@ -8,7 +8,9 @@
 
 #include "models/transformers/rotary_positions.h"
 #include "ops/elementwise.h"
-#include "tests/models/transformer_case.h"
+#include "tests/support/dry_run_case.h"
+#include "tests/support/random_tensors.h"
+#include "tests/support/transformer_case.h"
 
 namespace tamias {
 namespace {
@@ -53,7 +55,8 @@ TEST_P(WanTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const Case recorded(fixture, 1);
   const TokenGrid grid = recorded.grid();
   const Tensor ids = TokenCoordinates(grid, TokenOrder::RowOrder(grid.size()));
-  const RotaryTable table = RotaryPositions(ids, config.RotaryAxes());
+  Context context(2);
+  const RotaryTable table = RotaryPositions(context, ids, config.RotaryAxes());
   EXPECT_LT(RelativeL2(table.cos, recorded.Get("rotary_cos")), 1e-7);
   EXPECT_LT(RelativeL2(table.sin, recorded.Get("rotary_sin")), 1e-7);
 }
@@ -138,61 +141,47 @@ TEST(WanTransformer, AnInputThatHardlyChangedGivesThePreviousPrediction) {
   ExpectThirdStepIsSkipped(model, session, recorded.Inputs(), 0.1f, recorded.output().shape());
 }
 
-class WanTransformerPlan : public testing::TestWithParam<int64_t> {};
+struct PlanCase {
+  const char* fixture;
+  int64_t text_tokens;
+  int64_t image_tokens;  // where the model takes any number
+  TokenGrid grid;
+};
+class WanTransformerPlan : public testing::TestWithParam<PlanCase> {};
 
-TEST_P(WanTransformerPlan, CoversTheWorkspaceWithinTwoPercent) {
-  const Fixture fixture("wan-tiny");
-  const WanTransformer model = Load(fixture);
-  constexpr int64_t kText = 1500;
-  const int64_t video_tokens = GetParam();
+TEST_P(WanTransformerPlan, StepsTakeWhatDryOnesTake) {
+  const PlanCase& plan = GetParam();
+  const Fixture fixture(plan.fixture);
+  WanTransformer model = Load(fixture);
   const WanTransformerConfig& config = model.config();
-  const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4}, DType::kF32);
-  const Tensor text = Tensor::Zeros({1, kText, config.text_dim}, DType::kF32);
-  const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim}, DType::kF32);
-  DensePasses passes(2);
-  passes.Predict(model,
-                 WanTransformerInputs{.hidden_states = video,
-                                      .encoder_hidden_states = text,
-                                      .timestep = 500,
-                                      .rotary_cos = rotary,
-                                      .rotary_sin = rotary},
-                 {1, video_tokens, config.out_channels * 4});
-  ExpectPlanCovers(
-      passes.context(), model.PlanBytes(1, kText, video_tokens),
-      AttentionWorkspaceBytes(2, config.attention_head_dim,
-                              config.num_attention_heads * ((video_tokens + 191) / 192)),
-      0.98);
-}
-
-INSTANTIATE_TEST_SUITE_P(LongAndShortVideo, WanTransformerPlan, testing::Values(2000, 900));
-
-TEST(WanTransformer, PlanOfAnImageCoversTheWorkspaceWithinTwoPercent) {
-  const Fixture fixture("wan-image-tiny");
-  const WanTransformer model = Load(fixture);
-  const WanTransformerConfig& config = model.config();
-  // The picture's keys and values, then the video's, then its embedding take the most.
-  for (const auto& [video_tokens, image_tokens] : {std::pair{600, 1300}, {2000, 100}, {40, 3000}}) {
-    SCOPED_TRACE(video_tokens);
-    const Tensor video = Tensor::Zeros({1, video_tokens, config.in_channels * 4}, DType::kF32);
-    const Tensor text = Tensor::Zeros({1, 20, config.text_dim}, DType::kF32);
-    const Tensor image = Tensor::Zeros({1, image_tokens, config.image_dim}, DType::kF32);
-    const Tensor rotary = Tensor::Zeros({video_tokens, config.attention_head_dim}, DType::kF32);
-    DensePasses passes(2);
-    passes.Predict(model,
-                   WanTransformerInputs{.hidden_states = video,
-                                        .encoder_hidden_states = text,
-                                        .encoder_hidden_states_image = image,
-                                        .timestep = 500,
-                                        .rotary_cos = rotary,
-                                        .rotary_sin = rotary},
-                   {1, video_tokens, config.out_channels * 4});
-    ExpectPlanCovers(
-        passes.context(), model.PlanBytes(1, 20, video_tokens, image_tokens),
-        AttentionWorkspaceBytes(2, config.attention_head_dim,
-                                config.num_attention_heads * ((video_tokens + 191) / 192)),
-        video_tokens > 1000 ? 0.98 : 0.5);
+  const int64_t tokens = plan.grid.size(), patch = config.patch_elements();
+  const Tensor video = RandomTensor({1, tokens, config.in_channels * patch}, 1);
+  const Tensor text = RandomTensor({1, plan.text_tokens, config.text_dim}, 2);
+  Tensor image;
+  if (config.takes_image()) {
+    const int64_t given = config.pos_embed_seq_len;
+    image = RandomTensor({1, given > 0 ? given : plan.image_tokens, config.image_dim}, 3);
   }
+  const Tensor rotary = Tensor::Zeros({tokens, config.attention_head_dim}, DType::kF32);
+  ExpectStepsRunDry(model, model.Geometry(1, plan.grid),
+                    WanTransformerInputs{.hidden_states = video,
+                                         .encoder_hidden_states = text,
+                                         .encoder_hidden_states_image = image,
+                                         .timestep = 500,
+                                         .rotary_cos = rotary,
+                                         .rotary_sin = rotary},
+                    {1, tokens, config.out_channels * patch});
 }
+
+// The text's keys and values take the most, or the video's, the picture's, its embedding.
+INSTANTIATE_TEST_SUITE_P(, WanTransformerPlan,
+                         testing::Values(PlanCase{"wan-tiny", 1500, 0, {5, 20, 20}},
+                                         PlanCase{"wan-tiny", 1500, 0, {9, 10, 10}},
+                                         PlanCase{"wan-plain-tiny", 100, 0, {5, 20, 20}},
+                                         PlanCase{"wan-image-tiny", 20, 1300, {6, 10, 10}},
+                                         PlanCase{"wan-image-tiny", 20, 100, {5, 20, 20}},
+                                         PlanCase{"wan-image-tiny", 20, 3000, {2, 4, 5}},
+                                         PlanCase{"wan-image-positions-tiny", 20, 0, {5, 20, 20}}));
 
 TEST(WanTransformer, RefusesAnImageThatDoesNotFit) {
   const Fixture fixture("wan-image-positions-tiny");

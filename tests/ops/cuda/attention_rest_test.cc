@@ -1,16 +1,9 @@
 #include "ops/attention_rest.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
-
-using testing::DeviceOperand;
-using testing::LargestError;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-using testing::ToHost;
 
 // Minus infinity as a number, so that it equals itself when errors are measured.
 Tensor Finite(Tensor tensor) {
@@ -20,7 +13,7 @@ Tensor Finite(Tensor tensor) {
   return tensor;
 }
 
-class CudaAttentionRest : public testing::CudaTest {};
+class CudaAttentionRest : public CudaTest {};
 
 TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -46,7 +39,7 @@ TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
     cuda::AttentionRest(stream, {output.device, device_lse, device_selected}, rest.device,
                         rest_lse);
     reference::AttentionRest(context, {output.host, lse, selected}, rest.host, expected_lse);
-    EXPECT_LT(rest.Error(stream), testing::Tolerance(rest.device.dtype()));
+    EXPECT_LT(rest.Error(stream), Tolerance(rest.device.dtype()));
     EXPECT_LT(LargestError(Finite(ToHost(stream, rest_lse)).view(),
                            Finite(std::move(expected_lse)).view()),
               1e-5f);
@@ -54,11 +47,12 @@ TEST_F(CudaAttentionRest, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaAttentionRest, RefusesWrongShapes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor rest = ToDevice(stream, Tensor::Zeros({1, 2, 3, 8}, DType::kF32).view());
   Tensor lse = ToDevice(stream, Tensor::Zeros({1, 2, 3}, DType::kF32).view());
-  EXPECT_THROW(cuda::AttentionRest(stream, {lse, lse, lse}, rest, lse), Error);
-  EXPECT_THROW(cuda::AttentionRest(stream, {rest, rest, lse}, rest, lse), Error);
+  EXPECT_THROW(AttentionRest(device, {lse, lse, lse}, rest, lse), Error);
+  EXPECT_THROW(AttentionRest(device, {rest, rest, lse}, rest, lse), Error);
 }
 
 }  // namespace

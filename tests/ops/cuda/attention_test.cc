@@ -2,10 +2,10 @@
 
 #include <limits>
 
-#include "tests/ops/cuda/attention_case.h"
-#include "tests/ops/operands.h"
+#include "tests/support/device_attention.h"
+#include "tests/support/operands.h"
 
-namespace tamias::testing {
+namespace tamias {
 namespace {
 
 using ::testing::HasSubstr;
@@ -191,10 +191,11 @@ TEST_F(CudaDenseAttention, ColumnSumsAreTheSameAtEveryRun) {
 
 TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   Random random(1);
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   AttentionCase attention(stream, random, {.queries = 8, .keys = 6}, 1, false);
   const auto error_of = [&](const AttentionInputs& inputs) {
-    return ErrorOf([&] { cuda::DenseAttention(stream, inputs, attention.output.device()); });
+    return ArgumentErrorOf([&] { DenseAttention(device, inputs, attention.output.device()); });
   };
   AttentionInputs inputs = attention.device();
   inputs.value = inputs.value.Slice(2, 0, 5);
@@ -204,8 +205,7 @@ TEST_F(CudaDenseAttention, NamesTheArgumentThatDoesNotFit) {
   EXPECT_THAT(error_of(inputs), HasSubstr("dense attention: key: expected bf16, found f32"));
   const Tensor rounded = Rounded(attention.key.host(), DType::kBF16);
   inputs.key = rounded;
-  EXPECT_THAT(error_of(inputs),
-              HasSubstr("key: expected a tensor on GPU 0, found one in host memory"));
+  EXPECT_THAT(error_of(inputs), HasSubstr("key: expected memory of cuda:0, found memory of cpu"));
   inputs = attention.device();
   inputs.causal = true;
   EXPECT_THAT(error_of(inputs), HasSubstr("dense attention: key: expected at least 8 keys for as "
@@ -224,14 +224,9 @@ TEST_F(CudaDenseAttention, ServesTheHeadDimensionsItNames) {
   Random random(1);
   cuda::Stream stream;
   AttentionCase attention(stream, random, {.queries = 8, .keys = 6, .head_dim = 72});
-  try {
-    cuda::DenseAttention(stream, attention.device(), attention.output.device());
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
-    EXPECT_THAT(error.what(), HasSubstr("query: expected head dimension 64 or 128, found 72"));
-  }
+  ExpectError(ErrorCode::kUnsupported, "query: expected head dimension 64 or 128, found 72",
+              [&] { cuda::DenseAttention(stream, attention.device(), attention.output.device()); });
 }
 
 }  // namespace
-}  // namespace tamias::testing
+}  // namespace tamias

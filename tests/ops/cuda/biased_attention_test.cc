@@ -2,18 +2,12 @@
 
 #include <gmock/gmock.h>
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::kHalfTypes;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-
-class CudaBiasedAttention : public testing::CudaTest {
+class CudaBiasedAttention : public CudaTest {
  protected:
   // In blocks of at most `rows` queries.
   void Run(const BiasedAttentionInputs& inputs, TensorView output, int64_t rows = INT64_MAX) {
@@ -31,7 +25,7 @@ class CudaBiasedAttention : public testing::CudaTest {
 // Weights are rounded before the second product: each to half a unit, and of values of size one
 // they make a mean. Scores are exact to fp32.
 float Tolerance(const DeviceOperand& output, DType dtype) {
-  return testing::Tolerance(output.device.dtype()) + 2 * testing::RoundingOf(dtype);
+  return Tolerance(output.device.dtype()) + 2 * RoundingOf(dtype);
 }
 
 TEST_F(CudaBiasedAttention, MatchesReferenceWithBiasAndCausalMask) {
@@ -48,7 +42,7 @@ TEST_F(CudaBiasedAttention, MatchesReferenceWithBiasAndCausalMask) {
     const DeviceOperand key = MakeOperand(stream_, random, {batch, heads, keys, dim}, dtype);
     const DeviceOperand value = MakeOperand(stream_, random, {batch, heads, keys, dim}, dtype);
     DeviceOperand bias = MakeOperand(stream_, random, {random.Coin() ? 1 : heads, queries, keys},
-                                     RandomFloatType(random), 2, 0, testing::Layout::kContiguous);
+                                     RandomFloatType(random), 2, 0, Layout::kContiguous);
     if (random.Coin()) bias.host = bias.device = {};
     const DeviceOperand output =
         MakeOperand(stream_, random, {batch, heads, queries, dim}, RandomFloatType(random));
@@ -86,7 +80,7 @@ TEST_F(CudaBiasedAttention, WorksThroughBlocksOfQueriesWithWideHeads) {
 TEST_F(CudaBiasedAttention, HeadsMayShareAKeyAndValueHead) {
   Random random(8);
   const Shape one = {2, 1, 17, 16}, all = {2, 3, 17, 16}, strides = {17 * 16, 0, 16, 1};
-  const auto layout = testing::Layout::kContiguous;
+  const auto layout = Layout::kContiguous;
   const DeviceOperand query = MakeOperand(stream_, random, all, DType::kF16, 1, 0, layout);
   const DeviceOperand key = MakeOperand(stream_, random, one, DType::kF16, 1, 0, layout);
   const DeviceOperand output = MakeOperand(stream_, random, all, DType::kF32, 1, 0, layout);
@@ -111,21 +105,17 @@ TEST_F(CudaBiasedAttention, ErrorsNameTheArgument) {
   Tensor x = zeros({1, 2, 5, 8}, DType::kF16);
   const Tensor wide = zeros({1, 2, 5, 8}, DType::kF32), odd = zeros({1, 2, 6, 8}, DType::kF16);
   const Tensor bias = zeros({3, 5, 5}, DType::kF16);
+  Context device(kPlacement, 1);
   const auto message = [&](const BiasedAttentionInputs& inputs) {
-    try {
-      Run(inputs, x);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string("no error");
+    return ErrorOf([&] { BiasedAttention(device, inputs, x); });
   };
   using ::testing::HasSubstr;
-  EXPECT_THAT(message({.query = wide, .key = x, .value = x}),
+  EXPECT_THAT(message({.query = wide, .key = wide, .value = wide}),
               HasSubstr("biased attention: query: expected f16 or bf16"));
   EXPECT_THAT(message({.query = x, .key = odd, .value = odd, .causal = true}),
-              HasSubstr("biased attention: key: rows: expected 5 to 5, found 6"));
+              HasSubstr("biased attention: key: expected as many keys as queries (5)"));
   EXPECT_THAT(message({.query = x, .key = x, .value = x, .bias = bias}),
-              HasSubstr("biased attention: bias: heads"));
+              HasSubstr("biased attention: bias: expected 1 or 2 heads, found 3"));
 }
 
 }  // namespace

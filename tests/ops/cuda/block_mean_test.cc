@@ -1,15 +1,11 @@
 #include "ops/block_mean.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::ToDevice;
-
-class CudaBlockMean : public testing::CudaTest {};
+class CudaBlockMean : public CudaTest {};
 
 TEST_F(CudaBlockMean, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -21,25 +17,26 @@ TEST_F(CudaBlockMean, MatchesReferenceOverRandomShapes) {
     const int64_t group_size = random.Coin() ? 128 : random.Integer(1, 200);
     const int64_t columns = 8 * random.Integer(1, 50);
     const Shape means = {batch, (tokens + group_size - 1) / group_size, columns};
-    const DType output_type = testing::RandomFloatType(random);
-    const DeviceOperand input = MakeOperand(stream, random, {batch, tokens, columns},
-                                            testing::RandomFloatType(random), 1, 3);
+    const DType output_type = RandomFloatType(random);
+    const DeviceOperand input =
+        MakeOperand(stream, random, {batch, tokens, columns}, RandomFloatType(random), 1, 3);
     const DeviceOperand output = MakeOperand(stream, random, means, output_type);
     reference::BlockMean(context, input.host, group_size, output.host);
     cuda::BlockMean(stream, input.device, group_size, output.device);
-    EXPECT_LT(output.Error(stream), testing::Tolerance(output_type));
+    EXPECT_LT(output.Error(stream), Tolerance(output_type));
   }
 }
 
 TEST_F(CudaBlockMean, RefusesRowsThatVectorsCannotServe) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const Tensor input = ToDevice(stream, Tensor::Zeros({1, 4, 20}, DType::kBF16));
   Tensor output = ToDevice(stream, Tensor::Zeros({1, 1, 20}, DType::kBF16));
   EXPECT_THROW(cuda::BlockMean(stream, input.view(), 4, output), Error);
   EXPECT_THROW(
       cuda::BlockMean(stream, input.view().Slice(2, 4, 12), 4, output.view().Slice(2, 0, 8)),
       Error);
-  EXPECT_THROW(cuda::BlockMean(stream, input.view(), 0, output), Error);
+  EXPECT_THROW(BlockMean(device, input.view(), 0, output), Error);
 }
 
 }  // namespace

@@ -4,10 +4,10 @@
 #include <numeric>
 #include <vector>
 
-#include "tests/ops/cuda/attention_case.h"
-#include "tests/ops/operands.h"
+#include "tests/support/device_attention.h"
+#include "tests/support/operands.h"
 
-namespace tamias::testing {
+namespace tamias {
 namespace {
 
 using ::testing::HasSubstr;
@@ -150,16 +150,17 @@ TEST_F(CudaColumnSparseAttention, LongestListsStartFirst) {
 
 TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   Random random(1);
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   AttentionCase attention(stream, random, {.queries = 20, .keys = 6});
   const Lists lists(random, attention.problem, 10);
   const Tensor indices = ToDevice(stream, lists.indices), counts = ToDevice(stream, lists.counts);
   const Tensor lse = ToDevice(stream, random.Normal({1, 1, 20}));
   const auto error_of = [&](const ColumnSelection& selection,
                             const SparseAttentionEpilogue& epilogue) {
-    return ErrorOf([&] {
-      cuda::ColumnSparseAttention(stream, attention.device(), selection, epilogue,
-                                  attention.output.device());
+    return ArgumentErrorOf([&] {
+      ColumnSparseAttention(device, attention.device(), selection, epilogue,
+                            attention.output.device());
     });
   };
   EXPECT_THAT(error_of({.indices = indices, .counts = counts, .group_size = 5}, {}),
@@ -167,11 +168,11 @@ TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   EXPECT_THAT(error_of({.indices = indices, .counts = counts, .group_size = 0}, {}),
               HasSubstr("group_size: expected at least 1, found 0"));
   EXPECT_THAT(error_of({.indices = lists.indices, .counts = counts, .group_size = 10}, {}),
-              HasSubstr("indices: expected a tensor on GPU 0, found one in host memory"));
+              HasSubstr("indices: expected memory of cuda:0, found memory of cpu"));
   EXPECT_THAT(
       error_of({.indices = indices, .counts = counts, .group_size = 10}, {.base_log_sum_exp = lse}),
-      HasSubstr("base_log_sum_exp: expected a base and scale 1 with it"));
+      HasSubstr("base: expected a tensor with base_log_sum_exp, found none"));
 }
 
 }  // namespace
-}  // namespace tamias::testing
+}  // namespace tamias

@@ -2,16 +2,12 @@
 
 #include <numeric>
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::ToDevice;
-
-class CudaCopyIndices : public testing::CudaTest {};
+class CudaCopyIndices : public CudaTest {};
 
 TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -21,7 +17,7 @@ TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
     Random random(seed);
     const int64_t rows = random.Integer(1, 6), n = random.Integer(1, seed % 4 == 0 ? 4000 : 300);
     const int64_t capacity = random.Integer(0, n);
-    const DType dtype = testing::RandomFloatType(random);
+    const DType dtype = RandomFloatType(random);
     const DeviceOperand source = MakeOperand(stream, random, {rows, n}, dtype);
     const DeviceOperand destination = MakeOperand(stream, random, {rows, n}, dtype);
     Tensor indices = Tensor::Zeros({rows, capacity}, DType::kI32), counts({rows}, DType::kI32);
@@ -40,12 +36,13 @@ TEST_F(CudaCopyIndices, MatchesReferenceOverRandomShapes) {
 }
 
 TEST_F(CudaCopyIndices, RefusesDifferentTypes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const Tensor source = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF32));
   Tensor destination = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF16));
   const Tensor indices = ToDevice(stream, Tensor::Zeros({2, 3}, DType::kI32));
   const Tensor counts = ToDevice(stream, Tensor::Zeros({2}, DType::kI32));
-  EXPECT_THROW(cuda::CopyIndices(stream, source.view(), indices.view(), counts.view(), destination),
+  EXPECT_THROW(CopyIndices(device, source.view(), indices.view(), counts.view(), destination),
                Error);
 }
 

@@ -1,30 +1,27 @@
 #include "ops/copy.h"
 
-#include "tests/ops/copy_case.h"
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/copy_case.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::CopySide;
-using testing::Random;
-
-class CudaCopy : public testing::CudaTest {};
+class CudaCopy : public CudaTest {};
 
 TEST_F(CudaCopy, MatchesReferenceOverRandomShapes) {
-  Context host(1), device({{DeviceType::kCuda, 0}, DType::kBF16}, 1);
+  Context host(1), device(kPlacement, 1);
   for (uint64_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
-    const Shape shape = testing::RandomCopyShape(random);
-    const DType dtype = testing::kCopyTypes[seed % 6];
+    const Shape shape = RandomCopyShape(random);
+    const DType dtype = kCopyTypes[seed % 6];
     CopySide source = MakeCopySide(random, shape, dtype);
     CopySide expected = MakeCopySide(random, shape, dtype);
-    Tensor from = testing::ToDevice(device.stream(), source.storage.view());
-    Tensor to = testing::ToDevice(device.stream(), expected.storage.view());
+    Tensor from = ToDevice(device.stream(), source.storage.view());
+    Tensor to = ToDevice(device.stream(), expected.storage.view());
     Copy(device, source.ViewOf(from), expected.ViewOf(to));
     reference::Copy(host, source.ViewOf(source.storage), expected.ViewOf(expected.storage));
-    EXPECT_TRUE(testing::SameBytes(testing::ToHost(device.stream(), to.view()), expected.storage));
+    EXPECT_TRUE(SameBytes(ToHost(device.stream(), to.view()), expected.storage));
   }
 }
 

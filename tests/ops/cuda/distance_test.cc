@@ -1,15 +1,11 @@
 #include "ops/distance.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::RandomFloatType;
-
-class CudaDistance : public testing::CudaTest {};
+class CudaDistance : public CudaTest {};
 
 TEST_F(CudaDistance, MatchesReferenceOverRandomShapes) {
   Context host(1), device(Placement{{DeviceType::kCuda, 0}, DType::kBF16}, 1);

@@ -3,17 +3,12 @@
 #include <gmock/gmock.h>
 
 #include "ops/activation.h"
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-
-class CudaElementwise : public testing::CudaTest {
+class CudaElementwise : public CudaTest {
  protected:
   // body(seed's random numbers, operands of one random shape) for 24 seeds.
   template <typename Body>
@@ -38,7 +33,7 @@ class CudaElementwise : public testing::CudaTest {
       };
       const DeviceOperand a = operand(), b = operand(), output = operand();
       body(stream, random, a, b, output);
-      EXPECT_LT(output.Error(stream), testing::Tolerance(output.device.dtype()));
+      EXPECT_LT(output.Error(stream), Tolerance(output.device.dtype()));
     }
   }
 
@@ -119,7 +114,7 @@ TEST_F(CudaElementwise, ActivationsHoldAtTheEnds) {
     host.data<float>()[2] = NAN;
     Tensor device = ToDevice(stream, host.view());
     cuda::Activate(stream, activation, device);
-    const Tensor result = testing::ToHost(stream, device.view());
+    const Tensor result = ToHost(stream, device.view());
     EXPECT_EQ(result.data<float>()[0], 0.0f);
     EXPECT_EQ(result.data<float>()[1], 1e4f);
     EXPECT_TRUE(std::isnan(result.data<float>()[2]));
@@ -127,20 +122,16 @@ TEST_F(CudaElementwise, ActivationsHoldAtTheEnds) {
 }
 
 TEST_F(CudaElementwise, ErrorsNameTheArgument) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({2, 20}, DType::kF16).view());
   Tensor y = ToDevice(stream, Tensor::Zeros({2, 16}, DType::kF16).view());
   const auto message = [&](const TensorView& a, const TensorView& b, const TensorView& output) {
-    try {
-      cuda::Add(stream, a, b, output);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string("no error");
+    return ErrorOf([&] { Add(device, a, b, output); });
   };
   using ::testing::HasSubstr;
-  EXPECT_THAT(message(x, y, x), HasSubstr("add: second operand: expected shape [2, 20]"));
-  EXPECT_THAT(message(y, {}, y), HasSubstr("add: second operand: expected shape"));
+  EXPECT_THAT(message(x, y, x), HasSubstr("add: b: expected shape [2, 20]"));
+  EXPECT_THAT(message(y, {}, y), HasSubstr("add: b: expected shape"));
   EXPECT_THAT(message(x.view().Slice(1, 0, 16), y, y),
               HasSubstr("add: first operand: expected strides of whole 16-byte vectors"));
 }

@@ -1,16 +1,11 @@
 #include "ops/embedding.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-
-class CudaEmbedding : public testing::CudaTest {};
+class CudaEmbedding : public CudaTest {};
 
 TEST_F(CudaEmbedding, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -25,12 +20,11 @@ TEST_F(CudaEmbedding, MatchesReferenceOverRandomShapes) {
     }
     const DeviceOperand table =
         MakeOperand(stream, random, {entries, columns}, RandomFloatType(random));
-    const DeviceOperand output =
-        MakeOperand(stream, random, {ids.dim(0), ids.dim(1), columns}, RandomFloatType(random), 1,
-                    0, testing::Layout::kContiguous);
+    const DeviceOperand output = MakeOperand(stream, random, {ids.dim(0), ids.dim(1), columns},
+                                             RandomFloatType(random), 1, 0, Layout::kContiguous);
     cuda::Embedding(stream, table.device, ToDevice(stream, ids.view()), output.device);
     reference::Embedding(context, table.host, ids, output.host);
-    EXPECT_LT(output.Error(stream), testing::Tolerance(output.device.dtype()));
+    EXPECT_LT(output.Error(stream), Tolerance(output.device.dtype()));
   }
 }
 
@@ -42,9 +36,9 @@ TEST_F(CudaEmbedding, IdsOutOfRangeGiveZeros) {
   for (int i = 0; i < 3; ++i) ids.data<int32_t>()[i] = std::array{-1, 3, INT32_MAX}[i];
   Tensor output = cuda::DeviceTensor({3, 8}, DType::kF32, stream.device().index);
   cuda::Embedding(stream, table.view(), ToDevice(stream, ids.view()), output);
-  EXPECT_EQ(testing::LargestError(testing::ToHost(stream, output.view()).view(),
-                                  Tensor::Zeros({3, 8}, DType::kF32).view()),
-            0);
+  EXPECT_EQ(
+      LargestError(ToHost(stream, output.view()).view(), Tensor::Zeros({3, 8}, DType::kF32).view()),
+      0);
 }
 
 }  // namespace

@@ -1,16 +1,11 @@
 #include "ops/mask.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::Random;
-using testing::SameBytes;
-using testing::ToDevice;
-using testing::ToHost;
-
-class CudaMask : public testing::CudaTest {};
+class CudaMask : public CudaTest {};
 
 TEST_F(CudaMask, RandomBitsCountsAndListsAreThoseOfTheReference) {
   cuda::Stream stream;
@@ -100,11 +95,12 @@ TEST_F(CudaMask, ACapacityThatIsTooSmallCutsTheListAndShowsInTheFlag) {
 }
 
 TEST_F(CudaMask, RefusesWrongShapesAndProbabilities) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor mask = ToDevice(stream, Tensor::Zeros({2, 2}, DType::kU8));
-  EXPECT_THROW(cuda::RandomMask(stream, 0.5, 1, mask, 17), Error);
-  EXPECT_THROW(cuda::RandomMask(stream, 1.5, 1, mask, 16), Error);
-  EXPECT_THROW(cuda::RandomMask(stream, NAN, 1, mask, 16), Error);
+  EXPECT_THROW(RandomMask(device, 0.5, 1, mask, 17), Error);
+  EXPECT_THROW(RandomMask(device, 1.5, 1, mask, 16), Error);
+  EXPECT_THROW(RandomMask(device, NAN, 1, mask, 16), Error);
   EXPECT_THROW(cuda::SetMaskRange(stream, mask, 2, 0, 1), Error);
   EXPECT_THROW(cuda::SetMaskRange(stream, mask, 0, 5, 17), Error);
 }

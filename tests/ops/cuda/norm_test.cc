@@ -1,18 +1,13 @@
 #include "ops/norm.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-
 constexpr float kEpsilon = 1e-6f;
 
-class CudaNorm : public testing::CudaTest {};
+class CudaNorm : public CudaTest {};
 
 // A vector of weights, or none.
 DeviceOperand RandomWeight(cuda::Stream& stream, Random& random, int64_t size) {
@@ -32,9 +27,7 @@ Shape RandomShape(Random& random) {
 
 // 8 values close together have a small deviation: what the sums lose is multiplied by 1 /
 // deviation.
-float Tolerance(const DeviceOperand& output) {
-  return testing::Tolerance(output.device.dtype()) + 1e-4f;
-}
+float Tolerance(const DeviceOperand& output) { return Tolerance(output.device.dtype()) + 1e-4f; }
 
 TEST_F(CudaNorm, LayerNormMatchesReference) {
   cuda::Stream stream;
@@ -106,10 +99,10 @@ TEST_F(CudaNorm, GroupNormMatchesReference) {
     const DeviceOperand weight = RandomWeight(stream, random, channels);
     const DeviceOperand bias = RandomWeight(stream, random, channels);
     const DeviceOperand input = MakeOperand(stream, random, shape, RandomFloatType(random), 1,
-                                            3 * random.Normal(), testing::Layout::kContiguous);
+                                            3 * random.Normal(), Layout::kContiguous);
     const auto coefficients = [&] {
       return MakeOperand(stream, random, {shape[0], channels}, DType::kF32, 1, 0,
-                         testing::Layout::kContiguous);
+                         Layout::kContiguous);
     };
     const DeviceOperand gain = coefficients(), offset = coefficients();
     Tensor scratch = cuda::DeviceTensor(
@@ -134,7 +127,7 @@ TEST_F(CudaNorm, ScaleShiftChannelsMatchesReference) {
                          8 * random.Integer(1, random.Coin() ? 4 : 40)};
     const auto coefficients = [&] {
       return MakeOperand(stream, random, {shape[0], shape[3]}, DType::kF32, 1, 0,
-                         testing::Layout::kContiguous);
+                         Layout::kContiguous);
     };
     const DeviceOperand gain = coefficients(), offset = coefficients();
     const DeviceOperand input = MakeOperand(stream, random, shape, RandomFloatType(random));
@@ -142,7 +135,7 @@ TEST_F(CudaNorm, ScaleShiftChannelsMatchesReference) {
     const bool silu = random.Coin();
     cuda::ScaleShiftChannels(stream, input.device, gain.device, offset.device, silu, output.device);
     reference::ScaleShiftChannels(context, input.host, gain.host, offset.host, silu, output.host);
-    EXPECT_LT(output.Error(stream), testing::Tolerance(output.device.dtype()));
+    EXPECT_LT(output.Error(stream), Tolerance(output.device.dtype()));
   }
 }
 
@@ -157,14 +150,15 @@ TEST_F(CudaNorm, GroupNormRefusesChannelsThatItsThreadsCannotHold) {
 }
 
 TEST_F(CudaNorm, RefusesRowsThatVectorsCannotServe) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({3, 20}, DType::kF16).view());
   Tensor fits = ToDevice(stream, Tensor::Zeros({3, 24}, DType::kF16).view());
   EXPECT_THROW(cuda::RmsNorm(stream, x.view(), {}, kEpsilon, x), Error);
   EXPECT_THROW(
       cuda::RmsNorm(stream, x.view().Slice(1, 0, 8), {}, kEpsilon, x.view().Slice(1, 0, 8)), Error);
-  EXPECT_THROW(cuda::LayerNorm(stream, fits.view(), x.view(), {}, kEpsilon, fits), Error);
-  EXPECT_THROW(cuda::LayerNormModulate(stream, fits.view(), {}, {}, kEpsilon, fits), Error);
+  EXPECT_THROW(LayerNorm(device, fits.view(), x.view(), {}, kEpsilon, fits), Error);
+  EXPECT_THROW(LayerNormModulate(device, fits.view(), {}, {}, kEpsilon, fits), Error);
   EXPECT_NO_THROW(cuda::RmsNorm(stream, fits.view(), {}, kEpsilon, fits));
 }
 

@@ -1,16 +1,11 @@
 #include "ops/residual.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-
-class CudaGatedResidual : public testing::CudaTest {};
+class CudaGatedResidual : public CudaTest {};
 
 TEST_F(CudaGatedResidual, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -26,15 +21,16 @@ TEST_F(CudaGatedResidual, MatchesReferenceOverRandomShapes) {
         MakeOperand(stream, random, {shape[0], columns}, RandomFloatType(random));
     cuda::GatedResidual(stream, x.device, gate.device, y.device);
     reference::GatedResidual(context, x.host, gate.host, y.host);
-    EXPECT_LT(x.Error(stream), testing::Tolerance(x.device.dtype()));
+    EXPECT_LT(x.Error(stream), Tolerance(x.device.dtype()));
   }
 }
 
 TEST_F(CudaGatedResidual, RefusesWrongShapes) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({2, 3, 16}, DType::kF32).view());
   const Tensor gate = ToDevice(stream, Tensor::Zeros({3, 16}, DType::kF32).view());
-  EXPECT_THROW(cuda::GatedResidual(stream, x, gate.view(), x.view()), Error);
+  EXPECT_THROW(GatedResidual(device, x, gate.view(), x.view()), Error);
 }
 
 }  // namespace

@@ -1,16 +1,11 @@
 #include "ops/rotary.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Random;
-using testing::RandomFloatType;
-using testing::ToDevice;
-
-class CudaRmsNormRotary : public testing::CudaTest {};
+class CudaRmsNormRotary : public CudaTest {};
 
 TEST_F(CudaRmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
   cuda::Stream stream;
@@ -42,7 +37,7 @@ TEST_F(CudaRmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
                         rotate ? cosine.device : none, rotate ? sine.device : none, output.device);
     reference::RmsNormRotary(context, queries(projection.host), norm ? weight.host : none, 1e-6f,
                              rotate ? cosine.host : none, rotate ? sine.host : none, output.host);
-    EXPECT_LT(output.Error(stream), testing::Tolerance(output_type));
+    EXPECT_LT(output.Error(stream), Tolerance(output_type));
   }
 }
 
@@ -56,11 +51,12 @@ TEST_F(CudaRmsNormRotary, WorksInPlace) {
   cuda::RmsNormRotary(stream, x.device, weight.device, 1e-6f, angles.device, angles.device,
                       x.device);
   reference::RmsNormRotary(context, x.host, weight.host, 1e-6f, angles.host, angles.host, x.host);
-  EXPECT_LT(x.Error(stream), testing::Tolerance(DType::kBF16));
+  EXPECT_LT(x.Error(stream), Tolerance(DType::kBF16));
 }
 
 TEST_F(CudaRmsNormRotary, RefusesWhatDoesNotFit) {
-  cuda::Stream stream;
+  Context device(kPlacement, 1);
+  cuda::Stream& stream = device.stream();
   const auto zeros = [&](const Shape& shape) {
     return ToDevice(stream, Tensor::Zeros(shape, DType::kBF16).view());
   };
@@ -68,9 +64,9 @@ TEST_F(CudaRmsNormRotary, RefusesWhatDoesNotFit) {
   const Tensor angles = zeros({5, 8}), of_three = zeros({3, 5, 8});
   EXPECT_THROW(cuda::RmsNormRotary(stream, odd.view(), {}, 1e-6f, {}, {}, odd), Error);
   EXPECT_THROW(cuda::RmsNormRotary(stream, large.view(), {}, 1e-6f, {}, {}, large), Error);
-  EXPECT_THROW(cuda::RmsNormRotary(stream, x.view(), {}, 1e-6f, angles.view(), {}, x), Error);
-  EXPECT_THROW(
-      cuda::RmsNormRotary(stream, x.view(), {}, 1e-6f, of_three.view(), of_three.view(), x), Error);
+  EXPECT_THROW(RmsNormRotary(device, x.view(), {}, 1e-6f, angles.view(), {}, x), Error);
+  EXPECT_THROW(RmsNormRotary(device, x.view(), {}, 1e-6f, of_three.view(), of_three.view(), x),
+               Error);
 }
 
 }  // namespace

@@ -1,16 +1,11 @@
 #include "ops/transpose.h"
 
-#include "tests/ops/cuda/device_operand.h"
+#include "tests/support/device_operand.h"
 
 namespace tamias {
 namespace {
 
-using testing::DeviceOperand;
-using testing::Layout;
-using testing::Random;
-using testing::RandomFloatType;
-
-class CudaTranspose : public testing::CudaTest {};
+class CudaTranspose : public CudaTest {};
 
 TEST_F(CudaTranspose, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
@@ -24,14 +19,14 @@ TEST_F(CudaTranspose, MatchesReferenceOverRandomShapes) {
                                              RandomFloatType(random), 1, 0, Layout::kContiguous);
     cuda::Transpose(stream, input.device, output.device);
     reference::Transpose(context, input.host, output.host);
-    EXPECT_LT(output.Error(stream), testing::Tolerance(output.device.dtype()));
+    EXPECT_LT(output.Error(stream), Tolerance(output.device.dtype()));
   }
 }
 
 TEST_F(CudaTranspose, RefusesWrongShapes) {
-  cuda::Stream stream;
-  Tensor square = testing::ToDevice(stream, Tensor::Zeros({3, 8}, DType::kF32).view());
-  EXPECT_THROW(cuda::Transpose(stream, square.view(), square), Error);
+  Context device(kPlacement, 1);
+  Tensor square = ToDevice(device.stream(), Tensor::Zeros({3, 8}, DType::kF32).view());
+  EXPECT_THROW(Transpose(device, square.view(), square), Error);
 }
 
 }  // namespace

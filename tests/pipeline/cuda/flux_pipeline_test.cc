@@ -4,12 +4,12 @@
 #include <nlohmann/json.hpp>
 
 #include "tamias/pipeline.h"
-#include "tests/ops/cuda/device_test.h"
+#include "tests/support/device_test.h"
 
 namespace tamias {
 namespace {
 
-class CudaFluxPipeline : public testing::CudaTest {
+class CudaFluxPipeline : public CudaTest {
  protected:
   static GenerateOptions Options(const char* sparsity) {
     GenerateOptions options;

@@ -1,0 +1,41 @@
+// The MLP of a block whose deltas may be sparse: its weights and, once prepared, the second matrix
+// on its side, for kernels that gather its columns. d model width, F neurons.
+#pragma once
+
+#include <cstddef>
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "models/linear_layer.h"
+#include "ops/column_sparse_mlp.h"
+#include "sparsity/sparse_invocation.h"
+
+namespace tamias {
+
+class SparseMlpLayer {
+ public:
+  SparseMlpLayer() = default;
+  explicit SparseMlpLayer(const MlpWeights& weights) : weights_(weights) {}
+  // act(fc1(x)) through fc2, not gated.
+  SparseMlpLayer(const LinearLayer& fc1, const LinearLayer& fc2, Activation activation);
+
+  // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called
+  // once, before the first sparse step.
+  void PrepareForSparsity(Context& context);
+  // Bytes that PrepareForSparsity holds there.
+  size_t PreparedBytes(const Placement& placement) const;
+
+  // The MLP of layer `layer`, as SparseInvocation::Mlp. What PrepareForSparsity made is read by
+  // layers that need it alone: others may run while it is made.
+  void operator()(Context& context, int layer, SparseInvocation& invocation, ConstTensorView input,
+                  TensorView output) const;
+
+ private:
+  // [F, d]; when planning without memory, prepared or not.
+  ConstTensorView Transposed(const Context& context) const;
+
+  MlpWeights weights_;  // without fc2_weight_transposed
+  Tensor fc2_transposed_;
+};
+
+}  // namespace tamias

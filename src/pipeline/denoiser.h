@@ -1,0 +1,22 @@
+// The transformer within one generation, as the denoising loop calls it.
+#pragma once
+
+#include "base/context.h"
+#include "base/tensor.h"
+#include "pipeline/prompt_embedding.h"
+#include "sparsity/sparse_invocation.h"
+
+namespace tamias {
+
+// Holds what is computed once (rotary tables).
+class Denoiser {
+ public:
+  virtual ~Denoiser() = default;
+  // prediction [1, N, P]: the velocity of latents [1, N, P], packed and in token order, at the
+  // scheduler's timestep. All tensors lie on the context's device.
+  virtual void Predict(Context& context, float timestep, const PromptViews& prompt,
+                       ConstTensorView latents, SparseInvocation& invocation,
+                       TensorView prediction) const = 0;
+};
+
+}  // namespace tamias

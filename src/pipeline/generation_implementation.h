@@ -1,0 +1,74 @@
+// What a Generation holds: the plan, what its stages hand to each other, and the picture under way.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "pipeline/generation_clock.h"
+#include "pipeline/generation_plan.h"
+#include "pipeline/generation_report.h"
+#include "pipeline/image_condition.h"
+#include "pipeline/picture_denoising.h"
+#include "pipeline/pipeline_parts.h"
+#include "pipeline/prompt_embedding.h"
+#include "tamias/generation.h"
+
+namespace tamias {
+
+class Generation::Implementation {
+ public:
+  // Plans, and takes a place beside the generations under way.
+  static std::unique_ptr<Implementation> Begin(std::shared_ptr<Pipeline::Parts> parts,
+                                               const GenerateOptions& options,
+                                               const ProgressCallback& progress);
+  // Of one that has nothing but its decoding, of `num_images` latents.
+  static std::unique_ptr<Implementation> BeginDecoding(std::shared_ptr<Pipeline::Parts> parts,
+                                                       const GenerateOptions& options,
+                                                       const ProgressCallback& progress,
+                                                       int num_images, GenerationPlan plan);
+  Implementation(std::shared_ptr<Pipeline::Parts> parts, const GenerateOptions& options,
+                 const ProgressCallback& progress, GenerationPlan plan, int num_images);
+
+  void Encode();
+  bool Step();
+  void Decode();
+  bool IsDone() const { return image_ == num_images_; }
+  int image() const { return image_; }
+  int step() const { return picture_ ? picture_->step() : 0; }
+  int num_steps() const { return num_steps_; }
+  Latents latents();
+  void SetLatents(const Latents& latents);
+  GenerateResult& result() { return result_; }
+
+  // The next of the latents [1, N, P] in row order goes into the result and is decoded; announces:
+  // to options.on_latents, too.
+  void DecodeLatents(const Tensor& latents, bool announces);
+
+ private:
+  void Prepare();
+  void EncodePrompts();
+  void EncodeImage();
+  void BeginPicture();
+  // Throws unless a picture is under way, naming what was asked of it.
+  void CheckUnderWay(const char* what) const;
+
+  std::shared_ptr<Pipeline::Parts> parts_;
+  const ModelFamily& family_;
+  GenerateOptions options_;
+  GenerationPlan plan_;
+  RunningGenerations::Entry entry_;
+  int num_images_;
+  GenerationClock clock_;
+  GenerationReport report_;
+  int num_steps_;
+  std::shared_ptr<DeviceResources> resources_;  // null until Prepare
+  bool is_encoded_ = false;
+  std::vector<PromptEmbedding> prompts_;
+  ImageCondition condition_;
+  int image_ = 0;
+  std::optional<PictureDenoising> picture_;
+  GenerateResult result_;
+};
+
+}  // namespace tamias

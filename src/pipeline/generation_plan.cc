@@ -1,0 +1,299 @@
+// Each stage's workspace is the peak of a dry run of the code that the stage runs; state and
+// weights are counted by who makes them. peak = always + the greediest of encoding, denoising and
+// decoding.
+#include "pipeline/generation_plan.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/machine.h"
+#include "pipeline/guided_model.h"
+#include "pipeline/sparsity_choice.h"
+
+namespace tamias {
+namespace {
+
+// What oneDNN's compiled kernels, its scratch and the libraries' touched pages add while a
+// generation runs: 13 to 23 MB measured from 128x128 to 512x512 pixels, dense and accelerated.
+constexpr size_t kRuntimeBytes = size_t{23} << 20;
+
+size_t FloatBytes(int64_t count) { return sizeof(float) * static_cast<size_t>(count); }
+
+// What a stage takes of the two memories.
+struct StageBytes {
+  size_t device = 0;  // of the device it runs on
+  size_t host = 0;    // beside it, of the host; 0 where the stage runs on the CPU
+
+  static StageBytes Of(Context& context) {
+    const size_t device = context.workspace().peak_bytes();
+    return {device, context.IsOnGpu() ? context.host_workspace().peak_bytes() : 0};
+  }
+};
+
+struct StagePlans {
+  StageBytes text;
+  size_t embeddings = 0;  // of the prompts, on the host
+  StageBytes image;
+  size_t condition = 0;  // what the image becomes, on the host
+  StageBytes denoising;
+  StageBytes decoding;
+};
+
+Placement PlacementFor(const ModelFamily& family, const GenerateOptions& options) {
+  const Device device = ParseDevice(options.device);
+  if (device.type == DeviceType::kCpu) return {};
+  const Weights* weights = family.GpuWeights();
+  if (weights == nullptr) {
+    Fail(ErrorCode::kUnsupported, "device: {} runs on the CPU only, found {}", family.info().family,
+         options.device);
+  }
+  CheckDevice(device);
+  return PlacementOn(device, weights->MainDType());
+}
+
+GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options) {
+  GenerationPlan plan;
+  plan.settings = ResolveSettings(options, family.folder().defaults(), family.defaults());
+  plan.num_images = options.num_images;
+  plan.threads = options.threads > 0 ? options.threads : UsableCpus();
+  plan.sparsity =
+      ChooseSparsity(options.sparsity, family.info().default_profile, options.overrides);
+  plan.placement = PlacementFor(family, options);
+  plan.coder = PlacementOn(plan.placement.device, DType::kBF16);
+  plan.latents = family.LatentsOf(plan.settings);
+  if (plan.latents.tokens() > kMaxImageTokens) {
+    Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
+         SizeText(plan.settings), plan.latents.tokens(), kMaxImageTokens);
+  }
+  return plan;
+}
+
+Tensor WithoutMemory(const LatentShape& latents) {
+  return Tensor::WithoutMemory({1, latents.tokens(), latents.token_channels()}, DType::kF32, {});
+}
+
+// The text encoders' dry run; fills in the embeddings of the longest prompts.
+StageBytes PlanText(const ModelFamily& family, const GenerationPlan& plan,
+                    std::vector<PromptEmbedding>& prompts) {
+  Context context = Context::Planning(plan.coder, plan.threads);
+  for (int i = 0; i < plan.settings.num_invocations(); ++i) {
+    prompts.push_back(family.EncodePrompt(context, "", plan.settings));
+  }
+  return StageBytes::Of(context);
+}
+
+StageBytes PlanImage(const ModelFamily& family, const GenerationPlan& plan,
+                     ImageCondition& condition) {
+  if (!family.info().needs_image) return {};
+  Context context = Context::Planning({}, plan.threads);
+  condition = family.EncodeImage(context, {}, plan.latents, [] {});
+  return StageBytes::Of(context);
+}
+
+StageBytes PlanDenoising(const ModelFamily& family, const GenerationPlan& plan,
+                         const std::vector<PromptEmbedding>& prompts,
+                         const ImageCondition& condition) {
+  Context context = Context::Planning(plan.placement, plan.threads);
+  SparseSession session(context, plan.sparsity, plan.geometries, plan.state_place);
+  Tensor latents = WithoutMemory(plan.latents), prediction = WithoutMemory(plan.latents);
+  Tensor negative = WithoutMemory(plan.latents);
+  const GuidedModel model(context, family, plan, prompts, condition, session.token_order(),
+                          {.latents = latents, .prediction = prediction, .negative = negative});
+  for (const StepPlan& kind : session.KindsOfSteps()) {
+    session.BeginPlannedStep(kind);
+    model.Predict(context, /*timestep=*/0, session);
+  }
+  return StageBytes::Of(context);
+}
+
+StageBytes PlanDecodingStage(const ModelFamily& family, const GenerationPlan& plan) {
+  Context context = Context::Planning(plan.coder, plan.threads);
+  family.Decode(
+      context, plan.latents, WithoutMemory(plan.latents), [](ConstTensorView) {}, [] {});
+  return StageBytes::Of(context);
+}
+
+// Entries of a memory plan, and sums of them.
+class Entries {
+ public:
+  explicit Entries(std::vector<MemoryEntry>& entries) : entries_(entries) {}
+  size_t Add(std::string name, size_t bytes) {
+    entries_.push_back({std::move(name), bytes});
+    return bytes;
+  }
+
+ private:
+  std::vector<MemoryEntry>& entries_;
+};
+
+size_t PictureBytes(const GenerationPlan& plan) {
+  return size_t{3} * static_cast<size_t>(plan.settings.width) *
+         static_cast<size_t>(plan.settings.height) * static_cast<size_t>(plan.settings.num_frames);
+}
+
+const char* PictureName(const ModelFamily& family) {
+  return family.info().makes_videos ? "film" : "picture";
+}
+
+// Held from the first stage to the last.
+size_t AddLatents(const ModelFamily& family, const GenerationPlan& plan, Entries& entries) {
+  // Noise, latents in both orders, two predictions and what the scheduler remembers.
+  const auto scheduler = family.scheduler().Make(plan.settings.steps, plan.latents.tokens());
+  const size_t history = scheduler->HistoryBytes(plan.latents.size());
+  size_t bytes = entries.Add("latents", 5 * FloatBytes(plan.latents.size()) + history);
+  if (scheduler->DrawsNoise()) {
+    bytes += entries.Add("noise of the steps", NoiseStream::Bytes(plan.latents, plan.num_images));
+  }
+  return bytes;
+}
+
+size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries& entries) {
+  size_t bytes = 0;
+  for (const ComponentInfo& component : family.info().components) {
+    bytes += entries.Add("weights of " + component.name + " (mapped)", component.bytes);
+  }
+  for (const ModelFamily::Component& component : family.components()) {
+    const auto widened = static_cast<size_t>(component.weights.WidenedBytes());
+    if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
+  }
+  if (plan.sparsity.mlp.is_enabled && !plan.placement.IsOnGpu()) {
+    bytes +=
+        entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
+  }
+  return bytes;
+}
+
+size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
+  Entries entries(memory.entries);
+  if (plan.state_place == StatePlace::kFile) {
+    memory.spill_bytes = plan.state.spill_bytes;
+    return entries.Add("state in memory at one time", plan.state.spill_resident_bytes);
+  }
+  size_t bytes = 0;
+  for (const StatePlan::Entry& entry : plan.state.entries) {
+    bytes += entries.Add("state: " + entry.name, entry.bytes);
+  }
+  return bytes;
+}
+
+// What lies on the GPU, all at one time.
+void AddDevice(const ModelFamily& family, const GenerationPlan& plan, const StagePlans& stages,
+               MemoryPlan& memory) {
+  Entries entries(memory.device_entries);
+  const auto add = [&](std::string name, size_t bytes) {
+    memory.device_bytes += entries.Add(std::move(name), bytes);
+  };
+  for (const ModelFamily::Component& component : family.components()) {
+    add("weights of " + component.name, component.weights.DeviceBytes(plan.placement));
+  }
+  if (plan.sparsity.mlp.is_enabled) {
+    add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
+  }
+  for (const StatePlan::Entry& entry : plan.state.entries) {
+    add("state: " + entry.name, entry.bytes);
+  }
+  // The stages follow each other; the greediest counts.
+  add("workspace of the greediest stage",
+      std::max({stages.text.device, stages.denoising.device, stages.decoding.device}));
+}
+
+MemoryPlan MakeMemoryPlan(const ModelFamily& family, const GenerationPlan& plan,
+                          const StagePlans& stages) {
+  MemoryPlan memory;
+  Entries entries(memory.entries);
+  const bool is_on_gpu = plan.placement.IsOnGpu();
+  const auto on_host = [&](const StageBytes& stage) {
+    return is_on_gpu ? stage.host : stage.device;
+  };
+  size_t always = entries.Add("program and libraries", family.program_bytes());
+  always += entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
+  always += AddWeights(family, plan, entries);
+  always += AddLatents(family, plan, entries);
+  always += entries.Add("text embeddings", stages.embeddings);
+  size_t encoding = entries.Add("workspace of the text encoders", on_host(stages.text));
+  if (family.info().needs_image) {
+    always += entries.Add("picture, encoded", stages.condition);
+    encoding =
+        std::max(encoding, entries.Add("workspace of the picture's encoders", stages.image.device));
+  }
+  size_t denoising = 0;
+  if (is_on_gpu) {
+    AddDevice(family, plan, stages, memory);
+  } else {
+    denoising += AddState(plan, memory);
+  }
+  denoising += entries.Add("workspace of the transformer", on_host(stages.denoising));
+  const size_t decoding = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
+                          entries.Add(PictureName(family), PictureBytes(plan));
+  memory.peak_bytes = always + std::max({encoding, denoising, decoding});
+  return memory;
+}
+
+size_t BytesOf(const std::vector<PromptEmbedding>& prompts) {
+  size_t bytes = 0;
+  for (const PromptEmbedding& prompt : prompts) {
+    bytes += prompt.sequence.bytes() + prompt.pooled.bytes();
+  }
+  return bytes;
+}
+
+}  // namespace
+
+GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options) {
+  GenerationPlan plan = BeginPlan(family, options);
+  plan.geometries.assign(static_cast<size_t>(plan.settings.num_invocations()),
+                         family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
+  plan.state = SparseSession::Plan(plan.sparsity, plan.geometries, plan.placement);
+  StagePlans stages;
+  std::vector<PromptEmbedding> prompts;
+  ImageCondition condition;
+  stages.text = PlanText(family, plan, prompts);
+  stages.embeddings = BytesOf(prompts);
+  stages.image = PlanImage(family, plan, condition);
+  stages.condition = condition.embedding.bytes() + condition.latents.bytes();
+  stages.denoising = PlanDenoising(family, plan, prompts, condition);
+  stages.decoding = PlanDecodingStage(family, plan);
+  plan.image_workspace = stages.image.device;
+  plan.denoising_workspace = stages.denoising.device;
+  plan.decoding_workspace = stages.decoding.device;
+  plan.memory = MakeMemoryPlan(family, plan, stages);
+  if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
+      plan.state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
+    plan.state_place = StatePlace::kFile;
+    plan.memory = MakeMemoryPlan(family, plan, stages);
+  }
+  size_t loaded = family.program_bytes();
+  for (const ComponentInfo& component : family.info().components) loaded += component.bytes;
+  plan.new_bytes = plan.memory.peak_bytes - loaded;
+  return plan;
+}
+
+GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options) {
+  GenerateOptions dense = options;
+  dense.sparsity = "off";
+  dense.overrides.clear();
+  GenerationPlan plan = BeginPlan(family, dense);
+  StagePlans stages;
+  stages.decoding = PlanDecodingStage(family, plan);
+  plan.decoding_workspace = stages.decoding.device;
+  Entries entries(plan.memory.entries);
+  size_t loaded = entries.Add("program and libraries", family.program_bytes());
+  for (const ComponentInfo& component : family.info().components) {
+    if (component.name == "vae") {
+      loaded += entries.Add("weights of vae (mapped)", component.bytes);
+    }
+  }
+  const bool is_on_gpu = plan.placement.IsOnGpu();
+  plan.new_bytes = entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
+  plan.new_bytes += entries.Add("latents", FloatBytes(plan.latents.size()));
+  plan.new_bytes += entries.Add("workspace of the decoder",
+                                is_on_gpu ? stages.decoding.host : stages.decoding.device);
+  plan.new_bytes += entries.Add(PictureName(family), PictureBytes(plan));
+  plan.memory.peak_bytes = loaded + plan.new_bytes;
+  if (is_on_gpu) AddDevice(family, plan, stages, plan.memory);
+  return plan;
+}
+
+}  // namespace tamias

@@ -1,0 +1,45 @@
+// What a generation will be and hold, known before anything runs: its settings, device, token
+// sequence, and the memory of each of its stages, measured by running them dry.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "base/placement.h"
+#include "pipeline/generation_settings.h"
+#include "pipeline/model_family.h"
+#include "pipeline/packed_latents.h"
+#include "sparsity/sparse_session.h"
+#include "tamias/pipeline.h"
+
+namespace tamias {
+
+struct GenerationPlan {
+  GenerationSettings settings;
+  int num_images = 1;
+  int threads = 1;  // that its stages run on
+  SparsityConfig sparsity;
+  Placement placement;  // of the denoiser
+  // Of text encoders and decoder: the same device, bf16 on a GPU, as states of T5 and of
+  // autoencoders leave the range of f16.
+  Placement coder;
+  LatentShape latents;
+  std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
+  StatePlan state;
+  StatePlace state_place = StatePlace::kMemory;
+  // What the stages take from their workspaces, on the device of each: all of it is reserved at
+  // once.
+  size_t image_workspace = 0;  // of the picture's encoders
+  size_t denoising_workspace = 0;
+  size_t decoding_workspace = 0;
+  MemoryPlan memory;
+  size_t new_bytes = 0;  // of memory.peak_bytes: what is not there yet when the plan is made
+};
+
+// Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
+// could hold. Whether this one can: pipeline/memory_check.h.
+GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options);
+// Of a generation that is nothing but its decoding.
+GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options);
+
+}  // namespace tamias

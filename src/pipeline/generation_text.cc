@@ -1,0 +1,61 @@
+// One JSON object with every setting as it was in force, and what readers of metadata expect
+// beside.
+#include "pipeline/generation_text.h"
+
+#include <fmt/format.h>
+
+#include <nlohmann/json.hpp>
+
+namespace tamias {
+
+std::string SettingsJson(const ModelFamily& family, const GenerateOptions& options,
+                         const GenerationSettings& settings, int image) {
+  const ModelInfo& info = family.info();
+  nlohmann::ordered_json json;
+  json["model"] = family.folder().name();
+  json["prompt"] = options.prompt;
+  json["negative_prompt"] = options.negative_prompt;
+  json["width"] = settings.width;
+  json["height"] = settings.height;
+  if (info.makes_videos) {
+    json["num_frames"] = settings.num_frames;
+    json["fps"] = settings.fps;
+  }
+  if (options.image) {
+    json["picture"] = fmt::format("{}x{}", options.image->width, options.image->height);
+  }
+  json["steps"] = settings.steps;
+  json["true_cfg_scale"] = settings.true_cfg_scale;
+  json["guidance_scale"] = settings.guidance_scale;
+  json["max_sequence_length"] = settings.max_sequence_length;
+  json["seed"] = options.seed;
+  json["num_images"] = options.num_images;
+  json["image"] = image;
+  json["sparsity"] = options.sparsity == "auto" ? info.default_profile : options.sparsity;
+  json["set"] = options.overrides;
+  json["version"] = Version();
+  return json.dump();
+}
+
+std::map<std::string, std::string> TextOfImage(const ModelFamily& family,
+                                               const GenerateOptions& options,
+                                               const GenerationSettings& settings, int image) {
+  return {{"Software", "Tamias " + Version()},
+          {"Description", options.prompt},
+          {"tamias", SettingsJson(family, options, settings, image)}};
+}
+
+std::map<std::string, std::string> TextOfLatents(const ModelFamily& family,
+                                                 const GenerateOptions& options,
+                                                 const GenerationSettings& settings, int image) {
+  std::map<std::string, std::string> text = {
+      {"family", family.info().family},
+      {"width", std::to_string(settings.width)},
+      {"height", std::to_string(settings.height)},
+      {"num_frames", std::to_string(settings.num_frames)},
+      {"tamias", SettingsJson(family, options, settings, image)}};
+  if (family.info().makes_videos) text["fps"] = fmt::format("{}", settings.fps);
+  return text;
+}
+
+}  // namespace tamias

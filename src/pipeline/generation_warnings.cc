@@ -1,0 +1,52 @@
+// What the profile, the scheduler, the options, the weights, the prompt and the threads ask for
+// that does not happen.
+#include "pipeline/generation_warnings.h"
+
+#include "base/check.h"
+#include "base/machine.h"
+
+namespace tamias {
+
+std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOptions& options,
+                                    const GenerationSettings& settings,
+                                    const SparsityConfig& sparsity, int num_steps) {
+  const SchedulerFactory& scheduler = family.scheduler();
+  const std::string& variant = family.folder().variant();
+  std::vector<std::string> warnings;
+  if (sparsity.IsAnythingEnabled()) {
+    warnings = ConfigWarnings(sparsity,
+                              {.is_on_gpu = ParseDevice(options.device).type == DeviceType::kCuda,
+                               .num_steps = num_steps,
+                               .num_invocations = settings.num_invocations()});
+  }
+  if (!scheduler.other_class().empty()) {
+    warnings.push_back(
+        fmt::format("{} runs, as model_index.json says; scheduler_config.json was written by {}",
+                    scheduler.class_name(), scheduler.other_class()));
+  }
+  if (options.guidance_scale && !family.HasGuidanceEmbedding()) {
+    warnings.emplace_back(
+        "guidance_scale has no effect: the model has no guidance embedding (true_cfg_scale has)");
+  }
+  if (!options.negative_prompt.empty() && !settings.use_true_cfg()) {
+    warnings.emplace_back("negative_prompt has no effect while true_cfg_scale is not above 1");
+  }
+  for (const ComponentInfo& component : family.info().components) {
+    if (component.variant == variant || variant.empty()) continue;
+    warnings.push_back(fmt::format("{} has no weights of the variant '{}'; its plain ones are read",
+                                   component.name, variant));
+  }
+  if (family.IsCut(options.prompt, settings)) {
+    warnings.push_back(fmt::format("the prompt is longer than {} tokens; its end has no effect",
+                                   settings.max_sequence_length));
+  }
+  if (const int cpus = UsableCpus(); options.threads > cpus) {
+    warnings.push_back(
+        fmt::format("{} threads share the {} CPU{} that this process may use: fewer "
+                    "are faster",
+                    options.threads, cpus, cpus == 1 ? "" : "s"));
+  }
+  return warnings;
+}
+
+}  // namespace tamias

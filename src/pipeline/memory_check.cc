@@ -1,0 +1,105 @@
+// What others were promised counts whole, whether they have taken it yet or not: of memory that is
+// counted by what is in use, some of it counts twice then, which errs on the safe side.
+#include "pipeline/memory_check.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/cuda/device.h"
+#include "base/machine.h"
+
+namespace tamias {
+namespace {
+
+// What a process maps or reserves beside the plan without using it, which only limits on address
+// space and data count: 16 to 71 MiB measured from 128x128 to 768x768 pixels.
+constexpr size_t kSlackBytes = size_t{96} << 20;
+
+// Of the plan's bytes on its GPU, what is the generation's own: not the weights, which all share.
+size_t OwnDeviceBytes(const GenerationPlan& plan) {
+  size_t bytes = 0;
+  for (const MemoryEntry& entry : plan.memory.device_entries) {
+    if (!entry.name.starts_with("weights")) bytes += entry.bytes;
+  }
+  return bytes;
+}
+
+std::string Beside(size_t others) { return others > 0 ? " beside the generations under way" : ""; }
+
+void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_t others,
+               int threads) {
+  const MemoryNeed need{.resident_bytes = plan.memory.peak_bytes + others,
+                        .new_bytes = plan.new_bytes + others + kSlackBytes,
+                        .file_bytes = plan.memory.spill_bytes,
+                        .threads = threads};
+  std::vector<MemoryLimit> limits = MemoryLimits();
+  if (options.max_memory_bytes > 0) {
+    limits.insert(limits.begin(),
+                  {MemoryLimit::Kind::kResident, "max_memory", options.max_memory_bytes});
+  }
+  if (const MemoryLimit* limit = FindExceeded(limits, need)) {
+    const bool is_space = limit->kind == MemoryLimit::Kind::kAddressSpace;
+    Fail(ErrorCode::kOutOfMemory,
+         "{} need {} of {}{}, but {} is {}: raise it, or choose a smaller size{} (`tamias inspect` "
+         "shows the plan)",
+         SizeText(plan.settings), BytesText(BytesUnder(*limit, need)),
+         is_space ? "address space" : "memory", Beside(others), limit->name,
+         BytesText(limit->bytes),
+         threads > 1 && limit->kind != MemoryLimit::Kind::kResident ? " or fewer threads" : "");
+  }
+  GrowStack();
+  CheckThreads(threads);
+}
+
+void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, size_t others) {
+  if (!plan.placement.IsOnGpu()) return;
+  const size_t on_gpu = cuda::PropertiesOf(plan.placement.device.index).memory_bytes;
+  if (plan.memory.device_bytes + others <= on_gpu) return;
+  Fail(ErrorCode::kOutOfMemory,
+       "{} need {} of GPU memory{}, {} has {} (`tamias inspect` shows the plan)",
+       SizeText(plan.settings), BytesText(plan.memory.device_bytes + others), Beside(others),
+       options.device, BytesText(on_gpu));
+}
+
+}  // namespace
+
+RunningGenerations::Entry::Entry(RunningGenerations& running, const GenerationPlan& plan)
+    : running_(&running),
+      new_bytes_(plan.new_bytes),
+      device_bytes_(OwnDeviceBytes(plan)),
+      threads_(plan.threads) {
+  running.new_bytes_ += new_bytes_;
+  running.device_bytes_ += device_bytes_;
+  running.threads_ += threads_;
+}
+
+RunningGenerations::Entry::Entry(Entry&& other) noexcept { *this = std::move(other); }
+
+RunningGenerations::Entry& RunningGenerations::Entry::operator=(Entry&& other) noexcept {
+  std::swap(running_, other.running_);
+  std::swap(new_bytes_, other.new_bytes_);
+  std::swap(device_bytes_, other.device_bytes_);
+  std::swap(threads_, other.threads_);
+  return *this;
+}
+
+void RunningGenerations::Entry::Leave() {
+  if (running_ == nullptr) return;
+  const std::lock_guard lock(running_->mutex_);
+  running_->new_bytes_ -= new_bytes_;
+  running_->device_bytes_ -= device_bytes_;
+  running_->threads_ -= threads_;
+  running_ = nullptr;
+}
+
+RunningGenerations::Entry RunningGenerations::Enter(const GenerationPlan& plan,
+                                                    const GenerateOptions& options) {
+  const std::lock_guard lock(mutex_);
+  CheckHost(plan, options, new_bytes_, threads_ + plan.threads);
+  CheckDevice(plan, options, device_bytes_);
+  return Entry(*this, plan);
+}
+
+}  // namespace tamias

@@ -1,0 +1,35 @@
+// The devices that a model was made ready on: what each keeps open, its weights there, and what
+// sparse MLPs need. Nothing of it is loaded or opened twice, and all of it lives as long as the
+// pipeline.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+
+#include "base/device_resources.h"
+#include "pipeline/generation_plan.h"
+#include "pipeline/model_family.h"
+
+namespace tamias {
+
+class ModelDevices {
+ public:
+  // Makes ready, on the plan's device, what every generation there shares, unless it is already.
+  // Threads may call it at once: one uploads, those of the same device wait, others do not.
+  std::shared_ptr<DeviceResources> Prepare(const ModelFamily& family, const GenerationPlan& plan);
+
+ private:
+  struct Place {
+    std::mutex mutex;
+    std::shared_ptr<DeviceResources> resources;
+    bool is_loaded = false;
+    bool is_prepared_for_sparsity = false;
+  };
+  Place& PlaceOf(Device device);
+
+  std::mutex mutex_;  // of the map alone
+  std::map<std::pair<DeviceType, int>, Place> places_;
+};
+
+}  // namespace tamias

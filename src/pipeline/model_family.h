@@ -1,0 +1,125 @@
+// What a model family supplies: its parts, read from a checkpoint folder, and what a generation
+// needs of them: prompt to embeddings, latents to velocity, latents to pixels. Everything else
+// (settings, plan, loop, progress, report) is written once, in the rooms beside this one.
+//
+// There are no functions that plan: with a planning context (base/context.h) the same functions run
+// dry, and the workspace tells what they would have taken.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "io/checkpoint.h"
+#include "models/autoencoders/frame_sink.h"
+#include "models/schedulers/scheduler_factory.h"
+#include "pipeline/denoiser.h"
+#include "pipeline/generation_settings.h"
+#include "pipeline/image_condition.h"
+#include "pipeline/model_folder.h"
+#include "pipeline/packed_latents.h"
+#include "pipeline/prompt_embedding.h"
+#include "sparsity/geometry.h"
+#include "sparsity/token_order.h"
+#include "tamias/pipeline.h"
+
+namespace tamias {
+
+class ModelFamily {
+ public:
+  // A part with weights, as the checkpoint names it.
+  struct Component {
+    std::string name;
+    Weights weights;
+  };
+
+  virtual ~ModelFamily() = default;
+  ModelFamily(const ModelFamily&) = delete;
+  ModelFamily& operator=(const ModelFamily&) = delete;
+
+  const ModelFolder& folder() const { return folder_; }
+  const ModelInfo& info() const { return info_; }
+  const FamilyDefaults& defaults() const { return defaults_; }
+  const SchedulerFactory& scheduler() const { return *scheduler_; }
+  const std::vector<Component>& components() const { return components_; }
+  // Resident before anything of the model was loaded.
+  size_t program_bytes() const { return program_bytes_; }
+
+  // `settings` are complete and checked, except for what only the family knows: it throws
+  // kInvalidArgument where that is wrong.
+  virtual LatentShape LatentsOf(const GenerationSettings& settings) const = 0;
+  // What the transformer looks like to the sparsity layer with a prompt of `text_tokens`.
+  virtual SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const = 0;
+  // On the context's device; the embedding lies on the host. When planning the prompt is the
+  // longest there can be.
+  virtual PromptEmbedding EncodePrompt(Context& context, const std::string& prompt,
+                                       const GenerationSettings& settings) const = 0;
+  // Whether the end of the prompt does not fit.
+  virtual bool IsCut(const std::string& prompt, const GenerationSettings& settings) const = 0;
+  virtual bool HasGuidanceEmbedding() const = 0;
+  // What it computes once lies in the context's workspace, from where the caller's scope frees it.
+  virtual std::unique_ptr<Denoiser> MakeDenoiser(Context& context,
+                                                 const GenerationSettings& settings,
+                                                 const LatentShape& latents,
+                                                 const TokenOrder& order,
+                                                 const ImageCondition& image) const = 0;
+
+  // Of families that need an image (FamilyDefaults): the condition of a film of these latents, on
+  // the CPU. after_piece is called NumImagePieces times. When planning the image is not looked at.
+  virtual ImageCondition EncodeImage(Context& /*context*/, const Image& /*image*/,
+                                     const LatentShape& /*latents*/,
+                                     const std::function<void()>& /*after_piece*/) const {
+    return {};
+  }
+  virtual int NumImagePieces(const LatentShape& /*latents*/) const { return 0; }
+
+  // latents [1, N, P], packed in row order, -> frames of height x width pixels in their order (a
+  // picture is one frame). after_piece is called NumDecodePieces times.
+  virtual void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
+                      const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
+  virtual int NumDecodePieces(const LatentShape& latents) const = 0;
+
+  // The weights whose type a GPU's activations have; null: the family runs on the CPU only.
+  virtual const Weights* GpuWeights() const { return nullptr; }
+  // Copies the weights of all components to a GPU: the denoiser's in the type of the context's
+  // activations, those of text encoders and decoder in that of `coder`. Called once for each GPU,
+  // before anything else runs there.
+  virtual void LoadOnGpu(Context& /*context*/, Context& /*coder*/) const {}
+  // Called once for each device, before the first generation with sparse MLPs there.
+  virtual void PrepareForSparsity(Context& context) const = 0;
+  virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
+
+ protected:
+  explicit ModelFamily(const ModelFolder& folder);
+
+  // Called by a family's constructor: for each component that has weights, then once at the end.
+  void AddComponent(const std::string& name, const Weights& weights);
+  void SetDefaults(const FamilyDefaults& family, const std::string& profile);
+  // Reads the folder's scheduler; called once by a family's constructor.
+  void SetScheduler(SchedulerConventions conventions);
+  // Throws kInvalidFile unless a number of the transformer's config is what another component says.
+  void CheckTransformerField(const char* field, int64_t found, const char* where,
+                             int64_t expected) const;
+
+ private:
+  ModelFolder folder_;
+  size_t program_bytes_;
+  FamilyDefaults defaults_;
+  std::optional<SchedulerFactory> scheduler_;
+  std::vector<Component> components_;
+  ModelInfo info_;
+};
+
+// Loads the family that the folder's model_index.json names. Throws kUnsupported, listing those
+// there are, for any other.
+std::unique_ptr<ModelFamily> LoadModelFamily(const ModelFolder& folder);
+
+std::unique_ptr<ModelFamily> LoadFluxPipeline(const ModelFolder& folder);
+std::unique_ptr<ModelFamily> LoadHunyuanVideoPipeline(const ModelFolder& folder);
+std::unique_ptr<ModelFamily> LoadWanPipeline(const ModelFolder& folder);
+std::unique_ptr<ModelFamily> LoadMochiPipeline(const ModelFolder& folder);
+
+}  // namespace tamias

@@ -1,0 +1,113 @@
+// What a plan says of each stage is what the stage takes, within 5 %: the tiny models of all
+// families and the demo models, dense and accelerated.
+#include "pipeline/generation_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "pipeline/guided_model.h"
+#include "tests/support/linked_model.h"
+
+namespace tamias {
+namespace {
+
+// Bytes that small operations may plan or take beyond each other.
+constexpr double kSlack = 64 << 10;
+
+void ExpectClose(size_t planned, size_t taken, const char* stage) {
+  EXPECT_GE(static_cast<double>(planned), static_cast<double>(taken)) << stage;
+  EXPECT_LE(static_cast<double>(planned), 1.05 * static_cast<double>(taken) + kSlack) << stage;
+}
+
+// A prompt that fills the sequence, as plans assume.
+std::string LongPrompt() {
+  std::string prompt;
+  for (int i = 0; i < 1000; ++i) prompt += "circle ";
+  return prompt;
+}
+
+std::vector<PromptEmbedding> Prompts(const ModelFamily& family, const GenerationPlan& plan) {
+  Context context(plan.threads);
+  std::vector<PromptEmbedding> prompts;
+  for (int i = 0; i < plan.settings.num_invocations(); ++i) {
+    prompts.push_back(family.EncodePrompt(context, LongPrompt(), plan.settings));
+  }
+  return prompts;
+}
+
+size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
+                     const std::vector<PromptEmbedding>& prompts, int steps) {
+  Context context(plan.threads);
+  if (plan.sparsity.mlp.is_enabled) family.PrepareForSparsity(context);
+  Context stage(plan.threads);
+  SparseSession session(stage, plan.sparsity, plan.geometries, StatePlace::kMemory);
+  const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
+  Tensor latents = Tensor::Zeros(shape, DType::kF32), prediction(shape, DType::kF32);
+  Tensor negative(shape, DType::kF32);
+  const GuidedModel model(stage, family, plan, prompts, {}, session.token_order(),
+                          {.latents = latents, .prediction = prediction, .negative = negative});
+  for (int step = 0; step < steps; ++step) {
+    session.BeginStep(step);
+    model.Predict(stage, 500, session);
+  }
+  return stage.workspace().peak_bytes();
+}
+
+size_t DecodingPeak(const ModelFamily& family, const GenerationPlan& plan) {
+  Context context(plan.threads);
+  const Tensor latents =
+      Tensor::Zeros({1, plan.latents.tokens(), plan.latents.token_channels()}, DType::kF32);
+  family.Decode(
+      context, plan.latents, latents, [](ConstTensorView) {}, [] {});
+  return context.workspace().peak_bytes();
+}
+
+void ExpectPlanned(const fs::path& folder, GenerateOptions options) {
+  const ModelFolder model(folder);
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(model);
+  for (const char* sparsity : {"off", "auto"}) {
+    for (const int threads : {1, 2}) {
+      SCOPED_TRACE(folder.string() + " " + sparsity + " " + std::to_string(threads));
+      options.sparsity = sparsity;
+      options.threads = threads;
+      options.steps = 4;
+      options.overrides.clear();
+      if (options.sparsity == "auto") {
+        options.overrides = {"attn.is_enabled=true", "mlp.is_enabled=true",
+                             "attn.full_step_schedule=[0, 2]", "mlp.full_step_every=2",
+                             "step_caching.skip_step_schedule=[3]"};
+      }
+      const GenerationPlan plan = PlanGeneration(*family, options);
+      const std::vector<PromptEmbedding> prompts = Prompts(*family, plan);
+      ExpectClose(plan.denoising_workspace, DenoisingPeak(*family, plan, prompts, 4), "denoising");
+      ExpectClose(plan.decoding_workspace, DecodingPeak(*family, plan), "decoding");
+    }
+  }
+}
+
+GenerateOptions Size(int width, int height, int frames = 0) {
+  GenerateOptions options;
+  options.width = width;
+  options.height = height;
+  if (frames > 0) options.num_frames = frames;
+  options.max_sequence_length = 32;
+  return options;
+}
+
+TEST(GenerationPlan, OfThePictureDemoIsWhatIsTaken) { ExpectPlanned(kDemoModel, Size(128, 96)); }
+
+TEST(GenerationPlan, OfTheFilmDemoIsWhatIsTaken) {
+  ExpectPlanned(fs::path(TAMIAS_SOURCE_DIR) / "models/demo-video", Size(64, 48, 9));
+}
+
+TEST(GenerationPlan, NamesWhatNoMachineCouldHold) {
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(kDemoModel));
+  EXPECT_NE(
+      ErrorOf([&] { PlanGeneration(*family, Size(1 << 20, 1 << 20)); }, ErrorCode::kOutOfMemory),
+      "");
+}
+
+}  // namespace
+}  // namespace tamias

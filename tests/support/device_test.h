@@ -1,0 +1,71 @@
+// What the tests of GPU kernels share: the fixture (which needs a device), tensors there and
+// back, and rounding of references' inputs. The same tests run on the emulator and on a GPU.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "base/cuda/device.h"
+#include "base/cuda/memory.h"
+#include "base/cuda/stream.h"
+#include "base/placement.h"
+#include "tests/support/errors.h"
+#include "tests/support/random_tensors.h"
+
+namespace tamias {
+
+class CudaTest : public ::testing::Test {
+ protected:
+  static constexpr Placement kPlacement = {{DeviceType::kCuda, 0}, DType::kBF16};
+
+  void SetUp() override {
+    ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
+  }
+};
+
+// A contiguous copy on the stream's device.
+inline Tensor ToDevice(cuda::Stream& stream, ConstTensorView host) {
+  Tensor device = cuda::DeviceTensor(host.shape(), host.dtype(), stream.device().index);
+  cuda::Copy(stream, host, device);
+  stream.Synchronize();
+  return device;
+}
+
+inline Tensor ToHost(cuda::Stream& stream, ConstTensorView device) {
+  Tensor host(device.shape(), device.dtype());
+  cuda::Copy(stream, device, host);
+  stream.Synchronize();
+  return host;
+}
+
+inline Tensor ToFloat32(ConstTensorView tensor) {
+  Tensor result(tensor.shape(), DType::kF32);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    float& value = result.data<float>()[i];
+    if (tensor.dtype() == DType::kF32) value = tensor.data<float>()[i];
+    if (tensor.dtype() == DType::kBF16) value = ToFloat(tensor.data<BFloat16>()[i]);
+    if (tensor.dtype() == DType::kF16) value = ToFloat(tensor.data<Float16>()[i]);
+  }
+  return result;
+}
+
+// Contiguous f32 to bf16 or f16, rounding to nearest.
+inline Tensor Rounded(ConstTensorView tensor, DType dtype) {
+  Tensor result(tensor.shape(), dtype);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    const float value = tensor.data<float>()[i];
+    if (dtype == DType::kBF16) {
+      result.data<BFloat16>()[i] = ToBFloat16(value);
+    } else {
+      result.data<Float16>()[i] = ToFloat16(value);
+    }
+  }
+  return result;
+}
+
+// Half a unit in the last place, relative: what rounding to the type costs.
+inline float RoundingOf(DType dtype) { return dtype == DType::kBF16 ? 0x1p-8f : 0x1p-11f; }
+
+}  // namespace tamias
