@@ -159,7 +159,7 @@ TEST_P(MochiTransformerParity, StepsTakeWhatDryOnesTake) {
   MochiTransformer model = Load(fixture);
   constexpr int64_t kBatch = 2;
   constexpr int64_t kText = 50;
-  const TokenGrid grid = {.time = 5, .height = 20, .width = 20};
+  const TokenGrid grid = {.time = 3, .height = 10, .width = 15};
   const MochiTransformerConfig& config = model.config();
   const int64_t channels = config.in_channels * config.patch_area();
   const Tensor video = RandomTensor({kBatch, grid.size(), channels}, 1);

@@ -175,13 +175,13 @@ TEST_P(WanTransformerPlan, StepsTakeWhatDryOnesTake) {
 
 // The text's keys and values take the most, or the video's, the picture's, its embedding.
 INSTANTIATE_TEST_SUITE_P(, WanTransformerPlan,
-                         testing::Values(PlanCase{"wan-tiny", 1500, 0, {5, 20, 20}},
-                                         PlanCase{"wan-tiny", 1500, 0, {9, 10, 10}},
-                                         PlanCase{"wan-plain-tiny", 100, 0, {5, 20, 20}},
-                                         PlanCase{"wan-image-tiny", 20, 1300, {6, 10, 10}},
-                                         PlanCase{"wan-image-tiny", 20, 100, {5, 20, 20}},
-                                         PlanCase{"wan-image-tiny", 20, 3000, {2, 4, 5}},
-                                         PlanCase{"wan-image-positions-tiny", 20, 0, {5, 20, 20}}));
+                         testing::Values(PlanCase{"wan-tiny", 500, 0, {5, 10, 12}},
+                                         PlanCase{"wan-tiny", 600, 0, {3, 10, 10}},
+                                         PlanCase{"wan-plain-tiny", 50, 0, {5, 10, 10}},
+                                         PlanCase{"wan-image-tiny", 20, 500, {3, 8, 10}},
+                                         PlanCase{"wan-image-tiny", 20, 50, {5, 10, 10}},
+                                         PlanCase{"wan-image-tiny", 20, 1000, {2, 4, 5}},
+                                         PlanCase{"wan-image-positions-tiny", 20, 0, {5, 10, 10}}));
 
 TEST(WanTransformer, RefusesAnImageThatDoesNotFit) {
   const Fixture fixture("wan-image-positions-tiny");
