@@ -220,7 +220,7 @@ TEST_P(HunyuanVideoTransformerPlan, StepsTakeWhatDryOnesTake) {
                                                   .guidance = 6,
                                                   .rotary_cos = rotary,
                                                   .rotary_sin = rotary},
-                    video.shape());
+                    {1, grid.size(), config.out_channels * config.patch_elements()});
 }
 
 INSTANTIATE_TEST_SUITE_P(LongAndShortVideo, HunyuanVideoTransformerPlan,

@@ -172,7 +172,7 @@ TEST_P(MochiTransformerParity, StepsTakeWhatDryOnesTake) {
                                            .timestep = 500,
                                            .rotary_cos = rotary.cos,
                                            .rotary_sin = rotary.sin},
-                    video.shape());
+                    {kBatch, grid.size(), config.out_channels * config.patch_area()});
 }
 
 TEST(MochiTransformer, RotaryPositionsRunDry) {
