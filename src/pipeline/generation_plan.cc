@@ -178,9 +178,9 @@ size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   return bytes;
 }
 
-// What lies on the GPU, all at one time.
-void AddDevice(const ModelFamily& family, const GenerationPlan& plan, const StagePlans& stages,
-               MemoryPlan& memory) {
+// What lies on the GPU, all at one time. Returns what of it is not weights.
+size_t AddDevice(const ModelFamily& family, const GenerationPlan& plan, const StagePlans& stages,
+                 MemoryPlan& memory) {
   Entries entries(memory.device_entries);
   const auto add = [&](std::string name, size_t bytes) {
     memory.device_bytes += entries.Add(std::move(name), bytes);
@@ -191,17 +191,20 @@ void AddDevice(const ModelFamily& family, const GenerationPlan& plan, const Stag
   if (plan.sparsity.mlp.is_enabled) {
     add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
   }
+  const size_t weights = memory.device_bytes;
   for (const StatePlan::Entry& entry : plan.state.entries) {
     add("state: " + entry.name, entry.bytes);
   }
   // The stages follow each other; the greediest counts.
   add("workspace of the greediest stage",
       std::max({stages.text.device, stages.denoising.device, stages.decoding.device}));
+  return memory.device_bytes - weights;
 }
 
-MemoryPlan MakeMemoryPlan(const ModelFamily& family, const GenerationPlan& plan,
-                          const StagePlans& stages) {
-  MemoryPlan memory;
+// Fills in the plan's memory, and what of it is the generation's own.
+void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationPlan& plan) {
+  plan.memory = {};
+  MemoryPlan& memory = plan.memory;
   Entries entries(memory.entries);
   const bool is_on_gpu = plan.placement.IsOnGpu();
   const auto on_host = [&](const StageBytes& stage) {
@@ -220,7 +223,7 @@ MemoryPlan MakeMemoryPlan(const ModelFamily& family, const GenerationPlan& plan,
   }
   size_t denoising = 0;
   if (is_on_gpu) {
-    AddDevice(family, plan, stages, memory);
+    plan.new_device_bytes = AddDevice(family, plan, stages, memory);
   } else {
     denoising += AddState(plan, memory);
   }
@@ -228,7 +231,9 @@ MemoryPlan MakeMemoryPlan(const ModelFamily& family, const GenerationPlan& plan,
   const size_t decoding = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
                           entries.Add(PictureName(family), PictureBytes(plan));
   memory.peak_bytes = always + std::max({encoding, denoising, decoding});
-  return memory;
+  size_t loaded = family.program_bytes();
+  for (const ComponentInfo& component : family.info().components) loaded += component.bytes;
+  plan.new_bytes = memory.peak_bytes - loaded;
 }
 
 size_t BytesOf(const std::vector<PromptEmbedding>& prompts) {
@@ -258,15 +263,12 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   plan.image_workspace = stages.image.device;
   plan.denoising_workspace = stages.denoising.device;
   plan.decoding_workspace = stages.decoding.device;
-  plan.memory = MakeMemoryPlan(family, plan, stages);
+  PlanMemory(family, stages, plan);
   if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
       plan.state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
     plan.state_place = StatePlace::kFile;
-    plan.memory = MakeMemoryPlan(family, plan, stages);
+    PlanMemory(family, stages, plan);
   }
-  size_t loaded = family.program_bytes();
-  for (const ComponentInfo& component : family.info().components) loaded += component.bytes;
-  plan.new_bytes = plan.memory.peak_bytes - loaded;
   return plan;
 }
 
@@ -292,7 +294,7 @@ GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& op
                                 is_on_gpu ? stages.decoding.host : stages.decoding.device);
   plan.new_bytes += entries.Add(PictureName(family), PictureBytes(plan));
   plan.memory.peak_bytes = loaded + plan.new_bytes;
-  if (is_on_gpu) AddDevice(family, plan, stages, plan.memory);
+  if (is_on_gpu) plan.new_device_bytes = AddDevice(family, plan, stages, plan.memory);
   return plan;
 }
 

@@ -33,7 +33,10 @@ struct GenerationPlan {
   size_t denoising_workspace = 0;
   size_t decoding_workspace = 0;
   MemoryPlan memory;
-  size_t new_bytes = 0;  // of memory.peak_bytes: what is not there yet when the plan is made
+  // Of memory.peak_bytes and memory.device_bytes, what is this generation's own: not what is there
+  // already when the plan is made, nor weights on the GPU, which all generations share.
+  size_t new_bytes = 0;
+  size_t new_device_bytes = 0;
 };
 
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine

@@ -17,15 +17,6 @@ namespace {
 // space and data count: 16 to 71 MiB measured from 128x128 to 768x768 pixels.
 constexpr size_t kSlackBytes = size_t{96} << 20;
 
-// Of the plan's bytes on its GPU, what is the generation's own: not the weights, which all share.
-size_t OwnDeviceBytes(const GenerationPlan& plan) {
-  size_t bytes = 0;
-  for (const MemoryEntry& entry : plan.memory.device_entries) {
-    if (!entry.name.starts_with("weights")) bytes += entry.bytes;
-  }
-  return bytes;
-}
-
 std::string Beside(size_t others) { return others > 0 ? " beside the generations under way" : ""; }
 
 void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_t others,
@@ -68,7 +59,7 @@ void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, siz
 RunningGenerations::Entry::Entry(RunningGenerations& running, const GenerationPlan& plan)
     : running_(&running),
       new_bytes_(plan.new_bytes),
-      device_bytes_(OwnDeviceBytes(plan)),
+      device_bytes_(plan.new_device_bytes),
       threads_(plan.threads) {
   running.new_bytes_ += new_bytes_;
   running.device_bytes_ += device_bytes_;
