@@ -11,7 +11,7 @@ from pathlib import Path
 
 import assemble
 import numpy as np
-import pack
+import pack_training
 import pytest
 from clips import caption as clip_caption
 from clips import frame_times, paint, render, sample_clip
@@ -325,9 +325,9 @@ def test_the_report_names_the_export_by_its_sum(results, tmp_path):
 
 @pytest.mark.parametrize("kind", KIND_NAMES)
 def test_a_pack_holds_code_prompts_and_model_under_their_paths(kind):
-    names = {path.as_posix() for path in pack.members(kind)}
+    names = {path.as_posix() for path in pack_training.members(kind)}
     chosen = KINDS[kind]
-    for path in (chosen.prompts, *chosen.model.rglob("*.safetensors"), Path(pack.__file__)):
+    for path in (chosen.prompts, *chosen.model.rglob("*.safetensors"), Path(pack_training.__file__)):
         assert path.relative_to(ROOT).as_posix() in names
     for module in (
         "train/train_gpu.py",
@@ -343,16 +343,16 @@ def test_a_pack_holds_code_prompts_and_model_under_their_paths(kind):
 
 def test_a_packed_archive_runs_where_it_is_unpacked(tmp_path, monkeypatch):
     archive = tmp_path / "deep/run.tar.gz"
-    monkeypatch.setattr(sys, "argv", ["pack.py", "film", str(archive)])
-    pack.main()
+    monkeypatch.setattr(sys, "argv", ["pack_training.py", "film", str(archive)])
+    pack_training.main()
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path / "there", filter="data")
-    code = "import pack, gpu.workers; print(len(pack.members('film')))"
+    code = "import pack_training, gpu.workers; print(len(pack_training.members('film')))"
     there = tmp_path / "there/tools/train"
     ran = subprocess.run(
         [sys.executable, "-B", "-c", code], cwd=there, capture_output=True, text=True, check=True
     )
-    assert int(ran.stdout) == len(pack.members("film"))
+    assert int(ran.stdout) == len(pack_training.members("film"))
 
 
 def test_banks_have_room_for_a_batch_of_every_stage():
