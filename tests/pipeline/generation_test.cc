@@ -70,7 +70,9 @@ TEST_F(GenerationTest, StepByStepGivesWhatOneCallGives) {
 
 TEST_F(GenerationTest, TakesItsStepsInTurnWithAnother) {
   Generation first = pipeline_.Start(SmallOptions(1)), second = pipeline_.Start(SmallOptions(2));
-  while (first.Step() | second.Step()) {
+  for (int step = 0; step < first.num_steps(); ++step) {
+    EXPECT_TRUE(first.Step());
+    EXPECT_TRUE(second.Step());
   }
   second.Decode();
   first.Decode();
