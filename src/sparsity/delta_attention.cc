@@ -88,6 +88,9 @@ void DeltaAttention::ForEachPart(const Body& body) const {
 
 void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& inputs,
                          TensorView output, LayerReport& report) {
+  if (inputs.causal) {
+    Fail(ErrorCode::kUnsupported, "delta attention: causal: expected bidirectional attention");
+  }
   const int64_t text = geometry_.text_tokens;
   const int64_t keys = geometry_.joint_tokens();
   if (text > 0) {

@@ -8,6 +8,7 @@
 #include "ops/attention.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/dry_run_case.h"
+#include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
 
 namespace tamias {
@@ -286,6 +287,17 @@ TEST(DeltaAttention, SparseStepsBeforeTheSelectionAreDense) {
   const Input input = RandomInput(layer.geometry, 1);
   EXPECT_LT(RelativeL2(layer.Run(false, input), layer.Dense(input)), 1e-6);
   EXPECT_EQ(layer.report.attention.Sparsity(), 0);
+}
+
+TEST(DeltaAttention, RefusesACausalMask) {
+  const SparseGeometry geometry = Geometry(1);
+  Layer layer(Config(0.5, AttentionMerge::kAdditive), geometry);
+  const Input input = RandomInput(geometry, 1);
+  AttentionInputs causal = input.view();
+  causal.causal = true;
+  Tensor output(input.query.shape(), DType::kF32);
+  ExpectError(ErrorCode::kUnsupported, "delta attention: causal: expected bidirectional",
+              [&] { layer.attention->Run(layer.context, true, causal, output, layer.report); });
 }
 
 TEST(DeltaAttention, ReportsTheShareOfPairsItSkips) {
