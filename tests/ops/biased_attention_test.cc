@@ -1,7 +1,7 @@
 #include "ops/biased_attention.h"
 
+#include "base/dry_run.h"
 #include "tests/support/operands.h"
-#include "tests/support/planned_peak.h"
 #include "tests/support/simd_targets.h"
 
 namespace tamias {
@@ -47,9 +47,9 @@ TEST(BiasedAttention, WorksThroughBlocksOfQueries) {
   BiasedAttention(context, inputs, actual);
   reference::BiasedAttention(context, inputs, expected);
   EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
-  EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
-              BiasedAttention(planned, inputs, actual);
-            }));
+  EXPECT_EQ(context.workspace().peak_bytes(),
+            PlannedWorkspace(context.placement(), context.threads(),
+                             [&](Context& planned) { BiasedAttention(planned, inputs, actual); }));
 }
 
 TEST(BiasedAttention, LetsHeadsShareAKeyAndValueHead) {

@@ -1,7 +1,7 @@
 #include "ops/conv2d.h"
 
+#include "base/dry_run.h"
 #include "tests/support/conv_case.h"
-#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -34,7 +34,8 @@ TEST(Conv2d, MatchesReference) {
     Conv2d(context, c.input, c.weight, bias, options, actual);
     reference::Conv2d(context, c.input, c.weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+    EXPECT_EQ(context.workspace().peak_bytes(),
+              PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                 Conv2d(planned, c.input, c.weight, bias, options, actual);
               }));
   }

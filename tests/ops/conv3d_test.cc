@@ -1,8 +1,8 @@
 #include "ops/conv3d.h"
 
+#include "base/dry_run.h"
 #include "ops/norm.h"
 #include "tests/support/conv_case.h"
-#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -55,7 +55,8 @@ TEST(Conv3d, MatchesReference) {
     Conv3d(context, input, weight, bias, options, actual);
     reference::Conv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+    EXPECT_EQ(context.workspace().peak_bytes(),
+              PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                 Conv3d(planned, input, weight, bias, options, actual);
               }));
   }

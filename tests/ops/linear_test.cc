@@ -4,9 +4,9 @@
 
 #include <cstdlib>
 
+#include "base/dry_run.h"
 #include "ops/cuda/cublas_lt.h"
 #include "tests/support/operands.h"
-#include "tests/support/planned_peak.h"
 #include "tests/support/simd_targets.h"
 
 namespace tamias {
@@ -63,7 +63,8 @@ TEST(Linear, TakesTheWorkspaceThatItPlans) {
       const Tensor bias = random.Normal({160}, 1, dtype);
       Tensor output({rows, 160}, DType::kF32);
       Linear(context, input, weight, bias, output, {.accumulate = true});
-      EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+      EXPECT_EQ(context.workspace().peak_bytes(),
+                PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                   Linear(planned, input, weight, bias, output, {.accumulate = true});
                 }));
     }

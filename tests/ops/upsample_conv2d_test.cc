@@ -1,8 +1,8 @@
 #include "ops/upsample_conv2d.h"
 
+#include "base/dry_run.h"
 #include "ops/conv2d.h"
 #include "tests/support/conv_case.h"
-#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -24,7 +24,8 @@ TEST(UpsampleConv2d, MatchesReference) {
     UpsampleConv2d(context, c.input, c.weight, bias, actual);
     reference::UpsampleConv2d(context, c.input, c.weight, bias, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+    EXPECT_EQ(context.workspace().peak_bytes(),
+              PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                 UpsampleConv2d(planned, c.input, c.weight, bias, actual);
               }));
   }

@@ -1,7 +1,7 @@
 #include "ops/upsample_conv3d.h"
 
+#include "base/dry_run.h"
 #include "tests/support/conv_case.h"
-#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -29,7 +29,8 @@ TEST(UpsampleConv3d, MatchesReference) {
     UpsampleConv3d(context, input, weight, bias, options, actual);
     reference::UpsampleConv3d(context, input, weight, bias, options, expected);
     EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
-    EXPECT_EQ(context.workspace().peak_bytes(), PlannedPeak(context, [&](Context& planned) {
+    EXPECT_EQ(context.workspace().peak_bytes(),
+              PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                 UpsampleConv3d(planned, input, weight, bias, options, actual);
               }));
   }

@@ -6,7 +6,7 @@
 
 #include <cstddef>
 
-#include "models/dry_run.h"
+#include "base/dry_run.h"
 #include "sparsity/sparse_session.h"
 
 namespace tamias {

@@ -3,10 +3,10 @@
 
 #include <optional>
 
+#include "base/dry_run.h"
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
-#include "models/dry_run.h"
 #include "ops/check_tensor.h"
 
 namespace tamias {

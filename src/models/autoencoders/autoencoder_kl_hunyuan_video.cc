@@ -5,10 +5,10 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/dry_run.h"
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
-#include "models/dry_run.h"
 #include "ops/check_tensor.h"
 #include "ops/copy.h"
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "models/dry_run.h"
+#include "base/dry_run.h"
 #include "ops/check_tensor.h"
 #include "ops/copy.h"
 

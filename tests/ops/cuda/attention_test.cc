@@ -139,16 +139,22 @@ void CheckColumnSums(const AttentionProblem& problem, int64_t group_size, uint64
   ExpectFloats(ToHost(stream, sums), expected_sums, kColumnSumTolerance);
 }
 
-TEST_F(CudaDenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
+// Problems of seeds first to last - 1, made by make(random).
+template <typename Make>
+void CheckColumnSumsOverSeeds(uint64_t first, uint64_t last, const Make& make) {
   const int64_t sizes[] = {192, 64, 50, 7, 128};
-  for (uint64_t seed = 100; seed < 110; ++seed) {
+  for (uint64_t seed = first; seed < last; ++seed) {
     Random random(seed);
-    AttentionProblem problem = RandomAttentionProblem(random);
+    AttentionProblem problem = make(random);
     const int64_t group_size = sizes[seed % 5];
     if (group_size == 7) problem.queries = std::min<int64_t>(problem.queries, 30);
     CheckColumnSums(problem, group_size, seed);
-    if (HasFatalFailure()) return;
+    if (testing::Test::HasFatalFailure()) return;
   }
+}
+
+TEST_F(CudaDenseAttention, ColumnSumsMatchReferenceOverRandomShapes) {
+  CheckColumnSumsOverSeeds(100, 110, RandomAttentionProblem);
 }
 
 TEST_F(CudaDenseAttention, ColumnSumsOfGroupsLargerThanATile) {
@@ -157,15 +163,7 @@ TEST_F(CudaDenseAttention, ColumnSumsOfGroupsLargerThanATile) {
 }
 
 TEST_F(CudaDenseAttention, CausalColumnSumsMatchReferenceOverRandomShapes) {
-  const int64_t sizes[] = {192, 64, 50, 7, 128};
-  for (uint64_t seed = 300; seed < 308; ++seed) {
-    Random random(seed);
-    AttentionProblem problem = RandomCausalProblem(random);
-    const int64_t group_size = sizes[seed % 5];
-    if (group_size == 7) problem.queries = std::min<int64_t>(problem.queries, 30);
-    CheckColumnSums(problem, group_size, seed);
-    if (HasFatalFailure()) return;
-  }
+  CheckColumnSumsOverSeeds(300, 308, RandomCausalProblem);
 }
 
 TEST_F(CudaDenseAttention, CausalColumnSumsOfGroupsLargerThanATile) {

@@ -1,12 +1,12 @@
 // Operations called with a context on a GPU: what the dispatch adds to the kernels.
 #include "base/device_memory.h"
+#include "base/dry_run.h"
 #include "ops/biased_attention.h"
 #include "ops/conv2d.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
 #include "tests/support/device_operand.h"
-#include "tests/support/planned_peak.h"
 
 namespace tamias {
 namespace {
@@ -45,7 +45,8 @@ TEST_F(CudaDispatch, OperationsTakeTheScratchThatTheyPlan) {
     reference::Conv2d(host, input.host, weight.host, {}, {.padding = padding}, output.host);
     EXPECT_LT(output.Error(device.stream()), Tolerance(DType::kBF16));
     EXPECT_GT(device.workspace().peak_bytes(), 0u);
-    EXPECT_EQ(device.workspace().peak_bytes(), PlannedPeak(device, run));
+    EXPECT_EQ(device.workspace().peak_bytes(),
+              PlannedWorkspace(device.placement(), device.threads(), run));
   }
   {
     Context device(kPlacement, 1);
@@ -63,7 +64,8 @@ TEST_F(CudaDispatch, OperationsTakeTheScratchThatTheyPlan) {
                                output.host);
     EXPECT_LT(output.Error(device.stream()), 2 * Tolerance(DType::kBF16));
     EXPECT_GT(device.workspace().peak_bytes(), 0u);
-    EXPECT_EQ(device.workspace().peak_bytes(), PlannedPeak(device, run));
+    EXPECT_EQ(device.workspace().peak_bytes(),
+              PlannedWorkspace(device.placement(), device.threads(), run));
   }
 }
 
