@@ -1,13 +1,12 @@
 // Memory on the device of a context, and what moves between it and the host. On the CPU there is
-// nothing to move: what would be a copy is the host's memory itself.
+// nothing to move: what would be a copy is the host's memory itself. With a planning
+// context nothing is copied or waited for, and what is returned has no memory.
 #pragma once
 
 #include "base/context.h"
 #include "base/tensor.h"
 
 namespace tamias {
-
-// With a planning context nothing is copied or waited for, and what is returned has no memory.
 
 // Contiguous, uninitialised, on any device. Throws kOutOfMemory.
 Tensor TensorOn(Device device, const Shape& shape, DType dtype);

@@ -1,4 +1,4 @@
-// Queues go from context to context: making one costs more than a small picture's step.
+// Queues go from context to context: a stage opens one only where none is free.
 #include "base/device_resources.h"
 
 #include <utility>

@@ -23,6 +23,10 @@ Latents ToLatents(const Tensor& tensor) {
   return {tensor.dim(1), tensor.dim(2), {values, values + tensor.NumElements()}};
 }
 
+ConstTensorView ViewOf(const Latents& latents) {
+  return ConstTensorView(latents.values.data(), DType::kF32, {1, latents.tokens, latents.channels});
+}
+
 void CheckLatents(const char* option, const Latents& latents, const GenerationPlan& plan) {
   const int64_t tokens = plan.latents.tokens(), channels = plan.latents.token_channels();
   if (latents.tokens != tokens || latents.channels != channels ||
@@ -63,13 +67,6 @@ std::unique_ptr<Generation::Implementation> Generation::Implementation::Begin(
   CheckInitialLatents(options, plan);
   return std::make_unique<Implementation>(std::move(parts), options, progress, std::move(plan),
                                           options.num_images);
-}
-
-std::unique_ptr<Generation::Implementation> Generation::Implementation::BeginDecoding(
-    std::shared_ptr<Pipeline::Parts> parts, const GenerateOptions& options,
-    const ProgressCallback& progress, int num_images, GenerationPlan plan) {
-  return std::make_unique<Implementation>(std::move(parts), options, progress, std::move(plan),
-                                          num_images);
 }
 
 Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> parts,
@@ -139,7 +136,7 @@ bool Generation::Implementation::Step() {
   if (!picture_) BeginPicture();
   if (picture_->step() == num_steps_) return false;
   const StepKind kind = picture_->Step(options_.on_prediction);
-  CheckFinite(picture_->latents(), "the latents", family_);
+  CheckFinite(picture_->ordered_latents(), "the latents", family_);
   clock_.EndStep(std::string(Name(kind)));
   return true;
 }
@@ -150,13 +147,18 @@ void Generation::Implementation::Decode() {
   report_.AddImage(picture_->report());
   const Tensor latents = picture_->latents();
   picture_.reset();
-  DecodeLatents(latents, /*announces=*/true);
+  result_.latents.push_back(ToLatents(latents));
+  if (options_.on_latents) options_.on_latents(result_, image_);
+  FinishPicture(latents);
 }
 
-void Generation::Implementation::DecodeLatents(const Tensor& latents, bool announces) {
+void Generation::Implementation::Decode(const Latents& latents) {
   Prepare();
-  result_.latents.push_back(ToLatents(latents));
-  if (announces && options_.on_latents) options_.on_latents(result_, image_);
+  result_.latents.push_back(latents);
+  FinishPicture(ViewOf(latents));
+}
+
+void Generation::Implementation::FinishPicture(ConstTensorView latents) {
   if (options_.decode) {
     clock_.BeginStage(Stage::kDecode, image_, family_.NumDecodePieces(plan_.latents));
     std::vector<Image> frames =
@@ -188,8 +190,7 @@ Latents Generation::Implementation::latents() {
 void Generation::Implementation::SetLatents(const Latents& latents) {
   CheckUnderWay("latents");
   CheckLatents("latents", latents, plan_);
-  picture_->SetLatents(
-      ConstTensorView(latents.values.data(), DType::kF32, {1, latents.tokens, latents.channels}));
+  picture_->SetLatents(ViewOf(latents));
 }
 
 Generation::Generation(std::unique_ptr<Implementation> implementation)

@@ -22,17 +22,15 @@ class Generation::Implementation {
   static std::unique_ptr<Implementation> Begin(std::shared_ptr<Pipeline::Parts> parts,
                                                const GenerateOptions& options,
                                                const ProgressCallback& progress);
-  // Of one that has nothing but its decoding, of `num_images` latents.
-  static std::unique_ptr<Implementation> BeginDecoding(std::shared_ptr<Pipeline::Parts> parts,
-                                                       const GenerateOptions& options,
-                                                       const ProgressCallback& progress,
-                                                       int num_images, GenerationPlan plan);
+  // With a plan that is made: PlanDecoding where a generation is nothing but its decoding.
   Implementation(std::shared_ptr<Pipeline::Parts> parts, const GenerateOptions& options,
                  const ProgressCallback& progress, GenerationPlan plan, int num_images);
 
   void Encode();
   bool Step();
   void Decode();
+  // The same of latents that are there already.
+  void Decode(const Latents& latents);
   bool IsDone() const { return image_ == num_images_; }
   int image() const { return image_; }
   int step() const { return picture_ ? picture_->step() : 0; }
@@ -41,15 +39,13 @@ class Generation::Implementation {
   void SetLatents(const Latents& latents);
   GenerateResult& result() { return result_; }
 
-  // The next of the latents [1, N, P] in row order goes into the result and is decoded; announces:
-  // to options.on_latents, too.
-  void DecodeLatents(const Tensor& latents, bool announces);
-
  private:
   void Prepare();
   void EncodePrompts();
   void EncodeImage();
   void BeginPicture();
+  // Decodes the last of result().latents, given as [1, N, P], and hands the result out.
+  void FinishPicture(ConstTensorView latents);
   // Throws unless a picture is under way, naming what was asked of it.
   void CheckUnderWay(const char* what) const;
 

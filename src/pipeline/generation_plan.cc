@@ -92,11 +92,12 @@ StageBytes PlanImage(const ModelFamily& family, const GenerationPlan& plan,
   return StageBytes::Of(context);
 }
 
-StageBytes PlanDenoising(const ModelFamily& family, const GenerationPlan& plan,
-                         const std::vector<PromptEmbedding>& prompts,
-                         const ImageCondition& condition) {
+// Fills in the plan of the state as well.
+StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbedding>& prompts,
+                         const ImageCondition& condition, GenerationPlan& plan) {
   Context context = Context::Planning(plan.placement, plan.threads);
   SparseSession session(context, plan.sparsity, plan.geometries, plan.state_place);
+  plan.state = session.plan();
   Tensor latents = WithoutMemory(plan.latents), prediction = WithoutMemory(plan.latents);
   Tensor negative = WithoutMemory(plan.latents);
   const GuidedModel model(context, family, plan, prompts, condition, session.token_order(),
@@ -250,7 +251,6 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   GenerationPlan plan = BeginPlan(family, options);
   plan.geometries.assign(static_cast<size_t>(plan.settings.num_invocations()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
-  plan.state = SparseSession::Plan(plan.sparsity, plan.geometries, plan.placement);
   StagePlans stages;
   std::vector<PromptEmbedding> prompts;
   ImageCondition condition;
@@ -258,7 +258,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   stages.embeddings = BytesOf(prompts);
   stages.image = PlanImage(family, plan, condition);
   stages.condition = condition.embedding.bytes() + condition.latents.bytes();
-  stages.denoising = PlanDenoising(family, plan, prompts, condition);
+  stages.denoising = PlanDenoising(family, prompts, condition, plan);
   stages.decoding = PlanDecodingStage(family, plan);
   plan.image_workspace = stages.image.device;
   plan.denoising_workspace = stages.denoising.device;

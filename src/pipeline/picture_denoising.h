@@ -34,6 +34,8 @@ class PictureDenoising {
 
   // The latents [1, N, P] now, in row order.
   Tensor latents();
+  // The same as they are kept, in token order.
+  ConstTensorView ordered_latents() const { return latents_; }
   // Others in their place, in row order.
   void SetLatents(ConstTensorView latents);
   const SparsityReport& report() const { return session_.report(); }

@@ -52,13 +52,10 @@ GenerateResult Pipeline::Decode(const SavedLatents& latents, const GenerateOptio
     const GenerateOptions complete = WithSavedSize(latents, options, info());
     GenerationPlan plan = PlanDecoding(*parts_->family, complete);
     CheckSavedLatents(latents, plan.latents, SizeText(plan.settings));
-    const auto generation = Generation::Implementation::BeginDecoding(
-        parts_, complete, progress, static_cast<int>(latents.latents.size()), std::move(plan));
-    for (const Latents& one : latents.latents) {
-      const ConstTensorView packed(one.values.data(), DType::kF32, {1, one.tokens, one.channels});
-      generation->DecodeLatents(Tensor::CopyOf(packed), /*announces=*/false);
-    }
-    return std::move(generation->result());
+    Generation::Implementation generation(parts_, complete, progress, std::move(plan),
+                                          static_cast<int>(latents.latents.size()));
+    for (const Latents& one : latents.latents) generation.Decode(one);
+    return std::move(generation.result());
   });
 }
 
