@@ -11,7 +11,7 @@ namespace {
 
 void BM_DenseAttention(benchmark::State& state) {
   AttentionCase problem(state.range(0), state.range(1), state.range(2), state.range(3));
-  const double peak = cpu::FmaPeakGflops(problem.context.threads());
+  const double peak = FmaPeakGflops(problem.context.threads());
   problem.RunDense();
   std::vector<double> seconds;
   for (auto _ : state) {
@@ -23,7 +23,7 @@ void BM_DenseAttention(benchmark::State& state) {
 
 void BM_DenseAttentionColumnSums(benchmark::State& state) {
   AttentionCase problem(state.range(0), state.range(1), state.range(2), state.range(3));
-  const double peak = cpu::FmaPeakGflops(problem.context.threads());
+  const double peak = FmaPeakGflops(problem.context.threads());
   problem.RunDense();  // leaves the log-sum-exp that the column sums refer to
   Tensor sums({1, problem.heads, (problem.queries + 191) / 192, problem.keys}, DType::kF32);
   std::vector<double> seconds;

@@ -16,7 +16,7 @@
 
 #include "ops/attention.h"
 #include "ops/column_sparse_attention.h"
-#include "ops/cpu/fma_peak.h"
+#include "tamias/fma_peak.h"
 
 namespace tamias {
 
@@ -91,7 +91,7 @@ inline void ReportRate(benchmark::State& state, double flops, double seconds, do
   state.counters["gflops"] = flops / seconds * 1e-9;
   state.counters["peak"] = peak;
   state.counters["peak_fraction"] = flops / seconds * 1e-9 / peak;
-  state.SetLabel(cpu::SimdTargetName());
+  state.SetLabel(SimdTargetName());
 }
 
 }  // namespace tamias

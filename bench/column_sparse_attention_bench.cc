@@ -37,7 +37,7 @@ void BM_ColumnSparseAttention(benchmark::State& state) {
                               count);
   const ColumnSelection selection{
       .indices = columns.indices, .counts = columns.counts, .group_size = kGroup};
-  const double peak = cpu::FmaPeakGflops(problem.context.threads());
+  const double peak = FmaPeakGflops(problem.context.threads());
   problem.RunDense();
   const Tensor cache = Tensor::CopyOf(problem.output);
   std::vector<double> seconds;

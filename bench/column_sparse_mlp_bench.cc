@@ -17,10 +17,10 @@
 #include "ops/block_mean.h"
 #include "ops/column_sparse_mlp.h"
 #include "ops/copy_indices.h"
-#include "ops/cpu/fma_peak.h"
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/top_k.h"
+#include "tamias/fma_peak.h"
 
 namespace tamias {
 namespace {
@@ -86,7 +86,7 @@ void BM_ColumnSparseMlp(benchmark::State& state) {
   const auto dense = [&] { peer.Run(p.input.data<float>(), dense_output.data<float>()); };
   sparse();
   dense();
-  const double peak = cpu::FmaPeakGflops(context.threads());
+  const double peak = FmaPeakGflops(context.threads());
   std::vector<double> sparse_seconds, dense_seconds;
   for (auto _ : state) {
     sparse_seconds.push_back(bench::SecondsOf(sparse));

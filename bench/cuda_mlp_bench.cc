@@ -14,11 +14,12 @@
 
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
-#include "base/random.h"
 #include "bench_timing.h"
 #include "ops/column_sparse_mlp.h"
 #include "ops/cuda/cublas_lt.h"
 #include "ops/linear.h"
+#include "tamias/error.h"
+#include "tamias/random.h"
 
 namespace tamias {
 namespace {

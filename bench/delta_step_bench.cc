@@ -10,10 +10,10 @@
 #include <cmath>
 #include <memory>
 
-#include "base/random.h"
 #include "ops/attention.h"
-#include "sparsity/delta_attention.h"
-#include "sparsity/delta_mlp.h"
+#include "tamias/random.h"
+#include "tamias/sparsity/delta_attention.h"
+#include "tamias/sparsity/delta_mlp.h"
 
 namespace tamias {
 namespace {

@@ -80,7 +80,7 @@ struct Prefill : AttentionCase {
 // Causal dense attention, and its time as a share of bidirectional attention's: half of the pairs.
 void BM_CausalDense(benchmark::State& state) {
   Prefill problem(state.range(0));
-  const double peak = cpu::FmaPeakGflops(problem.context.threads());
+  const double peak = FmaPeakGflops(problem.context.threads());
   problem.RunCausal();
   std::vector<double> seconds, bidirectional_seconds;
   for (auto _ : state) {
@@ -204,7 +204,7 @@ void BM_CausalColumnSparse(benchmark::State& state, Choice choice) {
   state.counters["arithmetic_fraction"] = speedup * pairs;
   state.counters["mass"] = Mass(log_sum_exp, problem.log_sum_exp);
   state.counters["relative_l2"] = std::sqrt(distance.squared / distance.squared_reference);
-  state.SetLabel(cpu::SimdTargetName());
+  state.SetLabel(SimdTargetName());
 }
 
 void Configure(benchmark::internal::Benchmark* bench) {

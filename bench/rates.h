@@ -8,10 +8,10 @@
 #include <cstring>
 #include <vector>
 
-#include "base/context.h"
 #include "base/parallel.h"
-#include "base/tensor.h"
-#include "ops/cpu/fma_peak.h"
+#include "tamias/context.h"
+#include "tamias/fma_peak.h"
+#include "tamias/tensor.h"
 
 namespace tamias::bench {
 
@@ -33,7 +33,7 @@ inline double Median(std::vector<double> values) {
 template <typename Body>
 double RunArithmetic(benchmark::State& state, const Context& context, double flops,
                      const Body& body) {
-  const double peak = cpu::FmaPeakGflops(context.threads());
+  const double peak = FmaPeakGflops(context.threads());
   body();
   std::vector<double> seconds;
   for (auto _ : state) {

@@ -4,6 +4,7 @@ find_package(OpenMP 4.5 REQUIRED COMPONENTS CXX)
 find_package(dnnl 2.6 REQUIRED)
 find_package(hwy 1.0 REQUIRED)
 find_package(fmt 9.1 REQUIRED)
+find_package(dlpack REQUIRED)  # 0.6 or later: its version file says 0.1.0
 find_package(nlohmann_json 3.11 REQUIRED)
 find_package(yaml-cpp 0.7 REQUIRED)
 find_package(PNG 1.6 REQUIRED)

@@ -10,14 +10,14 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
-#include "base/check.h"
-#include "base/context.h"
-#include "base/random.h"
 #include "bench_film.h"
 #include "commands.h"
+#include "fail.h"
 #include "number_options.h"
-#include "ops/cpu/fma_peak.h"
+#include "tamias/context.h"
+#include "tamias/fma_peak.h"
 #include "tamias/machine.h"
+#include "tamias/random.h"
 
 namespace tamias::cli {
 namespace {
@@ -63,8 +63,8 @@ void PrintTable(const std::vector<Measurement>& measurements, double peak_gflops
     name_width = std::max(name_width, m.name.size() + 2);
     shape_width = std::max(shape_width, m.shape.size());
   }
-  fmt::print("{}, {}; FMA peak measured now: {:.0f} GFLOP/s\n\n", MachineName(),
-             cpu::SimdTargetName(), peak_gflops);
+  fmt::print("{}, {}; FMA peak measured now: {:.0f} GFLOP/s\n\n", MachineName(), SimdTargetName(),
+             peak_gflops);
   fmt::print("{:<{}}{:<{}}{:>13}{:>9}{:>8}{:>10}{:>12}\n", "", name_width, "shape", shape_width,
              "time", "GFLOP/s", "peak", "vs dense", "arithmetic");
   const auto percent = [](const std::optional<double>& value) {
@@ -98,7 +98,7 @@ void CheckRun(const BenchOptions& options) {
 
 void RunFilm(const FilmModel& model, const BenchOptions& options) {
   CheckRun(options);
-  const double peak = cpu::FmaPeakGflops(Context(options.threads).threads());
+  const double peak = FmaPeakGflops(Context(options.threads).threads());
   const std::vector<Measurement> measurements = BenchFilm(model, options, peak);
   if (options.json) {
     PrintJson(measurements);
@@ -123,7 +123,7 @@ void Run(const std::string& what, const BenchOptions& options) {
     Fail(ErrorCode::kInvalidArgument, "bench {}: --model DIR is needed", what);
   }
   const Context context(options.threads);
-  const double peak = cpu::FmaPeakGflops(context.threads());
+  const double peak = FmaPeakGflops(context.threads());
   std::vector<Measurement> measurements;
   const auto append = [&](std::vector<Measurement> more) {
     std::ranges::move(more, std::back_inserter(measurements));

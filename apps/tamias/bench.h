@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "base/check.h"
-#include "base/tensor.h"
+#include "fail.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cli {
 

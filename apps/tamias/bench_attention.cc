@@ -4,11 +4,11 @@
 #include <cmath>
 #include <map>
 
-#include "base/check.h"
-#include "base/random.h"
 #include "bench.h"
-#include "ops/attention.h"
-#include "ops/column_sparse_attention.h"
+#include "fail.h"
+#include "tamias/ops/attention.h"
+#include "tamias/ops/column_sparse_attention.h"
+#include "tamias/random.h"
 
 namespace tamias::cli {
 namespace {

@@ -11,13 +11,13 @@
 #include <chrono>
 #include <cmath>
 
-#include "base/check.h"
 #include "bench.h"
-#include "ops/attention.h"
-#include "ops/linear.h"
-#include "sparsity/config.h"
-#include "sparsity/schedule.h"
-#include "sparsity/sparse_session.h"
+#include "fail.h"
+#include "tamias/ops/attention.h"
+#include "tamias/ops/linear.h"
+#include "tamias/sparsity/config.h"
+#include "tamias/sparsity/schedule.h"
+#include "tamias/sparsity/sparse_session.h"
 
 namespace tamias::cli {
 namespace {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "sparsity/geometry.h"
+#include "tamias/sparsity/geometry.h"
 
 namespace tamias::cli {
 

@@ -5,11 +5,11 @@
 #include <cmath>
 #include <map>
 
-#include "base/check.h"
-#include "base/random.h"
 #include "bench.h"
-#include "ops/column_sparse_mlp.h"
-#include "ops/linear.h"
+#include "fail.h"
+#include "tamias/ops/column_sparse_mlp.h"
+#include "tamias/ops/linear.h"
+#include "tamias/random.h"
 
 namespace tamias::cli {
 namespace {

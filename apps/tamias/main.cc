@@ -14,6 +14,7 @@
 
 #include "commands.h"
 #include "standard_streams.h"
+#include "tamias/error.h"
 #include "tamias/pipeline.h"
 #include "tamias/text.h"
 

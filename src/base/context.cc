@@ -1,6 +1,6 @@
 // What a context takes: a queue of its device's resources where that is a GPU, scratch memory
 // there.
-#include "base/context.h"
+#include "tamias/context.h"
 
 #include <utility>
 

@@ -1,8 +1,9 @@
 // The host's memory is its own copy on the CPU; on a GPU each copy waits until it has landed.
-#include "base/device_memory.h"
+#include "tamias/device_memory.h"
 
 #include <cstring>
 
+#include "base/check.h"
 #include "base/cuda/memory.h"
 
 namespace tamias {

@@ -1,10 +1,10 @@
 // Queues go from context to context: a stage opens one only where none is free.
-#include "base/device_resources.h"
+#include "tamias/device_resources.h"
 
 #include <utility>
 
 #include "base/cuda/stream.h"
-#include "base/placement.h"
+#include "tamias/placement.h"
 
 namespace tamias {
 

@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "base/context.h"
+#include "tamias/context.h"
 
 namespace tamias {
 

@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <exception>
 
-#include "base/context.h"
+#include "tamias/context.h"
 
 namespace tamias {
 

@@ -1,6 +1,6 @@
 // torch.randn on the CPU: a 32-bit Mersenne Twister, 24-bit uniforms, Box-Muller over blocks of 16
 // (8 radii, 8 angles), or over pairs of doubles where there are fewer than 16 numbers.
-#include "base/random.h"
+#include "tamias/random.h"
 
 #include <cmath>
 #include <numbers>

@@ -1,5 +1,5 @@
 // Dimensions, their product (checked for overflow), row-major strides and text ("[2, 3]").
-#include "base/shape.h"
+#include "tamias/shape.h"
 
 #include <algorithm>
 

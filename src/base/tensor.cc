@@ -1,10 +1,11 @@
 // Views are made by changing offset, shape and strides (in elements); copies of strided ones go
 // axis by axis and row by row where the last axis is contiguous on both sides.
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 #include <cstdlib>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/machine.h"
 
 namespace tamias {
@@ -39,6 +40,11 @@ ConstTensorView::ConstTensorView(const void* data, DType dtype, Shape shape, Sha
                                  Device device)
     : data_(data), dtype_(dtype), device_(device), shape_(shape), strides_(strides) {
   TAMIAS_CHECK(shape.rank() == strides.rank());
+}
+
+void ConstTensorView::RefuseAccess(DType asked) const {
+  Fail(ErrorCode::kInternal, "internal error: a {} tensor in memory of {} read as {} on the host",
+       Name(dtype_), Name(device_), Name(asked));
 }
 
 bool ConstTensorView::IsContiguous() const {

@@ -1,10 +1,11 @@
 // A stack over a list of blocks: what does not fit into the present block goes to the next one, or
 // to a new one of its own size. Allocations are multiples of 64 bytes, of 256 on a GPU.
-#include "base/workspace.h"
+#include "tamias/workspace.h"
 
 #include <algorithm>
 
-#include "base/device_memory.h"
+#include "base/check.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {

@@ -1,6 +1,8 @@
 // O_TMPFILE, fsync, linkat; over an existing file by way of a temporary name and rename.
 #include "io/atomic_file.h"
 
+#include <fmt/format.h>
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
+#include "base/check.h"
 #include "io/json_text.h"
 #include "io/model_file.h"
 #include "io/one_line.h"

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/check.h"
 #include "io/atomic_file.h"
 #include "io/json_text.h"
 #include "io/model_file.h"

@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
-#include "base/tensor.h"
 #include "io/mapped_file.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -2,6 +2,8 @@
 // its pages given back with madvise. It lies in $TMPDIR, else in /var/tmp.
 #include "io/spill_file.h"
 
+#include <fmt/format.h>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>

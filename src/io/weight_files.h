@@ -9,14 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "tamias/weights.h"
+
 namespace tamias {
-
-enum class WeightLibrary { kDiffusers, kTransformers };
-
-struct WeightRequest {
-  WeightLibrary library = WeightLibrary::kDiffusers;
-  std::string variant;  // "fp16"; empty: none asked for
-};
 
 struct WeightFiles {
   std::vector<std::filesystem::path>

@@ -9,7 +9,7 @@
 #include <span>
 #include <string_view>
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -4,7 +4,7 @@
 #include <string_view>
 
 #include "io/json.h"
-#include "ops/activation.h"
+#include "tamias/ops/activation.h"
 
 namespace tamias {
 

@@ -1,7 +1,7 @@
 // The two ways to look at one buffer: tokens by width, [B, N, H D], and by heads, [B, H, N, D].
 #pragma once
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -8,7 +8,7 @@
 #include "models/attention_heads.h"
 #include "models/config_fields.h"
 #include "ops/biased_attention.h"
-#include "ops/norm.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <string>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
-#include "ops/linear.h"
+#include "tamias/context.h"
+#include "tamias/ops/linear.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -1,8 +1,8 @@
 // The MLP of a block whose deltas may be sparse: see the header.
 #include "models/sparse_mlp_layer.h"
 
-#include "base/device_memory.h"
 #include "ops/transpose.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 

@@ -4,11 +4,11 @@
 
 #include <cstddef>
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "models/linear_layer.h"
-#include "ops/column_sparse_mlp.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/ops/column_sparse_mlp.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -1,6 +1,7 @@
 // Entry checks and dispatch of dense attention.
 #include "ops/attention.h"
 
+#include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
 

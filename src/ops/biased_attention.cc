@@ -3,6 +3,7 @@
 
 #include <string_view>
 
+#include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
 

@@ -4,8 +4,8 @@
 // Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension (any).
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -1,16 +1,10 @@
-// Means over groups of consecutive rows (tokens): output[b, g, :] = mean of input[b, i, :] over the
-// rows i of group g, G = ceil(N / group_size); the last group may be shorter.
+// The operations of tamias/ops/block_mean.h as each device computes them. src/ops/block_mean.cc
+// checks the arguments and calls these.
 #pragma once
 
-#include <cstdint>
-
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/ops/block_mean.h"
 
 namespace tamias {
-
-// input [B, N, d] f32, output [B, G, d] f32, any strides with last stride 1.
-void BlockMean(Context& context, ConstTensorView input, int64_t group_size, TensorView output);
 
 namespace reference {
 void BlockMean(Context& context, ConstTensorView input, int64_t group_size, TensorView output);
@@ -19,8 +13,6 @@ namespace cpu {
 void BlockMean(Context& context, ConstTensorView input, int64_t group_size, TensorView output);
 }  // namespace cpu
 
-// On a GPU: input and output each f32, f16 or bf16, sums in fp32; d a multiple of 8, rows begin at
-// multiples of 16 bytes. Returns once the work is enqueued.
 namespace cuda {
 class Stream;
 void BlockMean(Stream& stream, ConstTensorView input, int64_t group_size, TensorView output);

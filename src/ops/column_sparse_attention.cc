@@ -1,6 +1,8 @@
 // Entry checks and dispatch of column-sparse attention.
 #include "ops/column_sparse_attention.h"
 
+#include "base/check.h"
+#include "ops/attention.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
 

@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

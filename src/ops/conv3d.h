@@ -5,8 +5,8 @@
 
 #include <cstdint>
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

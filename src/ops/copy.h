@@ -1,14 +1,10 @@
-// An element-wise copy on the context's device: destination[i...] = source[i...].
+// The operations of tamias/ops/copy.h as each device computes them. src/ops/copy.cc checks the
+// arguments and calls these.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
-
-// Both of one shape and one dtype (any), with any strides, in memory that does not overlap. On a
-// GPU: returns once the work is enqueued. Between the host and a GPU: base/device_memory.h.
-void Copy(Context& context, ConstTensorView source, TensorView destination);
 
 namespace reference {
 void Copy(Context& context, ConstTensorView source, TensorView destination);

@@ -2,8 +2,8 @@
 // destination[r, i] = source[r, i] for i in indices[r, :counts[r]].
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

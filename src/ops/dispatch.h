@@ -2,7 +2,7 @@
 // taken: the CPU's, the GPU's on the context's queue, or none when planning.
 #pragma once
 
-#include "base/context.h"
+#include "tamias/context.h"
 
 namespace tamias {
 

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
-#include "base/device_memory.h"
 #include "ops/check_tensor.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {

@@ -1,22 +1,10 @@
-// How far two tensors lie apart, as sums over all their elements.
+// The operations of tamias/ops/distance.h as each device computes them. src/ops/distance.cc checks
+// the arguments and calls these.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/ops/distance.h"
 
 namespace tamias {
-
-struct Distance {
-  double absolute = 0;            // sum |a - b|
-  double absolute_reference = 0;  // sum |b|
-  double squared = 0;             // sum (a - b)^2
-  double squared_reference = 0;   // sum b^2
-  Distance& operator+=(const Distance& other);
-};
-
-// a, b of one shape, any rank, f32, any strides with last stride 1. The same at any number of
-// threads. On a GPU it waits for the result.
-Distance MeasureDistance(Context& context, ConstTensorView a, ConstTensorView b);
 
 namespace reference {
 Distance MeasureDistance(Context& context, ConstTensorView a, ConstTensorView b);

@@ -1,9 +1,10 @@
 // Entry of the table lookup: checks, then the device's implementation.
 #include "ops/embedding.h"
 
-#include "base/device_memory.h"
+#include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {

@@ -1,8 +1,8 @@
 // Table lookup: output[i, :] = table[ids[i], :], widened to fp32.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

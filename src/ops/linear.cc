@@ -1,6 +1,7 @@
 // Entry of the dense layer: checks, then the device's implementation.
 #include "ops/linear.h"
 
+#include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/cuda/cublas_lt.h"
 #include "ops/dispatch.h"

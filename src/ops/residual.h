@@ -2,8 +2,8 @@
 // x[b, n, :] += gate[b, :] * y[b, n, :].
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -1,6 +1,7 @@
 // Entry of the query and key preparation: checks, then the device's implementation.
 #include "ops/rotary.h"
 
+#include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
 

@@ -1,22 +1,10 @@
-// Query and key preparation of one attention, fused: RMS norm over each head (QK norm, Henry et
-// al., arXiv 2010.04245), then rotary position embedding (Su et al., arXiv 2104.09864) on adjacent
-// pairs: (x[2i], x[2i+1]) -> (x[2i] cos - x[2i+1] sin, x[2i+1] cos + x[2i] sin).
-// Shapes: B batch, H heads, N tokens, D head dimension (even).
+// The operations of tamias/ops/rotary.h as each device computes them. src/ops/rotary.cc checks the
+// arguments and calls these.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/ops/rotary.h"
 
 namespace tamias {
-
-// input, output [B, H, N, D] f32, any strides with last stride 1 (a [B, N, 3, H, D] projection seen
-// through Select and Permute, say); output may be the input. norm_weight [D] f32, f16 or bf16, or
-// empty: no norm. cosine, sine [N, D] f32, or [H, N, D] where each head has its own angles, each
-// angle's value repeated for both members of its pair (diffusers' repeat_interleave form), any
-// strides with last stride 1, or both empty: no rotation. With neither this is a copy into the new
-// layout.
-void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
-                   float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
 
 namespace reference {
 void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
@@ -27,9 +15,6 @@ void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
 }  // namespace cpu
 
-// On a GPU: input, output, norm_weight and the angles (cosine and sine alike) each f32, f16 or
-// bf16, arithmetic in fp32; D a multiple of 8 up to 256, rows begin at multiples of 16 bytes.
-// Returns once the work is enqueued.
 namespace cuda {
 class Stream;
 void RmsNormRotary(Stream& stream, ConstTensorView input, ConstTensorView norm_weight,

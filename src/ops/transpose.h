@@ -1,8 +1,8 @@
 // A matrix turned on its side: output[c, r] = input[r, c].
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

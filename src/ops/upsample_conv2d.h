@@ -3,8 +3,8 @@
 // Shapes: B batch, H x W picture, C input channels, O output channels.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -4,9 +4,9 @@
 // kernel.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "ops/conv3d.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

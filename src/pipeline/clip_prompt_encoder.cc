@@ -1,8 +1,8 @@
 // Prompt -> token ids [1, 77], padded or cut -> CLIP's pooled embedding [1, d].
 #include "pipeline/clip_prompt_encoder.h"
 
-#include "base/device_memory.h"
 #include "pipeline/prompt_tokens.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 

@@ -3,12 +3,12 @@
 
 #include <string>
 
-#include "base/context.h"
-#include "io/checkpoint.h"
 #include "io/tokenizer.h"
 #include "models/text/clip_text_encoder.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/model_on_devices.h"
+#include "tamias/context.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

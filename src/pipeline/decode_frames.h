@@ -5,9 +5,9 @@
 #include <memory>
 #include <vector>
 
-#include "base/device_resources.h"
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
+#include "tamias/device_resources.h"
 #include "tamias/image.h"
 
 namespace tamias {

@@ -1,10 +1,10 @@
 // The transformer within one generation, as the denoising loop calls it.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "pipeline/prompt_embedding.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -1,9 +1,9 @@
 // Refuses results that are not finite.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "pipeline/model_family.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -5,12 +5,12 @@
 #include <cstddef>
 #include <vector>
 
-#include "base/placement.h"
 #include "pipeline/generation_settings.h"
 #include "pipeline/model_family.h"
 #include "pipeline/packed_latents.h"
-#include "sparsity/sparse_session.h"
 #include "tamias/pipeline.h"
+#include "tamias/placement.h"
+#include "tamias/sparsity/sparse_session.h"
 
 namespace tamias {
 

@@ -4,7 +4,8 @@
 
 #include "base/cuda/device.h"
 #include "base/machine.h"
-#include "base/placement.h"
+#include "sparsity/report_json.h"
+#include "tamias/placement.h"
 
 namespace tamias {
 
@@ -12,7 +13,7 @@ GenerationReport::GenerationReport(const std::string& settings, Device device)
     : settings_(nlohmann::ordered_json::parse(settings)), device_(device) {}
 
 void GenerationReport::AddImage(const SparsityReport& report) {
-  nlohmann::json json = report.ToJson();
+  nlohmann::json json = ToJson(report);
   for (nlohmann::json& step : json.at("steps")) {
     step["image"] = num_images_;
     steps_.push_back(nlohmann::ordered_json(step));

@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "base/device.h"
-#include "sparsity/report.h"
+#include "tamias/device.h"
 #include "tamias/pipeline.h"
+#include "tamias/sparsity/report.h"
 
 namespace tamias {
 

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "pipeline/model_family.h"
-#include "sparsity/config.h"
 #include "tamias/pipeline.h"
+#include "tamias/sparsity/config.h"
 
 namespace tamias {
 

@@ -7,14 +7,14 @@
 #include <optional>
 #include <vector>
 
-#include "base/context.h"
-#include "base/device_memory.h"
 #include "pipeline/denoiser.h"
 #include "pipeline/generation_settings.h"
 #include "pipeline/image_condition.h"
 #include "pipeline/packed_latents.h"
 #include "pipeline/prompt_embedding.h"
-#include "sparsity/sparse_session.h"
+#include "tamias/context.h"
+#include "tamias/device_memory.h"
+#include "tamias/sparsity/sparse_session.h"
 
 namespace tamias {
 

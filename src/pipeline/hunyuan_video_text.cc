@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/device_memory.h"
 #include "pipeline/prompt_tokens.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {

@@ -7,13 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "base/context.h"
-#include "io/checkpoint.h"
 #include "io/tokenizer.h"
 #include "models/text/llama_text_encoder.h"
 #include "pipeline/clip_prompt_encoder.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/prompt_embedding.h"
+#include "tamias/context.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -2,7 +2,7 @@
 // width, N video tokens, P numbers of a token.
 #pragma once
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

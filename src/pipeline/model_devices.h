@@ -7,9 +7,9 @@
 #include <memory>
 #include <mutex>
 
-#include "base/device_resources.h"
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
+#include "tamias/device_resources.h"
 
 namespace tamias {
 

@@ -12,8 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "base/context.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/frame_sink.h"
 #include "models/schedulers/scheduler_factory.h"
 #include "pipeline/denoiser.h"
@@ -22,9 +20,11 @@
 #include "pipeline/model_folder.h"
 #include "pipeline/packed_latents.h"
 #include "pipeline/prompt_embedding.h"
-#include "sparsity/geometry.h"
-#include "sparsity/token_order.h"
+#include "tamias/context.h"
 #include "tamias/pipeline.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/token_order.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

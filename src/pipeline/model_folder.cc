@@ -8,9 +8,11 @@
 #include <set>
 #include <utility>
 
+#include "base/check.h"
 #include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/system_error.h"
+#include "io/weight_files.h"
 
 namespace tamias {
 namespace {

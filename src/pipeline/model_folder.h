@@ -7,9 +7,9 @@
 #include <optional>
 #include <string>
 
-#include "io/checkpoint.h"
 #include "io/json.h"
 #include "tamias/pipeline.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -7,8 +7,8 @@
 #include <mutex>
 
 #include "base/check.h"
-#include "base/context.h"
-#include "io/checkpoint.h"
+#include "tamias/context.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

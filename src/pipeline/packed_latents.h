@@ -6,10 +6,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/random.h"
-#include "base/tensor.h"
-#include "sparsity/geometry.h"
-#include "sparsity/token_order.h"
+#include "tamias/random.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/token_order.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -5,7 +5,6 @@
 #include <memory>
 #include <vector>
 
-#include "base/context.h"
 #include "models/schedulers/flow_scheduler.h"
 #include "pipeline/generation_plan.h"
 #include "pipeline/guided_model.h"
@@ -13,7 +12,8 @@
 #include "pipeline/model_family.h"
 #include "pipeline/packed_latents.h"
 #include "pipeline/prompt_embedding.h"
-#include "sparsity/sparse_session.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/sparse_session.h"
 
 namespace tamias {
 

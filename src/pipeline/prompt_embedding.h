@@ -2,8 +2,8 @@
 // model masks it), C sequence width, P pooled width.
 #pragma once
 
-#include "base/device_memory.h"
-#include "base/tensor.h"
+#include "tamias/device_memory.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

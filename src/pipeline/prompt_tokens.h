@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "pipeline/model_folder.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "sparsity/config.h"
+#include "tamias/sparsity/config.h"
 
 namespace tamias {
 

@@ -2,8 +2,8 @@
 // [1, L, d].
 #include "pipeline/t5_prompt_encoder.h"
 
-#include "base/device_memory.h"
 #include "pipeline/prompt_tokens.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 

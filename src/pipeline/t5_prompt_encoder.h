@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
-#include "base/context.h"
-#include "io/checkpoint.h"
 #include "io/tokenizer.h"
 #include "models/text/t5_encoder.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/model_on_devices.h"
+#include "tamias/context.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "sparsity/config.h"
 #include "sparsity/skip_schedule.h"
+#include "tamias/sparsity/config.h"
 
 namespace tamias {
 

@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "base/device_memory.h"
 #include "io/json.h"
 #include "io/resize_image.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {

@@ -6,14 +6,14 @@
 
 #include <functional>
 
-#include "base/context.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/autoencoder_kl_wan_encoder.h"
 #include "models/vision/clip_image_processor.h"
 #include "models/vision/clip_vision_encoder.h"
 #include "pipeline/image_condition.h"
 #include "pipeline/model_folder.h"
 #include "pipeline/packed_latents.h"
+#include "tamias/context.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

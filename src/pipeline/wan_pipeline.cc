@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/device_memory.h"
-#include "ops/copy.h"
 #include "pipeline/rotary_denoiser.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

@@ -1,6 +1,6 @@
 // One table describes every key: its name, how its value is read and written, and what to say when
 // it can have no effect here. Loading, --set, writing and warnings all follow the table.
-#include "sparsity/config.h"
+#include "tamias/sparsity/config.h"
 
 #include <algorithm>
 #include <array>

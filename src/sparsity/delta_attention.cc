@@ -1,17 +1,17 @@
 // Full and sparse steps of attention as a delta: see the header for the method.
-#include "sparsity/delta_attention.h"
+#include "tamias/sparsity/delta_attention.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
 #include "base/check.h"
-#include "base/device_memory.h"
-#include "ops/attention.h"
 #include "ops/attention_rest.h"
-#include "ops/elementwise.h"
-#include "ops/mask.h"
 #include "sparsity/stopwatch.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/attention.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/mask.h"
 
 namespace tamias {
 namespace {

@@ -1,20 +1,20 @@
 // Full and sparse steps of an MLP as a delta: see the header for the method.
-#include "sparsity/delta_mlp.h"
+#include "tamias/sparsity/delta_mlp.h"
 
 #include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
-#include "base/device_memory.h"
-#include "ops/block_mean.h"
 #include "ops/copy_indices.h"
-#include "ops/distance.h"
-#include "ops/elementwise.h"
-#include "ops/linear.h"
-#include "ops/mask.h"
-#include "ops/top_k.h"
-#include "sparsity/selection.h"
 #include "sparsity/stopwatch.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/block_mean.h"
+#include "tamias/ops/distance.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/linear.h"
+#include "tamias/ops/mask.h"
+#include "tamias/ops/top_k.h"
+#include "tamias/sparsity/selection.h"
 
 namespace tamias {
 namespace {

@@ -6,15 +6,15 @@
 #include <memory>
 #include <vector>
 
-#include "sparsity/config.h"
-#include "sparsity/delta_attention.h"
-#include "sparsity/delta_mlp.h"
-#include "sparsity/geometry.h"
-#include "sparsity/report.h"
-#include "sparsity/schedule.h"
-#include "sparsity/selection.h"
-#include "sparsity/state_builder.h"
 #include "sparsity/step_cache.h"
+#include "tamias/sparsity/config.h"
+#include "tamias/sparsity/delta_attention.h"
+#include "tamias/sparsity/delta_mlp.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/report.h"
+#include "tamias/sparsity/schedule.h"
+#include "tamias/sparsity/selection.h"
+#include "tamias/sparsity/state_builder.h"
 
 namespace tamias {
 

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "sparsity/config.h"
+#include "tamias/sparsity/config.h"
 #include "tamias/text.h"
 
 namespace tamias {

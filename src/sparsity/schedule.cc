@@ -1,5 +1,5 @@
 // The schedule is a function of the step alone, so that it can be printed before anything runs.
-#include "sparsity/schedule.h"
+#include "tamias/sparsity/schedule.h"
 
 #include <algorithm>
 

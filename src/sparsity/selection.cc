@@ -1,5 +1,5 @@
 // The selection strategies, on the mask operations of ops/.
-#include "sparsity/selection.h"
+#include "tamias/sparsity/selection.h"
 
 #include <algorithm>
 #include <bit>
@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/device_memory.h"
-#include "ops/mask.h"
-#include "ops/top_k.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/mask.h"
+#include "tamias/ops/top_k.h"
 
 namespace tamias {
 namespace {

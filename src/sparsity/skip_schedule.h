@@ -17,7 +17,7 @@
 #include <span>
 #include <vector>
 
-#include "sparsity/config.h"
+#include "tamias/sparsity/config.h"
 
 namespace tamias {
 

@@ -1,13 +1,13 @@
 // Routes each attention and MLP of a model to its delta, or to the dense operation.
-#include "sparsity/sparse_invocation.h"
+#include "tamias/sparsity/sparse_invocation.h"
 
 #include <utility>
 
 #include "base/check.h"
-#include "ops/attention.h"
 #include "ops/check_tensor.h"
 #include "sparsity/invocation_state.h"
 #include "sparsity/stopwatch.h"
+#include "tamias/ops/attention.h"
 
 namespace tamias {
 namespace {

@@ -1,5 +1,5 @@
 // Builds, plans and steps the state of one generation.
-#include "sparsity/sparse_session.h"
+#include "tamias/sparsity/sparse_session.h"
 
 #include <algorithm>
 #include <chrono>
@@ -10,10 +10,11 @@
 #include "base/check.h"
 #include "base/cuda/device.h"
 #include "base/machine.h"
-#include "ops/mask.h"
+#include "io/spill_file.h"
 #include "sparsity/invocation_state.h"
-#include "sparsity/selection.h"
-#include "sparsity/state_builder.h"
+#include "tamias/ops/mask.h"
+#include "tamias/sparsity/selection.h"
+#include "tamias/sparsity/state_builder.h"
 
 namespace tamias {
 namespace {

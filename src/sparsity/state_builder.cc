@@ -1,11 +1,12 @@
 // One running position gives each tensor its place (multiples of 64 bytes) and each layer's part
 // whole pages, whether memory is taken, a file is mapped, or bytes are only counted.
-#include "sparsity/state_builder.h"
+#include "tamias/sparsity/state_builder.h"
 
 #include <algorithm>
 
 #include "base/check.h"
-#include "base/device_memory.h"
+#include "io/spill_file.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {
@@ -17,6 +18,8 @@ size_t RoundUp(size_t value, size_t multiple) {
 }
 
 }  // namespace
+
+void SpilledRange::Release() const { ReleasePages(begin, bytes); }
 
 void StateBuilder::Count(std::string_view name, size_t bytes) {
   AddEntry(name, bytes);

@@ -7,8 +7,8 @@
 
 #include "base/check.h"
 #include "ops/check_tensor.h"
-#include "ops/distance.h"
-#include "ops/elementwise.h"
+#include "tamias/ops/distance.h"
+#include "tamias/ops/elementwise.h"
 
 namespace tamias {
 namespace {

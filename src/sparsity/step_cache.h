@@ -11,11 +11,11 @@
 
 #include <cstdint>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "sparsity/config.h"
-#include "sparsity/geometry.h"
-#include "sparsity/state_builder.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/config.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/state_builder.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

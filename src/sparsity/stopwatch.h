@@ -3,7 +3,7 @@
 
 #include <chrono>
 
-#include "base/context.h"
+#include "tamias/context.h"
 
 namespace tamias {
 

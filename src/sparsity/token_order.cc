@@ -1,5 +1,5 @@
 // Token orders as permutations, built once per generation; applying one is a parallel row gather.
-#include "sparsity/token_order.h"
+#include "tamias/sparsity/token_order.h"
 
 #include <algorithm>
 #include <cstring>

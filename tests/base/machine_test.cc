@@ -11,7 +11,7 @@
 #include <cstdlib>
 #include <functional>
 
-#include "base/context.h"
+#include "tamias/context.h"
 
 namespace tamias {
 namespace {

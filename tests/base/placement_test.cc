@@ -1,4 +1,4 @@
-#include "base/placement.h"
+#include "tamias/placement.h"
 
 #include <gmock/gmock.h>
 

@@ -1,4 +1,4 @@
-#include "base/random.h"
+#include "tamias/random.h"
 
 #include <gtest/gtest.h>
 

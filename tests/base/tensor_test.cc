@@ -1,10 +1,11 @@
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 #include <gtest/gtest.h>
 
 #include <limits>
 
-#include "base/workspace.h"
+#include "tamias/error.h"
+#include "tamias/workspace.h"
 
 namespace tamias {
 namespace {

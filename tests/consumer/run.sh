@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs a build of Tamias into a fresh folder and builds and runs the consumer against it:
+# Installs a build of Tamias into a fresh folder, builds the consumer and the examples against it and runs the consumer:
 # run.sh BUILD_DIR MODEL_DIR
 set -euo pipefail
 build=$1
@@ -10,6 +10,11 @@ trap 'rm -rf "$work"' EXIT
 cmake --install "$build" --prefix "$work/prefix" >/dev/null
 cmake -S "$here" -B "$work/build" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
 cmake --build "$work/build" >/dev/null
+cmake -S "$here/../../examples" -B "$work/examples" -G Ninja -DCMAKE_PREFIX_PATH="$work/prefix" >/dev/null
+cmake --build "$work/examples" >/dev/null
+# Each public header compiles alone, with nothing but the standard library.
+find "$work/prefix/include/tamias" -name '*.h' -print0 |
+  xargs -0 -P 2 -I HEADER c++ -std=c++20 -fsyntax-only -Wall -Wextra -Werror -I "$work/prefix/include" -include HEADER -x c++ /dev/null
 "$work/build/consumer" "$model" "$work/film.mp4"
 [[ -s $work/film.mp4 ]]
 # The installed command line finds the installed profiles by itself, and no others: those of the source tree may

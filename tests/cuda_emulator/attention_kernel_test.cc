@@ -3,6 +3,7 @@
 
 #include "ops/attention.h"
 #include "ops/cuda/attention_kernel.cuh"
+#include "tamias/error.h"
 #include "tests/cuda_emulator/device.h"
 #include "tests/support/device_attention.h"
 

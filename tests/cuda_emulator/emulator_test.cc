@@ -2,13 +2,14 @@
 // loops, and that mistakes in kernels do not go unseen.
 #include "tests/cuda_emulator/emulator.h"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <numeric>
 #include <vector>
 
-#include "base/context.h"
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "ops/cuda/launch.cuh"
@@ -16,6 +17,7 @@
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/shared_memory.cuh"
 #include "ops/cuda/vector.cuh"
+#include "tamias/context.h"
 #include "tests/cuda_emulator/device.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "base/dtype.h"
+#include "tamias/dtype.h"
 #include "tests/cuda_emulator/emulator.h"
 
 namespace tamias::cuda {

@@ -1,6 +1,6 @@
 // Sparsity profiles: what is accepted survives being printed and read again.
-#include "sparsity/config.h"
 #include "tamias/error.h"
+#include "tamias/sparsity/config.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace tamias::fuzz {

@@ -1,5 +1,6 @@
 #include "ops/block_mean.h"
 
+#include "tamias/error.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/random_tensors.h"
 #include "tests/support/simd_targets.h"

@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "tamias/error.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/random_tensors.h"
 

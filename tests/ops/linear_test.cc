@@ -6,6 +6,7 @@
 
 #include "base/dry_run.h"
 #include "ops/cuda/cublas_lt.h"
+#include "tamias/error.h"
 #include "tests/support/operands.h"
 #include "tests/support/simd_targets.h"
 

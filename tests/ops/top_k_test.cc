@@ -1,6 +1,7 @@
 #include "ops/top_k.h"
 
 #include "ops/mask.h"
+#include "tamias/error.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/random_tensors.h"
 #include "tests/support/simd_targets.h"

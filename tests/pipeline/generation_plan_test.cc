@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "pipeline/guided_model.h"
+#include "tamias/error.h"
 #include "tests/support/linked_model.h"
 
 namespace tamias {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "pipeline/memory_check.h"
+#include "tamias/error.h"
 #include "tests/support/linked_model.h"
 
 namespace tamias {

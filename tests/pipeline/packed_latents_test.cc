@@ -5,7 +5,7 @@
 #include <numeric>
 #include <vector>
 
-#include "base/random.h"
+#include "tamias/random.h"
 
 namespace tamias {
 namespace {

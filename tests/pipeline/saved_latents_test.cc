@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/dtype.h"
 #include "io/safetensors.h"
+#include "tamias/dtype.h"
 #include "tests/support/linked_model.h"
 
 namespace tamias {

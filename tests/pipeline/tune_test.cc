@@ -6,6 +6,7 @@
 #include <limits>
 #include <set>
 
+#include "tamias/error.h"
 #include "tests/support/linked_model.h"
 
 namespace tamias {

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <string>
 
+#include "tamias/error.h"
 #include "tests/support/golden.h"
 #include "tests/support/linked_model.h"
 

@@ -130,6 +130,7 @@ SMALL = Repository(
         "src/ops/norm.cc": "void LayerNorm(Context& context) { cuda::Run(); }",
         "tests/ops/norm_test.cc": "TEST(LayerNorm, Works) {}",
         "bench/norm_bench.cc": "BENCHMARK(x);",
+        "examples/layer.cc": "#include <other/library.h>\nint main() {}",
         "bench/peer.py": 'import common\nparser.add_argument("--rounds")',
         "bench/common.py": '"""Takes --sad."""\nparser.add_argument("--seed")  # no --sead',
         "scripts/test": "#!/bin/sh\n# --slow was once here\ncase $1 in --quick) ;; esac",
@@ -166,6 +167,7 @@ def faults_of(text: str, name: str = "docs/guide.md") -> list[str]:
         "`tamias generate --model DIR --set attn.top_keys=0.1 --sparsity demo` `tamias tune` `tamias bench` `bench mlp --json`",
         "`bench/peer.py --rounds 3 --seed 1` `./scripts/test --quick` `./build/release/tamias --version`",
         "`build/release/bench/norm_bench --benchmark_filter=x` and `build/release/tests/ops_test --gtest_filter=LayerNorm*`",
+        "`./build/release/examples/layer 0.1`",
         "`--min-psnr DB` `--set steps=4`",
         "## `tamias generate`\n`--quiet`",
         "```\nscripts/test --quick   # all but --slow\n./build/release/tamias generate \\\n    --quiet\n```",
@@ -177,6 +179,7 @@ def faults_of(text: str, name: str = "docs/guide.md") -> list[str]:
         "`LayerNorm` `LayerNorm(context)` `cuda::Run()` `tamias::Pipeline` `shift` `chunk` `chunk.LayerNorm()` `3 %`",
         "`o_cache = o_full - A_S` `(o_rest, lse_rest)` `exp(s - lse_prev)` `x^2`",
         '```cpp\n#include <tamias/pipeline.h>\n// NotChecked\ntamias::Pipeline context("NoName");\n```',
+        "```cpp\n#include <other/library.h>\n```",
     ],
 )
 def test_what_exists_is_no_fault(text):
@@ -206,6 +209,7 @@ def test_what_exists_is_no_fault(text):
         ("`./scripts/gone`", "scripts/gone"),
         ("`build/relese/tamias generate`", "relese"),
         ("`build/release/bench/gone_bench`", "gone_bench"),
+        ("`build/release/examples/gone 1`", "gone"),
         ("`build/release/tests/ops_test --gtest_filter=Gone*`", "Gone"),
         ("`--rounds`", "--rounds"),  # of a script that this page does not name
         ("## `tamias tune`\n`--quiet`", "--quiet"),

@@ -10,6 +10,7 @@ SOURCES = [
     "include",
     "apps",
     "bench",
+    "examples",
     "tools",
     "scripts",
     "cmake",

@@ -1,4 +1,4 @@
-#include "sparsity/config.h"
+#include "tamias/sparsity/config.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

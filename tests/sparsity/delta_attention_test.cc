@@ -1,4 +1,4 @@
-#include "sparsity/delta_attention.h"
+#include "tamias/sparsity/delta_attention.h"
 
 #include <gtest/gtest.h>
 

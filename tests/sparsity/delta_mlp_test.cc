@@ -1,4 +1,4 @@
-#include "sparsity/delta_mlp.h"
+#include "tamias/sparsity/delta_mlp.h"
 
 #include <gtest/gtest.h>
 

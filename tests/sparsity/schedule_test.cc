@@ -1,4 +1,4 @@
-#include "sparsity/schedule.h"
+#include "tamias/sparsity/schedule.h"
 
 #include <gtest/gtest.h>
 

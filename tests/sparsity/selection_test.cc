@@ -1,4 +1,4 @@
-#include "sparsity/selection.h"
+#include "tamias/sparsity/selection.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,5 @@
-#include "sparsity/sparse_session.h"
+#include "tamias/sparsity/sparse_session.h"
+#include "sparsity/report_json.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -246,7 +247,7 @@ TEST(SparseSession, StaysNearTheDenseResultAndReportsWhatItSkipped) {
 TEST(SparseSession, ReportHasAJsonForm) {
   SparseSession session(Config(), ToyModel::TwoInvocations());
   Generate(session, 5, 7);
-  const nlohmann::json json = session.report().ToJson();
+  const nlohmann::json json = ToJson(session.report());
   EXPECT_EQ(json["full_steps"], 3);
   EXPECT_EQ(json["sparse_steps"], 2);
   EXPECT_EQ(json["skipped_steps"], 0);

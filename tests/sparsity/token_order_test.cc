@@ -1,10 +1,11 @@
-#include "sparsity/token_order.h"
+#include "tamias/sparsity/token_order.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <set>
 
+#include "tamias/error.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/random_tensors.h"
 

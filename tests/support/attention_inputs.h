@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "base/tensor.h"
 #include "ops/attention.h"
+#include "tamias/tensor.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/random_tensors.h"
 

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <span>
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

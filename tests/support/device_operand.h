@@ -2,6 +2,7 @@
 // in fp32, where the references work.
 #pragma once
 
+#include "tamias/error.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/device_test.h"
 

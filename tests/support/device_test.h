@@ -10,7 +10,7 @@
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "base/cuda/stream.h"
-#include "base/placement.h"
+#include "tamias/placement.h"
 #include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
 

@@ -7,7 +7,7 @@
 #include <cstddef>
 
 #include "base/dry_run.h"
-#include "sparsity/sparse_session.h"
+#include "tamias/sparsity/sparse_session.h"
 
 namespace tamias {
 

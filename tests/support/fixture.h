@@ -4,10 +4,10 @@
 #include <filesystem>
 #include <string>
 
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "io/json.h"
 #include "io/safetensors.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"
 

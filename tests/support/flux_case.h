@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "base/device_memory.h"
 #include "models/transformers/flux_transformer.h"
+#include "tamias/device_memory.h"
 #include "tests/support/device_test.h"
 #include "tests/support/dry_run_case.h"
 #include "tests/support/fixture.h"

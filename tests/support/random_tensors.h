@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <random>
 
-#include "base/random.h"
-#include "base/tensor.h"
+#include "tamias/random.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -10,8 +10,8 @@
 #include <memory>
 #include <string>
 
-#include "sparsity/sparse_session.h"
-#include "sparsity/token_order.h"
+#include "tamias/sparsity/sparse_session.h"
+#include "tamias/sparsity/token_order.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {

@@ -6,8 +6,8 @@
 #include <utility>
 #include <vector>
 
-#include "io/checkpoint.h"
 #include "io/safetensors.h"
+#include "tamias/weights.h"
 #include "tests/support/device_test.h"
 #include "tests/support/test_files.h"
 

@@ -137,7 +137,7 @@ def make_parser(
     generation = parser.add_argument_group(f"{medium.verb}ing with tamias")
     add = generation.add_argument
     profiles = f"profiles to {medium.verb} with"
-    add("--tamias", type=Path, help="the program")
+    add("--tamias", type=lambda text: Path(text).resolve(), help="the program")
     add("--model", type=Path, default=medium.model)
     add("--sparsity", nargs="+", default=list(medium.sparsity), help=profiles)
     add("--output", type=Path, help=f"folder for the {medium.name}, one subfolder per profile")

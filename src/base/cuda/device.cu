@@ -1,6 +1,7 @@
 // GPUs of this machine: see the header.
 #include "base/cuda/device.h"
 
+#include "base/check.h"
 #include "base/cuda/error.cuh"
 
 namespace tamias::cuda {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/cuda/error.cuh"
 
 namespace tamias::cuda {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/cuda/stream.h"
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cuda {
 

@@ -1,6 +1,8 @@
 // A queue of work on one device: see the header.
 #include "base/cuda/stream.h"
 
+#include <fmt/format.h>
+
 #include "base/cuda/error.cuh"
 
 namespace tamias::cuda {

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "base/cuda/device.h"
-#include "base/device.h"
+#include "tamias/device.h"
 
 struct CUstream_st;
 

@@ -3,9 +3,10 @@
 
 #include <cmath>
 
+#include "base/check.h"
 #include "ops/biased_attention.h"
-#include "ops/norm.h"
 #include "ops/upsample_conv3d.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

@@ -9,11 +9,11 @@
 #include <functional>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/frame_sink.h"
 #include "models/autoencoders/tiled_kl_decoder.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

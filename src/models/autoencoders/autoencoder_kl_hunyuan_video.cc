@@ -10,7 +10,7 @@
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

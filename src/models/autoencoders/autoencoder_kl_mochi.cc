@@ -1,6 +1,8 @@
 // The decoder of Mochi's autoencoder: see the header.
 #include "models/autoencoders/autoencoder_kl_mochi.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <numeric>
@@ -8,8 +10,8 @@
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
-#include "ops/activation.h"
-#include "ops/copy.h"
+#include "tamias/ops/activation.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

@@ -3,11 +3,12 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "io/json.h"
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
-#include "ops/copy.h"
 #include "ops/upsample_conv2d.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

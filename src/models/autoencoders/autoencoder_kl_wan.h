@@ -11,15 +11,15 @@
 #include <optional>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/frame_blocks.h"
 #include "models/autoencoders/frame_decoder.h"
 #include "models/autoencoders/frame_pass.h"
 #include "models/autoencoders/frame_sink.h"
 #include "models/autoencoders/wan_autoencoder_blocks.h"
 #include "models/linear_layer.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -13,12 +13,12 @@
 #include <optional>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/autoencoder_kl_wan.h"
 #include "models/autoencoders/halving_conv.h"
 #include "models/autoencoders/wan_autoencoder_blocks.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -1,8 +1,8 @@
 // Parts of the decoders that run frame by frame: see the header.
 #include "models/autoencoders/frame_blocks.h"
 
-#include "ops/activation.h"
-#include "ops/norm.h"
+#include "tamias/ops/activation.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 

@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "base/dry_run.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

@@ -10,11 +10,11 @@
 #include <functional>
 #include <optional>
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "models/autoencoders/frame_pass.h"
 #include "models/autoencoders/frame_sink.h"
 #include "models/autoencoders/tile_blending.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

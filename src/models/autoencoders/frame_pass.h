@@ -14,10 +14,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "ops/conv3d.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

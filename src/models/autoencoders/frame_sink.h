@@ -3,7 +3,7 @@
 
 #include <functional>
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

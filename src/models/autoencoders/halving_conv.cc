@@ -4,7 +4,7 @@
 #include "models/autoencoders/halving_conv.h"
 
 #include "ops/conv2d.h"
-#include "ops/copy.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

@@ -6,9 +6,9 @@
 
 #include <string>
 
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/frame_pass.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

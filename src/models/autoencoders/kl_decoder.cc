@@ -2,8 +2,8 @@
 #include "models/autoencoders/kl_decoder.h"
 
 #include "base/check.h"
-#include "base/device_memory.h"
-#include "ops/elementwise.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/elementwise.h"
 
 namespace tamias {
 namespace {

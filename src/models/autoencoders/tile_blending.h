@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/tensor.h"
-#include "base/workspace.h"
+#include "tamias/tensor.h"
+#include "tamias/workspace.h"
 
 namespace tamias {
 

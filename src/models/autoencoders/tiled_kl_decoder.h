@@ -6,11 +6,11 @@
 #include <functional>
 #include <optional>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/kl_decoder.h"
 #include "models/autoencoders/tile_blending.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

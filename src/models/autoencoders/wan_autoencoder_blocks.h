@@ -5,11 +5,11 @@
 #include <cstdint>
 #include <string>
 
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/autoencoders/frame_blocks.h"
 #include "models/autoencoders/frame_pass.h"
 #include "models/linear_layer.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

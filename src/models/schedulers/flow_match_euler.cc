@@ -7,7 +7,7 @@
 #include "base/check.h"
 #include "io/json.h"
 #include "models/schedulers/scheduler_fields.h"
-#include "ops/elementwise.h"
+#include "tamias/ops/elementwise.h"
 
 namespace tamias {
 namespace {

@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "io/json.h"
 #include "models/schedulers/flow_match_euler.h"
-#include "ops/elementwise.h"
+#include "tamias/ops/elementwise.h"
 
 namespace tamias {
 namespace {

@@ -2,7 +2,7 @@
 #include "models/schedulers/flow_scheduler.h"
 
 #include "base/check.h"
-#include "ops/elementwise.h"
+#include "tamias/ops/elementwise.h"
 
 namespace tamias {
 

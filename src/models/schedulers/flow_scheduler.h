@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

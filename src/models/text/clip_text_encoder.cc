@@ -4,14 +4,15 @@
 #include <algorithm>
 #include <optional>
 
-#include "base/device_memory.h"
+#include "base/check.h"
 #include "io/json.h"
 #include "models/config_fields.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
-#include "ops/elementwise.h"
 #include "ops/embedding.h"
-#include "ops/norm.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

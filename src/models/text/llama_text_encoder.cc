@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "base/device_memory.h"
+#include "base/check.h"
 #include "io/json.h"
 #include "io/one_line.h"
 #include "models/activation_name.h"
@@ -13,11 +13,12 @@
 #include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
-#include "ops/elementwise.h"
 #include "ops/embedding.h"
-#include "ops/norm.h"
-#include "ops/rotary.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
+#include "tamias/ops/rotary.h"
 
 namespace tamias {
 namespace {

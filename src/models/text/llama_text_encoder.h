@@ -10,12 +10,12 @@
 #include <span>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/linear_layer.h"
 #include "models/transformers/rotary_positions.h"
-#include "ops/activation.h"
+#include "tamias/context.h"
+#include "tamias/ops/activation.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

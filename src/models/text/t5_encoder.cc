@@ -5,16 +5,16 @@
 #include <cmath>
 #include <cstdlib>
 
-#include "base/device_memory.h"
 #include "io/json.h"
 #include "models/activation_name.h"
 #include "models/attention_heads.h"
 #include "models/config_fields.h"
 #include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
-#include "ops/elementwise.h"
 #include "ops/embedding.h"
-#include "ops/norm.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

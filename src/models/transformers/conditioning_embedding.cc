@@ -1,7 +1,7 @@
 // The conditioning of the joint transformers: see the header.
 #include "models/transformers/conditioning_embedding.h"
 
-#include "ops/activation.h"
+#include "tamias/ops/activation.h"
 
 namespace tamias {
 

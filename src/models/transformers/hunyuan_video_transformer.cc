@@ -1,6 +1,7 @@
 // HunyuanVideo, from latent tokens to the predicted velocity: see the header.
 #include "models/transformers/hunyuan_video_transformer.h"
 
+#include "base/check.h"
 #include "io/json.h"
 #include "models/config_fields.h"
 #include "models/transformers/rotary_positions.h"

@@ -7,15 +7,15 @@
 #include <array>
 #include <cstdint>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/linear_layer.h"
 #include "models/transformers/conditioning_embedding.h"
 #include "models/transformers/joint_transformer.h"
 #include "models/transformers/token_refiner.h"
-#include "sparsity/geometry.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

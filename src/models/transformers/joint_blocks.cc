@@ -5,9 +5,9 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/norm.h"
 #include "ops/residual.h"
-#include "ops/rotary.h"
+#include "tamias/ops/norm.h"
+#include "tamias/ops/rotary.h"
 
 namespace tamias {
 namespace {

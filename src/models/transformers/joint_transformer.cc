@@ -2,7 +2,7 @@
 #include "models/transformers/joint_transformer.h"
 
 #include "models/transformers/skippable_forward.h"
-#include "ops/norm.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

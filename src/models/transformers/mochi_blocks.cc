@@ -4,11 +4,11 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/elementwise.h"
-#include "ops/norm.h"
 #include "ops/residual.h"
-#include "ops/rotary.h"
-#include "sparsity/delta_mlp.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
+#include "tamias/ops/rotary.h"
+#include "tamias/sparsity/delta_mlp.h"
 
 namespace tamias {
 namespace {

@@ -7,13 +7,13 @@
 
 #include <cstdint>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/linear_layer.h"
 #include "models/sparse_mlp_layer.h"
-#include "ops/column_sparse_mlp.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/ops/column_sparse_mlp.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

@@ -3,19 +3,20 @@
 
 #include <cmath>
 
-#include "base/device_memory.h"
+#include "base/check.h"
 #include "base/parallel.h"
 #include "io/json.h"
 #include "models/attention_heads.h"
 #include "models/config_fields.h"
 #include "models/transformers/skippable_forward.h"
-#include "ops/activation.h"
-#include "ops/attention.h"
-#include "ops/block_mean.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
-#include "ops/elementwise.h"
-#include "ops/norm.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/activation.h"
+#include "tamias/ops/attention.h"
+#include "tamias/ops/block_mean.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

@@ -9,16 +9,16 @@
 #include <span>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/linear_layer.h"
 #include "models/transformers/mochi_blocks.h"
 #include "models/transformers/patch_projection.h"
 #include "models/transformers/rotary_positions.h"
 #include "models/transformers/timestep_embedding.h"
-#include "sparsity/geometry.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

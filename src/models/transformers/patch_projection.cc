@@ -1,7 +1,7 @@
 // Reordered rows of a linear layer: see the header. They are few, and copied at each call.
 #include "models/transformers/patch_projection.h"
 
-#include "ops/copy.h"
+#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/check.h"
 #include "io/json.h"
 #include "ops/check_tensor.h"
 

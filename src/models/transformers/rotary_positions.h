@@ -8,9 +8,9 @@
 #include <cstdint>
 #include <span>
 
-#include "base/context.h"
-#include "base/device_memory.h"
-#include "base/tensor.h"
+#include "tamias/context.h"
+#include "tamias/device_memory.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -4,9 +4,9 @@
 // C output channels.
 #pragma once
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

@@ -3,7 +3,8 @@
 
 #include <cmath>
 
-#include "base/device_memory.h"
+#include "base/check.h"
+#include "tamias/device_memory.h"
 
 namespace tamias {
 

@@ -6,9 +6,9 @@
 #include <cstdint>
 #include <string>
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "models/linear_layer.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

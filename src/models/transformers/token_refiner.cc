@@ -4,11 +4,11 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/activation.h"
-#include "ops/attention.h"
-#include "ops/block_mean.h"
-#include "ops/norm.h"
 #include "ops/residual.h"
+#include "tamias/ops/activation.h"
+#include "tamias/ops/attention.h"
+#include "tamias/ops/block_mean.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

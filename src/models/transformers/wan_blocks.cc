@@ -4,11 +4,11 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/attention.h"
-#include "ops/elementwise.h"
-#include "ops/norm.h"
 #include "ops/residual.h"
-#include "ops/rotary.h"
+#include "tamias/ops/attention.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
+#include "tamias/ops/rotary.h"
 
 namespace tamias {
 namespace {

@@ -1,10 +1,10 @@
 // Embeds the picture of an image-to-video model: see the header.
 #include "models/transformers/wan_image_embedding.h"
 
-#include "ops/activation.h"
-#include "ops/copy.h"
-#include "ops/elementwise.h"
-#include "ops/norm.h"
+#include "tamias/ops/activation.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

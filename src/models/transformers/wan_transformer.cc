@@ -3,14 +3,15 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "io/json.h"
 #include "models/config_fields.h"
 #include "models/transformers/skippable_forward.h"
-#include "ops/activation.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
-#include "ops/elementwise.h"
-#include "ops/norm.h"
+#include "tamias/ops/activation.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

@@ -8,16 +8,16 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/context.h"
-#include "base/tensor.h"
-#include "io/checkpoint.h"
 #include "models/linear_layer.h"
 #include "models/transformers/patch_projection.h"
 #include "models/transformers/timestep_embedding.h"
 #include "models/transformers/wan_blocks.h"
 #include "models/transformers/wan_image_embedding.h"
-#include "sparsity/geometry.h"
-#include "sparsity/sparse_invocation.h"
+#include "tamias/context.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/tensor.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 

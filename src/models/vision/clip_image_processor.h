@@ -5,9 +5,9 @@
 #include <array>
 #include <cstdint>
 
-#include "base/tensor.h"
 #include "io/resize_image.h"
 #include "tamias/image.h"
+#include "tamias/tensor.h"
 
 namespace tamias {
 

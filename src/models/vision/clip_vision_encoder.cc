@@ -1,13 +1,15 @@
 // The CLIP vision encoder: see the header.
 #include "models/vision/clip_vision_encoder.h"
 
-#include "base/device_memory.h"
+#include <fmt/format.h>
+
 #include "io/json.h"
 #include "models/config_fields.h"
 #include "ops/check_tensor.h"
-#include "ops/copy.h"
-#include "ops/elementwise.h"
-#include "ops/norm.h"
+#include "tamias/device_memory.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
+#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {

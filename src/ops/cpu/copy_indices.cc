@@ -1,6 +1,7 @@
 // Copy of chosen columns: rows in parallel, indices checked on the way.
 #include "ops/copy_indices.h"
 
+#include "base/check.h"
 #include "base/parallel.h"
 
 namespace tamias::cpu {

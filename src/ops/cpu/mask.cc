@@ -6,8 +6,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "base/check.h"
 #include "base/parallel.h"
-#include "base/random.h"
+#include "tamias/random.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/mask.cc"

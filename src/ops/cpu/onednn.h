@@ -8,9 +8,10 @@
 #include <string_view>
 #include <unordered_map>
 
-#include "base/context.h"
-#include "base/tensor.h"
+#include "base/check.h"
 #include "ops/activation.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cpu {
 

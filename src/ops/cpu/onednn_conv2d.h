@@ -4,9 +4,9 @@
 
 #include <dnnl.hpp>
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "ops/conv2d.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cpu {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "base/parallel.h"
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cpu {
 

@@ -10,7 +10,7 @@
 #include <limits>
 
 #include "base/parallel.h"
-#include "base/random.h"
+#include "tamias/random.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/top_k.cc"

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
-#include "base/context.h"
-#include "base/tensor.h"
 #include "ops/elementwise.h"
+#include "tamias/context.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cpu {
 

@@ -3,6 +3,7 @@
 // 32-bit indices hold. Each throws kInvalidArgument with one line.
 #pragma once
 
+#include "base/check.h"
 #include "ops/check_tensor.h"
 
 namespace tamias::cuda {

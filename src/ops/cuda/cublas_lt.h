@@ -7,8 +7,8 @@
 #include <memory>
 
 #include "base/cuda/stream.h"
-#include "base/device_resources.h"
 #include "ops/cuda/linear_plan.h"
+#include "tamias/device_resources.h"
 
 namespace tamias::cuda {
 

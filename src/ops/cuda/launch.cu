@@ -1,4 +1,5 @@
 // What a launch may ask of a GPU, and what is said when it asks for more: see the header.
+#include "base/check.h"
 #include "ops/cuda/launch.cuh"
 
 #include <string>

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/check.h"
 #include "ops/cuda/check_operand.h"
 
 namespace tamias::cuda {

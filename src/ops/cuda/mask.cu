@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cmath>
 
-#include "base/random.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
+#include "tamias/random.h"
 
 namespace tamias::cuda {
 namespace {

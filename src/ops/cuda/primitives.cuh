@@ -19,7 +19,7 @@
 #include <cstdint>
 
 #include "base/cuda/runtime.cuh"
-#include "base/dtype.h"
+#include "tamias/dtype.h"
 
 #ifdef TAMIAS_CUDA_EMULATION
 #include "tests/cuda_emulator/primitives.h"

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "base/cuda/runtime.cuh"
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cuda {
 

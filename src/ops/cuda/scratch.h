@@ -3,6 +3,7 @@
 // 256 bytes.
 #pragma once
 
+#include "base/check.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/scratch_bytes.h"
 

@@ -2,7 +2,7 @@
 // GPU nor a build with CUDA. The operations' own ...ScratchBytes are made of them.
 #pragma once
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias::cuda {
 

@@ -5,13 +5,13 @@
 // reference, whatever the order in which threads run.
 #include "ops/top_k.h"
 
-#include "base/random.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/radix_select.cuh"
 #include "ops/mask.h"
+#include "tamias/random.h"
 
 namespace tamias::cuda {
 namespace {

@@ -3,8 +3,8 @@
 // costs a few instructions per eight elements, and one kernel serves every mixture of types.
 #pragma once
 
-#include "base/dtype.h"
 #include "ops/cuda/primitives.cuh"
+#include "tamias/dtype.h"
 
 namespace tamias::cuda {
 

@@ -1,7 +1,7 @@
 // Element access for the references: any strides, any floating dtype, in double precision.
 #pragma once
 
-#include "base/tensor.h"
+#include "tamias/tensor.h"
 
 namespace tamias::reference {
 

@@ -1,6 +1,7 @@
 // The dense layer: one dot product in double precision per output.
 #include "ops/linear.h"
 
+#include "ops/activation.h"
 #include "ops/reference/elements.h"
 
 namespace tamias::reference {

@@ -1,7 +1,8 @@
 // Mask operations, one bit at a time.
 #include "ops/mask.h"
 
-#include "base/random.h"
+#include "base/check.h"
+#include "tamias/random.h"
 
 namespace tamias::reference {
 namespace {

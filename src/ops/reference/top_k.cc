@@ -7,8 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "base/random.h"
 #include "ops/mask.h"
+#include "tamias/random.h"
 
 namespace tamias::reference {
 namespace {

@@ -1,8 +1,8 @@
 // Weights in a GPU's memory.
-#include "io/checkpoint.h"
+#include "tamias/weights.h"
 
-#include "base/device_memory.h"
 #include "io/safetensors.h"
+#include "tamias/device_memory.h"
 #include "tests/support/device_operand.h"
 #include "tests/support/fixture.h"
 #include "tests/support/weights_folder.h"

@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "tamias/error.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {

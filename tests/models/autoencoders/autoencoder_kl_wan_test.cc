@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tamias/error.h"
 #include "tests/support/film_decoder.h"
 
 namespace tamias {

@@ -2,6 +2,7 @@
 // the bit: what differs is that films have 16 bits there, some twenty roundings one behind another.
 #include "models/autoencoders/autoencoder_kl.h"
 
+#include "tamias/error.h"
 #include "tests/support/fixture.h"
 #include "tests/support/weights_folder.h"
 

@@ -3,8 +3,8 @@
 // (f16) of an element in the mean, and some fifteen lie one behind another in these three blocks.
 #include "models/transformers/flux_transformer.h"
 
-#include "sparsity/delta_mlp.h"
-#include "sparsity/sparse_session.h"
+#include "tamias/sparsity/delta_mlp.h"
+#include "tamias/sparsity/sparse_session.h"
 #include "tests/support/flux_case.h"
 
 namespace tamias {

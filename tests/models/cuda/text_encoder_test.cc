@@ -1,8 +1,11 @@
 // The text encoders on a GPU against the states that transformers computed in fp32. The fixtures'
 // weights are rounded to 16 bits on the way to the GPU, and so are the activations.
-#include "base/device_memory.h"
 #include "models/text/clip_text_encoder.h"
+
+#include <fmt/format.h>
+
 #include "models/text/t5_encoder.h"
+#include "tamias/device_memory.h"
 #include "tests/support/device_test.h"
 #include "tests/support/dry_run_case.h"
 #include "tests/support/fixture.h"

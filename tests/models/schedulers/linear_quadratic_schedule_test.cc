@@ -1,8 +1,11 @@
 #include "models/schedulers/linear_quadratic_schedule.h"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tamias/error.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {

@@ -2,6 +2,8 @@
 // diffusers; and the classes and fields that are refused.
 #include "models/schedulers/scheduler_factory.h"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,8 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "base/random.h"
 #include "models/schedulers/flow_match_euler.h"
+#include "tamias/error.h"
+#include "tamias/random.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {

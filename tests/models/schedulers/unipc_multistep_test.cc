@@ -1,7 +1,10 @@
 #include "models/schedulers/unipc_multistep.h"
 
+#include <fmt/format.h>
+
 #include <gtest/gtest.h>
 
+#include "tamias/error.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {

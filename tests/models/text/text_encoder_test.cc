@@ -1,8 +1,9 @@
 #include <gtest/gtest.h>
 
-#include "base/device_memory.h"
 #include "models/text/clip_text_encoder.h"
 #include "models/text/t5_encoder.h"
+#include "tamias/device_memory.h"
+#include "tamias/error.h"
 #include "tests/support/dry_run_case.h"
 #include "tests/support/fixture.h"
 

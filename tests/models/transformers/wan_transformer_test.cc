@@ -1,5 +1,7 @@
 #include "models/transformers/wan_transformer.h"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/device_memory.h"
 #include "models/vision/clip_image_processor.h"
+#include "tamias/device_memory.h"
 #include "tests/support/dry_run_case.h"
 #include "tests/support/fixture.h"
 

@@ -1,5 +1,6 @@
 #include "ops/attention_rest.h"
 
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

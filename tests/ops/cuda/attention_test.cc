@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "tamias/error.h"
 #include "tests/support/device_attention.h"
 #include "tests/support/operands.h"
 

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

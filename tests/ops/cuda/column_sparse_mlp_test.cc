@@ -1,11 +1,14 @@
 #include "ops/column_sparse_mlp.h"
 
+#include <fmt/format.h>
+
 #include <gmock/gmock.h>
 
 #include <numeric>
 
 #include "tests/support/device_operand.h"
 #ifdef TAMIAS_CUDA_EMULATION
+#include "tamias/error.h"
 #include "tests/cuda_emulator/block.h"
 #endif
 

@@ -7,6 +7,7 @@
 #include "ops/norm.h"
 #include "ops/upsample_conv2d.h"
 #include "ops/upsample_conv3d.h"
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

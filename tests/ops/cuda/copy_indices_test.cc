@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

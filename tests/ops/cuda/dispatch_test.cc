@@ -1,11 +1,12 @@
 // Operations called with a context on a GPU: what the dispatch adds to the kernels.
-#include "base/device_memory.h"
 #include "base/dry_run.h"
 #include "ops/biased_attention.h"
 #include "ops/conv2d.h"
 #include "ops/embedding.h"
 #include "ops/linear.h"
 #include "ops/norm.h"
+#include "tamias/device_memory.h"
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "ops/activation.h"
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

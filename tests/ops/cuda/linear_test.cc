@@ -4,6 +4,7 @@
 
 #include "ops/cuda/cublas_lt.h"
 #include "ops/cuda/linear_plan.h"
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 
 namespace tamias {

@@ -1,6 +1,7 @@
 #include "ops/top_k.h"
 
 #include "ops/mask.h"
+#include "tamias/error.h"
 #include "tests/support/device_operand.h"
 #include "tests/support/top_k_scores.h"
 

@@ -4,7 +4,7 @@
 // of the others near the threshold. Measured on the emulator: 2.1e-2 in bf16, where sparsity
 // itself changes predictions by 0.13; 5e-4 in f16 when everything is selected, a dense step's
 // error.
-#include "sparsity/sparse_session.h"
+#include "tamias/sparsity/sparse_session.h"
 
 #include "tests/support/flux_case.h"
 

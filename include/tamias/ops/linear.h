@@ -1,0 +1,28 @@
+// The dense (fully connected) layer, output = act(input weight^T + bias), in fp32.
+// Shapes: M rows, K input features, N output features.
+//
+// On a GPU, by cuBLASLt: weight bf16 or f16, an input of another type is converted to it, output
+// f32 or the weight's type; accumulation is fp32. The rows of input and output may lie along two
+// strides (batch items, rows); `accumulate` goes with no activation only. The work is enqueued.
+#pragma once
+
+#include "tamias/context.h"
+#include "tamias/ops/activation.h"
+#include "tamias/tensor.h"
+
+namespace tamias {
+
+struct LinearOptions {
+  Activation activation = Activation::kNone;
+  bool accumulate = false;  // output += act(input weight^T + bias)
+};
+
+// input [..., K] f32 and output [..., N] f32 with the same leading axes, any strides with last
+// stride 1; weight [N, K] f32, f16 or bf16, last stride 1, any row stride (a column slice of a
+// wider matrix is one); bias [N] f32, f16 or bf16, stride 1, or empty. Output must not overlap the
+// input. Throws kInvalidArgument for other shapes or dtypes. 16-bit weights are widened
+// into the workspace during the call.
+void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
+            TensorView output, LinearOptions options = {});
+
+}  // namespace tamias

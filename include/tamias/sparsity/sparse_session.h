@@ -1,0 +1,99 @@
+// The sparsity state of one generation: everything that dynamic column sparsity remembers between
+// denoising steps, allocated once, of known size. Two sessions share nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "tamias/sparsity/config.h"
+#include "tamias/sparsity/geometry.h"
+#include "tamias/sparsity/report.h"
+#include "tamias/sparsity/schedule.h"
+#include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/sparsity/token_order.h"
+
+namespace tamias {
+
+// The most image tokens of a picture or film that anything is planned for: nine times the longest
+// published video (HunyuanVideo at 720x1280x129: 118,800; FLUX.1 at 2304x1280: 11,520). A mistyped
+// size should fail before anything is built.
+inline constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
+
+// Named byte counts that are exact: what the constructor will allocate.
+struct StatePlan {
+  struct Entry {
+    std::string name;  // "attention output cache"
+    size_t bytes = 0;
+  };
+  std::vector<Entry> entries;
+  // Spilled: the file's size, and what of it is in memory at one time.
+  size_t spill_bytes = 0;
+  size_t spill_resident_bytes = 0;
+
+  size_t TotalBytes() const;     // of the entries
+  std::string ToString() const;  // "attention output cache 12.0 MiB, ..."
+};
+
+enum class StatePlace : uint8_t {
+  kMemory,
+  kFile,  // a temporary file in SpillFolder(), of which one layer at a time is in memory
+};
+
+class SparseSession {
+ public:
+  // In memory of the host. One geometry for each model call of a step, of one grid and as many
+  // layers. Allocates the state; throws kOutOfMemory with the plan in the message, kInvalidArgument
+  // for geometries that contradict themselves or each other.
+  SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
+                StatePlace place = StatePlace::kMemory);
+  // On the context's device, which models then run on with this session. Throws kUnsupported for
+  // state in a file on a GPU. With a planning context the state has no memory, whatever fits, and
+  // models run dry with it: see KindsOfSteps.
+  SparseSession(const Context& context, const SparsityConfig& config,
+                std::vector<SparseGeometry> invocations, StatePlace place = StatePlace::kMemory);
+  // One model call a step.
+  SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
+  // Plain dense computation, no state: for models outside a denoising loop.
+  static std::unique_ptr<SparseSession> Dense(int num_invocations = 1);
+  ~SparseSession();
+  SparseSession(const SparseSession&) = delete;
+  SparseSession& operator=(const SparseSession&) = delete;
+
+  static StatePlan Plan(const SparsityConfig& config,
+                        const std::vector<SparseGeometry>& invocations,
+                        const Placement& placement = {});
+
+  // Starts step 0, 1, 2, ... in turn. The caller then runs the model once for each invocation, in
+  // any order; kSkip: it computes its last layer at most. time: the step's noise level, which
+  // step_caching.reuse extrapolates to; not given: the step's number.
+  StepKind BeginStep(int64_t step, std::optional<double> time = std::nullopt);
+  // Ends the step begun last; implied by the next BeginStep.
+  void EndStep();
+
+  // For plans. The steps after which everything that a generation may compute was computed once,
+  // whatever its schedule: the model run dry on each of them, in turn, takes from the workspace
+  // what the greediest step of a generation does.
+  std::vector<StepPlan> KindsOfSteps() const;
+  // As BeginStep, with a step of this kind.
+  void BeginPlannedStep(const StepPlan& kind);
+
+  int num_invocations() const;
+  SparseInvocation& invocation(int index);
+  const TokenOrder& token_order() const;
+  const SparsityReport& report() const;
+  size_t allocated_bytes() const;  // equals plan().TotalBytes()
+  const StatePlan& plan() const;   // equals Plan(...)
+
+ private:
+  // The next step, as planned.
+  StepKind Begin(const StepPlan& plan, std::optional<double> time);
+
+  struct Implementation;
+  std::unique_ptr<Implementation> implementation_;
+};
+
+}  // namespace tamias

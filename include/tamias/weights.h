@@ -1,0 +1,81 @@
+// The weights of one component folder of a diffusers checkpoint: the tensors of one safetensors
+// file or of several shards as diffusers or
+// transformers choose them.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tamias/context.h"
+#include "tamias/tensor.h"
+
+namespace tamias {
+
+// Whose rules choose among several sets of files of one component.
+enum class WeightLibrary { kDiffusers, kTransformers };
+
+struct WeightRequest {
+  WeightLibrary library = WeightLibrary::kDiffusers;
+  std::string variant;  // "fp16"; empty: none asked for
+};
+
+// Named tensors, memory-mapped; those of types that no operation computes with (F64, F8_E4M3,
+// F8_E5M2) become wider copies when they are first asked for. A tensor that nobody
+// asks for may be of any type. Copies of a Weights are cheap and share the mapping; views returned
+// by Get are valid as long as any Weights of the same folder lives (models keep one as a member).
+// Several threads may share one.
+class Weights {
+ public:
+  // Throws as FindWeightFiles, and kInvalidFile for broken files.
+  static Weights Open(const std::filesystem::path& folder, const WeightRequest& request = {});
+
+  // The tensor `prefix + name`. Throws kInvalidFile "path: tensor 'name': expected shape .., found
+  // .." or "...: missing", and kUnsupported for element types that are not served and for quantised
+  // weights: integers where a shape is expected, 8-bit floats with scales beside them.
+  ConstTensorView Get(std::string_view name, const Shape& expected) const;
+  ConstTensorView Get(std::string_view name) const;  // any shape
+  bool Has(std::string_view name) const;
+
+  // The tensors below "prefix." or "prefix.index.": weights.Sub("blocks", 3).Get("norm.weight",
+  // ..).
+  Weights Sub(std::string_view prefix) const;
+  Weights Sub(std::string_view prefix, int64_t index) const;
+
+  // Names below the prefix, without it, sorted.
+  std::vector<std::string> names() const;
+  // Elements, and bytes on disk, of all tensors below the prefix.
+  int64_t TotalParameters() const;
+  int64_t TotalBytes() const;
+  // Bytes of the wider copies below the prefix that exist by now.
+  int64_t WidenedBytes() const;
+  const std::filesystem::path& folder() const;
+  const std::string& variant() const;  // of the files; empty: plain
+
+  // The same tensors in memory of the context's device, copied there at once: floats in the type of
+  // its activations, other types as they are; without those that Get would refuse. Views that its
+  // Get returns are valid as long as any Weights made from it lives. Throws kOutOfMemory. With a
+  // planning context they have shapes and types alone.
+  Weights CopyToDevice(const Context& context) const;
+  // What CopyToDevice takes there, in bytes.
+  size_t DeviceBytes(const Placement& placement) const;
+  // The element type that Get gives most elements below the prefix; f32 when there are none.
+  DType MainDType() const;
+
+  // Throws kInvalidFile naming the first tensor below the prefix that holds a NaN or an infinity.
+  // Reads every byte once: memory bandwidth when the file is cached (24 GB: about 2 s), disk speed
+  // when it is not.
+  void CheckFinite(const Context& context) const;
+
+ private:
+  struct Store;
+  Weights(std::shared_ptr<const Store> store, std::string prefix)
+      : store_(std::move(store)), prefix_(std::move(prefix)) {}
+
+  std::shared_ptr<const Store> store_;
+  std::string prefix_;  // "" or ends in '.'
+};
+
+}  // namespace tamias

@@ -1,0 +1,346 @@
+// A component folder's tensors, from one file or several.
+#include "tamias/weights.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "base/check.h"
+#include "base/parallel.h"
+#include "io/model_file.h"
+#include "io/one_line.h"
+#include "io/safetensors.h"
+#include "io/weight_files.h"
+#include "io/widen.h"
+#include "tamias/device_memory.h"
+
+namespace tamias {
+
+struct Weights::Store {
+  std::filesystem::path folder;
+  std::string variant;
+  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::map<std::string, const SafetensorsFile*, std::less<>> tensors;
+  // Copies in a wider type, made when a tensor is first asked for.
+  mutable std::mutex widening;
+  mutable std::map<std::string, Tensor, std::less<>> widened;
+  // Of weights on a device: the tensors there, and the store of the files.
+  std::map<std::string, Tensor, std::less<>> on_device;
+  std::shared_ptr<const Store> source;
+
+  const SafetensorsFile::Entry& EntryOf(const std::string& name) const {
+    return tensors.find(name)->second->entries().find(name)->second;
+  }
+  ConstTensorView Widen(const std::string& name) const;
+  bool IsScaled(std::string_view name) const;
+  std::optional<DType> ServedType(const std::string& name) const;
+};
+
+namespace {
+
+// Elements of one 16- or 32-bit float type whose exponent bits are all ones: NaN or infinity.
+template <typename Bits>
+bool HasNonFinite(const Bits* values, int64_t count, Bits exponent) {
+  Bits found = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    found |= static_cast<Bits>((values[i] & exponent) == exponent);
+  }
+  return found != 0;
+}
+
+bool IsFloat(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
+
+DType DTypeOn(const Placement& placement, DType dtype) {
+  return IsFloat(dtype) ? placement.activation_dtype : dtype;
+}
+
+float ElementOf(const ConstTensorView& flat, int64_t i) {
+  switch (flat.dtype()) {
+    case DType::kF16:
+      return ToFloat(static_cast<const Float16*>(flat.raw())[i]);
+    case DType::kBF16:
+      return ToFloat(static_cast<const BFloat16*>(flat.raw())[i]);
+    default:
+      return static_cast<const float*>(flat.raw())[i];
+  }
+}
+
+// A contiguous float tensor in another float type.
+Tensor Converted(const Context& context, ConstTensorView source, DType dtype) {
+  Tensor result(source.shape(), dtype);
+  constexpr int64_t kGrain = int64_t{1} << 16;  // elements
+  ParallelForRanges(context, source.NumElements(), kGrain, [&](int64_t begin, int64_t end, int) {
+    void* values = result.view().raw();
+    for (int64_t i = begin; i < end; ++i) {
+      const float value = ElementOf(source, i);
+      if (dtype == DType::kF16) {
+        static_cast<Float16*>(values)[i] = ToFloat16(value);
+      } else if (dtype == DType::kBF16) {
+        static_cast<BFloat16*>(values)[i] = ToBFloat16(value);
+      } else {
+        static_cast<float*>(values)[i] = value;
+      }
+    }
+  });
+  return result;
+}
+
+bool HasNonFinite(ConstTensorView flat, int64_t begin, int64_t end) {
+  switch (flat.dtype()) {
+    case DType::kF32:
+      return HasNonFinite<uint32_t>(static_cast<const uint32_t*>(flat.raw()) + begin, end - begin,
+                                    0x7F800000u);
+    case DType::kF16:
+      return HasNonFinite<uint16_t>(static_cast<const uint16_t*>(flat.raw()) + begin, end - begin,
+                                    0x7C00u);
+    case DType::kBF16:
+      return HasNonFinite<uint16_t>(static_cast<const uint16_t*>(flat.raw()) + begin, end - begin,
+                                    0x7F80u);
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+// Whether a layer has numbers beside its weight that this must be multiplied with: quantised
+// checkpoints store 8-bit floats so. Names in use: weight_scale, scale_weight, weight_scale_inv.
+bool Weights::Store::IsScaled(std::string_view name) const {
+  if (tensors.contains("scaled_fp8")) return true;
+  constexpr std::string_view kWeight = "weight";
+  if (!name.ends_with(kWeight)) return false;
+  const std::string_view layer = name.substr(0, name.size() - kWeight.size());
+  for (auto it = tensors.lower_bound(layer); it != tensors.end(); ++it) {
+    if (!it->first.starts_with(layer)) break;
+    const std::string_view rest = std::string_view(it->first).substr(layer.size());
+    const bool is_of_weight = rest.starts_with("weight") || rest.starts_with("scale");
+    if (is_of_weight && rest.find("scale") != rest.npos) return true;
+  }
+  return false;
+}
+
+// The type that Get hands a tensor out in; empty where it throws.
+std::optional<DType> Weights::Store::ServedType(const std::string& name) const {
+  const SafetensorsFile::Entry& entry = EntryOf(name);
+  if (entry.shape.size() > Shape::kMaxRank) return std::nullopt;
+  if (entry.dtype) return entry.dtype;
+  return IsScaled(name) ? std::nullopt : WidenedType(entry.dtype_name);
+}
+
+ConstTensorView Weights::Store::Widen(const std::string& name) const {
+  const SafetensorsFile& file = *tensors.find(name)->second;
+  const std::string& dtype = EntryOf(name).dtype_name;
+  if (!WidenedType(dtype)) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: tensor '{}': element type {} is not supported: weights must be floating-point "
+         "numbers (of quantised ones there is no reader)",
+         file.path().string(), OneLine(name), OneLine(dtype));
+  }
+  if (IsScaled(name)) {
+    Fail(ErrorCode::kUnsupported,
+         "{}: tensor '{}': {} with scales beside it: quantised weights are not supported",
+         file.path().string(), OneLine(name), dtype);
+  }
+  const Shape shape = file.ShapeOf(name);
+  const std::lock_guard lock(widening);
+  auto it = widened.find(name);
+  if (it == widened.end()) {
+    it = widened.emplace(name, Widened(dtype, file.BytesOf(name), shape)).first;
+  }
+  return it->second.view();
+}
+
+Weights Weights::Open(const std::filesystem::path& folder, const WeightRequest& request) {
+  RequireFolder(folder);
+  WeightFiles found = FindWeightFiles(folder, request);
+  auto store = std::make_shared<Store>();
+  store->folder = folder;
+  store->variant = std::move(found.variant);
+  for (const std::filesystem::path& path : found.files) {
+    store->files.push_back(std::make_unique<SafetensorsFile>(path));
+    const SafetensorsFile* file = store->files.back().get();
+    // All that lies in a shard, whether its index names it or not, as diffusers and transformers.
+    for (const auto& [tensor, entry] : file->entries()) {
+      store->tensors.insert_or_assign(tensor, file);
+    }
+  }
+  return {std::move(store), ""};
+}
+
+ConstTensorView Weights::Get(std::string_view name) const {
+  const std::string full = prefix_ + std::string(name);
+  const auto it = store_->tensors.find(full);
+  if (it == store_->tensors.end()) {
+    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': missing", store_->folder.string(),
+         OneLine(full));
+  }
+  const auto copy = store_->on_device.find(full);
+  if (copy != store_->on_device.end()) return copy->second.view();
+  return store_->EntryOf(full).dtype ? it->second->Get(full) : store_->Widen(full);
+}
+
+ConstTensorView Weights::Get(std::string_view name, const Shape& expected) const {
+  const ConstTensorView tensor = Get(name);
+  const auto fail = [&](ErrorCode code, const std::string& problem) {
+    const std::string full = prefix_ + std::string(name);
+    Fail(code, "{}: tensor '{}': {}", store_->tensors.find(full)->second->path().string(),
+         OneLine(full), problem);
+  };
+  if (!IsFloat(tensor.dtype())) {
+    fail(ErrorCode::kUnsupported,
+         fmt::format("expected floating-point numbers, found {}: quantised weights are not "
+                     "supported",
+                     Name(tensor.dtype())));
+  }
+  if (tensor.shape() != expected) {
+    fail(ErrorCode::kInvalidFile, fmt::format("expected shape {}, found {}", expected.ToString(),
+                                              tensor.shape().ToString()));
+  }
+  return tensor;
+}
+
+bool Weights::Has(std::string_view name) const {
+  return store_->tensors.contains(prefix_ + std::string(name));
+}
+
+Weights Weights::Sub(std::string_view prefix) const {
+  return {store_, fmt::format("{}{}.", prefix_, prefix)};
+}
+
+Weights Weights::Sub(std::string_view prefix, int64_t index) const {
+  return {store_, fmt::format("{}{}.{}.", prefix_, prefix, index)};
+}
+
+std::vector<std::string> Weights::names() const {
+  std::vector<std::string> names;
+  for (auto it = store_->tensors.lower_bound(prefix_);
+       it != store_->tensors.end() && it->first.starts_with(prefix_); ++it) {
+    names.push_back(it->first.substr(prefix_.size()));
+  }
+  return names;
+}
+
+int64_t Weights::TotalParameters() const {
+  int64_t total = 0;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    int64_t count = 1;
+    for (const int64_t dim : store_->EntryOf(full).shape)
+      count *= dim;  // the file's validation excludes overflow
+    total += count;
+  }
+  return total;
+}
+
+int64_t Weights::TotalBytes() const {
+  int64_t total = 0;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    const SafetensorsFile::Entry& entry = store_->EntryOf(full);
+    total += static_cast<int64_t>(entry.end - entry.begin);
+  }
+  return total;
+}
+
+int64_t Weights::WidenedBytes() const {
+  const std::lock_guard lock(store_->widening);
+  int64_t total = 0;
+  for (auto it = store_->widened.lower_bound(prefix_);
+       it != store_->widened.end() && it->first.starts_with(prefix_); ++it) {
+    total += static_cast<int64_t>(it->second.bytes());
+  }
+  return total;
+}
+
+const std::filesystem::path& Weights::folder() const { return store_->folder; }
+
+const std::string& Weights::variant() const { return store_->variant; }
+
+Weights Weights::CopyToDevice(const Context& context) const {
+  auto store = std::make_shared<Store>();
+  store->folder = store_->folder;
+  store->variant = store_->variant;
+  store->source = store_;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    store->tensors.emplace(full, store_->tensors.find(full)->second);
+    const std::optional<DType> served = store_->ServedType(full);
+    if (!served) continue;  // no model asks for it
+    const DType dtype = DTypeOn(context.placement(), *served);
+    if (context.IsPlanning()) {
+      const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
+      store->on_device.emplace(full, TensorOn(context, shape, dtype));
+      continue;
+    }
+    const ConstTensorView tensor = Get(name);
+    store->on_device.emplace(
+        full, tensor.dtype() == dtype
+                  ? tamias::CopyToDevice(context, tensor)
+                  : tamias::CopyToDevice(context, Converted(context, tensor, dtype)));
+  }
+  return {std::move(store), prefix_};
+}
+
+size_t Weights::DeviceBytes(const Placement& placement) const {
+  size_t bytes = 0;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    const std::optional<DType> dtype = store_->ServedType(full);
+    if (!dtype) continue;
+    const auto count = store_->tensors.find(full)->second->ShapeOf(full).NumElements();
+    bytes += static_cast<size_t>(count) * SizeOf(DTypeOn(placement, *dtype));
+  }
+  return bytes;
+}
+
+DType Weights::MainDType() const {
+  std::map<DType, int64_t> elements;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    const std::optional<DType> dtype = store_->ServedType(full);
+    if (!dtype) continue;
+    elements[*dtype] += store_->tensors.find(full)->second->ShapeOf(full).NumElements();
+  }
+  const auto most =
+      std::ranges::max_element(elements, {}, &std::pair<const DType, int64_t>::second);
+  return most == elements.end() ? DType::kF32 : most->first;
+}
+
+void Weights::CheckFinite(const Context& context) const {
+  struct Chunk {
+    std::string name;
+    ConstTensorView tensor;
+    int64_t begin, end;
+  };
+  constexpr int64_t kChunkElements = int64_t{1} << 20;  // large against the cost of handing one out
+  std::vector<Chunk> chunks;
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    if (!store_->ServedType(full)) continue;
+    const ConstTensorView tensor = Get(name);
+    const int64_t count = tensor.NumElements();
+    for (int64_t begin = 0; begin < count; begin += kChunkElements) {
+      chunks.push_back({full, tensor, begin, std::min(count, begin + kChunkElements)});
+    }
+  }
+  const int64_t count = static_cast<int64_t>(chunks.size());
+  std::atomic<int64_t> first{count};
+  ParallelForDynamic(context, count, [&](int64_t i, int) {
+    const Chunk& chunk = chunks[static_cast<size_t>(i)];
+    if (i >= first.load() || !HasNonFinite(chunk.tensor, chunk.begin, chunk.end)) return;
+    for (int64_t seen = first.load(); i < seen && !first.compare_exchange_weak(seen, i);) {
+    }
+  });
+  if (first == count) return;
+  const Chunk& chunk = chunks[static_cast<size_t>(first.load())];
+  int64_t element = chunk.begin;
+  while (!HasNonFinite(chunk.tensor, element, element + 1)) ++element;
+  Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': element {} is not a finite number",
+       store_->tensors.find(chunk.name)->second->path().string(), OneLine(chunk.name), element);
+}
+
+}  // namespace tamias
