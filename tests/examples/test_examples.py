@@ -120,7 +120,7 @@ def test_prefill_has_the_loss_of_the_model(tokens, tokens_file):
     # pairs, loss, same next token, relative L2
     pairs, loss_of_most, same, error = table["0.999"]
     assert pairs > 99 and error < 0.02 and same > 99 and abs(loss_of_most - loss) < 0.01
-    assert table["0.1"][0] < 40 and table["0.1"][3] > error
+    assert table["0.1"][0] < 90 and table["0.1"][3] > error  # two of its three layers stay dense
 
 
 def test_prefill_refuses_what_it_cannot_read(tmp_path, tokens_file):
