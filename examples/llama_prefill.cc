@@ -1,7 +1,7 @@
 // The prefill of a language model with column-sparse attention, without Python and without
 // training:
 //
-//   llama_prefill MODEL TOKENS [KEEP...]        llama_prefill smollm2 tokens.txt 0.05 0.1 0.2
+//   llama_prefill MODEL TOKENS [KEEP[:ROWS]...]      llama_prefill smollm2 tokens.txt 0.05 0.1:64
 //
 // MODEL is a folder of transformers' Llama (config.json, model.safetensors) with plain rotary
 // positions and output weights tied to its embeddings; TOKENS a text file of token numbers.
@@ -10,8 +10,8 @@
 // same one.
 //
 // Queries are taken in groups of 192 rows. A group sees its own columns, the 192 before them, and
-// of the others before it the KEEP share that draws most attention: 16 of its rows are computed
-// densely, and their column sums rank the columns of each head.
+// of the others before it the KEEP share that draws most attention: ROWS of its rows (16) are
+// computed densely, and their column sums rank the columns of each head.
 #include <tamias/context.h>
 #include <tamias/error.h>
 #include <tamias/ops/activation.h>
@@ -34,6 +34,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -42,8 +43,7 @@ namespace {
 using namespace tamias;  // NOLINT: an example
 
 constexpr int64_t kGroupRows = 192;
-constexpr int64_t kSampledRows = 16;  // of a group
-constexpr int64_t kDenseLayers = 2;   // the first ones, whose attention is spread widest
+constexpr int64_t kDenseLayers = 2;  // the first ones, whose attention is spread widest
 
 // Sizes: L tokens, d width, K key heads, G query heads that share one, D head dimension, F MLP
 // width.
@@ -91,6 +91,12 @@ class Timer {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+// Which columns a group of rows sees.
+struct Choice {
+  double keep = 1;            // share of the columns before it; 1: dense attention
+  int64_t sampled_rows = 16;  // of the group, by which they are chosen
+};
+
 struct Result {
   Tensor hidden;  // [1, L, d], after the last norm
   double seconds = 0, attention_seconds = 0, selection_seconds = 0;
@@ -118,13 +124,12 @@ class Llama {
     }
   }
 
-  // keep: the share of the columns before its group that a row sees; 1: dense attention.
-  Result Run(const std::vector<int64_t>& tokens, double keep) {
+  Result Run(const std::vector<int64_t>& tokens, const Choice& choice) {
     Result result{.hidden = Embed(tokens)};
     const Timer timer(result.seconds);
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       const Weights weights = weights_.Sub("layers", layer);
-      Attend(weights, layer < kDenseLayers ? 1 : keep, result);
+      Attend(weights, layer < kDenseLayers ? Choice() : choice, result);
       FeedForward(weights, result.hidden);
     }
     RmsNorm(context_, result.hidden, weights_.Get("norm.weight"), config_.epsilon, result.hidden);
@@ -181,7 +186,7 @@ class Llama {
             {heads.stride(0), 0, heads.stride(1), 1}};
   }
 
-  void Attend(const Weights& weights, double keep, Result& result) const {
+  void Attend(const Weights& weights, const Choice& choice, Result& result) const {
     const Workspace::Scope scope(context_.workspace());
     const Weights attention = weights.Sub("self_attn");
     const int64_t heads = config_.key_heads * config_.shared, head_dim = config_.head_dim;
@@ -204,27 +209,28 @@ class Llama {
         .causal = true};
     const double visible = static_cast<double>(length_) * static_cast<double>(length_ + 1) / 2;
     result.visible_pairs += static_cast<double>(heads) * visible;
-    if (keep >= 1) {
+    if (choice.keep >= 1) {
       const Timer timer(result.attention_seconds);
       DenseAttention(context_, inputs, output);
       result.pairs += static_cast<double>(heads) * visible;
     } else {
-      AttendSparsely(inputs, keep, output, result);
+      AttendSparsely(inputs, choice, output, result);
     }
     Project(attention, "o_proj", attended, result.hidden, {.accumulate = true});
   }
 
-  void AttendSparsely(const AttentionInputs& inputs, double keep, TensorView output,
+  void AttendSparsely(const AttentionInputs& inputs, const Choice& choice, TensorView output,
                       Result& result) const {
     const int64_t groups = (length_ + kGroupRows - 1) / kGroupRows;
-    const int64_t capacity = std::llround(keep * static_cast<double>(length_)) + 2 * kGroupRows;
+    const int64_t capacity =
+        std::llround(choice.keep * static_cast<double>(length_)) + 2 * kGroupRows;
     const TensorView indices =
         Scratch({config_.key_heads, config_.shared, groups, capacity}, DType::kI32);
     const TensorView counts = Scratch({config_.key_heads, config_.shared, groups}, DType::kI32);
     {
       const Timer timer(result.selection_seconds);
       for (int64_t group = 0; group < groups; ++group) {
-        result.pairs += Select(inputs, keep, group, indices, counts);
+        result.pairs += Select(inputs, choice, group, indices, counts);
       }
     }
     const Timer timer(result.attention_seconds);
@@ -234,19 +240,20 @@ class Llama {
   }
 
   // Lists the columns of one group in all heads; returns its pairs.
-  double Select(const AttentionInputs& inputs, double keep, int64_t group, TensorView indices,
-                TensorView counts) const {
+  double Select(const AttentionInputs& inputs, const Choice& choice, int64_t group,
+                TensorView indices, TensorView counts) const {
     const Workspace::Scope scope(context_.workspace());
     const int64_t begin = group * kGroupRows, end = std::min(length_, begin + kGroupRows);
     const int64_t far = std::max<int64_t>(0, begin - kGroupRows);  // columns to choose from
     const int64_t heads = config_.key_heads * config_.shared;
-    const int64_t kept = std::llround(keep * static_cast<double>(far));
+    const int64_t kept = std::llround(choice.keep * static_cast<double>(far));
     const TensorView lists =
         indices.Reshape({heads, indices.dim(2), indices.dim(3)}).Select(1, group);
     if (kept > 0) {
       const TensorView mask = Scratch({heads, MaskBytes(far)}, DType::kU8);
       std::fill_n(mask.host_data<uint8_t>(), mask.NumElements(), uint8_t{0});
-      TopKMask(context_, SampledColumnSums(inputs, far, begin, end), kept, mask);
+      TopKMask(context_, SampledColumnSums(inputs, choice.sampled_rows, far, begin, end), kept,
+               mask);
       MaskToIndices(context_, mask, far, lists, Scratch({heads}, DType::kI32));
     }
     for (int64_t head = 0; head < heads; ++head) {
@@ -262,9 +269,9 @@ class Llama {
 
   // The attention that the sampled rows of [begin, end) pay to the first `far` columns:
   // [K * G, far].
-  TensorView SampledColumnSums(const AttentionInputs& inputs, int64_t far, int64_t begin,
-                               int64_t end) const {
-    const int64_t step = std::max<int64_t>(1, (end - begin) / kSampledRows);
+  TensorView SampledColumnSums(const AttentionInputs& inputs, int64_t sampled_rows, int64_t far,
+                               int64_t begin, int64_t end) const {
+    const int64_t step = std::max<int64_t>(1, (end - begin) / sampled_rows);
     const int64_t rows = (end - begin + step - 1) / step;
     const ConstTensorView first = inputs.query.Slice(2, begin, end);
     const Shape shape = {first.dim(0), first.dim(1), rows, first.dim(3)};
@@ -341,20 +348,29 @@ double Agreement(const Predictions& a, const Predictions& b) {
   return static_cast<double>(same) / static_cast<double>(a.first.size());
 }
 
+Choice ParseChoice(const std::string& text) {
+  Choice choice;
+  std::istringstream stream(text);
+  stream >> choice.keep;
+  char colon = ':', rest = 0;
+  bool is_read = static_cast<bool>(stream);
+  if (stream >> colon) is_read = colon == ':' && stream >> choice.sampled_rows && !(stream >> rest);
+  if (!is_read || !(choice.keep > 0 && choice.keep < 1) || choice.sampled_rows < 1 ||
+      choice.sampled_rows > kGroupRows) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "KEEP[:ROWS]: expected a share between 0 and 1, and 1 to 192 rows; found " + text);
+  }
+  return choice;
+}
+
 int Run(int argc, char** argv) {
   const std::string folder = argv[1];
   std::ifstream file(argv[2]);
   std::vector<int64_t> tokens;
   for (int64_t token = 0; file >> token;) tokens.push_back(token);
-  std::vector<double> keeps;
-  for (int i = 3; i < argc; ++i) {
-    keeps.push_back(std::atof(argv[i]));
-    if (!(keeps.back() > 0 && keeps.back() < 1)) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  std::string("KEEP: expected a share between 0 and 1, found ") + argv[i]);
-    }
-  }
-  if (keeps.empty()) keeps = {0.05, 0.1, 0.2};
+  std::vector<Choice> choices;
+  for (int i = 3; i < argc; ++i) choices.push_back(ParseChoice(argv[i]));
+  if (choices.empty()) choices = {ParseChoice("0.05"), ParseChoice("0.1"), ParseChoice("0.2")};
 
   const Weights all =
       Weights::Open(folder, {.library = WeightLibrary::kTransformers, .variant = ""});
@@ -376,22 +392,22 @@ int Run(int argc, char** argv) {
               static_cast<long long>(tokens.size()), static_cast<long long>(config.layers),
               static_cast<long long>(config.key_heads * config.shared),
               static_cast<long long>(config.key_heads), static_cast<long long>(config.head_dim));
-  model.Run(tokens, 1);  // reads the weights from disk
-  std::printf("%-9s %8s %10s %10s %8s %8s %8s %9s\n", "keep", "prefill", "attention", "selection",
-              "pairs", "loss", "same", "rel. L2");
-  for (const double keep : keeps) {
-    const Result dense = model.Run(tokens, 1);
-    const Result sparse = model.Run(tokens, keep);
+  model.Run(tokens, {});  // reads the weights from disk
+  std::printf("%-9s %4s %8s %10s %10s %8s %8s %8s %9s\n", "keep", "rows", "prefill", "attention",
+              "selection", "pairs", "loss", "same", "rel. L2");
+  for (const Choice& choice : choices) {
+    const Result dense = model.Run(tokens, {});
+    const Result sparse = model.Run(tokens, choice);
     const Predictions expected = Predict(context, embedding, dense.hidden, tokens);
     const Predictions found = Predict(context, embedding, sparse.hidden, tokens);
     const Distance distance = MeasureDistance(context, sparse.hidden, dense.hidden);
-    std::printf("%-9s %6.2f s %8.2f s %8.2f s %6.1f %% %8.4f\n", "dense", dense.seconds,
+    std::printf("%-9s %4s %6.2f s %8.2f s %8.2f s %6.1f %% %8.4f\n", "dense", "", dense.seconds,
                 dense.attention_seconds, dense.selection_seconds, 100.0, expected.loss);
-    std::printf("%-9.3g %6.2f s %8.2f s %8.2f s %6.1f %% %8.4f %6.1f %% %9.4f\n", keep,
-                sparse.seconds, sparse.attention_seconds, sparse.selection_seconds,
-                100 * sparse.pairs / sparse.visible_pairs, found.loss,
-                100 * Agreement(expected, found),
-                std::sqrt(distance.squared / distance.squared_reference));
+    std::printf(
+        "%-9.3g %4lld %6.2f s %8.2f s %8.2f s %6.1f %% %8.4f %6.1f %% %9.4f\n", choice.keep,
+        static_cast<long long>(choice.sampled_rows), sparse.seconds, sparse.attention_seconds,
+        sparse.selection_seconds, 100 * sparse.pairs / sparse.visible_pairs, found.loss,
+        100 * Agreement(expected, found), std::sqrt(distance.squared / distance.squared_reference));
   }
   return 0;
 }
@@ -400,7 +416,7 @@ int Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   if (argc < 3) {
-    std::fprintf(stderr, "usage: llama_prefill MODEL TOKENS [KEEP...]\n");
+    std::fprintf(stderr, "usage: llama_prefill MODEL TOKENS [KEEP[:ROWS]...]\n");
     return 2;
   }
   try {
