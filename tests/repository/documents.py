@@ -29,6 +29,7 @@ EXCEPTIONS = {
 # Programs of others that documents may tell the reader to run. Their options are not looked up.
 OTHER_PROGRAMS = {
     "apt-get",
+    "cat",
     "cd",
     "chrt",
     "tar",
