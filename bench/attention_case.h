@@ -47,17 +47,29 @@ inline double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// One batch item; queries are [H, Nq, D] in memory, keys and values [H, Nk, D].
+// The values in another type.
+inline Tensor Rounded(const Tensor& floats, DType dtype) {
+  if (dtype == DType::kF32) return Tensor::CopyOf(floats.view());
+  Tensor tensor(floats.shape(), dtype);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    tensor.data<BFloat16>()[i] = ToBFloat16(floats.data<float>()[i]);
+  }
+  return tensor;
+}
+
+// One batch item; queries are [H, Nq, D] in memory, keys and values [H, Nk, D], f32 or bf16.
 struct AttentionCase {
-  AttentionCase(int64_t num_heads, int64_t num_queries, int64_t num_keys, int64_t dim)
+  AttentionCase(int64_t num_heads, int64_t num_queries, int64_t num_keys, int64_t dim,
+                DType dtype = DType::kF32)
       : heads(num_heads),
         queries(num_queries),
         keys(num_keys),
         head_dim(dim),
-        query(Random({1, heads, queries, dim}, 1)),
-        key(Random({1, heads, keys, dim}, 2)),
-        value(Random({1, heads, keys, dim}, 3)),
-        output(Tensor::Zeros({1, heads, queries, dim}, DType::kF32)),
+        context(Placement{.device = {}, .activation_dtype = dtype}),
+        query(Rounded(Random({1, heads, queries, dim}, 1), dtype)),
+        key(Rounded(Random({1, heads, keys, dim}, 2), dtype)),
+        value(Rounded(Random({1, heads, keys, dim}, 3), dtype)),
+        output(Tensor::Zeros({1, heads, queries, dim}, dtype)),
         log_sum_exp(Tensor::Zeros({1, heads, queries}, DType::kF32)) {}
 
   static Tensor Random(Shape shape, uint32_t seed) {

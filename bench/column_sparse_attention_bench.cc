@@ -1,5 +1,6 @@
 // Column-sparse attention at several sparsities: GFLOP/s over the chosen columns, the speed-up over
-// our own dense attention, measured in turn, and the share of it that the arithmetic allows.
+// our own dense attention of the same type, measured in turn, and the share of it that the
+// arithmetic allows.
 #include "ops/column_sparse_attention.h"
 
 #include <benchmark/benchmark.h>
@@ -30,8 +31,8 @@ struct RandomColumns {
 };
 
 // Range 4: columns kept, in thousandths. The output is added to the cache it is written to.
-void BM_ColumnSparseAttention(benchmark::State& state) {
-  AttentionCase problem(state.range(0), state.range(1), state.range(2), state.range(3));
+void RunSparse(benchmark::State& state, DType dtype) {
+  AttentionCase problem(state.range(0), state.range(1), state.range(2), state.range(3), dtype);
   const int64_t count = (problem.keys * state.range(4) + 500) / 1000;
   const RandomColumns columns(problem.heads, (problem.queries + kGroup - 1) / kGroup, problem.keys,
                               count);
@@ -57,6 +58,9 @@ void BM_ColumnSparseAttention(benchmark::State& state) {
   state.counters["arithmetic_fraction"] = speedup / (problem.DenseFlops() / flops);
 }
 
+void BM_ColumnSparseAttention(benchmark::State& state) { RunSparse(state, DType::kF32); }
+void BM_ColumnSparseAttentionBFloat16(benchmark::State& state) { RunSparse(state, DType::kBF16); }
+
 void Shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"H", "Nq", "Nk", "D", "keep"})->Unit(benchmark::kMillisecond)->UseManualTime();
   for (const int64_t keep : {165, 70, 50}) bench->Args({1, 7680, 7680, 128, keep});
@@ -64,6 +68,7 @@ void Shapes(benchmark::internal::Benchmark* bench) {
   bench->Iterations(20);
 }
 BENCHMARK(BM_ColumnSparseAttention)->Apply(Shapes);
+BENCHMARK(BM_ColumnSparseAttentionBFloat16)->Apply(Shapes);
 
 }  // namespace
 }  // namespace tamias

@@ -1,5 +1,6 @@
-// The column-sparse MLP (both products, activation, cache update) against oneDNN's dense MLP in the
-// same run: each iteration times one call of either, in turn. Counters:
+// The column-sparse MLP (both products, activation, cache update), in f32 or bf16, against oneDNN's
+// dense MLP of the same type in the same run: each iteration times one call of either, in turn.
+// Counters:
 //   gflops               of the sparse call: 4 tokens x model_dim x chosen neurons per second
 //   peak_fraction        that, by the FMA peak measured in the same run
 //   dense_gflops         of oneDNN
@@ -25,12 +26,21 @@
 namespace tamias {
 namespace {
 
-Tensor RandomTensor(Shape shape, float scale) {
+Tensor InType(const Tensor& floats, DType dtype) {
+  if (dtype == DType::kF32) return Tensor::CopyOf(floats.view());
+  Tensor tensor(floats.shape(), dtype);
+  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
+    tensor.data<BFloat16>()[i] = ToBFloat16(floats.data<float>()[i]);
+  }
+  return tensor;
+}
+
+Tensor RandomTensor(Shape shape, float scale, DType dtype = DType::kF32) {
   static std::mt19937 generator(1);
   std::normal_distribution<float> normal(0, scale);
   Tensor tensor(shape, DType::kF32);
   std::generate_n(tensor.data<float>(), tensor.NumElements(), [&] { return normal(generator); });
-  return tensor;
+  return InType(tensor, dtype);
 }
 
 struct Problem {
@@ -39,19 +49,19 @@ struct Problem {
   MlpWeights weights;
   NeuronSelection selection;
 
-  Problem(int64_t n, int64_t d, int64_t f, double kept)
+  Problem(int64_t n, int64_t d, int64_t f, double kept, DType dtype = DType::kF32)
       : tokens(n),
         model_dim(d),
         neurons(f),
         groups((n + 127) / 128),
         count(static_cast<int64_t>(static_cast<double>(f) * kept + 0.5)),
-        input(RandomTensor({1, n, d}, 1)),
-        fc1(RandomTensor({f, d}, 0.02f)),
+        input(RandomTensor({1, n, d}, 1, dtype)),
+        fc1(RandomTensor({f, d}, 0.02f, dtype)),
         fc1_bias(RandomTensor({f}, 0.1f)),
-        fc2(RandomTensor({d, f}, 0.02f)),
+        fc2(RandomTensor({d, f}, 0.02f, dtype)),
         fc2_transposed(Tensor::CopyOf(fc2.view().Permute({1, 0}))),
         fc2_bias(RandomTensor({d}, 0.1f)),
-        cache(Tensor::Zeros({1, groups, f, 128}, DType::kF32)),
+        cache(Tensor::Zeros({1, groups, f, 128}, dtype)),
         output(Tensor::Zeros({1, n, d}, DType::kF32)),
         indices({1, groups, count}, DType::kI32),
         counts({1, groups}, DType::kI32) {
@@ -73,17 +83,19 @@ struct Problem {
 };
 
 // Arguments: tokens, model_dim, neurons, neurons kept in per mille.
-void BM_ColumnSparseMlp(benchmark::State& state) {
+void RunMlp(benchmark::State& state, DType dtype) {
   const double kept = static_cast<double>(state.range(3)) / 1000;
-  Problem p(state.range(0), state.range(1), state.range(2), kept);
-  Context context(omp_get_max_threads());
-  bench::DenseMlpPeer peer(p.tokens, p.model_dim, p.neurons, p.fc1.data<float>(),
-                           p.fc1_bias.data<float>(), p.fc2.data<float>(), p.fc2_bias.data<float>());
-  Tensor dense_output({1, p.tokens, p.model_dim}, DType::kF32);
+  Problem p(state.range(0), state.range(1), state.range(2), kept, dtype);
+  Context context(Placement{.device = {}, .activation_dtype = dtype}, omp_get_max_threads());
+  using Type = dnnl::memory::data_type;
+  bench::DenseMlpPeer peer(dtype == DType::kBF16 ? Type::bf16 : Type::f32, p.tokens, p.model_dim,
+                           p.neurons, p.fc1.view().raw(), p.fc1_bias.view().raw(),
+                           p.fc2.view().raw(), p.fc2_bias.view().raw());
+  Tensor dense_output({1, p.tokens, p.model_dim}, dtype);
   const auto sparse = [&] {
     ColumnSparseMlp(context, p.input.view(), p.weights, p.selection, p.cache, p.output);
   };
-  const auto dense = [&] { peer.Run(p.input.data<float>(), dense_output.data<float>()); };
+  const auto dense = [&] { peer.Run(p.input.view().raw(), dense_output.view().raw()); };
   sparse();
   dense();
   const double peak = FmaPeakGflops(context.threads());
@@ -105,15 +117,21 @@ void BM_ColumnSparseMlp(benchmark::State& state) {
       speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
 }
 
-BENCHMARK(BM_ColumnSparseMlp)
-    ->ArgNames({"tokens", "model_dim", "neurons", "kept"})
-    ->Args({4096, 256, 1024, 300})
-    ->Args({4132, 256, 1024, 300})
-    ->Args({4096, 768, 3072, 300})
-    ->Args({4096, 768, 3072, 150})
-    ->Args({4096, 3072, 12288, 300})
-    ->UseManualTime()
-    ->Unit(benchmark::kMillisecond);
+void BM_ColumnSparseMlp(benchmark::State& state) { RunMlp(state, DType::kF32); }
+void BM_ColumnSparseMlpBFloat16(benchmark::State& state) { RunMlp(state, DType::kBF16); }
+
+void Shapes(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"tokens", "model_dim", "neurons", "kept"})
+      ->Args({4096, 256, 1024, 300})
+      ->Args({4132, 256, 1024, 300})
+      ->Args({4096, 768, 3072, 300})
+      ->Args({4096, 768, 3072, 150})
+      ->Args({4096, 3072, 12288, 300})
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond);
+}
+BENCHMARK(BM_ColumnSparseMlp)->Apply(Shapes);
+BENCHMARK(BM_ColumnSparseMlpBFloat16)->Apply(Shapes);
 
 // What a sparse step spends on choosing neurons: block means, fc1 of them, the change against the
 // cached means, top-k, random neurons, indices, and the write-back of the means.

@@ -1,5 +1,6 @@
 // Dense layers at the shapes of the demo model (d 256, 4,132 tokens) and of FLUX.1 (d 3072), with
-// f32 and with bf16 weights: GFLOP/s (2 M K N flops) and the share of this machine's FMA peak.
+// f32 and with bf16 weights: GFLOP/s (2 M K N flops) and the share of this machine's FMA peak. With
+// activations in bf16, too, how much faster that is than f32, measured in turn (speedup_over_f32).
 #include "ops/linear.h"
 
 #include <array>
@@ -23,19 +24,58 @@ void BM_Linear(benchmark::State& state) {
                        [&] { Linear(context, input, weight, bias, output, options); });
 }
 
+void BM_LinearBFloat16(benchmark::State& state) {
+  const int64_t rows = state.range(0), inputs = state.range(1), outputs = state.range(2);
+  Context context(Placement{.device = {}, .activation_dtype = DType::kBF16}), wide;
+  const Tensor bias = bench::Noise({outputs});
+  const Tensor input = bench::NoiseBFloat16({rows, inputs}), floats = bench::Noise({rows, inputs});
+  const Tensor weight = bench::NoiseBFloat16({outputs, inputs});
+  const Tensor wide_weight = bench::Noise({outputs, inputs});
+  Tensor output({rows, outputs}, DType::kBF16), wide_output({rows, outputs}, DType::kF32);
+  const LinearOptions options = {.activation = state.range(3) != 0 ? Activation::kGeluTanh
+                                                                   : Activation::kNone};
+  std::vector<double> wide_seconds;
+  const auto run_wide = [&] { Linear(wide, floats, wide_weight, bias, wide_output, options); };
+  const auto run = [&] { Linear(context, input, weight, bias, output, options); };
+  const double peak = FmaPeakGflops(context.threads());
+  run();
+  run_wide();
+  std::vector<double> seconds;
+  for (auto _ : state) {
+    wide_seconds.push_back(bench::Seconds(run_wide));
+    seconds.push_back(bench::Seconds(run));
+    state.SetIterationTime(seconds.back());
+  }
+  const double gflops =
+      2e-9 * static_cast<double>(rows * inputs * outputs) / bench::Median(seconds);
+  state.counters["gflops"] = gflops;
+  state.counters["peak_fraction"] = gflops / peak;
+  state.counters["speedup_over_f32"] = bench::Median(wide_seconds) / bench::Median(seconds);
+}
+
+constexpr std::array<std::array<int64_t, 4>, 10> kShapes = {{{4132, 256, 256, 0},
+                                                             {4132, 256, 1024, 1},
+                                                             {4132, 1024, 256, 0},
+                                                             {4132, 1280, 256, 0},
+                                                             {36, 256, 256, 0},
+                                                             {1, 256, 1536, 0},
+                                                             {4096, 768, 3072, 1},
+                                                             {4096, 3072, 768, 0},
+                                                             {4352, 3072, 3072, 0},
+                                                             {1, 3072, 18432, 0}}};
+
+void ShapesInBFloat16(benchmark::internal::Benchmark* bench) {
+  bench->ArgNames({"M", "K", "N", "gelu"})->Unit(benchmark::kMillisecond)->UseManualTime();
+  for (const auto& [rows, inputs, outputs, gelu] : kShapes) {
+    bench->Args({rows, inputs, outputs, gelu});
+  }
+}
+BENCHMARK(BM_LinearBFloat16)->Apply(ShapesInBFloat16);
+
 void Shapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"M", "K", "N", "bits", "gelu"})->Unit(benchmark::kMillisecond)->UseManualTime();
   for (const int64_t bits : {32, 16}) {
-    for (const auto& [rows, inputs, outputs, gelu] : {std::array<int64_t, 4>{4132, 256, 256, 0},
-                                                      {4132, 256, 1024, 1},
-                                                      {4132, 1024, 256, 0},
-                                                      {4132, 1280, 256, 0},
-                                                      {36, 256, 256, 0},
-                                                      {1, 256, 1536, 0},
-                                                      {4096, 768, 3072, 1},
-                                                      {4096, 3072, 768, 0},
-                                                      {4352, 3072, 3072, 0},
-                                                      {1, 3072, 18432, 0}}) {
+    for (const auto& [rows, inputs, outputs, gelu] : kShapes) {
       bench->Args({rows, inputs, outputs, bits, gelu});
     }
   }

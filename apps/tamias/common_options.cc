@@ -62,6 +62,12 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           },
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
+  command
+      .add_option("--dtype", generate.dtype,
+                  "What the transformer computes with; auto: bf16 where its weights are and the "
+                  "processor multiplies bf16")
+      ->type_name("auto|f32|bf16")
+      ->capture_default_str();
   AddMachineOptions(command, options);
 }
 

@@ -98,6 +98,7 @@ nlohmann::ordered_json MakeReport(const GenerateResult& dense, const GenerateRes
   report["dense"] = nlohmann::ordered_json::parse(dense.report_json);
   report["accelerated"] = nlohmann::ordered_json::parse(accelerated.report_json);
   report["device"] = report["accelerated"]["device"];
+  report["dtype"] = report["accelerated"]["dtype"];
   return report;
 }
 

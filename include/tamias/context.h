@@ -38,6 +38,10 @@ class Context {
   bool IsOnGpu() const { return placement_.IsOnGpu(); }
   // Views have shapes and no memory; nothing may read or write them.
   bool IsPlanning() const { return is_planning_; }
+  // Where operations say f32 of what layers hand to each other (activations, their caches, rows
+  // that are normed, added or multiplied), each of these may on the CPU be bf16 in a context of
+  // bf16. Arithmetic between reading and rounding it is fp32, but for the products of
+  // tamias/ops/linear.h, attention.h, column_sparse_attention.h and column_sparse_mlp.h.
   DType activation_dtype() const { return placement_.activation_dtype; }
   const Placement& placement() const { return placement_; }
   int threads() const { return threads_; }

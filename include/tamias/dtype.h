@@ -1,5 +1,5 @@
 // Element types, and conversion between fp32 and 16 bits: the formats of weights (and, on request,
-// of state) and, on a GPU, of activations. Sums are fp32 everywhere, all arithmetic is on a CPU.
+// of state) and of activations. Sums are fp32 everywhere.
 #pragma once
 
 #include <bit>
@@ -52,6 +52,8 @@ struct BFloat16 {
 struct Float16 {
   uint16_t bits;
 };
+
+constexpr float ToFloat(float value) { return value; }
 
 constexpr float ToFloat(BFloat16 value) { return std::bit_cast<float>(uint32_t{value.bits} << 16); }
 

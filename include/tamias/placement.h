@@ -1,6 +1,9 @@
 // Where a generation computes: its device, and the type of its activations there.
 #pragma once
 
+#include <optional>
+#include <string_view>
+
 #include "tamias/device.h"
 #include "tamias/dtype.h"
 
@@ -8,15 +11,21 @@ namespace tamias {
 
 struct Placement {
   Device device;
-  // Of what layers hand to each other: f32 on the CPU, f16 or bf16 on a GPU. The residual stream,
-  // modulation vectors, log-sum-exps and column sums are f32 everywhere.
+  // Of what layers hand to each other: f32 or bf16 on the CPU, f16 or bf16 on a GPU. The residual
+  // stream, modulation vectors, log-sum-exps and column sums are f32 everywhere.
   DType activation_dtype = DType::kF32;
 
   bool IsOnGpu() const { return device.type == DeviceType::kCuda; }
 };
 
-// On a GPU activations have the type of the weights, which tensor cores want alike: f16 for f16
-// weights, bf16 for all others (f32 weights are rounded to it).
-Placement PlacementOn(Device device, DType weights);
+// The activations are what is asked for: f32 or bf16, on a GPU bf16 only (throws kUnsupported for
+// f32); where nothing is, what suits the weights. On a GPU that is f16 for f16 weights, bf16 for
+// all others (f32 weights are rounded to it), since tensor cores want both alike. On the CPU it is
+// bf16 for bf16 weights where the processor multiplies them as such, else f32.
+Placement PlacementOn(Device device, DType weights,
+                      std::optional<DType> activations = std::nullopt);
+
+// "f32" or "bf16"; "auto": nothing. Throws kInvalidArgument, naming `dtype`, for anything else.
+std::optional<DType> ParseActivationType(std::string_view text);
 
 }  // namespace tamias

@@ -55,9 +55,10 @@ class Weights {
   const std::string& variant() const;  // of the files; empty: plain
 
   // The same tensors in memory of the context's device, copied there at once: floats in the type of
-  // its activations, other types as they are; without those that Get would refuse. Views that its
-  // Get returns are valid as long as any Weights made from it lives. Throws kOutOfMemory. With a
-  // planning context they have shapes and types alone.
+  // its activations, other types as they are; without those that Get would refuse. On the CPU what
+  // has that type stays where it is. Views that its Get returns are valid as long as any Weights
+  // made from it lives. Throws kOutOfMemory. With a planning context they have shapes and types
+  // alone.
   Weights CopyToDevice(const Context& context) const;
   // What CopyToDevice takes there, in bytes.
   size_t DeviceBytes(const Placement& placement) const;

@@ -213,6 +213,14 @@ size_t ResidentBytes() {
   return resident * PageSize();
 }
 
+bool HasBFloat16Instructions() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
 std::string MachineName() {
   std::ifstream cpuinfo("/proc/cpuinfo");
   std::string name = "unknown processor";

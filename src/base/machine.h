@@ -44,4 +44,7 @@ void GrowStack();
 // Physical memory in bytes.
 size_t PhysicalMemoryBytes();
 
+// Whether the processor multiplies bf16: AVX-512 BF16.
+bool HasBFloat16Instructions();
+
 }  // namespace tamias

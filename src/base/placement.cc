@@ -1,11 +1,28 @@
-// f32 on the CPU; on a GPU f16 where the weights are f16, else bf16.
+// Which types of activations go with which devices, and their names.
 #include "tamias/placement.h"
+
+#include "base/check.h"
+#include "base/machine.h"
 
 namespace tamias {
 
-Placement PlacementOn(Device device, DType weights) {
-  if (device.type == DeviceType::kCpu) return {device, DType::kF32};
-  return {device, weights == DType::kF16 ? DType::kF16 : DType::kBF16};
+Placement PlacementOn(Device device, DType weights, std::optional<DType> activations) {
+  if (device.type == DeviceType::kCpu) {
+    const bool suits = weights == DType::kBF16 && HasBFloat16Instructions();
+    return {device, activations.value_or(suits ? DType::kBF16 : DType::kF32)};
+  }
+  if (activations == DType::kF32) {
+    Fail(ErrorCode::kUnsupported, "dtype: {} computes in 16 bits, found f32", Name(device));
+  }
+  return {device, activations.value_or(weights == DType::kF16 ? DType::kF16 : DType::kBF16)};
+}
+
+std::optional<DType> ParseActivationType(std::string_view text) {
+  if (text == "auto") return std::nullopt;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    if (text == Name(dtype)) return dtype;
+  }
+  Fail(ErrorCode::kInvalidArgument, "dtype: expected auto, f32 or bf16, found '{}'", text);
 }
 
 }  // namespace tamias

@@ -58,6 +58,11 @@ DType DTypeOn(const Placement& placement, DType dtype) {
   return IsFloat(dtype) ? placement.activation_dtype : dtype;
 }
 
+// On the CPU weights are read where they lie, unless they are to have another type.
+bool StaysInPlace(const Placement& placement, DType served) {
+  return !placement.IsOnGpu() && DTypeOn(placement, served) == served;
+}
+
 float ElementOf(const ConstTensorView& flat, int64_t i) {
   switch (flat.dtype()) {
     case DType::kF16:
@@ -180,7 +185,8 @@ ConstTensorView Weights::Get(std::string_view name) const {
   }
   const auto copy = store_->on_device.find(full);
   if (copy != store_->on_device.end()) return copy->second.view();
-  return store_->EntryOf(full).dtype ? it->second->Get(full) : store_->Widen(full);
+  const Store& files = store_->source != nullptr ? *store_->source : *store_;
+  return files.EntryOf(full).dtype ? it->second->Get(full) : files.Widen(full);
 }
 
 ConstTensorView Weights::Get(std::string_view name, const Shape& expected) const {
@@ -271,6 +277,7 @@ Weights Weights::CopyToDevice(const Context& context) const {
     const std::optional<DType> served = store_->ServedType(full);
     if (!served) continue;  // no model asks for it
     const DType dtype = DTypeOn(context.placement(), *served);
+    if (StaysInPlace(context.placement(), *served)) continue;
     if (context.IsPlanning()) {
       const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
       store->on_device.emplace(full, TensorOn(context, shape, dtype));
@@ -290,7 +297,7 @@ size_t Weights::DeviceBytes(const Placement& placement) const {
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     const std::optional<DType> dtype = store_->ServedType(full);
-    if (!dtype) continue;
+    if (!dtype || StaysInPlace(placement, *dtype)) continue;
     const auto count = store_->tensors.find(full)->second->ShapeOf(full).NumElements();
     bytes += static_cast<size_t>(count) * SizeOf(DTypeOn(placement, *dtype));
   }

@@ -109,7 +109,8 @@ void CheckOptionalWeight(const Context& context, std::string_view operation,
 void CheckActivations(const Context& context, std::string_view operation, std::string_view argument,
                       const ConstTensorView& view, const Shape& shape) {
   if (context.IsOnGpu()) return CheckWeight(context, operation, argument, view, shape);
-  CheckTensor(context, operation, argument, view, DType::kF32, shape);
+  const bool is_narrow = view.dtype() == DType::kBF16 && context.activation_dtype() == view.dtype();
+  CheckTensor(context, operation, argument, view, is_narrow ? DType::kBF16 : DType::kF32, shape);
 }
 
 void CheckActivationRows(const Context& context, std::string_view operation,

@@ -49,7 +49,8 @@ void CheckWeight(const Context& context, std::string_view operation, std::string
 void CheckOptionalWeight(const Context& context, std::string_view operation,
                          std::string_view argument, const ConstTensorView& view, int64_t features);
 
-// What layers hand to each other: f32 on the CPU; f32, f16 or bf16 on a GPU.
+// What layers hand to each other: f32 on the CPU, or bf16 where that is the type of the context's
+// activations; f32, f16 or bf16 on a GPU.
 void CheckActivations(const Context& context, std::string_view operation, std::string_view argument,
                       const ConstTensorView& view, const Shape& shape);
 

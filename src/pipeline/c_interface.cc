@@ -93,6 +93,7 @@ const std::map<std::string_view, Setter>& Setters() {
       {"negative_prompt", Text(&Options::negative_prompt)},
       {"sparsity", Text(&Options::sparsity)},
       {"device", Text(&Options::device)},
+      {"dtype", Text(&Options::dtype)},
       {"true_cfg_scale", Number(&Options::true_cfg_scale)},
       {"guidance_scale", Number(&Options::guidance_scale)},
       {"width", Number(&Options::width)},

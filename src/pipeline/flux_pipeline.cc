@@ -68,8 +68,8 @@ std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
       constants, kTrainingTimesteps);
 }
 
-void FluxPipeline::LoadOnGpu(Context& context, Context& coder) const {
-  TwoPartFamily::LoadOnGpu(context, coder);
+void FluxPipeline::CopyWeights(Context& context, Context& coder) const {
+  TwoPartFamily::CopyWeights(context, coder);
   text_.CopyTo(coder);
 }
 

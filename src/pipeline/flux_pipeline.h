@@ -23,8 +23,8 @@ class FluxPipeline final : public TwoPartFamily<FluxTransformer, AutoencoderKl> 
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  const Weights* GpuWeights() const override { return &transformer().weights(); }
-  void LoadOnGpu(Context& context, Context& coder) const override;
+  bool RunsOnGpu() const override { return true; }
+  void CopyWeights(Context& context, Context& coder) const override;
 
   FluxTextEncoders text_;
 };

@@ -80,7 +80,7 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
       entry_(parts_->running.Enter(plan_, options_)),
       num_images_(num_images),
       clock_(progress, num_images),
-      report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.placement.device),
+      report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.placement),
       num_steps_(
           family_.scheduler().Make(plan_.settings.steps, plan_.latents.tokens())->num_steps()) {
   result_.planned_memory_bytes = plan_.memory.peak_bytes;

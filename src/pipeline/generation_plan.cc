@@ -43,14 +43,13 @@ struct StagePlans {
 
 Placement PlacementFor(const ModelFamily& family, const GenerateOptions& options) {
   const Device device = ParseDevice(options.device);
-  if (device.type == DeviceType::kCpu) return {};
-  const Weights* weights = family.GpuWeights();
-  if (weights == nullptr) {
+  if (device.type == DeviceType::kCuda && !family.RunsOnGpu()) {
     Fail(ErrorCode::kUnsupported, "device: {} runs on the CPU only, found {}", family.info().family,
          options.device);
   }
   CheckDevice(device);
-  return PlacementOn(device, weights->MainDType());
+  return PlacementOn(device, family.DenoiserWeights().MainDType(),
+                     ParseActivationType(options.dtype));
 }
 
 GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options) {
@@ -61,7 +60,8 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   plan.sparsity =
       ChooseSparsity(options.sparsity, family.info().default_profile, options.overrides);
   plan.placement = PlacementFor(family, options);
-  plan.coder = PlacementOn(plan.placement.device, DType::kBF16);
+  plan.coder =
+      plan.placement.IsOnGpu() ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.latents = family.LatentsOf(plan.settings);
   if (plan.latents.tokens() > kMaxImageTokens) {
     Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
@@ -159,7 +159,12 @@ size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries
     const auto widened = static_cast<size_t>(component.weights.WidenedBytes());
     if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
   }
-  if (plan.sparsity.mlp.is_enabled && !plan.placement.IsOnGpu()) {
+  if (plan.placement.IsOnGpu()) return bytes;
+  const size_t copied = family.DenoiserWeights().DeviceBytes(plan.placement);
+  if (plan.placement.activation_dtype != DType::kF32 && copied > 0) {
+    bytes += entries.Add("weights of transformer, in bf16", copied);
+  }
+  if (plan.sparsity.mlp.is_enabled) {
     bytes +=
         entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
   }

@@ -20,8 +20,8 @@ struct GenerationPlan {
   int threads = 1;  // that its stages run on
   SparsityConfig sparsity;
   Placement placement;  // of the denoiser
-  // Of text encoders and decoder: the same device, bf16 on a GPU, as states of T5 and of
-  // autoencoders leave the range of f16.
+  // Of text encoders and decoder: the same device, f32 on the CPU, bf16 on a GPU, as states of T5
+  // and of autoencoders leave the range of f16.
   Placement coder;
   LatentShape latents;
   std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts

@@ -9,8 +9,8 @@
 
 namespace tamias {
 
-GenerationReport::GenerationReport(const std::string& settings, Device device)
-    : settings_(nlohmann::ordered_json::parse(settings)), device_(device) {}
+GenerationReport::GenerationReport(const std::string& settings, const Placement& placement)
+    : settings_(nlohmann::ordered_json::parse(settings)), placement_(placement) {}
 
 void GenerationReport::AddImage(const SparsityReport& report) {
   nlohmann::json json = ToJson(report);
@@ -32,9 +32,10 @@ void GenerationReport::Finish(GenerateResult& result) {
   nlohmann::ordered_json json;
   json["settings"] = settings_;
   json["machine"] = MachineName();
-  json["device"] = Name(device_);
-  if (device_.type == DeviceType::kCuda) {
-    json["gpu"] = cuda::PropertiesOf(device_.index).name;
+  json["device"] = Name(placement_.device);
+  json["dtype"] = Name(placement_.activation_dtype);
+  if (placement_.IsOnGpu()) {
+    json["gpu"] = cuda::PropertiesOf(placement_.device.index).name;
   }
   json["seconds"] = {{"total", result.seconds_total},
                      {"to_first_step", result.seconds_to_first_step},
@@ -50,7 +51,7 @@ void GenerationReport::Finish(GenerateResult& result) {
   json["mlp_sparsity"] = result.mlp_sparsity;
   json["planned_memory_bytes"] = result.planned_memory_bytes;
   json["peak_memory_bytes"] = PeakResidentBytes();
-  if (device_.type == DeviceType::kCuda) {
+  if (placement_.IsOnGpu()) {
     json["planned_device_memory_bytes"] = result.planned_device_memory_bytes;
   }
   json["steps"] = steps_;

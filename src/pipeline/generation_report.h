@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tamias/device.h"
+#include "tamias/placement.h"
 #include "tamias/pipeline.h"
 #include "tamias/sparsity/report.h"
 
@@ -12,8 +12,8 @@ namespace tamias {
 
 class GenerationReport {
  public:
-  // settings: a JSON object as text; device: of the transformer.
-  GenerationReport(const std::string& settings, Device device);
+  // settings: a JSON object as text; placement: of the transformer.
+  GenerationReport(const std::string& settings, const Placement& placement);
 
   // The steps of one picture, in order.
   void AddImage(const SparsityReport& report);
@@ -23,7 +23,7 @@ class GenerationReport {
 
  private:
   nlohmann::ordered_json settings_;
-  Device device_;
+  Placement placement_;
   nlohmann::ordered_json steps_ = nlohmann::ordered_json::array();
   WorkCount attention_;
   WorkCount mlp_;

@@ -14,8 +14,12 @@ std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOpt
   const std::string& variant = family.folder().variant();
   std::vector<std::string> warnings;
   if (sparsity.IsAnythingEnabled()) {
+    const Placement placement =
+        PlacementOn(ParseDevice(options.device), family.DenoiserWeights().MainDType(),
+                    ParseActivationType(options.dtype));
     warnings = ConfigWarnings(sparsity,
-                              {.is_on_gpu = ParseDevice(options.device).type == DeviceType::kCuda,
+                              {.is_on_gpu = placement.IsOnGpu(),
+                               .has_16_bit_activations = placement.activation_dtype != DType::kF32,
                                .num_steps = num_steps,
                                .num_invocations = settings.num_invocations()});
   }

@@ -1,11 +1,12 @@
-// The devices that a model was made ready on: what each keeps open, its weights there, and what
-// sparse MLPs need. Nothing of it is loaded or opened twice, and all of it lives as long as the
-// pipeline.
+// The placements (devices, types of activations) that a model was made ready for: what each keeps
+// open, its weights there, and what sparse MLPs need. Nothing of it is loaded or opened twice, and
+// all of it lives as long as the pipeline.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <tuple>
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
@@ -15,8 +16,9 @@ namespace tamias {
 
 class ModelDevices {
  public:
-  // Makes ready, on the plan's device, what every generation there shares, unless it is already.
-  // Threads may call it at once: one uploads, those of the same device wait, others do not.
+  // Makes ready, for the plan's placement, what every generation there shares, unless it is
+  // already. Threads may call it at once: one uploads, those of the same placement wait, others do
+  // not.
   std::shared_ptr<DeviceResources> Prepare(const ModelFamily& family, const GenerationPlan& plan);
 
  private:
@@ -26,10 +28,10 @@ class ModelDevices {
     bool is_loaded = false;
     bool is_prepared_for_sparsity = false;
   };
-  Place& PlaceOf(Device device);
+  Place& PlaceOf(const Placement& placement);
 
   std::mutex mutex_;  // of the map alone
-  std::map<std::pair<DeviceType, int>, Place> places_;
+  std::map<std::tuple<DeviceType, int, DType>, Place> places_;
 };
 
 }  // namespace tamias

@@ -82,13 +82,15 @@ class ModelFamily {
                       const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
   virtual int NumDecodePieces(const LatentShape& latents) const = 0;
 
-  // The weights whose type a GPU's activations have; null: the family runs on the CPU only.
-  virtual const Weights* GpuWeights() const { return nullptr; }
-  // Copies the weights of all components to a GPU: the denoiser's in the type of the context's
-  // activations, those of text encoders and decoder in that of `coder`. Called once for each GPU,
-  // before anything else runs there.
-  virtual void LoadOnGpu(Context& /*context*/, Context& /*coder*/) const {}
-  // Called once for each device, before the first generation with sparse MLPs there.
+  // The weights whose type the activations follow.
+  virtual const Weights& DenoiserWeights() const = 0;
+  virtual bool RunsOnGpu() const { return false; }
+  // Copies the weights of all components to where they are computed with, in the type that they are
+  // computed with: the denoiser's for `context`, those of text encoders and decoder for `coder`. On
+  // the CPU what has that type stays in its file. Called once for each placement, before anything
+  // else runs there.
+  virtual void CopyWeights(Context& context, Context& coder) const = 0;
+  // Called once for each placement, before the first generation with sparse MLPs there.
   virtual void PrepareForSparsity(Context& context) const = 0;
   virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
 

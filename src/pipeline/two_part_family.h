@@ -38,7 +38,8 @@ class TwoPartFamily : public ModelFamily {
   // Width and height are multiples of this.
   int64_t pixels_of_token() const { return vae_config().spatial_scale() * patch_; }
 
-  void LoadOnGpu(Context& context, Context& coder) const override {
+  const Weights& DenoiserWeights() const final { return transformer_.weights(); }
+  void CopyWeights(Context& context, Context& coder) const override {
     transformer_.CopyTo(context);
     vae_.CopyTo(coder);
   }

@@ -18,6 +18,7 @@ namespace {
 struct NoEffect {
   std::string_view on_cpu = {};
   std::string_view on_gpu = {};
+  std::string_view in_16_bits = {};  // on either, where that is what activations have; goes first
 };
 
 struct Key {
@@ -104,14 +105,16 @@ void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
 constexpr NoEffect kOneMachine = {"one process on one CPU", "one process on one GPU"};
 constexpr NoEffect kNoOutputNumbering = {"outputs are named by --output",
                                          "outputs are named by --output"};
-constexpr NoEffect kNoFp8 = {"arithmetic is fp32", "activations have 16 bits"};
+constexpr NoEffect kNoFp8 = {.on_cpu = "arithmetic is fp32",
+                             .in_16_bits = "activations have 16 bits"};
 constexpr NoEffect kNoTiles = {"tile sizes belong to GPU kernels",
                                "the kernels choose their tiles themselves"};
 constexpr NoEffect kNoPadding = {"the kernels take any number of tokens",
                                  "the kernels take any number of tokens"};
 constexpr NoEffect kNoOffloading = {"state is in main memory already",
                                     "everything stays in GPU memory"};
-constexpr NoEffect kCacheOfActivations = {.on_gpu = "the caches have the type of the activations"};
+constexpr NoEffect kCacheOfActivations = {.in_16_bits =
+                                              "the caches have the type of the activations"};
 
 void AppendGeneralKeys(std::vector<Key>& keys) {
   keys.push_back(IntKey("num_model_invocations_per_inference_step",
@@ -340,7 +343,9 @@ std::string WriteYaml(const SparsityConfig& config) {
 std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use) {
   std::vector<std::string> warnings;
   for (const Key& key : Keys()) {
-    const std::string_view reason = use.is_on_gpu ? key.no_effect.on_gpu : key.no_effect.on_cpu;
+    std::string_view reason = use.is_on_gpu ? key.no_effect.on_gpu : key.no_effect.on_cpu;
+    const bool is_narrow = use.is_on_gpu || use.has_16_bit_activations;
+    if (is_narrow && !key.no_effect.in_16_bits.empty()) reason = key.no_effect.in_16_bits;
     if (reason.empty() || !config.keys_set.contains(key.name)) continue;
     const std::string value = key.write(config);
     const bool asks_for_nothing = value == "false" || value == "1" || value == "0";

@@ -26,10 +26,11 @@ int64_t NumGroups(const SparsityConfig::Attention& config, const SparseGeometry&
   return (geometry.image_tokens() + config.mbm - 1) / config.mbm;
 }
 
-// On a GPU the cache is the base of a kernel's output and has its type; attn.cache_dtype speaks of
-// the CPU.
+// The cache is the base of a kernel's output and has its type where that has 16 bits;
+// attn.cache_dtype speaks of f32.
 DType CacheType(const SparsityConfig::Attention& config, const Placement& placement) {
-  return placement.IsOnGpu() ? placement.activation_dtype : config.cache_dtype;
+  const bool is_wide = placement.activation_dtype == DType::kF32;
+  return is_wide ? config.cache_dtype : placement.activation_dtype;
 }
 
 // Column sums, a mask twice (the random columns are drawn into a second one), indices and counts.

@@ -21,7 +21,7 @@ double ReplaceAndMeasureChange(Context& context, ConstTensorView a, TensorView b
                                          : INFINITY;
 }
 
-// On a GPU the hidden state is kept in the activations' type, as the reference keeps it, unless
+// The hidden state is kept in the activations' type, as the reference keeps it on a GPU, unless
 // that is f16, whose range the residual stream of large models leaves.
 DType HiddenDType(const Placement& placement) {
   return placement.activation_dtype == DType::kF16 ? DType::kF32 : placement.activation_dtype;

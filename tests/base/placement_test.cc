@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include "base/check.h"
+#include "base/machine.h"
 #include "tests/support/errors.h"
 
 namespace tamias {
@@ -31,7 +33,31 @@ TEST(Placement, ActivationsOnAGpuHaveTheTypeOfTheWeights) {
   EXPECT_EQ(PlacementOn(gpu, DType::kF16).activation_dtype, DType::kF16);
   EXPECT_EQ(PlacementOn(gpu, DType::kBF16).activation_dtype, DType::kBF16);
   EXPECT_EQ(PlacementOn(gpu, DType::kF32).activation_dtype, DType::kBF16);
+}
+
+TEST(Placement, ActivationsOnTheCpuHaveTheTypeOfTheWeightsWhereItMultipliesBFloat16) {
   EXPECT_EQ(PlacementOn({}, DType::kF16).activation_dtype, DType::kF32);
+  EXPECT_EQ(PlacementOn({}, DType::kF32).activation_dtype, DType::kF32);
+  EXPECT_EQ(PlacementOn({}, DType::kBF16).activation_dtype,
+            HasBFloat16Instructions() ? DType::kBF16 : DType::kF32);
+}
+
+TEST(Placement, ActivationsHaveTheTypeThatIsAskedFor) {
+  for (const DType weights : {DType::kF32, DType::kF16, DType::kBF16}) {
+    EXPECT_EQ(PlacementOn({}, weights, DType::kF32).activation_dtype, DType::kF32);
+    EXPECT_EQ(PlacementOn({}, weights, DType::kBF16).activation_dtype, DType::kBF16);
+    EXPECT_EQ(PlacementOn({DeviceType::kCuda, 1}, weights, DType::kBF16).activation_dtype,
+              DType::kBF16);
+  }
+  EXPECT_THROW(PlacementOn({DeviceType::kCuda, 1}, DType::kF32, DType::kF32), Error);
+}
+
+TEST(Placement, TypesAreReadAsTheyAreNamed) {
+  EXPECT_EQ(ParseActivationType("auto"), std::nullopt);
+  EXPECT_EQ(ParseActivationType("f32"), DType::kF32);
+  EXPECT_EQ(ParseActivationType("bf16"), DType::kBF16);
+  EXPECT_EQ(ArgumentErrorOf([] { ParseActivationType("f16"); }),
+            "dtype: expected auto, f32 or bf16, found 'f16'");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "io/safetensors.h"
+#include "tests/support/bfloat16.h"
 #include "tests/support/errors.h"
 #include "tests/support/test_files.h"
 
@@ -220,7 +221,7 @@ TEST(Weights, LeavesTensorsAloneThatNobodyAsksFor) {
   const Weights weights = Weights::Open(folder.path());
   EXPECT_EQ(weights.Get("w", {1}).data<float>()[0], 1);
   EXPECT_EQ(weights.MainDType(), DType::kF32);
-  EXPECT_EQ(weights.DeviceBytes({}), 4u);
+  EXPECT_EQ(weights.DeviceBytes({{DeviceType::kCuda, 0}, DType::kF32}), 4u);
   EXPECT_NO_THROW(weights.CheckFinite(Context(1)));
   EXPECT_EQ(weights.TotalParameters(), 6);
   ExpectError(ErrorCode::kUnsupported, "tensor 'a': element type BOOL", [&] { weights.Get("a"); });
@@ -290,6 +291,23 @@ TEST(Weights, CheckFiniteKnowsEachFloatType) {
   Tensor integers = Tensor::Zeros({2}, DType::kI32);
   integers.data<int32_t>()[0] = 0x7F800000;
   EXPECT_NO_THROW(check(std::move(integers)));
+}
+
+TEST(WeightsInBFloat16, OnTheCpuOnlyOthersAreCopied) {
+  const TemporaryFolder folder;
+  const Tensor floats = Filled({2, 3}, 1.0f + 0x1p-7f + 0x1p-9f);
+  const Tensor halves = InBFloat16(Filled({4}, 3));
+  const NamedTensor tensors[] = {{"a", floats}, {"b", halves}};
+  WriteSafetensors(folder.path() / "model.safetensors", tensors);
+  const Weights files = Weights::Open(folder.path());
+  const Context context(BFloat16OnCpu(), 1);
+  const Weights copied = files.CopyToDevice(context);
+  EXPECT_EQ(ToFloat(copied.Get("a", {2, 3}).data<BFloat16>()[5]), 1.0f + 0x1p-7f);
+  EXPECT_EQ(copied.Get("b", {4}).raw(), files.Get("b").raw());
+  EXPECT_EQ(files.DeviceBytes(context.placement()), size_t{2 * 3 * 2});
+  EXPECT_EQ(files.DeviceBytes({}), size_t{4 * 4});  // what f32 would take
+  const Weights planned = files.CopyToDevice(Context::Planning(BFloat16OnCpu()));
+  EXPECT_EQ(planned.Get("a").dtype(), DType::kBF16);
 }
 
 }  // namespace

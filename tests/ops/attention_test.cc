@@ -34,6 +34,11 @@ struct Inputs {
     inputs.causal = causal;
     return inputs;
   }
+  // In bf16; rounds the values of these to what it holds.
+  BFloat16Inputs Narrowed() {
+    for (Tensor* tensor : {&query, &key, &value}) RoundToBFloat16(*tensor);
+    return {query, key, value, causal};
+  }
   Tensor query, key, value;
   bool causal;
 };
@@ -76,6 +81,46 @@ TEST(DenseAttention, MatchesReferenceOverRandomShapes) {
     ExpectMatchesReference(RandomProblem(random), random);
     if (testing::Test::HasFatalFailure()) return;
   }
+}
+
+void ExpectBFloat16MatchesReference(const Problem& p, Random& random) {
+  SCOPED_TRACE(testing::Message() << p);
+  Inputs inputs(p, random, 1.5f);
+  const BFloat16Inputs narrowed = inputs.Narrowed();
+  const Tensor previous = random.Normal({p.batch, p.heads, p.queries});
+  constexpr int64_t kGroup = 50;
+  Tensor expected({p.batch, p.heads, p.queries, p.head_dim}, DType::kF32);
+  Tensor expected_lse(previous.shape(), DType::kF32);
+  Tensor expected_sums({p.batch, p.heads, (p.queries + kGroup - 1) / kGroup, p.keys}, DType::kF32);
+  Context context(BFloat16OnCpu(), 2);
+  reference::DenseAttentionColumnSums(context, inputs.view(), previous, kGroup, expected,
+                                      expected_lse, expected_sums);
+  const float values = LargestMagnitude(inputs.value);
+  ForEachSimdTarget([&] {
+    Tensor found(expected.shape(), DType::kBF16);
+    Tensor lse(previous.shape(), DType::kF32);
+    DenseAttention(context, narrowed.view(), found, lse);
+    ExpectNearInBFloat16(found, expected, values);
+    ExpectNear(lse, expected_lse, kTolerance);
+    Tensor sums(expected_sums.shape(), DType::kF32);
+    std::fill_n(sums.data<float>(), sums.NumElements(), NAN);
+    DenseAttentionColumnSums(context, narrowed.view(), previous, kGroup, found, lse, sums);
+    ExpectNearInBFloat16(found, expected, values);
+    ExpectNear(sums, expected_sums, 2 * kTolerance);
+  });
+}
+
+TEST(DenseAttention, OfBFloat16MatchesReferenceOverRandomShapes) {
+  for (uint32_t seed = 400; seed < 424; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const bool is_causal = seed % 2 == 1;
+    ExpectBFloat16MatchesReference(is_causal ? RandomCausalProblem(random) : RandomProblem(random),
+                                   random);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+  Random random(424);  // several blocks of keys of odd size, several chunks of rows
+  ExpectBFloat16MatchesReference({.queries = 401, .keys = 1001, .head_dim = 64}, random);
 }
 
 TEST(DenseAttention, CausalMatchesReferenceOverRandomShapes) {

@@ -100,6 +100,35 @@ TEST(ColumnSparseAttention, AddsToOrSubtractsFromTheBase) {
   }
 }
 
+// The three forms of the epilogue.
+TEST(ColumnSparseAttention, OfBFloat16MatchesReference) {
+  for (uint32_t seed = 60; seed < 84; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Problem p(seed, /*is_causal=*/seed % 4 == 3);
+    for (Tensor* tensor : {&p.query, &p.key, &p.value, &p.base}) RoundToBFloat16(*tensor);
+    const BFloat16Inputs narrowed(p.query, p.key, p.value, p.causal);
+    const Tensor base = InBFloat16(p.base);
+    SparseAttentionEpilogue epilogue;
+    if (seed % 3 > 0) epilogue.base = p.base;
+    if (seed % 3 == 1) epilogue.scale = -1;
+    if (seed % 3 == 2) epilogue.base_log_sum_exp = p.base_lse;
+    Context context(BFloat16OnCpu(), 2);
+    Tensor expected(p.base.shape(), DType::kF32);
+    Tensor expected_lse(p.base_lse.shape(), DType::kF32);
+    reference::ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, expected,
+                                     expected_lse);
+    if (seed % 3 > 0) epilogue.base = base;
+    ForEachSimdTarget([&] {
+      Tensor found(expected.shape(), DType::kBF16);
+      Tensor lse(expected_lse.shape(), DType::kF32);
+      ColumnSparseAttention(context, narrowed.view(), p.selection(), epilogue, found, lse);
+      ExpectNearInBFloat16(found, expected, LargestMagnitude(p.value));
+      ExpectNear(lse, expected_lse, kTolerance);
+    });
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
 TEST(ColumnSparseAttention, MergesWithTheBaseByLogSumExp) {
   for (uint32_t seed = 40; seed < 48; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "tests/support/bfloat16.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
@@ -105,6 +106,101 @@ TEST(ColumnSparseMlp, FusedMatchesReferenceOverRandomShapes) {
       EXPECT_LT(LargestError(output.view(), c.output.view()), 2e-5f);
     }
   });
+}
+
+// The case with values that bf16 holds, and its operands in bf16.
+struct BFloat16Case {
+  explicit BFloat16Case(Random& random) : c(RandomCase(random)) {
+    if (random.Coin()) c.model_dim = (c.model_dim + 1) / 2 * 2;  // pairs, where rows are even, too
+    Tensor* const tensors[] = {&c.input, &c.fc2_transposed, &c.cache};
+    const int64_t rows = c.weights.gated ? 2 * c.neurons : c.neurons;
+    const float scale = 1 / std::sqrt(static_cast<float>(c.model_dim));
+    c.input = random.Normal({c.batch, c.tokens, c.model_dim + (random.Coin() ? 4 : 3)});
+    c.fc1 = random.Normal({rows, c.model_dim + 2}, scale, DType::kBF16);
+    c.weights.fc1_weight = c.fc1.view().Slice(1, 1, 1 + c.model_dim);
+    c.fc2_transposed =
+        random.Normal({c.neurons, c.model_dim}, 1 / std::sqrt(static_cast<float>(c.neurons)));
+    c.output = random.Normal({c.batch, c.tokens, c.model_dim + 1});
+    for (Tensor* tensor : tensors) RoundToBFloat16(*tensor);
+    c.weights.fc2_weight_transposed = c.fc2_transposed.view();
+    input = InBFloat16(c.input);
+    fc2_transposed = InBFloat16(c.fc2_transposed);
+    cache = InBFloat16(c.cache);
+    weights = c.weights;
+    weights.fc2_weight_transposed = fc2_transposed.view();
+  }
+  ConstTensorView Input() const { return input.view().Slice(2, 2, 2 + c.model_dim); }
+
+  Case c;
+  Tensor input, fc2_transposed, cache;
+  MlpWeights weights;
+};
+
+// The cache's rounding; deltas of up to 350 neurons between rounded activations, rounded once more.
+constexpr float kCacheError = 0x1.1p-8f;
+constexpr float kOutputError = 2e-2f;
+
+TEST(ColumnSparseMlp, OfBFloat16MatchesReferenceOverRandomShapes) {
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 200; seed < 230; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(BFloat16OnCpu(), static_cast<int>(random.Integer(1, 3)));
+      BFloat16Case narrow(random);
+      Case& c = narrow.c;
+      Tensor output = Tensor::CopyOf(c.output.view()), cache = Tensor::CopyOf(narrow.cache.view());
+      ColumnSparseMlp(context, narrow.Input(), narrow.weights, c.selection, cache,
+                      OutputOf(c, output));
+      reference::ColumnSparseMlp(context, InputOf(c), c.weights, c.selection, c.cache,
+                                 OutputOf(c, c.output));
+      Tensor found = InFloats(cache);
+      ClearUnusedLanes(c, found);
+      ClearUnusedLanes(c, c.cache);
+      EXPECT_LT(LargestError(found.view(), c.cache.view()), kCacheError);
+      EXPECT_LT(LargestError(output.view(), c.output.view()), kOutputError);
+    }
+  });
+}
+
+TEST(ColumnSparseMlp, EachProductOfBFloat16MatchesReference) {
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 300; seed < 312; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(BFloat16OnCpu(), static_cast<int>(random.Integer(1, 3)));
+      BFloat16Case narrow(random);
+      Case& c = narrow.c;
+      const Shape delta_shape{c.batch, c.groups, c.capacity, c.group_size};
+      Tensor delta = Tensor::Zeros(delta_shape, DType::kBF16);
+      Tensor expected = Tensor::Zeros(delta_shape, DType::kF32);
+      Tensor cache = Tensor::CopyOf(narrow.cache.view());
+      RoundToBFloat16(c.output);
+      Tensor output = InBFloat16(c.output);
+      ColumnSparseMlpUp(context, narrow.Input(), narrow.weights, c.selection, cache, delta);
+      reference::ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, c.cache, expected);
+      Tensor found = InFloats(delta);
+      ClearUnusedLanes(c, found);
+      ClearUnusedLanes(c, expected);
+      EXPECT_LT(LargestError(found.view(), expected.view()), 2 * kCacheError);
+      RoundToBFloat16(expected);
+      ColumnSparseMlpDown(context, InBFloat16(expected).view(), narrow.weights, c.selection,
+                          OutputOf(c, output));
+      reference::ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection,
+                                     OutputOf(c, c.output));
+      EXPECT_LT(LargestError(InFloats(output).view(), c.output.view()), kCacheError);
+    }
+  });
+}
+
+TEST(ColumnSparseMlp, StoresActivationsInBFloat16) {
+  Random random(6);
+  Context context(BFloat16OnCpu(), 2);
+  Tensor activations = random.Normal({2, 75, 37});
+  RoundToBFloat16(activations);
+  Tensor expected({2, 3, 37, 30}, DType::kF32), found(expected.shape(), DType::kBF16);
+  reference::StoreActivations(context, activations, expected);
+  StoreActivations(context, InBFloat16(activations), found);
+  EXPECT_TRUE(SameBytes(found, InBFloat16(expected)));
 }
 
 TEST(ColumnSparseMlp, EachProductMatchesReferenceOverRandomShapes) {

@@ -7,6 +7,7 @@
 #include "base/dry_run.h"
 #include "ops/cuda/cublas_lt.h"
 #include "tamias/error.h"
+#include "tests/support/bfloat16.h"
 #include "tests/support/operands.h"
 #include "tests/support/simd_targets.h"
 
@@ -42,6 +43,41 @@ TEST(Linear, MatchesReference) {
   });
 }
 
+// Input and output of either type, weights of any.
+TEST(Linear, OfBFloat16MatchesReference) {
+  ForEachSimdTarget([] {
+    for (uint64_t seed = 0; seed < 40; ++seed) {
+      SCOPED_TRACE(seed);
+      Random random(seed);
+      Context context(BFloat16OnCpu(), static_cast<int>(random.Integer(1, 3)));
+      const int64_t batch = random.Integer(1, 3), rows = random.Integer(1, 40);
+      const int64_t inputs = random.Integer(1, 100), outputs = random.Integer(1, 100);
+      Tensor input = random.Normal({batch, rows, inputs + 1});
+      RoundToBFloat16(input);
+      const Tensor narrow_input = InBFloat16(input);
+      const Operand weight =
+          RandomOperand(random, {outputs, inputs}, 1 / std::sqrt(static_cast<float>(inputs)),
+                        seed < 20 ? DType::kBF16 : RandomWeightType(random));
+      Operand bias = RandomOperand(random, {outputs}, 1, RandomWeightType(random));
+      if (random.Coin()) bias.view = {};
+      Tensor expected = random.Normal({batch, rows, outputs + 1});
+      RoundToBFloat16(expected);
+      const bool gives_floats = random.Coin();
+      Tensor found = gives_floats ? InFloats(expected) : InBFloat16(expected);
+      const LinearOptions options = {.activation = kActivations[random.Integer(0, 5)],
+                                     .accumulate = random.Coin()};
+      const auto inside = [](const auto& view) { return view.Slice(2, 1, view.dim(2)); };
+      Linear(context, inside(random.Coin() ? input.view() : narrow_input.view()), weight.view,
+             bias.view, inside(found.view()), options);
+      reference::Linear(context, inside(input.view()), weight.view, bias.view,
+                        inside(expected.view()), options);
+      // A sum of up to 100 products; the output's rounding.
+      EXPECT_LT(LargestError(InFloats(found).view(), expected.view()),
+                gives_floats ? 2e-5f : 0x1.1p-8f);
+    }
+  });
+}
+
 TEST(Linear, WidensHalfPrecisionWeightsPanelByPanel) {
   Random random(3);
   Context context(2);
@@ -70,6 +106,27 @@ TEST(Linear, TakesTheWorkspaceThatItPlans) {
                 }));
     }
   }
+}
+
+TEST(Linear, TakesTheWorkspaceThatItPlansInBFloat16) {
+  ForEachSimdTarget([] {
+    Random random(5);
+    for (const DType weights : {DType::kF32, DType::kBF16}) {
+      for (const DType type : {DType::kF32, DType::kBF16}) {
+        for (const int64_t rows : {1, 9, 300}) {
+          Context context(BFloat16OnCpu(), 2);
+          const Tensor input = random.Normal({rows, 96}, 1, type);
+          const Tensor weight = random.Normal({160, 96}, 1, weights);
+          Tensor output = Tensor::Zeros({rows, 160}, type);
+          Linear(context, input, weight, {}, output, {.accumulate = true});
+          EXPECT_EQ(context.workspace().peak_bytes(),
+                    PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
+                      Linear(planned, input, weight, {}, output, {.accumulate = true});
+                    }));
+        }
+      }
+    }
+  });
 }
 
 TEST(Linear, TakesEmptyInputs) {

@@ -403,10 +403,14 @@ TEST_P(PlanningOnCpu, TakesWhatTheCallTakes) {
   for (const int64_t n : {8, 16, 104}) {
     for (const int threads : {1, 2}) {
       for (const DType weight : {DType::kF32, DType::kBF16}) {
-        Context real(threads), planned = Context::Planning({}, threads);
-        EXPECT_EQ(PeakOf(planned, weight, GetParam().call, n),
-                  PeakOf(real, weight, GetParam().call, n))
-            << "n " << n << ", " << threads << " threads, " << Name(weight) << " weights";
+        for (const DType activations : {DType::kF32, DType::kBF16}) {
+          const Placement placement = {.device = {}, .activation_dtype = activations};
+          Context real(placement, threads), planned = Context::Planning(placement, threads);
+          EXPECT_EQ(PeakOf(planned, weight, GetParam().call, n),
+                    PeakOf(real, weight, GetParam().call, n))
+              << "n " << n << ", " << threads << " threads, " << Name(weight) << " weights, "
+              << Name(activations) << " activations";
+        }
       }
     }
   }

@@ -1,4 +1,5 @@
 // The whole FLUX.1 pipeline against diffusers: same folder, prompt, seed, size and steps.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -36,6 +37,67 @@ TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
   ASSERT_EQ(result.images.size(), 1u);
   EXPECT_EQ(result.images[0].width, 96);
   EXPECT_EQ(result.images[0].height, 64);
+}
+
+// Of weights in f16, which are rounded to bf16 once.
+TEST(FluxPipeline, DemoModelInBFloat16IsNearDiffusers) {
+  GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
+  options.width = 96;
+  options.height = 64;
+  options.steps = 6;
+  options.true_cfg_scale = 3;
+  options.seed = 11;
+  options.dtype = "bf16";
+  const Pipeline pipeline(kDemoModel);
+  const GenerateResult result = pipeline.Generate(options);
+  ExpectLatents(result, SafetensorsFile(kData / "demo.safetensors").Get("latents"),
+                kBFloat16LatentTolerance);
+  EXPECT_THAT(result.report_json, testing::HasSubstr(R"("dtype": "bf16")"));
+  EXPECT_EQ(pipeline.Generate(options).latents[0].values, result.latents[0].values);
+  options.dtype = "f32";  // of the same pipeline
+  ExpectLatents(pipeline.Generate(options),
+                SafetensorsFile(kData / "demo.safetensors").Get("latents"));
+}
+
+// Other columns and neurons are chosen where scores are near: of a small picture that is more than
+// the rounding itself.
+TEST(FluxPipeline, AcceleratedInBFloat16IsNearAcceleratedInF32) {
+  const Pipeline pipeline(kDemoModel);
+  for (const bool with_mlp : {false, true}) {
+    SCOPED_TRACE(with_mlp);
+    GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
+    options.sparsity = "demo";
+    options.overrides = {with_mlp ? "mlp.is_enabled=true" : "mlp.is_enabled=false"};
+    options.width = 192;
+    options.height = 192;
+    options.steps = 12;
+    options.dtype = "f32";
+    const GenerateResult wide = pipeline.Generate(options);
+    options.dtype = "bf16";
+    const GenerateResult narrow = pipeline.Generate(options);
+    EXPECT_GT(Psnr(narrow.images[0], wide.images[0]), with_mlp ? 25 : 35);
+    EXPECT_EQ(narrow.attention_sparsity, wide.attention_sparsity);
+    EXPECT_GT(narrow.attention_sparsity, 0);
+    EXPECT_EQ(narrow.mlp_sparsity > 0, with_mlp);
+  }
+}
+
+TEST(FluxPipeline, StateInBFloat16IsHalf) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options;
+  options.sparsity = "demo";
+  options.dtype = "f32";
+  const auto cache_bytes = [&] {
+    size_t bytes = 0;
+    for (const MemoryEntry& entry : pipeline.PlanMemory(options).entries) {
+      if (entry.name == "state: attention output cache") bytes += entry.bytes;
+    }
+    return bytes;
+  };
+  const size_t wide = cache_bytes();
+  options.dtype = "bf16";
+  EXPECT_GT(wide, 0u);
+  EXPECT_EQ(2 * cache_bytes(), wide);
 }
 
 // The demo model's folder with another transformer and scheduler.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "pipeline/guided_model.h"
@@ -40,9 +41,10 @@ std::vector<PromptEmbedding> Prompts(const ModelFamily& family, const Generation
 
 size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
                      const std::vector<PromptEmbedding>& prompts, int steps) {
-  Context context(plan.threads);
+  Context context(plan.placement, plan.threads), coder(plan.coder, plan.threads);
+  family.CopyWeights(context, coder);
   if (plan.sparsity.mlp.is_enabled) family.PrepareForSparsity(context);
-  Context stage(plan.threads);
+  Context stage(plan.placement, plan.threads);
   SparseSession session(stage, plan.sparsity, plan.geometries, StatePlace::kMemory);
   const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
   Tensor latents = Tensor::Zeros(shape, DType::kF32), prediction(shape, DType::kF32);
@@ -69,9 +71,10 @@ void ExpectPlanned(const fs::path& folder, GenerateOptions options) {
   const ModelFolder model(folder);
   const std::unique_ptr<ModelFamily> family = LoadModelFamily(model);
   for (const char* sparsity : {"off", "auto"}) {
-    for (const int threads : {1, 2}) {
-      SCOPED_TRACE(folder.string() + " " + sparsity + " " + std::to_string(threads));
+    for (const auto& [dtype, threads] : {std::pair{"f32", 1}, {"f32", 2}, {"bf16", 2}}) {
+      SCOPED_TRACE(folder.string() + " " + sparsity + " " + dtype + " " + std::to_string(threads));
       options.sparsity = sparsity;
+      options.dtype = dtype;
       options.threads = threads;
       options.steps = 4;
       options.overrides.clear();

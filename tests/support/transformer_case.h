@@ -12,6 +12,7 @@
 
 #include "tamias/sparsity/sparse_session.h"
 #include "tamias/sparsity/token_order.h"
+#include "tests/support/bfloat16.h"
 #include "tests/support/fixture.h"
 
 namespace tamias {
@@ -52,6 +53,7 @@ inline Tensor TokenCoordinates(const TokenGrid& grid, const TokenOrder& order) {
 class DensePasses {
  public:
   explicit DensePasses(int threads = 0) : context_(threads) {}
+  explicit DensePasses(const Placement& placement) : context_(placement) {}
   Context& context() { return context_; }
 
   // The prediction, of the given shape.
@@ -90,6 +92,21 @@ int ExpectCasesAgree(const Fixture& fixture, double tolerance, const Predict& pr
     EXPECT_LT(RelativeL2(predict(recorded), recorded.output()), tolerance);
   }
   return index;
+}
+
+// The same in bf16 on the CPU, weights and activations rounded to it: within the 2e-2 that are
+// asked of a whole model. Model: of Config, which FromJson reads; inputs_of(context, model, case)
+// are in row order.
+template <typename Model, typename Config, typename Case, typename InputsOf>
+void ExpectCasesAgreeInBFloat16(const Fixture& fixture, const InputsOf& inputs_of) {
+  DensePasses passes(BFloat16OnCpu());
+  const Model model(Config::FromJson(fixture.config),
+                    fixture.weights.CopyToDevice(passes.context()));
+  const auto predict = [&](const Case& recorded) {
+    return passes.Predict(model, inputs_of(passes.context(), model, recorded),
+                          recorded.output().shape());
+  };
+  EXPECT_GT(ExpectCasesAgree<Case>(fixture, 2e-2, predict), 0);
 }
 
 // Sparse steps that select every column and neuron from the first layer on.

@@ -3,6 +3,10 @@
 // (Chipmunk, arXiv 2506.03275). Shapes: B batch, H heads, Nq queries, Nk keys, D head dimension
 // (any; multiples of 8 run at full speed), G = ceil(Nq / group_size) groups of query rows.
 //
+// On the CPU with activations in bf16 (tamias/context.h): query, key, value and output are f32 or
+// bf16, all the same. bf16 is multiplied as such where the processor does that, weights of the
+// softmax rounded to it; sums, log-sum-exps and column sums are fp32.
+//
 // On a GPU of compute capability 8.0 or later: query, key, value and output are bf16 or f16 (all
 // the same), D is 64 or 128, rows of D elements start at multiples of 16 bytes, and scale > 0.
 // Accumulation is fp32; log-sum-exps and column sums stay f32. The work is enqueued.

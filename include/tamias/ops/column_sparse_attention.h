@@ -3,8 +3,9 @@
 // arXiv 2506.03275, section "Attention"). Shapes: B batch, H heads, Nq queries, Nk keys, D head
 // dimension, G = ceil(Nq / group_size) groups of query rows.
 //
-// On a GPU: types and shapes as in tamias/ops/attention.h; the base has the type of the output. The
-// lists of the selection are trusted there: an index outside [0, Nk) reads foreign memory.
+// With activations in bf16 on the CPU and on a GPU: types and shapes as in tamias/ops/attention.h;
+// the base has the type of the output. On a GPU the lists of the selection are trusted: an index
+// outside [0, Nk) reads foreign memory.
 #pragma once
 
 #include <cstdint>

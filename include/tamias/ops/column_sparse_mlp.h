@@ -3,6 +3,11 @@
 // S]^T (Chipmunk, arXiv 2506.03275, section "MLP"). Shapes: B batch, N tokens, d model width, F
 // neurons, G = ceil(N / group_size) groups of tokens.
 //
+// On the CPU with activations in bf16 (tamias/context.h): input, fc2_weight_transposed, cached
+// activations, delta and output cache each f32 or bf16. Where all but the last are bf16, and fc1,
+// they are multiplied as such where the processor does that; accumulation is fp32. A delta is taken
+// between activations as the cache holds them, as on a GPU.
+//
 // On a GPU of compute capability 8.0 or later: input, fc1_weight, fc2_weight_transposed, cached
 // activations and delta are bf16 or f16, all alike, in the layouts below; fc1_bias and the output
 // cache f32, f16 or bf16; accumulation is fp32. d and group_size are multiples of 8, rows begin at

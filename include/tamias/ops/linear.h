@@ -1,6 +1,10 @@
 // The dense (fully connected) layer, output = act(input weight^T + bias), in fp32.
 // Shapes: M rows, K input features, N output features.
 //
+// On the CPU with activations in bf16 (tamias/context.h): input and output f32 or bf16, each on its
+// own. bf16 weights are multiplied in bf16 where the processor does that, read in place, an input
+// in f32 then being rounded to it (8 rows and fewer excepted); accumulation is fp32.
+//
 // On a GPU, by cuBLASLt: weight bf16 or f16, an input of another type is converted to it, output
 // f32 or the weight's type; accumulation is fp32. The rows of input and output may lie along two
 // strides (batch items, rows); `accumulate` goes with no activation only. The work is enqueued.

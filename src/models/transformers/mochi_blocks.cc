@@ -123,10 +123,10 @@ void MochiBlock::Forward(Context& context, const MochiBlockInputs& inputs, int l
       Modulation(context, text_.modulation, inputs.silu_conditioning, shape_.updates_text ? 4 : 1);
   const TensorView video_vectors =
       Modulation(context, video_.modulation, inputs.silu_conditioning, 4);
-  const TensorView text_modulated = workspace.Allocate(text.shape(), DType::kF32);
-  const TensorView video_modulated = workspace.Allocate(video.shape(), DType::kF32);
+  const TensorView text_modulated = workspace.Allocate(text.shape(), context.activation_dtype());
+  const TensorView video_modulated = workspace.Allocate(video.shape(), context.activation_dtype());
   const TensorView attended =
-      workspace.Allocate({video.dim(0), tokens, shape_.model_dim()}, DType::kF32);
+      workspace.Allocate({video.dim(0), tokens, shape_.model_dim()}, context.activation_dtype());
   const TensorView video_branch = attended.Slice(1, text_tokens, tokens);
 
   Modulate(context, text, text_vectors.Select(1, kScale), text_modulated);
@@ -143,7 +143,7 @@ void MochiBlock::Forward(Context& context, const MochiBlockInputs& inputs, int l
   text_.out(context, attended.Slice(1, 0, text_tokens), text_modulated);
   AddGated(context, text, text_vectors.Select(1, kGate), text_modulated);
   Modulate(context, text, text_vectors.Select(1, kMlpScale), text_modulated);
-  const TensorView text_branch = workspace.Allocate(text.shape(), DType::kF32);
+  const TensorView text_branch = workspace.Allocate(text.shape(), context.activation_dtype());
   DenseMlp(context, text_.mlp, text_modulated, text_branch);
   AddGated(context, text, text_vectors.Select(1, kMlpGate), text_branch);
 }
@@ -157,9 +157,9 @@ void MochiBlock::ProjectAndAttend(Context& context, const MochiBlockInputs& inpu
   const int64_t tokens = attended.dim(1);
   // The tokens of a head side by side, as attention reads them fastest.
   const Shape heads = {attended.dim(0), shape_.num_heads, tokens, shape_.head_dim};
-  const TensorView query = workspace.Allocate(heads, DType::kF32);
-  const TensorView key = workspace.Allocate(heads, DType::kF32);
-  const TensorView value = workspace.Allocate(heads, DType::kF32);
+  const TensorView query = workspace.Allocate(heads, context.activation_dtype());
+  const TensorView key = workspace.Allocate(heads, context.activation_dtype());
+  const TensorView value = workspace.Allocate(heads, context.activation_dtype());
   // Projects a stream, the tokens [begin, end) of S, into its place; `attended` is scratch.
   const auto project = [&](const Stream& stream, ConstTensorView input, ConstTensorView cos,
                            ConstTensorView sin, int64_t begin, int64_t end) {

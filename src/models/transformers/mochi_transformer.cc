@@ -252,7 +252,7 @@ void MochiTransformer::ProjectOut(Context& context, const MochiBlockInputs& inpu
   const int64_t d = config_.model_dim();
   const TensorView vectors = context.workspace().Allocate({video.dim(0), 2 * d}, DType::kF32);
   norm_out_(context, inputs.silu_conditioning, vectors);  // scale, then shift
-  const TensorView normed = context.workspace().Allocate(video.shape(), DType::kF32);
+  const TensorView normed = context.workspace().Allocate(video.shape(), context.activation_dtype());
   LayerNormModulate(context, video, vectors.Slice(1, d, 2 * d), vectors.Slice(1, 0, d),
                     kNormOutEpsilon, normed);
   proj_out_(context, normed, prediction);

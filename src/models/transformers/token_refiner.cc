@@ -72,11 +72,11 @@ void TokenRefiner::Attend(Context& context, const Block& block, ConstTensorView 
                           TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView query = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView key = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView value = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView attended = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView normed = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView query = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView key = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView value = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView attended = workspace.Allocate(hidden.shape(), context.activation_dtype());
   const int64_t heads = shape_.num_heads;
   LayerNorm(context, hidden, block.attention_norm.weight, block.attention_norm.bias, kEpsilon,
             normed);
@@ -97,9 +97,9 @@ void TokenRefiner::FeedForward(Context& context, const Block& block, ConstTensor
                                TensorView hidden) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView normed = workspace.Allocate(hidden.shape(), context.activation_dtype());
   const TensorView inner = workspace.Allocate(
-      {hidden.dim(0), hidden.dim(1), kMlpRatio * shape_.model_dim()}, DType::kF32);
+      {hidden.dim(0), hidden.dim(1), kMlpRatio * shape_.model_dim()}, context.activation_dtype());
   LayerNorm(context, hidden, block.mlp_norm.weight, block.mlp_norm.bias, kEpsilon, normed);
   block.fc1(context, normed, inner, {.activation = Activation::kSilu});
   block.fc2(context, inner, normed);

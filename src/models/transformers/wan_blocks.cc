@@ -77,8 +77,8 @@ void WanBlock::Forward(Context& context, const WanBlockInputs& inputs, int layer
   Workspace::Scope scope(workspace);
   const TensorView vectors = workspace.Allocate(inputs.modulation.shape(), DType::kF32);
   AddModulation(context, scale_shift_table_, inputs.modulation, vectors);
-  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView branch = workspace.Allocate(hidden.shape(), DType::kF32);
+  const TensorView normed = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView branch = workspace.Allocate(hidden.shape(), context.activation_dtype());
 
   LayerNormModulate(context, hidden, vectors.Select(1, kShift), vectors.Select(1, kScale),
                     shape_.epsilon, normed);
@@ -107,9 +107,9 @@ void WanBlock::SelfAttend(Context& context, const WanBlockInputs& inputs, int la
   Workspace::Scope scope(workspace);
   // The tokens of a head side by side, as attention reads them fastest.
   const Shape heads = {input.dim(0), shape_.num_heads, input.dim(1), shape_.head_dim};
-  const TensorView query = workspace.Allocate(heads, DType::kF32);
-  const TensorView key = workspace.Allocate(heads, DType::kF32);
-  const TensorView value = workspace.Allocate(heads, DType::kF32);
+  const TensorView query = workspace.Allocate(heads, context.activation_dtype());
+  const TensorView key = workspace.Allocate(heads, context.activation_dtype());
+  const TensorView value = workspace.Allocate(heads, context.activation_dtype());
   const TensorView& projection = attended;  // scratch until the attention itself
   const TensorView projected = SplitHeads(projection, shape_.num_heads);
   const auto rotate = [&](TensorView output) {
@@ -137,7 +137,7 @@ void WanBlock::CrossAttend(Context& context, const WanBlockInputs& inputs, Const
   RmsNorm(context, query, cross_.query_norm, shape_.epsilon, query);
   AttendTokens(context, cross_, inputs.text, query, attended);
   if (!shape_.attends_image) return;
-  const TensorView to_image = workspace.Allocate(attended.shape(), DType::kF32);
+  const TensorView to_image = workspace.Allocate(attended.shape(), context.activation_dtype());
   AttendTokens(context, image_, inputs.image, query, to_image);
   Add(context, attended, to_image, attended);
 }
@@ -146,8 +146,8 @@ void WanBlock::AttendTokens(Context& context, const WanKeyValue& layers, ConstTe
                             TensorView query, TensorView attended) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView key = workspace.Allocate(tokens.shape(), DType::kF32);
-  const TensorView value = workspace.Allocate(tokens.shape(), DType::kF32);
+  const TensorView key = workspace.Allocate(tokens.shape(), context.activation_dtype());
+  const TensorView value = workspace.Allocate(tokens.shape(), context.activation_dtype());
   layers.key(context, tokens, key);
   RmsNorm(context, key, layers.key_norm, shape_.epsilon, key);
   layers.value(context, tokens, value);

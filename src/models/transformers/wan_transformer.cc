@@ -153,7 +153,7 @@ void WanTransformer::CheckInputs(const WanTransformerInputs& inputs,
 void WanTransformer::EmbedText(Context& context, ConstTensorView encoder_hidden_states,
                                TensorView text) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView inner = context.workspace().Allocate(text.shape(), DType::kF32);
+  const TensorView inner = context.workspace().Allocate(text.shape(), context.activation_dtype());
   text_linear_1_(context, encoder_hidden_states, inner, {.activation = Activation::kGeluTanh});
   text_linear_2_(context, inner, text);
 }
@@ -182,8 +182,8 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
   const int64_t d = config_.model_dim();
   const TensorView hidden =
       workspace.Allocate({batch, inputs.hidden_states.dim(1), d}, DType::kF32);
-  const TensorView text =
-      workspace.Allocate({batch, inputs.encoder_hidden_states.dim(1), d}, DType::kF32);
+  const TensorView text = workspace.Allocate({batch, inputs.encoder_hidden_states.dim(1), d},
+                                             context.activation_dtype());
   const TensorView time = workspace.Allocate({batch, 1, d}, DType::kF32);
   const TensorView modulation = workspace.Allocate({batch, 6, d}, DType::kF32);
 
@@ -198,7 +198,8 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
     EmbedText(context, inputs.encoder_hidden_states, text);
     if (config_.takes_image()) {
       const ConstTensorView& tokens = inputs.encoder_hidden_states_image;
-      const TensorView image = workspace.Allocate({batch, tokens.dim(1), d}, DType::kF32);
+      const TensorView image =
+          workspace.Allocate({batch, tokens.dim(1), d}, context.activation_dtype());
       image_embedder_(context, tokens, image);
       block_inputs.image = image;
     }
@@ -221,7 +222,8 @@ void WanTransformer::ProjectOut(Context& context, ConstTensorView time, ConstTen
   const TensorView vectors =
       context.workspace().Allocate({time.dim(0), 2, config_.model_dim()}, DType::kF32);
   AddModulation(context, scale_shift_table_, time, vectors);
-  const TensorView normed = context.workspace().Allocate(hidden.shape(), DType::kF32);
+  const TensorView normed =
+      context.workspace().Allocate(hidden.shape(), context.activation_dtype());
   LayerNormModulate(context, hidden, vectors.Select(1, 0), vectors.Select(1, 1), config_.eps,
                     normed);
   proj_out_(context, normed, prediction);

@@ -3,6 +3,7 @@
 #include "ops/activation.h"
 
 #include "base/parallel.h"
+#include "ops/cpu/elements.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/activation.cc"
@@ -10,14 +11,24 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/activation-inl.h"
+#include "ops/cpu/lanes-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
 namespace HWY_NAMESPACE {
 
-void ActivateRange(Activation kind, float* values, int64_t count) {
+void ActivateRange(Activation kind, cpu::Elements values, int64_t count) {
   activation::WithActivation(kind, [&](auto constant) HWY_ATTR {
-    activation::ApplyRange<decltype(constant)::value>(values, count);
+    constexpr Activation kActivation = decltype(constant)::value;
+    if (values.dtype == DType::kF32) {
+      return activation::ApplyRange<kActivation>(static_cast<float*>(values.data), count);
+    }
+    auto* halves = static_cast<hwy::bfloat16_t*>(values.data);
+    lanes::ForEach(static_cast<size_t>(count), [&](auto d, size_t i) HWY_ATTR {
+      const auto value = activation::Apply<kActivation>(d, lanes::LoadWidened(d, halves + i));
+      lanes::StoreNarrowed(value, d, halves + i);
+    });
   });
 }
 
@@ -47,10 +58,10 @@ void Activate(Context& context, Activation activation, TensorView values) {
   const int64_t elements = values.NumElements();
   if (elements == 0 || activation == Activation::kNone) return;
   constexpr int64_t kElementsPerTask = 16384;  // some 10 us
-  float* data = values.data<float>();
   if (values.IsContiguous()) {
     ParallelForRanges(context, elements, kElementsPerTask, [&](int64_t begin, int64_t end, int) {
-      HWY_DYNAMIC_DISPATCH(ActivateRange)(activation, data + begin, end - begin);
+      HWY_DYNAMIC_DISPATCH(ActivateRange)
+      (activation, ElementsAt(values, begin), end - begin);
     });
     return;
   }
@@ -60,7 +71,7 @@ void Activate(Context& context, Activation activation, TensorView values) {
                     [&](int64_t begin, int64_t end, int) {
                       for (int64_t row = begin; row < end; ++row) {
                         HWY_DYNAMIC_DISPATCH(ActivateRange)
-                        (activation, data + RowOffset(values, row), columns);
+                        (activation, ElementsAt(values, RowOffset(values, row)), columns);
                       }
                     });
 }

@@ -11,6 +11,11 @@
 // Causal groups: keys ascend, so that what a row sees is a prefix of the list. Blocks end with the
 // last key that a row of the chunk sees, panels with the last that one of theirs sees; only panels
 // of which some rows see less than others are masked.
+//
+// bf16: where the processor multiplies pairs of it, panels of Q hold pairs along D, rows of K are
+// read in place as pairs, and pairs of keys are what P and V are multiplied in: the softmax writes
+// P so, and the rows of V of a block are interleaved once for all panels. Elsewhere the rows of a
+// block are widened once for all panels, and the rest is fp32.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/attention_group.cc"
 #include <hwy/foreach_target.h>
@@ -25,8 +30,11 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
+#include "ops/cpu/bfloat16.h"
 #include "ops/cpu/exp2-inl.h"
+#include "ops/cpu/lanes-inl.h"
 #include "ops/cpu/panel_kernels-inl.h"
 
 #ifndef TAMIAS_OPS_CPU_ATTENTION_GROUP_ONCE
@@ -34,8 +42,10 @@
 namespace tamias::cpu {
 
 // Keys per block: their scores for one panel (10 KiB) stay in the L1 cache. A multiple of the 13 or
-// 6 rows of a register tile. Between 65 and 208 the speed hardly depends on it.
+// 6 rows of a register tile. Between 65 and 208 the speed hardly depends on it. Twice as many where
+// pairs are multiplied, so that the second product has as many steps.
 inline constexpr int64_t kKeyBlock = 78;
+inline constexpr int64_t kKeyBlockOfPairs = 156;
 inline constexpr int64_t kMaxPanelLanes = 32;  // two vectors of AVX-512
 inline constexpr float kLog2E = 1.44269504f;
 inline constexpr float kLn2 = 0.693147181f;
@@ -43,15 +53,19 @@ inline constexpr float kLowest = -1e30f;  // stands for -inf, with which differe
 
 // The parts of a thread's scratch memory, each 64-byte aligned.
 struct AttentionScratch {
-  explicit AttentionScratch(int64_t head_dim, float* memory = nullptr) : start(memory) {
+  AttentionScratch(int64_t head_dim, DType dtype, float* memory = nullptr) : start(memory) {
+    const bool is_narrow = dtype == DType::kBF16;
+    const int64_t key_block = is_narrow ? kKeyBlockOfPairs : kKeyBlock;
     query = Take(kAttentionChunkRows * head_dim);
     output = Take(kAttentionChunkRows * head_dim);
-    scores = Take(kKeyBlock * kMaxPanelLanes);
-    column_parts = Take(kKeyBlock * kMaxPanelLanes / 2);
+    scores = Take(key_block * kMaxPanelLanes);
+    column_parts = Take(key_block * kMaxPanelLanes / 2);
     maximum = Take(kAttentionChunkRows);
     sum = Take(kAttentionChunkRows);
     reference = Take(kAttentionChunkRows);
     unused_row = Take(head_dim);
+    // Pairs of kKeyBlockOfPairs rows of V take half of what kKeyBlock widened rows of K and V do.
+    if (is_narrow) prepared = Take(2 * kKeyBlock * head_dim);
   }
   float* Take(int64_t floats) {
     float* part = start + used;
@@ -61,14 +75,15 @@ struct AttentionScratch {
 
   float* start;
   int64_t used = 0;
-  float* query;         // Q^T panels [D][lanes], one after the other
-  float* output;        // O^T panels
-  float* scores;        // S^T, then P^T, of one block and panel
-  float* column_parts;  // [key][lane]: column sums of a block before their reduction
-  float* maximum;       // [row] running maximum, an integer
-  float* sum;           // [row] sum of 2^(score - maximum)
-  float* reference;     // [row] previous log-sum-exp, in units of log2(e)
-  float* unused_row;    // where the lanes past the last row write their output
+  float* query;               // Q^T panels [D][lanes], one after the other
+  float* output;              // O^T panels
+  float* scores;              // S^T, then P^T, of one block and panel
+  float* column_parts;        // [key][lane]: column sums of a block before their reduction
+  float* maximum;             // [row] running maximum, an integer
+  float* sum;                 // [row] sum of 2^(score - maximum)
+  float* reference;           // [row] previous log-sum-exp, in units of log2(e)
+  float* unused_row;          // where the lanes past the last row write their output
+  float* prepared = nullptr;  // of bf16: the rows of a block, interleaved or widened
 };
 
 }  // namespace tamias::cpu
@@ -80,15 +95,15 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::AttentionGroup;
 using cpu::AttentionScratch;
-using cpu::kKeyBlock;
 using cpu::kLowest;
 
 // Rows that will be needed: of `a`, and of `b` unless null. Row i is indices[i], or i without
 // indices.
+template <typename T>
 struct RowList {
-  const float* a = nullptr;
+  const T* a = nullptr;
   int64_t a_stride = 0;
-  const float* b = nullptr;
+  const T* b = nullptr;
   int64_t b_stride = 0;
   const int32_t* indices = nullptr;
   int64_t count = 0;
@@ -97,11 +112,12 @@ struct RowList {
 // Fetches rows into the L2 cache, two cache lines at a time in between the work of the tiles:
 // gathered rows are beyond the hardware prefetcher, and many lines at once would fill the line
 // buffers, which loads that miss the L1 cache need too.
+template <typename T>
 class RowPrefetcher {
  public:
   explicit RowPrefetcher(int64_t head_dim) : head_dim_(head_dim) {}
 
-  void Add(const RowList& list) {
+  void Add(const RowList<T>& list) {
     lists_[num_lists_++] = list;
     count_ += list.count;
   }
@@ -131,26 +147,28 @@ class RowPrefetcher {
   }
 
  private:
-  void ListRow(const RowList& list, int64_t row) {
+  void ListRow(const RowList<T>& list, int64_t row) {
     const int64_t index = list.indices != nullptr ? list.indices[row] : row;
-    for (int64_t k = 0; k < head_dim_ && end_ + 2 <= lines_ + kMaxLines; k += 16) {
+    for (int64_t k = 0; k < head_dim_ && end_ + 2 <= lines_ + kMaxLines; k += kElementsPerLine) {
       *end_++ = list.a + index * list.a_stride + k;
       if (list.b != nullptr) *end_++ = list.b + index * list.b_stride + k;
     }
   }
 
   static constexpr int64_t kMaxLines = 1024;
-  RowList lists_[3];
+  static constexpr int64_t kElementsPerLine = 64 / static_cast<int64_t>(sizeof(T));
+  RowList<T> lists_[3];
   int num_lists_ = 0;
   int64_t head_dim_;
   int64_t count_ = 0;  // rows of all lists
-  const float* lines_[kMaxLines + 1];
-  const float** next_ = lines_;
-  const float** end_ = lines_;
+  const T* lines_[kMaxLines + 1];
+  const T** next_ = lines_;
+  const T** end_ = lines_;
 };
 
 // Keys [begin, end) of a group and their values.
-RowList KeysAndValues(const AttentionGroup& group, int64_t begin, int64_t end) {
+template <typename T>
+RowList<T> KeysAndValues(const AttentionGroup<T>& group, int64_t begin, int64_t end) {
   const int64_t first = group.indices != nullptr ? 0 : begin;
   return {.a = group.key + first * group.key_stride,
           .a_stride = group.key_stride,
@@ -160,10 +178,16 @@ RowList KeysAndValues(const AttentionGroup& group, int64_t begin, int64_t end) {
           .count = end - begin};
 }
 
-// One chunk of up to kAttentionChunkRows rows of a group.
+// One chunk of up to kAttentionChunkRows rows of a group of T, multiplied as Products.
+template <class Products, typename T>
 class Chunk {
+  using Element = typename Products::Element;
+  static constexpr bool kPairs = Products::kElements == 2;
+  static constexpr bool kWidens = !std::is_same_v<Element, T>;
+  static constexpr int64_t kKeyBlock = kPairs ? cpu::kKeyBlockOfPairs : cpu::kKeyBlock;
+
  public:
-  Chunk(const AttentionGroup& group, int64_t first_row, AttentionScratch& scratch)
+  Chunk(const AttentionGroup<T>& group, int64_t first_row, AttentionScratch& scratch)
       : group_(group),
         scratch_(scratch),
         first_row_(first_row),
@@ -211,8 +235,8 @@ class Chunk {
   }
 
   // Pointers to `lanes` rows of a matrix; lanes past the last row repeat it.
-  void RowPointers(const float* matrix, int64_t stride, int64_t row, int64_t lanes,
-                   const float** pointers) const {
+  void RowPointers(const T* matrix, int64_t stride, int64_t row, int64_t lanes,
+                   const T** pointers) const {
     for (int64_t i = 0; i < lanes; ++i) {
       pointers[i] = matrix + (first_row_ + std::min(row + i, num_rows_ - 1)) * stride;
     }
@@ -221,13 +245,17 @@ class Chunk {
   struct LoadQuery {
     template <int kVectors>
     static void Call(Chunk& chunk, int64_t row) {
-      const AttentionGroup& group = chunk.group_;
+      const AttentionGroup<T>& group = chunk.group_;
       AttentionScratch& scratch = chunk.scratch_;
       const int64_t lanes = kVectors * VectorLanes();
-      const float* rows[cpu::kMaxPanelLanes];
+      const T* rows[cpu::kMaxPanelLanes];
       chunk.RowPointers(group.query, group.query_stride, row, lanes, rows);
-      LoadPanel<kVectors>(rows, group.head_dim, group.scale * cpu::kLog2E,
-                          scratch.query + row * group.head_dim);
+      float* panel = chunk.QueryPanel(row);
+      if constexpr (kPairs) {
+        LoadPairPanel<kVectors>(rows, group.head_dim, panel);
+      } else {
+        LoadPanel<kVectors>(rows, group.head_dim, chunk.ScoreScale(), panel);
+      }
       std::fill_n(scratch.maximum + row, lanes, kLowest);
       std::fill_n(scratch.sum + row, lanes, 0.0f);
       if (group.column_sums == nullptr) return;
@@ -240,20 +268,61 @@ class Chunk {
     }
   };
 
+  // Of scores, in units of log2(e).
+  float ScoreScale() const { return group_.scale * cpu::kLog2E; }
+
+  float* QueryPanel(int64_t row) const {
+    return scratch_.query + row * CeilDivide(group_.head_dim, Products::kElements);
+  }
+
+  // The rows of the block [begin, end), as the products want them.
+  void ListBlock(int64_t begin, int64_t end) {
+    const T* values[kKeyBlock];
+    const T* keys[kKeyBlock];
+    for (int64_t j = begin; j < end; ++j) {
+      const int64_t index = KeyRow(j);
+      keys[j - begin] = group_.key + index * group_.key_stride;
+      values[j - begin] = group_.value + index * group_.value_stride;
+    }
+    const int64_t count = end - begin, head_dim = group_.head_dim;
+    if constexpr (kPairs) {
+      auto* pairs = reinterpret_cast<T*>(scratch_.prepared);
+      for (int64_t j = 0; j < count; j += 2, pairs += 2 * head_dim) {
+        InterleaveRows(values[j], j + 1 < count ? values[j + 1] : nullptr, head_dim, pairs);
+        values_[j / 2] = pairs;
+      }
+      std::copy_n(keys, count, keys_);
+    } else if constexpr (kWidens) {
+      float* wide = scratch_.prepared;
+      for (int64_t j = 0; j < count; ++j, wide += 2 * head_dim) {
+        WidenRow(keys[j], wide);
+        WidenRow(values[j], wide + head_dim);
+        keys_[j] = wide;
+        values_[j] = wide + head_dim;
+      }
+    } else {
+      std::copy_n(keys, count, keys_);
+      std::copy_n(values, count, values_);
+    }
+  }
+
+  void WidenRow(const BFloat16* row, float* wide) const {
+    const auto* from = reinterpret_cast<const hwy::bfloat16_t*>(row);
+    lanes::ForEach(static_cast<size_t>(group_.head_dim), [&](auto d, size_t i) HWY_ATTR {
+      hn::StoreU(lanes::LoadWidened(d, from + i), d, wide + i);
+    });
+  }
+
   void RunBlock(int64_t block, int64_t blocks) {
     const int64_t begin = num_keys_ * block / blocks;
     const int64_t end = num_keys_ * (block + 1) / blocks;
-    for (int64_t j = begin; j < end; ++j) {
-      const int64_t index = KeyRow(j);
-      keys_[j - begin] = group_.key + index * group_.key_stride;
-      values_[j - begin] = group_.value + index * group_.value_stride;
-    }
+    ListBlock(begin, end);
     if (group_.column_sums != nullptr) {
       std::fill_n(scratch_.column_parts, kKeyBlock * VectorLanes(), 0.0f);
     }
     is_on_diagonal_ = KeyRow(end - 1) >= SeenEnd(0);
     if (is_on_diagonal_) CountSeenKeys(begin, end);
-    RowPrefetcher prefetcher(group_.head_dim);
+    RowPrefetcher<T> prefetcher(group_.head_dim);
     ListRowsAfter(block, blocks, prefetcher);
     if (group_.column_sums != nullptr) {
       ForEachPanel<PanelStep<true>>(end - begin, block == 0, prefetcher);
@@ -275,7 +344,7 @@ class Chunk {
 
   // What to fetch during a block: the keys and values of the next block (after the last, of the
   // group that follows) and a share of the output, the base and the queries that follow.
-  void ListRowsAfter(int64_t block, int64_t blocks, RowPrefetcher& prefetcher) const {
+  void ListRowsAfter(int64_t block, int64_t blocks, RowPrefetcher<T>& prefetcher) const {
     const auto share = [&](int64_t count, int64_t i) { return count * i / blocks; };
     if (block + 1 < blocks) {
       prefetcher.Add(
@@ -303,7 +372,7 @@ class Chunk {
   struct PanelStep {
     template <int kVectors>
     static void Call(Chunk& chunk, int64_t row, int64_t num_keys, bool is_first,
-                     RowPrefetcher& prefetcher) {
+                     RowPrefetcher<T>& prefetcher) {
       const int64_t head_dim = chunk.group_.head_dim;
       AttentionScratch& scratch = chunk.scratch_;
       float* output = scratch.output + row * head_dim;
@@ -320,22 +389,24 @@ class Chunk {
       float old_maximum[cpu::kMaxPanelLanes];
       std::memcpy(old_maximum, scratch.maximum + row, sizeof(float) * kVectors * VectorLanes());
       prefetcher.Begin(row / PanelLanes(), CeilDivide(chunk.num_rows_, PanelLanes()));
-      RowsTimesPanel<kVectors, true>(chunk.keys_, num_keys, scratch.query + row * head_dim,
-                                     head_dim, scratch.scores, scratch.maximum + row, prefetcher);
-      if (is_masked) chunk.FindSeenMaximum<kVectors>(row, num_keys, old_maximum);
-      const bool is_shifted = chunk.RaiseMaximum<kVectors>(row, num_keys);
-      if (!is_first) chunk.Rescale<kVectors>(row, old_maximum);
+      RowsTimesPanel<Products, kVectors, true>(chunk.keys_, num_keys, chunk.QueryPanel(row),
+                                               head_dim, chunk.ScoreScale(), scratch.scores,
+                                               scratch.maximum + row, prefetcher);
+      if (is_masked) chunk.template FindSeenMaximum<kVectors>(row, num_keys, old_maximum);
+      const bool is_shifted = chunk.template RaiseMaximum<kVectors>(row, num_keys);
+      if (!is_first) chunk.template Rescale<kVectors>(row, old_maximum);
       if (is_masked) {
-        chunk.Softmax<kVectors, kColumnSums, true>(row, num_keys, is_shifted);
+        chunk.template Softmax<kVectors, kColumnSums, true>(row, num_keys, is_shifted);
       } else {
-        chunk.Softmax<kVectors, kColumnSums, false>(row, num_keys, is_shifted);
+        chunk.template Softmax<kVectors, kColumnSums, false>(row, num_keys, is_shifted);
       }
+      const int64_t steps = CeilDivide(num_keys, Products::kElements);
       if (is_first) {
-        AccumulateTransposedRows<kVectors, false>(chunk.values_, num_keys, head_dim, scratch.scores,
-                                                  output, prefetcher);
+        AccumulateTransposedRows<Products, kVectors, false>(chunk.values_, steps, head_dim,
+                                                            scratch.scores, output, prefetcher);
       } else {
-        AccumulateTransposedRows<kVectors, true>(chunk.values_, num_keys, head_dim, scratch.scores,
-                                                 output, prefetcher);
+        AccumulateTransposedRows<Products, kVectors, true>(chunk.values_, steps, head_dim,
+                                                           scratch.scores, output, prefetcher);
       }
     }
   };
@@ -412,53 +483,79 @@ class Chunk {
     }
   }
 
-  // scores <- 2^(scores - maximum), and their sum; the column sums of the panel are added to
-  // column_parts. is_shifted: the maximum has been subtracted already. kMasked: what a row does not
-  // see becomes 0.
-  template <int kVectors, bool kColumnSums, bool kMasked>
-  void Softmax(int64_t row, int64_t num_keys, bool is_shifted) {
-    const FloatTag d;
+  // What the softmax of a panel keeps in registers, for each vector of rows.
+  template <int kVectors>
+  struct SoftmaxRows {
     FloatVector shift[kVectors];
     FloatVector floor[kVectors];
     FloatVector sum[kVectors];
-    FloatVector weight[kVectors];
+    FloatVector weight[kVectors];  // of the column sums
     FloatVector seen[kVectors];
+  };
+
+  // p = 2^(score - maximum) of key j, added to the sums and to the key's column sum.
+  template <int kVectors, bool kColumnSums, bool kMasked>
+  HWY_INLINE void SoftmaxOfKey(int64_t j, SoftmaxRows<kVectors>& rows, FloatVector (&p)[kVectors]) {
+    const FloatTag d;
+    const float* scores = scratch_.scores + j * kVectors * VectorLanes();
+    float* parts = scratch_.column_parts + j * VectorLanes();
+    FloatVector part = hn::Zero(d);
+    if (kColumnSums) part = hn::Load(d, parts);
+    TAMIAS_UNROLL
+    for (int v = 0; v < kVectors; ++v) {
+      p[v] = Exp2(d, hn::Load(d, scores + v * VectorLanes()), rows.shift[v], rows.floor[v]);
+      if (kMasked) {
+        p[v] = hn::IfThenElseZero(hn::Lt(hn::Set(d, static_cast<float>(j)), rows.seen[v]), p[v]);
+      }
+      rows.sum[v] = hn::Add(rows.sum[v], p[v]);
+      if (kColumnSums) part = hn::MulAdd(p[v], rows.weight[v], part);
+    }
+    if (kColumnSums) hn::Store(part, d, parts);
+  }
+
+  // scores <- 2^(scores - maximum), and their sum; the column sums of the panel are added to
+  // column_parts. Of pairs: keys 2 i and 2 i + 1 become row i. is_shifted: the maximum has been
+  // subtracted already. kMasked: what a row does not see becomes 0.
+  template <int kVectors, bool kColumnSums, bool kMasked>
+  void Softmax(int64_t row, int64_t num_keys, bool is_shifted) {
+    const FloatTag d;
+    SoftmaxRows<kVectors> rows;
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) {
       const int64_t lane = row + v * VectorLanes();
-      if (kMasked) seen[v] = hn::LoadU(d, seen_ + lane);
+      if (kMasked) rows.seen[v] = hn::LoadU(d, seen_ + lane);
       const FloatVector maximum = hn::Load(d, scratch_.maximum + lane);
       const FloatVector base = is_shifted ? hn::Zero(d) : maximum;
-      shift[v] = hn::Sub(hn::Set(d, kRoundingShift), base);
-      floor[v] = hn::Add(hn::Set(d, kExp2Floor), base);
-      sum[v] = hn::Load(d, scratch_.sum + lane);
+      rows.shift[v] = hn::Sub(hn::Set(d, kRoundingShift), base);
+      rows.floor[v] = hn::Add(hn::Set(d, kExp2Floor), base);
+      rows.sum[v] = hn::Load(d, scratch_.sum + lane);
       if (kColumnSums) {
         const FloatVector reference = hn::Load(d, scratch_.reference + lane);
-        weight[v] = Exp2(d, hn::Sub(maximum, reference));
-        weight[v] = hn::IfThenZeroElse(hn::Eq(reference, hn::Inf(d)), weight[v]);
+        rows.weight[v] = Exp2(d, hn::Sub(maximum, reference));
+        rows.weight[v] = hn::IfThenZeroElse(hn::Eq(reference, hn::Inf(d)), rows.weight[v]);
       }
     }
-    float* HWY_RESTRICT scores = scratch_.scores;
-    float* HWY_RESTRICT parts = scratch_.column_parts;
-    for (int64_t j = 0; j < num_keys; ++j) {
-      FloatVector part = hn::Zero(d);
-      if (kColumnSums) part = hn::Load(d, parts + j * VectorLanes());
-      TAMIAS_UNROLL
-      for (int v = 0; v < kVectors; ++v) {
-        FloatVector p = Exp2(d, hn::Load(d, scores + v * VectorLanes()), shift[v], floor[v]);
-        if (kMasked) {
-          p = hn::IfThenElseZero(hn::Lt(hn::Set(d, static_cast<float>(j)), seen[v]), p);
+    float* to = scratch_.scores;
+    for (int64_t j = 0; j < num_keys; j += Products::kElements, to += kVectors * VectorLanes()) {
+      FloatVector p[kVectors];
+      SoftmaxOfKey<kVectors, kColumnSums, kMasked>(j, rows, p);
+      if constexpr (kPairs) {
+        FloatVector partner[kVectors];
+        if (j + 1 < num_keys) {
+          SoftmaxOfKey<kVectors, kColumnSums, kMasked>(j + 1, rows, partner);
+        } else {
+          TAMIAS_UNROLL
+          for (int v = 0; v < kVectors; ++v) partner[v] = hn::Zero(d);
         }
-        hn::Store(p, d, scores + v * VectorLanes());
-        sum[v] = hn::Add(sum[v], p);
-        if (kColumnSums) part = hn::MulAdd(p, weight[v], part);
+        TAMIAS_UNROLL
+        for (int v = 0; v < kVectors; ++v) p[v] = PairOf(p[v], partner[v]);
       }
-      if (kColumnSums) hn::Store(part, d, parts + j * VectorLanes());
-      scores += kVectors * VectorLanes();
+      TAMIAS_UNROLL
+      for (int v = 0; v < kVectors; ++v) hn::Store(p[v], d, to + v * VectorLanes());
     }
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) {
-      hn::Store(sum[v], d, scratch_.sum + row + v * VectorLanes());
+      hn::Store(rows.sum[v], d, scratch_.sum + row + v * VectorLanes());
     }
   }
 
@@ -475,7 +572,7 @@ class Chunk {
   struct StoreOutput {
     template <int kVectors>
     static void Call(Chunk& chunk, int64_t row) {
-      const AttentionGroup& group = chunk.group_;
+      const AttentionGroup<T>& group = chunk.group_;
       const int64_t lanes = kVectors * VectorLanes();
       HWY_ALIGN float weight[cpu::kMaxPanelLanes];
       HWY_ALIGN float base_weight[cpu::kMaxPanelLanes];
@@ -483,19 +580,19 @@ class Chunk {
         const int64_t lane = v * VectorLanes();
         chunk.OutputWeights(row + lane, weight + lane, base_weight + lane);
       }
-      float* rows[cpu::kMaxPanelLanes];
+      T* rows[cpu::kMaxPanelLanes];
       for (int64_t i = 0; i < lanes; ++i) {
         rows[i] = row + i < chunk.num_rows_
                       ? group.output + (chunk.first_row_ + row + i) * group.output_stride
-                      : chunk.scratch_.unused_row;
+                      : reinterpret_cast<T*>(chunk.scratch_.unused_row);
       }
       const float* panel = chunk.scratch_.output + row * group.head_dim;
       if (group.base == nullptr) {
-        StorePanel<kVectors, false>(panel, group.head_dim, weight, nullptr, nullptr, rows);
+        StorePanel<kVectors, false, T>(panel, group.head_dim, weight, nullptr, nullptr, rows);
       } else {
-        const float* base[cpu::kMaxPanelLanes];
+        const T* base[cpu::kMaxPanelLanes];
         chunk.RowPointers(group.base, group.base_stride, row, lanes, base);
-        StorePanel<kVectors, true>(panel, group.head_dim, weight, base, base_weight, rows);
+        StorePanel<kVectors, true, T>(panel, group.head_dim, weight, base, base_weight, rows);
       }
     }
   };
@@ -549,23 +646,36 @@ class Chunk {
     b = hn::Div(b, total);
   }
 
-  const AttentionGroup& group_;
+  const AttentionGroup<T>& group_;
   AttentionScratch& scratch_;
   const int64_t first_row_;
   const int64_t num_rows_;
   const int64_t num_keys_;  // that its last row sees
-  const float* keys_[kKeyBlock];
-  const float* values_[kKeyBlock];
+  const Element* keys_[kKeyBlock];
+  const Element* values_[kKeyBlock];      // of pairs: interleaved, half as many
   bool is_on_diagonal_ = false;           // some row does not see all keys of the block
   float seen_[cpu::kAttentionChunkRows];  // how many of them each row sees, then
 };
 
-void AttendGroup(const AttentionGroup& group, float* memory) {
+template <class Products, typename T>
+void AttendAs(const AttentionGroup<T>& group, float* memory) {
   static_assert(kPanelVectors * hn::MaxLanes(FloatTag()) <= cpu::kMaxPanelLanes);
-  AttentionScratch scratch(group.head_dim, memory);
+  AttentionScratch scratch(group.head_dim, DTypeOf<T>::value, memory);
   for (int64_t row = 0; row < group.num_rows; row += cpu::kAttentionChunkRows) {
-    Chunk(group, row, scratch).Run();
+    Chunk<Products, T>(group, row, scratch).Run();
   }
+}
+
+void AttendFloats(const AttentionGroup<float>& group, float* memory) {
+  AttendAs<FloatProducts>(group, memory);
+}
+
+void AttendBFloat16s(const AttentionGroup<BFloat16>& group, [[maybe_unused]] bool in_pairs,
+                     float* memory) {
+#if HWY_TARGET == HWY_AVX3
+  if (in_pairs) return AttendAs<PairProducts>(group, memory);
+#endif
+  AttendAs<FloatProducts>(group, memory);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -574,14 +684,21 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace tamias {
-HWY_EXPORT(AttendGroup);
+HWY_EXPORT(AttendFloats);
+HWY_EXPORT(AttendBFloat16s);
 
 namespace cpu {
 
-int64_t AttentionScratchFloats(int64_t head_dim) { return AttentionScratch(head_dim).used; }
+int64_t AttentionScratchFloats(int64_t head_dim, DType dtype) {
+  return AttentionScratch(head_dim, dtype).used;
+}
 
-void AttendGroup(const AttentionGroup& group, float* scratch) {
-  HWY_DYNAMIC_DISPATCH(AttendGroup)(group, scratch);
+void AttendGroup(const AttentionGroup<float>& group, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(AttendFloats)(group, scratch);
+}
+
+void AttendGroup(const AttentionGroup<BFloat16>& group, float* scratch) {
+  HWY_DYNAMIC_DISPATCH(AttendBFloat16s)(group, MultipliesBFloat16(), scratch);
 }
 
 }  // namespace cpu

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "tamias/dtype.h"
+
 namespace tamias::cpu {
 
 // Rows of a group that are worked on together; larger groups are done in chunks of this many.
@@ -14,15 +16,17 @@ inline constexpr int64_t kAttentionChunkRows = 192;
 
 inline constexpr int64_t kAllKeys = int64_t{1} << 62;
 
-// Strides are in floats; the last axis of every matrix is contiguous.
+// T is what queries, keys, values and outputs consist of: float or BFloat16. Strides are in
+// elements; the last axis of every matrix is contiguous.
+template <typename T>
 struct AttentionGroup {
-  const float* query = nullptr;  // [R, D]
+  const T* query = nullptr;  // [R, D]
   int64_t query_stride = 0;
   int64_t num_rows = 0;
   int64_t head_dim = 0;
 
-  const float* key = nullptr;    // rows chosen by indices
-  const float* value = nullptr;  // the same rows
+  const T* key = nullptr;    // rows chosen by indices
+  const T* value = nullptr;  // the same rows
   int64_t key_stride = 0;
   int64_t value_stride = 0;
   const int32_t* indices = nullptr;  // [num_keys], or null: rows 0 to num_keys - 1
@@ -35,10 +39,10 @@ struct AttentionGroup {
 
   // output[i] = base[i] + output_scale * A_S[i]; without base: output_scale * A_S[i]; with
   // base_log_sum_exp: the merge of (A_S, its log-sum-exp) and (base, base_log_sum_exp).
-  float* output = nullptr;  // [R, D]
+  T* output = nullptr;  // [R, D]
   int64_t output_stride = 0;
   float output_scale = 1;
-  const float* base = nullptr;  // [R, D], or null
+  const T* base = nullptr;  // [R, D], or null
   int64_t base_stride = 0;
   const float* base_log_sum_exp = nullptr;  // [R], or null
 
@@ -54,10 +58,12 @@ struct AttentionGroup {
   const AttentionGroup* next = nullptr;
 };
 
-// Scratch of one thread, in floats.
-int64_t AttentionScratchFloats(int64_t head_dim);
+// Scratch of one thread, in floats, for tensors of a type.
+int64_t AttentionScratchFloats(int64_t head_dim, DType dtype);
 
-// scratch: AttentionScratchFloats(head_dim) floats, 64-byte aligned.
-void AttendGroup(const AttentionGroup& group, float* scratch);
+// scratch: as many floats, 64-byte aligned. bf16 is multiplied as such where MultipliesBFloat16(),
+// with weights of the softmax rounded to it, else in fp32; sums are fp32.
+void AttendGroup(const AttentionGroup<float>& group, float* scratch);
+void AttendGroup(const AttentionGroup<BFloat16>& group, float* scratch);
 
 }  // namespace tamias::cpu

@@ -4,6 +4,7 @@
 
 #include "ops/cpu/onednn.h"
 #include "ops/cpu/rows.h"
+#include "ops/cpu/widen.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/biased_attention.cc"
@@ -130,8 +131,9 @@ void AttendHead(Context& context, const ConstTensorView& query, const ConstTenso
 
 namespace cpu {
 
-void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output) {
-  if (output.NumElements() == 0) return;
+namespace {
+
+void AttendHeads(Context& context, const BiasedAttentionInputs& inputs, const TensorView& output) {
   const OnednnThreads threads(context);
   WithOnednnErrors("biased attention", [&] {
     for (int64_t b = 0; b < output.dim(0); ++b) {
@@ -148,6 +150,19 @@ void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, Tens
       }
     }
   });
+}
+
+}  // namespace
+
+void BiasedAttention(Context& context, const BiasedAttentionInputs& inputs, TensorView output) {
+  if (output.NumElements() == 0) return;
+  Workspace::Scope scope(context.workspace());
+  BiasedAttentionInputs wide = inputs;
+  for (ConstTensorView* view : {&wide.query, &wide.key, &wide.value, &wide.bias}) {
+    *view = Widened(context, *view);
+  }
+  WithWideOutput(context, output, /*keeps=*/false,
+                 [&](const TensorView& result) { AttendHeads(context, wide, result); });
 }
 
 }  // namespace cpu

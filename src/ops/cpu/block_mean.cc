@@ -11,42 +11,49 @@
 #include <hwy/foreach_target.h>  // IWYU pragma: keep
 #include <hwy/highway.h>
 
-#include "ops/cpu/tail-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// output[k] = scale * sum of rows i < num_rows of input[i * stride + k], k < columns.
-void ScaledRowSum(const float* input, int64_t stride, int64_t num_rows, int64_t columns,
-                  float scale, float* output) {
-  const hn::ScalableTag<float> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  const auto factor = hn::Set(d, scale);
-  int64_t k = 0;
-  for (; k + 4 * lanes <= columns; k += 4 * lanes) {
-    auto sum0 = hn::Zero(d), sum1 = sum0, sum2 = sum0, sum3 = sum0;
-    const float* row = input + k;
-    for (int64_t i = 0; i < num_rows; ++i, row += stride) {
-      sum0 = hn::Add(sum0, hn::LoadU(d, row));
-      sum1 = hn::Add(sum1, hn::LoadU(d, row + lanes));
-      sum2 = hn::Add(sum2, hn::LoadU(d, row + 2 * lanes));
-      sum3 = hn::Add(sum3, hn::LoadU(d, row + 3 * lanes));
+// output[k] = scale * sum of rows i < num_rows of input[i * stride + k], for kVectors vectors.
+template <int kVectors, class D, typename From, typename To>
+HWY_INLINE void SumColumns(D d, const From* input, int64_t stride, int64_t num_rows, float scale,
+                           To* output) {
+  const size_t lanes = hn::Lanes(d);
+  hn::Vec<D> sum[kVectors];
+  for (int v = 0; v < kVectors; ++v) sum[v] = hn::Zero(d);
+  for (int64_t i = 0; i < num_rows; ++i, input += stride) {
+    for (int v = 0; v < kVectors; ++v) {
+      sum[v] = hn::Add(sum[v], lanes::LoadWidened(d, input + static_cast<size_t>(v) * lanes));
     }
-    hn::StoreU(hn::Mul(sum0, factor), d, output + k);
-    hn::StoreU(hn::Mul(sum1, factor), d, output + k + lanes);
-    hn::StoreU(hn::Mul(sum2, factor), d, output + k + 2 * lanes);
-    hn::StoreU(hn::Mul(sum3, factor), d, output + k + 3 * lanes);
   }
-  for (; k < columns; k += lanes) {
-    const int64_t count = std::min(lanes, columns - k);
-    auto sum = hn::Zero(d);
-    for (int64_t i = 0; i < num_rows; ++i) {
-      sum = hn::Add(sum, tail::LoadFirst(d, input + i * stride + k, count));
-    }
-    tail::StoreFirst(hn::Mul(sum, factor), d, output + k, count);
+  for (int v = 0; v < kVectors; ++v) {
+    lanes::StoreNarrowed(hn::Mul(sum[v], hn::Set(d, scale)), d,
+                         output + static_cast<size_t>(v) * lanes);
   }
+}
+
+// The same for k < columns.
+void ScaledRowSum(cpu::ConstElements input, int64_t stride, int64_t num_rows, int64_t columns,
+                  float scale, cpu::Elements output) {
+  lanes::WithElements(
+      [&](const auto* from, auto* to) HWY_ATTR {
+        const hn::ScalableTag<float> d;
+        const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+        int64_t k = 0;
+        for (; k + 4 * lanes <= columns; k += 4 * lanes) {
+          SumColumns<4>(d, from + k, stride, num_rows, scale, to + k);
+        }
+        for (; k + lanes <= columns; k += lanes) {
+          SumColumns<1>(d, from + k, stride, num_rows, scale, to + k);
+        }
+        const hn::CappedTag<float, 1> one;
+        for (; k < columns; ++k) SumColumns<1>(one, from + k, stride, num_rows, scale, to + k);
+      },
+      input, output);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -66,9 +73,9 @@ void BlockMean(Context& context, ConstTensorView input, int64_t group_size, Tens
       const int64_t b = task / groups, g = task % groups;
       const int64_t begin = g * group_size, end = std::min(begin + group_size, input.dim(1));
       HWY_DYNAMIC_DISPATCH(ScaledRowSum)
-      (input.data<float>() + b * input.stride(0) + begin * input.stride(1), input.stride(1),
+      (ElementsAt(input, b * input.stride(0) + begin * input.stride(1)), input.stride(1),
        end - begin, columns, 1.0f / static_cast<float>(end - begin),
-       output.data<float>() + b * output.stride(0) + g * output.stride(1));
+       ElementsAt(output, b * output.stride(0) + g * output.stride(1)));
     }
   });
 }

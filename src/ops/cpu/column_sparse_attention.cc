@@ -8,6 +8,7 @@
 
 #include "base/parallel.h"
 #include "ops/cpu/attention_group.h"
+#include "ops/cpu/elements.h"
 
 namespace tamias::cpu {
 namespace {
@@ -22,6 +23,7 @@ ConstTensorView Rows(const ConstTensorView& tensor, int64_t b, int64_t h, int64_
 // left to the end, and head by head within it, so that a head's keys and values stay in the cache.
 int SizeClass(int32_t count) { return std::bit_width(static_cast<uint32_t>(count)); }
 
+template <typename T>
 struct SparseCall {
   const AttentionInputs& inputs;
   const ColumnSelection& selection;
@@ -30,7 +32,7 @@ struct SparseCall {
   TensorView log_sum_exp;
 
   // The work of list `item` of [B, H, G].
-  AttentionGroup Item(int64_t item) const {
+  AttentionGroup<T> Item(int64_t item) const {
     const int64_t rows = inputs.query.dim(2);
     const int64_t groups = selection.counts.dim(2);
     const int64_t head = item / groups;  // of all batch items
@@ -42,25 +44,25 @@ struct SparseCall {
     const TensorView out = output.Select(0, b).Select(0, h).Slice(0, row, row + num_rows);
     const ConstTensorView key = inputs.key.Select(0, b).Select(0, h);
     const ConstTensorView value = inputs.value.Select(0, b).Select(0, h);
-    AttentionGroup group{
-        .query = query.data<float>(),
+    AttentionGroup<T> group{
+        .query = query.data<T>(),
         .query_stride = query.stride(0),
         .num_rows = num_rows,
         .head_dim = query.dim(1),
-        .key = key.data<float>(),
-        .value = value.data<float>(),
+        .key = key.data<T>(),
+        .value = value.data<T>(),
         .key_stride = key.stride(0),
         .value_stride = value.stride(0),
         .indices = selection.indices.data<int32_t>() + item * selection.indices.dim(3),
         .num_keys = selection.counts.data<int32_t>()[item],
         .visible_keys = inputs.causal ? inputs.VisibleKeys(row) : kAllKeys,
         .scale = inputs.scale,
-        .output = out.data<float>(),
+        .output = out.data<T>(),
         .output_stride = out.stride(0),
         .output_scale = epilogue.scale};
     if (!epilogue.base.empty()) {
       const ConstTensorView base = Rows(epilogue.base, b, h, row, num_rows);
-      group.base = base.data<float>();
+      group.base = base.data<T>();
       group.base_stride = base.stride(0);
     }
     const int64_t row_of_all = head * rows + row;
@@ -72,16 +74,12 @@ struct SparseCall {
   }
 };
 
-}  // namespace
-
-void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
-                           const ColumnSelection& selection,
-                           const SparseAttentionEpilogue& epilogue, TensorView output,
-                           TensorView log_sum_exp) {
-  const SparseCall call{inputs, selection, epilogue, output, log_sum_exp};
-  const int64_t items = selection.counts.NumElements();
-  const int64_t scratch_floats = AttentionScratchFloats(inputs.query.dim(3));
-  const int32_t* counts = selection.counts.data<int32_t>();
+template <typename T>
+void Run(Context& context, const SparseCall<T>& call) {
+  const int64_t items = call.selection.counts.NumElements();
+  const int64_t scratch_floats =
+      AttentionScratchFloats(call.inputs.query.dim(3), call.inputs.query.dtype());
+  const int32_t* counts = call.selection.counts.template data<int32_t>();
 
   Workspace::Scope scope(context.workspace());
   float* scratch =
@@ -96,13 +94,24 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
   });
 
   ParallelForDynamic(context, items, [&](int64_t i, int thread) {
-    AttentionGroup group = call.Item(order[i]);
-    AttentionGroup next;
+    AttentionGroup<T> group = call.Item(order[i]);
+    AttentionGroup<T> next;
     if (i + context.threads() < items) {
       next = call.Item(order[i + context.threads()]);
       group.next = &next;
     }
     AttendGroup(group, scratch + thread * scratch_floats);
+  });
+}
+
+}  // namespace
+
+void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
+                           const ColumnSelection& selection,
+                           const SparseAttentionEpilogue& epilogue, TensorView output,
+                           TensorView log_sum_exp) {
+  WithElementType(inputs.query.dtype(), [&](auto element) {
+    Run(context, SparseCall<decltype(element)>{inputs, selection, epilogue, output, log_sum_exp});
   });
 }
 

@@ -2,7 +2,9 @@
 // First product: tokens along the lanes, rows of W1 read in place and broadcast
 // (panel_kernels-inl.h). Second product: output columns along the lanes, so that rows of the
 // transposed W2 are read in place as vectors, deltas are broadcast, and the output needs no
-// transposition. Highway target code: include it after foreach_target.h.
+// transposition. Products are of floats or of pairs of bf16 (panel_kernels-inl.h): the first
+// product pairs along the model width, the second along the neurons, whose deltas and rows of W2
+// are packed for it. Highway target code: include it after foreach_target.h.
 #if defined(TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_
 #undef TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_
@@ -17,6 +19,7 @@
 
 #include "ops/cpu/activation-inl.h"
 #include "ops/cpu/column_sparse_mlp_task.h"
+#include "ops/cpu/lanes-inl.h"
 #include "ops/cpu/panel_kernels-inl.h"
 #include "ops/cpu/tail-inl.h"
 #include "ops/cpu/transpose-inl.h"
@@ -60,24 +63,28 @@ HWY_INLINE float LoadScalar(const ConstTensorView& values, int64_t i) {
   }
 }
 
-// The rows of W1 of one register tile: pointers in f32 and biases.
+// The rows of W1 of one register tile, as the products read them, and biases.
+template <class Products>
 struct TileRows {
-  const float* rows[kTileRows];
+  const typename Products::Element* rows[kTileRows];
   float bias[kTileRows];
 };
 
-// Rows indices[0 .. num_rows) + offset of W1; 16-bit rows are converted into `converted`.
+// Rows indices[0 .. num_rows) + offset of W1. Products of floats: 16-bit rows are converted into
+// `converted`.
+template <class Products>
 HWY_INLINE void LoadTileRows(const MlpWeights& weights, const int32_t* indices, int64_t num_rows,
-                             int64_t offset, float* converted, TileRows* tile) {
+                             int64_t offset, float* converted, TileRows<Products>* tile) {
+  using Element = typename Products::Element;
   const ConstTensorView& weight = weights.fc1_weight;
   const int64_t row_bytes = weight.stride(0) * static_cast<int64_t>(SizeOf(weight.dtype()));
   const int64_t depth = weight.dim(1);
   for (int64_t r = 0; r < num_rows; ++r) {
     const int64_t row = indices[r] + offset;
     const void* source = static_cast<const uint8_t*>(weight.raw()) + row * row_bytes;
-    if (weight.dtype() == DType::kF32) {
-      tile->rows[r] = static_cast<const float*>(source);
-    } else {
+    if (weight.dtype() == DTypeOf<Element>::value) {
+      tile->rows[r] = static_cast<const Element*>(source);
+    } else if constexpr (Products::kElements == 1) {
       ConvertRow(weight.dtype(), source, depth, converted + r * depth);
       tile->rows[r] = converted + r * depth;
     }
@@ -94,17 +101,28 @@ HWY_INLINE FloatVector Activate(const MlpWeights& weights, FloatVector first, Fl
                             : hn::Mul(first, activation::Apply<kActivation>(d, second));
 }
 
-// products [num_rows][lanes] (gated: a second half after kTileRows rows) -> cache and delta, for
-// the tokens of one panel, whose first is `token`.
-template <Activation kActivation>
-HWY_INLINE void FinishTile(const cpu::MlpTask& task, const int32_t* indices, int64_t num_rows,
-                           const TileRows* tiles, const float* products, int64_t token,
-                           int64_t panel_lanes, float* delta, int64_t delta_stride) {
+// A value as a cache of this type keeps it.
+HWY_INLINE FloatVector AsCached(FloatVector value, const float* /*cache*/) { return value; }
+HWY_INLINE FloatVector AsCached(FloatVector value, const hwy::bfloat16_t* /*cache*/) {
   const FloatTag d;
+  const hn::RebindToUnsigned<FloatTag> du;
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, lanes::NarrowedBits(d, value))));
+}
+
+// products [num_rows][lanes] (gated: a second half after kTileRows rows) -> cache [F][cache stride]
+// and delta, for the tokens of one panel, whose first is `token`. The delta is taken between what
+// the cache keeps, rounded where it is bf16, so that deltas added up follow the cache.
+template <Activation kActivation, class Products, typename T>
+HWY_INLINE void FinishTile(const cpu::MlpTask& task, T* task_cache, const int32_t* indices,
+                           int64_t num_rows, const TileRows<Products>* tiles, const float* products,
+                           int64_t token, int64_t panel_lanes, float* delta, int64_t delta_stride) {
+  const FloatTag d;
+  const hn::CappedTag<float, 1> one;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const int64_t end = std::min(token + panel_lanes, task.cache_lanes);
   for (int64_t r = 0; r < num_rows; ++r) {
-    float* cache = task.cache + indices[r] * task.cache_stride;
+    T* cache = task_cache + indices[r] * task.cache_stride;
+    float* changes = delta + r * delta_stride;
     const float* first = products + r * panel_lanes - token;
     const float* second = first + kTileRows * panel_lanes;
     const FloatVector first_bias = hn::Set(d, tiles[0].bias[r]);
@@ -112,26 +130,40 @@ HWY_INLINE void FinishTile(const cpu::MlpTask& task, const int32_t* indices, int
       const FloatVector x = hn::Add(hn::LoadU(d, first + i), first_bias);
       FloatVector y = x;
       if (task.weights->gated) y = hn::Add(hn::LoadU(d, second + i), hn::Set(d, tiles[1].bias[r]));
-      const FloatVector value = Activate<kActivation>(*task.weights, x, y);
+      const FloatVector value = AsCached(Activate<kActivation>(*task.weights, x, y), cache);
       if (i + lanes <= end) {
-        hn::StoreU(hn::Sub(value, hn::LoadU(d, cache + i)), d, delta + r * delta_stride + i);
-        hn::StoreU(value, d, cache + i);
+        hn::StoreU(hn::Sub(value, lanes::LoadWidened(d, cache + i)), d, changes + i);
+        lanes::StoreNarrowed(value, d, cache + i);
       } else {
-        const FloatVector change = hn::Sub(value, tail::LoadFirst(d, cache + i, end - i));
-        tail::StoreFirst(change, d, delta + r * delta_stride + i, end - i);
-        tail::StoreFirst(value, d, cache + i, end - i);
+        HWY_ALIGN float values[hn::MaxLanes(FloatTag())];
+        hn::Store(value, d, values);
+        for (int64_t k = i; k < end; ++k) {
+          changes[k] = values[k - i] - hn::GetLane(lanes::LoadWidened(one, cache + k));
+          lanes::StoreNarrowed(hn::Set(one, values[k - i]), one, cache + k);
+        }
       }
     }
   }
 }
 
-// The tokens of the task, transposed into panels [model_dim][panel_lanes] one after the other.
+// The tokens of the task, transposed into panels [model_dim / elements of a step][panel_lanes] one
+// after the other.
+template <class Products>
 HWY_INLINE void FillPanels(const cpu::MlpTask& task, float* panels) {
   const int64_t panel_lanes = PanelLanes();
-  for (int64_t token = 0; token < task.tokens; token += panel_lanes) {
-    transpose::TransposeTokens(task.input + token * task.input_stride, task.input_stride,
-                               std::min(panel_lanes, task.tokens - token), panel_lanes,
-                               task.model_dim, panels + token * task.model_dim, panel_lanes);
+  const auto fill = [&](const auto* input, int64_t stride, int64_t depth) HWY_ATTR {
+    for (int64_t token = 0; token < task.tokens; token += panel_lanes) {
+      transpose::TransposeTokens(input + token * stride, stride,
+                                 std::min(panel_lanes, task.tokens - token), panel_lanes, depth,
+                                 panels + token * depth, panel_lanes);
+    }
+  };
+  if constexpr (Products::kElements == 2) {  // pairs move as the bits of floats
+    fill(static_cast<const float*>(task.input.data), task.input_stride / 2, task.model_dim / 2);
+  } else {
+    lanes::WithElements([&](const auto* input)
+                            HWY_ATTR { fill(input, task.input_stride, task.model_dim); },
+                        task.input);
   }
 }
 
@@ -151,13 +183,15 @@ HWY_INLINE void PrefetchBytes(const void* address, int64_t bytes) {
 }
 
 // Neurons indices[0 .. count) of the first product, into the cache and the delta.
+template <class Products>
 HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
                              const float* panels, float* products, float* converted,
                              const DeltaLayout& delta) {
   const int64_t panel_lanes = PanelLanes(), depth = task.model_dim;
   const int64_t neurons = task.weights->fc1_weight.dim(0) / 2;  // of a gated MLP
   const int64_t tiles = CeilDivide(count, kTileRows);
-  TileRows tile_rows[2];
+  const auto cache_bytes = static_cast<int64_t>(SizeOf(task.cache.dtype));
+  TileRows<Products> tile_rows[2];
   for (int64_t tile = 0, j = 0; tile < tiles; ++tile) {
     const int64_t rows = count * (tile + 1) / tiles - j;
     LoadTileRows(*task.weights, indices + j, rows, 0, converted, &tile_rows[0]);
@@ -166,31 +200,80 @@ HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, i
                    &tile_rows[1]);
     }
     for (int64_t token = 0; token < task.tokens; token += panel_lanes) {
-      const float* panel = panels + token * depth;
+      const float* panel = panels + token * (depth / Products::kElements);
       for (int64_t r = 0; r < rows; ++r) {
-        PrefetchBytes(task.cache + indices[j + r] * task.cache_stride + token, panel_lanes * 4);
+        const int64_t entry = indices[j + r] * task.cache_stride + token;
+        PrefetchBytes(static_cast<const uint8_t*>(task.cache.data) + entry * cache_bytes,
+                      panel_lanes * cache_bytes);
       }
-      RowsTimesPanel<kPanelVectors, false>(tile_rows[0].rows, rows, panel, depth, products,
-                                           nullptr);
+      RowsTimesPanel<Products, kPanelVectors>(tile_rows[0].rows, rows, panel, depth, products);
       if (task.weights->gated) {
-        RowsTimesPanel<kPanelVectors, false>(tile_rows[1].rows, rows, panel, depth,
-                                             products + kTileRows * panel_lanes, nullptr);
+        RowsTimesPanel<Products, kPanelVectors>(tile_rows[1].rows, rows, panel, depth,
+                                                products + kTileRows * panel_lanes);
       }
       float* tile_delta =
           delta.data + token / panel_lanes * delta.panel_stride + j * delta.row_stride - token;
       activation::WithActivation(task.weights->activation, [&](auto constant) HWY_ATTR {
-        FinishTile<decltype(constant)::value>(task, indices + j, rows, tile_rows, products, token,
-                                              panel_lanes, tile_delta, delta.row_stride);
+        lanes::WithElements(
+            [&](auto* cache) HWY_ATTR {
+              FinishTile<decltype(constant)::value>(task, cache, indices + j, rows, tile_rows,
+                                                    products, token, panel_lanes, tile_delta,
+                                                    delta.row_stride);
+            },
+            task.cache);
       });
     }
     j += rows;
   }
 }
 
+// The caller's delta of a block of neurons, from the layout it is computed in to its own, or back.
+template <bool kStores>
+HWY_INLINE void CopyDelta(const cpu::MlpTask& task, int64_t first, int64_t count,
+                          const DeltaLayout& delta) {
+  lanes::WithElements(
+      [&](auto* of_caller) HWY_ATTR {
+        for (int64_t j = 0; j < count; ++j) {
+          auto* row = of_caller + (first + j) * task.delta_stride;
+          for (int64_t token = 0; token < task.tokens; token += PanelLanes()) {
+            float* ours =
+                delta.data + token / PanelLanes() * delta.panel_stride + j * delta.row_stride;
+            const int64_t tokens = std::min(PanelLanes(), task.tokens - token);
+            lanes::ForEach(static_cast<size_t>(tokens), [&](auto d, size_t i) HWY_ATTR {
+              auto* theirs = row + token + static_cast<int64_t>(i);
+              if (kStores) {
+                lanes::StoreNarrowed(hn::LoadU(d, ours + i), d, theirs);
+              } else {
+                hn::StoreU(lanes::LoadWidened(d, theirs), d, ours + i);
+              }
+            });
+          }
+        }
+      },
+      task.delta);
+}
+
+// Rows 2 j and 2 j + 1 of the delta become row j, of pairs; past the last row are zeros.
+HWY_INLINE void PairDelta(int64_t tokens, int64_t count, const DeltaLayout& delta) {
+  const FloatTag d;
+  for (int64_t token = 0; token < tokens; token += PanelLanes()) {
+    float* panel = delta.data + token / PanelLanes() * delta.panel_stride;
+    for (int64_t j = 0; j < count; j += 2) {
+      const float* from = panel + j * delta.row_stride;
+      float* to = panel + j / 2 * delta.row_stride;
+      for (int64_t i = 0; i < PanelLanes(); i += VectorLanes()) {
+        const FloatVector second =
+            j + 1 < count ? hn::Load(d, from + delta.row_stride + i) : hn::Zero(d);
+        hn::Store(PairOf(hn::Load(d, from + i), second), d, to + i);
+      }
+    }
+  }
+}
+
 // A register tile of the second product, kTokens tokens by the lanes of a strip of columns:
 // output[t][lane] += sum over r of delta[r * delta_stride + t] * strip[r][lane].
 // kMasked: only the first `columns` lanes exist in the output.
-template <int kTokens, bool kMasked>
+template <class Products, int kTokens, bool kMasked>
 HWY_INLINE void OutputTile(const float* HWY_RESTRICT strip, int64_t num_rows, int64_t columns,
                            const float* HWY_RESTRICT delta, int64_t delta_stride,
                            float* HWY_RESTRICT output, int64_t output_stride) {
@@ -212,9 +295,12 @@ HWY_INLINE void OutputTile(const float* HWY_RESTRICT strip, int64_t num_rows, in
     strip += kPanelVectors * lanes;
     TAMIAS_UNROLL
     for (int t = 0; t < kTokens; ++t) {
-      const FloatVector change = hn::Set(d, delta[t]);
+      const FloatVector change =
+          Products::Broadcast(reinterpret_cast<const typename Products::Element*>(delta + t));
       TAMIAS_UNROLL
-      for (int v = 0; v < kPanelVectors; ++v) sum[t][v] = hn::MulAdd(change, weight[v], sum[t][v]);
+      for (int v = 0; v < kPanelVectors; ++v) {
+        sum[t][v] = Products::MulAdd(change, weight[v], sum[t][v]);
+      }
     }
     delta += delta_stride;
   }
@@ -234,46 +320,65 @@ HWY_INLINE void OutputTile(const float* HWY_RESTRICT strip, int64_t num_rows, in
 }
 
 // Calls the tile with the number of tokens as a template argument, 1 <= tokens <= kTokens.
-template <int kTokens, bool kMasked>
+template <class Products, int kTokens, bool kMasked>
 HWY_NOINLINE void OutputTileOf(int64_t tokens, const float* strip, int64_t num_rows,
                                int64_t columns, const float* delta, int64_t delta_stride,
                                float* output, int64_t output_stride) {
   if constexpr (kTokens > 1) {
     if (tokens < kTokens) {
-      return OutputTileOf<kTokens - 1, kMasked>(tokens, strip, num_rows, columns, delta,
-                                                delta_stride, output, output_stride);
+      return OutputTileOf<Products, kTokens - 1, kMasked>(tokens, strip, num_rows, columns, delta,
+                                                          delta_stride, output, output_stride);
     }
   }
-  OutputTile<kTokens, kMasked>(strip, num_rows, columns, delta, delta_stride, output,
-                               output_stride);
+  OutputTile<Products, kTokens, kMasked>(strip, num_rows, columns, delta, delta_stride, output,
+                                         output_stride);
 }
 
 // strip[j][lane] = row indices[j] of the transposed W2, columns [column, column + panel lanes), 0
 // past the last.
 HWY_INLINE void PackStrip(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
                           int64_t column, float* strip) {
-  const FloatTag d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), panel_lanes = PanelLanes();
+  const int64_t panel_lanes = PanelLanes();
   const int64_t columns = std::min(panel_lanes, task.model_dim - column);
-  const float* weight = task.weights->fc2_weight_transposed.data<float>() + column;
-  for (int64_t j = 0; j < count; ++j, strip += panel_lanes) {
-    const float* row = weight + indices[j] * task.model_dim;
-    if (columns == panel_lanes) {
-      for (int64_t i = 0; i < panel_lanes; i += lanes) {
-        hn::Store(hn::LoadU(d, row + i), d, strip + i);
-      }
-    } else {
-      for (int64_t i = 0; i < panel_lanes; ++i) strip[i] = i < columns ? row[i] : 0.0f;
-    }
+  lanes::WithElements(
+      [&](const auto* weight) HWY_ATTR {
+        for (int64_t j = 0; j < count; ++j, strip += panel_lanes) {
+          const auto* row = weight + indices[j] * task.model_dim;
+          lanes::ForEach(static_cast<size_t>(columns), [&](auto d, size_t i) HWY_ATTR {
+            hn::StoreU(lanes::LoadWidened(d, row + i), d, strip + i);
+          });
+          std::fill(strip + columns, strip + panel_lanes, 0.0f);
+        }
+      },
+      cpu::ElementsAt(task.weights->fc2_weight_transposed, column));
+}
+
+// The same in pairs of rows: strip[j][lane] = rows indices[2 j] and indices[2 j + 1].
+HWY_INLINE void PackPairStrip(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
+                              int64_t column, float* strip) {
+  const int64_t panel_lanes = PanelLanes();
+  const int64_t columns = std::min(panel_lanes, task.model_dim - column);
+  const BFloat16* weight = task.weights->fc2_weight_transposed.data<BFloat16>() + column;
+  for (int64_t j = 0; j < count; j += 2, strip += panel_lanes) {
+    const BFloat16* partner = j + 1 < count ? weight + indices[j + 1] * task.model_dim : nullptr;
+    InterleaveRows(weight + indices[j] * task.model_dim, partner, columns,
+                   reinterpret_cast<BFloat16*>(strip));
+    std::fill(strip + columns, strip + panel_lanes, 0.0f);
   }
 }
 
-// output += delta [count neurons][tokens] times rows indices[0 .. count) of the transposed W2.
+// output += delta [count neurons][tokens] times rows indices[0 .. count) of the transposed W2. Of
+// pairs: the delta has been paired.
+template <class Products>
 HWY_INLINE void SecondProduct(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
                               const DeltaLayout& delta, float* strip) {
-  const int64_t panel_lanes = PanelLanes();
+  const int64_t panel_lanes = PanelLanes(), steps = CeilDivide(count, Products::kElements);
   for (int64_t column = 0; column < task.model_dim; column += panel_lanes) {
-    PackStrip(task, indices, count, column, strip);
+    if constexpr (Products::kElements == 2) {
+      PackPairStrip(task, indices, count, column, strip);
+    } else {
+      PackStrip(task, indices, count, column, strip);
+    }
     const int64_t columns = task.model_dim - column;
     for (int64_t panel = 0; panel < task.tokens; panel += panel_lanes) {
       const int64_t tokens = std::min(panel_lanes, task.tokens - panel);
@@ -283,11 +388,11 @@ HWY_INLINE void SecondProduct(const cpu::MlpTask& task, const int32_t* indices, 
         const float* tile_delta = delta.data + panel / panel_lanes * delta.panel_stride + t;
         float* output = task.output + (panel + t) * task.output_stride + column;
         if (columns >= panel_lanes) {
-          OutputTileOf<kTileRows, false>(end - t, strip, count, columns, tile_delta,
-                                         delta.row_stride, output, task.output_stride);
+          OutputTileOf<Products, kTileRows, false>(end - t, strip, steps, columns, tile_delta,
+                                                   delta.row_stride, output, task.output_stride);
         } else {
-          OutputTileOf<kTileRows, true>(end - t, strip, count, columns, tile_delta,
-                                        delta.row_stride, output, task.output_stride);
+          OutputTileOf<Products, kTileRows, true>(end - t, strip, steps, columns, tile_delta,
+                                                  delta.row_stride, output, task.output_stride);
         }
         t = end;
       }

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "ops/cpu/bfloat16.h"
 #include "ops/cpu/column_sparse_mlp_task.h"
+#include "ops/cpu/widen.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/column_sparse_mlp.cc"
@@ -24,33 +26,56 @@ void MlpTileShape(int64_t* panel_lanes, int64_t* tile_rows) {
 }
 
 // Both products, or with a delta of the caller's the first (input given) or the second.
-void RunMlpTask(const cpu::MlpTask& task) {
+template <class Products>
+void RunMlpTaskAs(const cpu::MlpTask& task) {
   const cpu::MlpScratch layout(*task.weights, task.tokens, PanelLanes(), kTileRows);
   float* panels = task.scratch;
   float* products = panels + layout.panel;
   float* strip = products + layout.products;
   float* block_delta = strip + layout.strip;
   float* converted = block_delta + layout.delta;
-  if (task.input != nullptr) mlp::FillPanels(task, panels);
+  const bool has_input = task.input.data != nullptr;
+  if (has_input) mlp::FillPanels<Products>(task, panels);
+  // A delta of floats is worked on where it lies.
+  const bool is_callers = task.delta.data != nullptr;
+  const bool is_copied = is_callers && (task.delta.dtype != DType::kF32 || task.in_pairs);
   const int64_t blocks = CeilDivide(task.count, cpu::kNeuronBlock);
   for (int64_t block = 0, j = 0; block < blocks; ++block) {
     const int64_t count = task.count * (block + 1) / blocks - j;
     mlp::DeltaLayout delta{block_delta, cpu::kNeuronBlock * PanelLanes(), PanelLanes()};
-    if (task.delta != nullptr) {
-      delta = {task.delta + j * task.delta_stride, PanelLanes(), task.delta_stride};
+    if (is_callers && !is_copied) {
+      delta = {static_cast<float*>(task.delta.data) + j * task.delta_stride, PanelLanes(),
+               task.delta_stride};
     }
     const int32_t* indices = task.indices + j;
-    if (task.input != nullptr) {
-      mlp::FirstProduct(task, indices, count, panels, products, converted, delta);
+    if (has_input) {
+      mlp::FirstProduct<Products>(task, indices, count, panels, products, converted, delta);
+      if (is_copied) mlp::CopyDelta<true>(task, j, count, delta);
+    } else if (is_copied) {
+      mlp::CopyDelta<false>(task, j, count, delta);
     }
-    if (task.output != nullptr) mlp::SecondProduct(task, indices, count, delta, strip);
+    if (task.output != nullptr) {
+      if constexpr (Products::kElements == 2) mlp::PairDelta(task.tokens, count, delta);
+      mlp::SecondProduct<Products>(task, indices, count, delta, strip);
+    }
     j += count;
   }
 }
 
-void StoreActivationGroup(const float* activations, int64_t stride, int64_t tokens, int64_t neurons,
-                          float* cached, int64_t group_size) {
-  transpose::TransposeTokens(activations, stride, tokens, group_size, neurons, cached, group_size);
+void RunMlpTask(const cpu::MlpTask& task) {
+#if HWY_TARGET == HWY_AVX3
+  if (task.in_pairs) return RunMlpTaskAs<PairProducts>(task);
+#endif
+  RunMlpTaskAs<FloatProducts>(task);
+}
+
+void StoreActivationGroup(cpu::ConstElements activations, int64_t stride, int64_t tokens,
+                          int64_t neurons, cpu::Elements cached, int64_t group_size) {
+  lanes::WithElements(
+      [&](const auto* from, auto* to) HWY_ATTR {
+        transpose::TransposeTokens(from, stride, tokens, group_size, neurons, to, group_size);
+      },
+      activations, cached);
 }
 
 }  // namespace HWY_NAMESPACE
@@ -75,7 +100,19 @@ struct MlpProblem {
   TensorView cached_activations;
   TensorView delta;
   TensorView output;
+  bool in_pairs = false;
 };
+
+// Whether every operand that there is allows for products of pairs.
+bool RunsInPairs(const MlpProblem& problem) {
+  const auto is_narrow = [](const ConstTensorView& view) {
+    return view.empty() || view.dtype() == DType::kBF16;
+  };
+  return MultipliesBFloat16() && is_narrow(problem.weights.fc1_weight) &&
+         is_narrow(problem.weights.fc2_weight_transposed) && is_narrow(problem.input) &&
+         is_narrow(problem.cached_activations) && is_narrow(problem.delta) &&
+         problem.model_dim % 2 == 0 && (problem.input.empty() || problem.input.stride(1) % 2 == 0);
+}
 
 // Tokens [begin, end) of group g of batch item b.
 MlpTask MakeTask(const MlpProblem& problem, int64_t b, int64_t g, int64_t begin, int64_t end) {
@@ -84,16 +121,18 @@ MlpTask MakeTask(const MlpProblem& problem, int64_t b, int64_t g, int64_t begin,
   const int64_t first = g * selection.group_size + begin;
   MlpTask task;
   task.weights = &problem.weights;
+  task.in_pairs = problem.in_pairs;
   task.indices = selection.indices.data<int32_t>() + group * capacity;
   task.count = selection.counts.data<int32_t>()[group];
   task.tokens = end - begin;
   task.model_dim = problem.model_dim;
   if (!problem.input.empty()) {
     task.input =
-        problem.input.data<float>() + b * problem.input.stride(0) + first * problem.input.stride(1);
+        ElementsAt(problem.input, b * problem.input.stride(0) + first * problem.input.stride(1));
     task.input_stride = problem.input.stride(1);
-    task.cache = problem.cached_activations.data<float>() +
-                 group * problem.cached_activations.dim(2) * selection.group_size + begin;
+    task.cache =
+        ElementsAt(problem.cached_activations,
+                   group * problem.cached_activations.dim(2) * selection.group_size + begin);
     task.cache_stride = selection.group_size;
     task.cache_lanes = selection.group_size - begin;
   }
@@ -103,7 +142,7 @@ MlpTask MakeTask(const MlpProblem& problem, int64_t b, int64_t g, int64_t begin,
     task.output_stride = problem.output.stride(1);
   }
   if (!problem.delta.empty()) {
-    task.delta = problem.delta.data<float>() + group * capacity * selection.group_size + begin;
+    task.delta = ElementsAt(problem.delta, group * capacity * selection.group_size + begin);
     task.delta_stride = selection.group_size;
   }
   return task;
@@ -121,7 +160,8 @@ int64_t TokensPerTask(const Context& context, int64_t groups, int64_t group_size
   return (panels + parts - 1) / parts * panel_lanes;
 }
 
-void Run(Context& context, const MlpProblem& problem) {
+// With an output of floats.
+void RunGroups(Context& context, const MlpProblem& problem) {
   int64_t panel_lanes = 0, tile_rows = 0;
   HWY_DYNAMIC_DISPATCH(MlpTileShape)(&panel_lanes, &tile_rows);
   const int64_t group_size = problem.selection.group_size;
@@ -132,7 +172,6 @@ void Run(Context& context, const MlpProblem& problem) {
   const int64_t parts = (group_size + step - 1) / step;
   const int64_t scratch_size =
       MlpScratch(problem.weights, std::min(step, group_size), panel_lanes, tile_rows).Size();
-  Workspace::Scope scope(context.workspace());
   float* scratch =
       context.workspace().Allocate({context.threads(), scratch_size}, DType::kF32).data<float>();
   if (context.IsPlanning()) return;
@@ -144,6 +183,16 @@ void Run(Context& context, const MlpProblem& problem) {
     MlpTask task = MakeTask(problem, b, g, begin, end);
     task.scratch = scratch + thread * scratch_size;
     HWY_DYNAMIC_DISPATCH(RunMlpTask)(task);
+  });
+}
+
+void Run(Context& context, MlpProblem problem) {
+  Workspace::Scope scope(context.workspace());
+  problem.in_pairs = RunsInPairs(problem);
+  const TensorView output = problem.output;
+  WithWideOutput(context, output, /*keeps=*/true, [&](const TensorView& wide) {
+    problem.output = wide;
+    RunGroups(context, problem);
   });
 }
 
@@ -196,9 +245,9 @@ void StoreActivations(Context& context, ConstTensorView activations,
   ParallelForDynamic(context, cached_activations.dim(0) * groups, [&](int64_t group, int) {
     const int64_t b = group / groups, first = group % groups * group_size;
     HWY_DYNAMIC_DISPATCH(StoreActivationGroup)
-    (activations.data<float>() + b * activations.stride(0) + first * activations.stride(1),
+    (ElementsAt(activations, b * activations.stride(0) + first * activations.stride(1)),
      activations.stride(1), std::min(group_size, activations.dim(1) - first), neurons,
-     cached_activations.data<float>() + group * neurons * group_size, group_size);
+     ElementsAt(cached_activations, group * neurons * group_size), group_size);
   });
 }
 

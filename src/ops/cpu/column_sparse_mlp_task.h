@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ops/column_sparse_mlp.h"
+#include "ops/cpu/elements.h"
 
 namespace tamias::cpu {
 
@@ -15,15 +16,19 @@ struct MlpTask {
   int64_t tokens = 0;
   int64_t model_dim = 0;
 
-  const float* input = nullptr;  // [tokens, model_dim]
+  // Input, W1, cache and W2 are bf16, which the processor multiplies in pairs, and model_dim and
+  // input_stride are even; else products are of floats, whatever the types are.
+  bool in_pairs = false;
+
+  ConstElements input = {};  // [tokens, model_dim], or no data
   int64_t input_stride = 0;
-  float* cache = nullptr;  // [F, cache_stride]: activations, at the first token of the task
+  Elements cache = {};  // [F, cache_stride]: activations, at the first token of the task
   int64_t cache_stride = 0;
   int64_t cache_lanes = 0;  // tokens that a row of the cache has room for
-  float* output = nullptr;  // [tokens, model_dim]
+  float* output = nullptr;  // [tokens, model_dim], or null
   int64_t output_stride = 0;
 
-  float* delta = nullptr;  // [count, delta_stride]; null: in scratch, block by block
+  Elements delta = {};  // [count, delta_stride]; no data: in scratch, block by block
   int64_t delta_stride = 0;
   float* scratch = nullptr;  // MlpScratch::Size() floats, vector-aligned
 };

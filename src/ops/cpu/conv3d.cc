@@ -190,10 +190,14 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
   const ConstTensorView weights(
       WidenedData(context, weight), DType::kF32, weight.shape(),
       weight.dtype() == DType::kF32 ? weight.strides() : weight.shape().ContiguousStrides());
-  const Operands operands{input, weights, WidenedData(context, bias), options, output};
-  WithOnednnErrors("convolution", [&] {
-    const bool needs_strips = NeedsStrips(options.padding, !options.input_gain.empty());
-    (needs_strips ? ConvolveStrips : ConvolveFrames)(context, operands);
+  const ConstTensorView frames = Widened(context, input);
+  const float* biases = WidenedData(context, bias);
+  WithWideOutput(context, output, /*keeps=*/options.accumulate, [&](const TensorView& wide) {
+    const Operands operands{frames, weights, biases, options, wide};
+    WithOnednnErrors("convolution", [&] {
+      const bool needs_strips = NeedsStrips(options.padding, !options.input_gain.empty());
+      (needs_strips ? ConvolveStrips : ConvolveFrames)(context, operands);
+    });
   });
 }
 

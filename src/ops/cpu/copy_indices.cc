@@ -5,9 +5,12 @@
 #include "base/parallel.h"
 
 namespace tamias::cpu {
+namespace {
 
-void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indices,
-                 ConstTensorView counts, TensorView destination) {
+// Bits: the unsigned integer as wide as an element.
+template <typename Bits>
+void CopyElements(Context& context, ConstTensorView source, ConstTensorView indices,
+                  ConstTensorView counts, TensorView destination) {
   const int64_t columns = source.dim(1), capacity = indices.dim(1);
   constexpr int64_t kRowsPerTask = 4;  // a row is about a microsecond of work
   ParallelForRanges(context, source.dim(0), kRowsPerTask, [&](int64_t begin, int64_t end, int) {
@@ -18,8 +21,8 @@ void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indic
              "copy indices: counts: expected 0 to {} in row {}, found {}", capacity, r, count);
       }
       const int32_t* index = indices.data<int32_t>() + r * indices.stride(0);
-      const float* from = source.data<float>() + r * source.stride(0);
-      float* to = destination.data<float>() + r * destination.stride(0);
+      const Bits* from = static_cast<const Bits*>(source.raw()) + r * source.stride(0);
+      Bits* to = static_cast<Bits*>(destination.raw()) + r * destination.stride(0);
       for (int32_t j = 0; j < count; ++j) {
         if (index[j] < 0 || index[j] >= columns) {
           Fail(ErrorCode::kInvalidArgument,
@@ -30,6 +33,16 @@ void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indic
       }
     }
   });
+}
+
+}  // namespace
+
+void CopyIndices(Context& context, ConstTensorView source, ConstTensorView indices,
+                 ConstTensorView counts, TensorView destination) {
+  if (SizeOf(source.dtype()) == sizeof(uint16_t)) {
+    return CopyElements<uint16_t>(context, source, indices, counts, destination);
+  }
+  CopyElements<uint32_t>(context, source, indices, counts, destination);
 }
 
 }  // namespace tamias::cpu

@@ -19,67 +19,79 @@ namespace HWY_NAMESPACE {
 namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
-void AddRun(const float* a, const float* b, float* output, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(hn::Add(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
-  });
+using cpu::ConstElements;
+using cpu::Elements;
+
+// output[i] = operation(d, a[i], b[i]), i < count.
+template <class Operation>
+HWY_INLINE void Combine(ConstElements a, ConstElements b, Elements output, size_t count,
+                        const Operation& operation) {
+  lanes::WithElements(
+      [&](const auto* from_a, const auto* from_b, auto* to) HWY_ATTR {
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          lanes::StoreNarrowed(
+              operation(lanes::LoadWidened(d, from_a + i), lanes::LoadWidened(d, from_b + i)), d,
+              to + i);
+        });
+      },
+      a, b, output);
 }
 
-void MultiplyRun(const float* a, const float* b, float* output, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(hn::Mul(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
-  });
+void AddRun(ConstElements a, ConstElements b, Elements output, size_t count) {
+  Combine(a, b, output, count, [](auto x, auto y) HWY_ATTR { return hn::Add(x, y); });
 }
 
-void AbsoluteDifferenceRun(const float* a, const float* b, float* output, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(hn::AbsDiff(hn::LoadU(d, a + i), hn::LoadU(d, b + i)), d, output + i);
-  });
+void MultiplyRun(ConstElements a, ConstElements b, Elements output, size_t count) {
+  Combine(a, b, output, count, [](auto x, auto y) HWY_ATTR { return hn::Mul(x, y); });
 }
 
-void AxpyRun(float factor, const float* x, float* y, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, x + i), hn::LoadU(d, y + i)), d, y + i);
-  });
+void AbsoluteDifferenceRun(ConstElements a, ConstElements b, Elements output, size_t count) {
+  Combine(a, b, output, count, [](auto x, auto y) HWY_ATTR { return hn::AbsDiff(x, y); });
 }
 
-void ScaleShiftRun(const float* input, float factor, float offset, float* output, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(hn::MulAdd(hn::Set(d, factor), hn::LoadU(d, input + i), hn::Set(d, offset)), d,
-               output + i);
-  });
+void AxpyRun(float factor, ConstElements x, Elements y, size_t count) {
+  lanes::WithElements(
+      [&](const auto* from, auto* to) HWY_ATTR {
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          lanes::StoreNarrowed(hn::MulAdd(hn::Set(d, factor), lanes::LoadWidened(d, from + i),
+                                          lanes::LoadWidened(d, to + i)),
+                               d, to + i);
+        });
+      },
+      x, y);
 }
 
-template <typename Half>
-HWY_INLINE void WidenRun(const Half* input, float* output, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(lanes::LoadWidened(d, input + i), d, output + i);
-  });
+void ScaleShiftRun(ConstElements input, float factor, float offset, Elements output, size_t count) {
+  lanes::WithElements(
+      [&](const auto* from, auto* to) HWY_ATTR {
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          lanes::StoreNarrowed(
+              hn::MulAdd(hn::Set(d, factor), lanes::LoadWidened(d, from + i), hn::Set(d, offset)),
+              d, to + i);
+        });
+      },
+      input, output);
 }
 
-void Float16Run(const Float16* input, float* output, size_t count) {
-  WidenRun(reinterpret_cast<const hwy::float16_t*>(input), output, count);
+void ConvertRun(ConstElements input, Elements output, size_t count) {
+  lanes::WithElements(
+      [&](const auto* from, auto* to) HWY_ATTR {
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          lanes::StoreNarrowed(lanes::LoadWidened(d, from + i), d, to + i);
+        });
+      },
+      input, output);
 }
 
-void BFloat16Run(const BFloat16* input, float* output, size_t count) {
-  WidenRun(reinterpret_cast<const hwy::bfloat16_t*>(input), output, count);
-}
-
-void ToBFloat16Run(const float* input, BFloat16* output, size_t count) {
-  auto* bits = reinterpret_cast<uint16_t*>(output);
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    const hn::RebindToUnsigned<decltype(d)> du;
-    const hn::RebindToSigned<decltype(d)> di;
-    const auto value = hn::LoadU(d, input + i);
-    const auto raw = hn::BitCast(du, value);
-    const auto odd = hn::And(hn::ShiftRight<16>(raw), hn::Set(du, 1));
-    const auto rounded = hn::Add(raw, hn::Add(odd, hn::Set(du, 0x7FFF)));
-    const auto quiet = hn::Or(raw, hn::Set(du, 0x400000));
-    const auto nan = hn::RebindMask(du, hn::IsNaN(value));
-    const auto high = hn::ShiftRight<16>(hn::IfThenElse(nan, quiet, rounded));
-    const hn::Rebind<uint16_t, decltype(d)> d16;
-    hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di, high)), d16, bits + i);
-  });
+void Float16Run(const Float16* input, Elements output, size_t count) {
+  const auto* from = reinterpret_cast<const hwy::float16_t*>(input);
+  lanes::WithElements(
+      [&](auto* to) HWY_ATTR {
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          lanes::StoreNarrowed(lanes::LoadWidened(d, from + i), d, to + i);
+        });
+      },
+      output);
 }
 
 }  // namespace
@@ -94,37 +106,36 @@ HWY_EXPORT(MultiplyRun);
 HWY_EXPORT(AbsoluteDifferenceRun);
 HWY_EXPORT(AxpyRun);
 HWY_EXPORT(ScaleShiftRun);
+HWY_EXPORT(ConvertRun);
 HWY_EXPORT(Float16Run);
-HWY_EXPORT(BFloat16Run);
-HWY_EXPORT(ToBFloat16Run);
 
 namespace cpu {
 
 void Add(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
   ForEachRun<3>(context, {&a, &b, &output}, [&](const auto& at, size_t count) {
     HWY_DYNAMIC_DISPATCH(AddRun)
-    (a.data<float>() + at[0], b.data<float>() + at[1], output.data<float>() + at[2], count);
+    (ElementsAt(a, at[0]), ElementsAt(b, at[1]), ElementsAt(output, at[2]), count);
   });
 }
 
 void Multiply(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
   ForEachRun<3>(context, {&a, &b, &output}, [&](const auto& at, size_t count) {
     HWY_DYNAMIC_DISPATCH(MultiplyRun)
-    (a.data<float>() + at[0], b.data<float>() + at[1], output.data<float>() + at[2], count);
+    (ElementsAt(a, at[0]), ElementsAt(b, at[1]), ElementsAt(output, at[2]), count);
   });
 }
 
 void AbsoluteDifference(Context& context, ConstTensorView a, ConstTensorView b, TensorView output) {
   ForEachRun<3>(context, {&a, &b, &output}, [&](const auto& at, size_t count) {
     HWY_DYNAMIC_DISPATCH(AbsoluteDifferenceRun)
-    (a.data<float>() + at[0], b.data<float>() + at[1], output.data<float>() + at[2], count);
+    (ElementsAt(a, at[0]), ElementsAt(b, at[1]), ElementsAt(output, at[2]), count);
   });
 }
 
 void Axpy(Context& context, float factor, ConstTensorView x, TensorView y) {
   ForEachRun<2>(context, {&x, &y}, [&](const auto& at, size_t count) {
     HWY_DYNAMIC_DISPATCH(AxpyRun)
-    (factor, x.data<float>() + at[0], y.data<float>() + at[1], count);
+    (factor, ElementsAt(x, at[0]), ElementsAt(y, at[1]), count);
   });
 }
 
@@ -132,24 +143,20 @@ void ScaleShift(Context& context, ConstTensorView input, float factor, float off
                 TensorView output) {
   ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
     HWY_DYNAMIC_DISPATCH(ScaleShiftRun)
-    (input.data<float>() + at[0], factor, offset, output.data<float>() + at[1], count);
+    (ElementsAt(input, at[0]), factor, offset, ElementsAt(output, at[1]), count);
   });
 }
 
 void Convert(Context& context, ConstTensorView input, TensorView output) {
+  const size_t size = SizeOf(output.dtype());
   ForEachRun<2>(context, {&input, &output}, [&](const auto& at, size_t count) {
-    if (output.dtype() == DType::kBF16) {
-      HWY_DYNAMIC_DISPATCH(ToBFloat16Run)
-      (input.data<float>() + at[0], output.data<BFloat16>() + at[1], count);
-      return;
-    }
-    float* to = output.data<float>() + at[1];
-    if (input.dtype() == DType::kF32) {
-      std::memcpy(to, input.data<float>() + at[0], count * sizeof(float));
+    const Elements to = ElementsAt(output, at[1]);
+    if (input.dtype() == output.dtype()) {
+      std::memcpy(to.data, ElementsAt(input, at[0]).data, count * size);
     } else if (input.dtype() == DType::kF16) {
       HWY_DYNAMIC_DISPATCH(Float16Run)(input.data<Float16>() + at[0], to, count);
     } else {
-      HWY_DYNAMIC_DISPATCH(BFloat16Run)(input.data<BFloat16>() + at[0], to, count);
+      HWY_DYNAMIC_DISPATCH(ConvertRun)(ElementsAt(input, at[0]), to, count);
     }
   });
 }

@@ -169,12 +169,13 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
   const int64_t pattern = PatternRepeats(channels) * channels, threads = context.threads();
   const float* weights = WidenedDataOr(context, weight, channels, 1);
   const float* biases = WidenedDataOr(context, bias, channels, 0);
+  const ConstTensorView pictures = Widened(context, input);
   const TensorView partial = context.workspace().Allocate({threads, 2 * pattern}, DType::kF32);
   double* totals = static_cast<double*>(
       context.workspace().Allocate({threads, 2 * channels}, DType::kI64).raw());
   for (int64_t b = 0; b < input.dim(0); ++b) {
     Workspace::Scope picture_scope(context.workspace());
-    const float* values = input.data<float>() + b * input.stride(0);
+    const float* values = pictures.data<float>() + b * pictures.stride(0);
     // The first pixel as pivot: sums of squares do not cancel when the mean is far from zero.
     const TensorView pivot = Repeat(context, values, channels, pattern / channels);
     if (context.IsPlanning()) return;
@@ -193,8 +194,10 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
   }
 }
 
-void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
-                        ConstTensorView offset, bool silu, TensorView output) {
+namespace {
+
+void ScaleShiftFloats(Context& context, const ConstTensorView& input, const ConstTensorView& gain,
+                      const ConstTensorView& offset, bool silu, const TensorView& output) {
   const int64_t pixels = input.dim(1) * input.dim(2), channels = input.dim(3);
   if (pixels == 0 || channels == 0) return;
   const int64_t repeats = PatternRepeats(channels);
@@ -224,6 +227,17 @@ void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView
                         }
                       });
   }
+}
+
+}  // namespace
+
+void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
+                        ConstTensorView offset, bool silu, TensorView output) {
+  Workspace::Scope scope(context.workspace());
+  const ConstTensorView pictures = Widened(context, input);
+  WithWideOutput(context, output, /*keeps=*/false, [&](const TensorView& wide) {
+    ScaleShiftFloats(context, pictures, gain, offset, silu, wide);
+  });
 }
 
 }  // namespace cpu

@@ -1,8 +1,9 @@
 // The dense layer. Many rows: oneDNN's matrix product, which reads weight [N, K] in place as the
 // transposed right-hand side (repacking it per call gains nothing: measured within 3 % on AVX-512
-// for K, N from 256 to 4096). 16-bit weights are widened panel by panel, a panel of outputs being
-// small enough to stay in the last-level cache. Few rows (modulations, pooled embeddings): dot
-// products that stream the weights once, widening them in registers.
+// for K, N from 256 to 4096). bf16 weights are multiplied as they are where activations are bf16
+// and the processor does that; else 16-bit weights are widened panel by panel, a panel of outputs
+// being small enough to stay in the last-level cache. Few rows (modulations, pooled embeddings):
+// dot products that stream the weights once, widening them in registers.
 #include "ops/linear.h"
 
 #include "ops/cpu/onednn.h"
@@ -74,13 +75,14 @@ int64_t PanelOutputs(int64_t input_features, int64_t output_features, DType weig
                   std::max(kPanelGranularity, outputs / kPanelGranularity * kPanelGranularity));
 }
 
-dnnl::matmul::primitive_desc MatmulDesc(int64_t rows, int64_t input_stride,
+dnnl::matmul::primitive_desc MatmulDesc(const ConstTensorView& input_rows,
                                         const ConstTensorView& weight, bool has_bias,
-                                        int64_t output_stride, LinearOptions options) {
-  const int64_t outputs = weight.dim(0), depth = weight.dim(1);
-  const auto input = cpu::FloatDesc({rows, depth}, {input_stride, 1});
-  const auto transposed = cpu::FloatDesc({depth, outputs}, {1, weight.stride(0)});
-  const auto output = cpu::FloatDesc({rows, outputs}, {output_stride, 1});
+                                        const ConstTensorView& output_rows, LinearOptions options) {
+  const int64_t rows = input_rows.dim(0), outputs = weight.dim(0), depth = weight.dim(1);
+  const auto input = cpu::FloatDesc({rows, depth}, {input_rows.stride(0), 1}, input_rows.dtype());
+  const auto transposed = cpu::FloatDesc({depth, outputs}, {1, weight.stride(0)}, weight.dtype());
+  const auto output =
+      cpu::FloatDesc({rows, outputs}, {output_rows.stride(0), 1}, output_rows.dtype());
   const auto attributes = cpu::OnednnAttributes(options.activation, options.accumulate);
   if (!has_bias) {
     return {dnnl::matmul::desc(input, transposed, output), attributes, cpu::OnednnEngine()};
@@ -89,11 +91,11 @@ dnnl::matmul::primitive_desc MatmulDesc(int64_t rows, int64_t input_stride,
   return {dnnl::matmul::desc(input, transposed, bias, output), attributes, cpu::OnednnEngine()};
 }
 
-// input [M, K], weight f32 [N, K], output [M, N], strided rows.
+// input [M, K] and weight [N, K] f32, output [M, N] f32; or the first two bf16, and it either;
+// strided rows.
 void Matmul(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
             const float* bias, const TensorView& output, LinearOptions options) {
-  const auto desc =
-      MatmulDesc(input.dim(0), input.stride(0), weight, bias != nullptr, output.stride(0), options);
+  const auto desc = MatmulDesc(input, weight, bias != nullptr, output, options);
   if (context.IsPlanning()) return cpu::PlanOnednn(context, desc.scratchpad_desc());
   const dnnl::engine& engine = cpu::OnednnEngine();
   std::unordered_map<int, dnnl::memory> arguments = {
@@ -108,7 +110,7 @@ void Matmul(Context& context, const ConstTensorView& input, const ConstTensorVie
   cpu::ExecuteOnednn(context, dnnl::matmul(desc), desc.scratchpad_desc(), std::move(arguments));
 }
 
-// Many rows: widens 16-bit weights one panel of outputs after the other.
+// Many rows, in fp32: widens 16-bit weights one panel of outputs after the other.
 void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
                   const float* bias, const TensorView& output, LinearOptions options) {
   const int64_t outputs = weight.dim(0);
@@ -124,11 +126,33 @@ void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTen
   }
 }
 
+// Many rows: in bf16 where that is what weights and the context's activations are and the processor
+// multiplies, else in fp32.
+void MatmulOfAny(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
+                 const float* bias, const TensorView& output, LinearOptions options) {
+  const bool is_narrow =
+      weight.dtype() == DType::kBF16 && context.activation_dtype() == DType::kBF16;
+  if (is_narrow && cpu::OnednnMultipliesBFloat16()) {
+    ConstTensorView rows = input;
+    if (rows.dtype() != DType::kBF16) {
+      const TensorView rounded = context.workspace().Allocate(input.shape(), DType::kBF16);
+      if (!context.IsPlanning()) cpu::Convert(context, input, rounded);
+      rows = rounded;
+    }
+    return Matmul(context, rows, weight, bias, output, options);
+  }
+  const ConstTensorView rows = cpu::Widened(context, input);
+  cpu::WithWideOutput(context, output, /*keeps=*/options.accumulate, [&](const TensorView& wide) {
+    MatmulPanels(context, rows, weight, bias, wide, options);
+  });
+}
+
 // Few rows: each weight row is read once, while it is hot for all input rows.
 void DotProducts(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
                  const float* bias, const TensorView& output, LinearOptions options) {
   const int64_t rows = input.dim(0), outputs = weight.dim(0), depth = weight.dim(1);
   const TensorView product = context.workspace().Allocate({rows, outputs}, DType::kF32);
+  const ConstTensorView wide = cpu::Widened(context, input);
   if (context.IsPlanning()) return;
   const auto* bytes = static_cast<const std::byte*>(weight.raw());
   const auto size = static_cast<int64_t>(SizeOf(weight.dtype()));
@@ -144,7 +168,7 @@ void DotProducts(Context& context, const ConstTensorView& input, const ConstTens
       const int64_t count = std::min(kOutputsPerBlock, end - n);
       for (int64_t m = 0; m < rows; ++m) {
         float* to = product.data<float>() + m * outputs + n;
-        dot(input.data<float>() + m * input.stride(0), bytes + n * weight.stride(0) * size,
+        dot(wide.data<float>() + m * wide.stride(0), bytes + n * weight.stride(0) * size,
             weight.stride(0), count, static_cast<size_t>(depth), to);
         for (int64_t i = 0; bias != nullptr && i < count; ++i) to[i] += bias[n + i];
       }
@@ -154,7 +178,7 @@ void DotProducts(Context& context, const ConstTensorView& input, const ConstTens
   if (options.accumulate) {
     cpu::Axpy(context, 1, product, output);
   } else {
-    CopyOnHost(product, output);
+    cpu::Convert(context, product, output);
   }
 }
 
@@ -176,15 +200,16 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
   const float* biases = WidenedData(context, bias);
   const int64_t m = rows.count(), n = weight.dim(0), k = weight.dim(1);
   // A single row has no stride of its own.
-  const ConstTensorView input_rows(input.raw(), DType::kF32, {m, k},
+  const ConstTensorView input_rows(input.raw(), input.dtype(), {m, k},
                                    {std::max(rows.stride(0), k), 1});
-  const TensorView output_rows(output.raw(), DType::kF32, {m, n}, {std::max(rows.stride(1), n), 1});
+  const TensorView output_rows(output.raw(), output.dtype(), {m, n},
+                               {std::max(rows.stride(1), n), 1});
   if (m <= kFewRows || k == 0) {
     return DotProducts(context, input_rows, weight, biases, output_rows, options);
   }
   const OnednnThreads threads(context);
-  WithOnednnErrors(
-      "linear", [&] { MatmulPanels(context, input_rows, weight, biases, output_rows, options); });
+  WithOnednnErrors("linear",
+                   [&] { MatmulOfAny(context, input_rows, weight, biases, output_rows, options); });
 }
 
 }  // namespace cpu

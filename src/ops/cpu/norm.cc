@@ -13,6 +13,7 @@
 #include <cmath>
 
 #include "ops/cpu/lanes-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -21,37 +22,48 @@ namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // output = (x - mean) / sqrt(variance + epsilon) * gain + offset.
-void LayerNormRow(const float* x, size_t count, float epsilon, const float* gain,
-                  const float* offset, float* output) {
-  const float width = static_cast<float>(count);
-  const float mean =
-      lanes::Sum(count, [&](auto d, size_t i) HWY_ATTR { return hn::LoadU(d, x + i); }) / width;
-  const float variance = lanes::Sum(count,
-                                    [&](auto d, size_t i) HWY_ATTR {
-                                      const auto centred =
-                                          hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
-                                      return hn::Mul(centred, centred);
-                                    }) /
-                         width;
-  const float inverse = 1.0f / std::sqrt(variance + epsilon);
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    const auto centred = hn::Sub(hn::LoadU(d, x + i), hn::Set(d, mean));
-    const auto slope = hn::Mul(hn::LoadU(d, gain + i), hn::Set(d, inverse));
-    hn::StoreU(hn::MulAdd(centred, slope, hn::LoadU(d, offset + i)), d, output + i);
-  });
+void LayerNormRow(cpu::ConstElements input, size_t count, float epsilon, const float* gain,
+                  const float* offset, cpu::Elements output) {
+  lanes::WithElements(
+      [&](const auto* x, auto* to) HWY_ATTR {
+        const float width = static_cast<float>(count);
+        const float mean =
+            lanes::Sum(count,
+                       [&](auto d, size_t i) HWY_ATTR { return lanes::LoadWidened(d, x + i); }) /
+            width;
+        const float variance = lanes::Sum(count,
+                                          [&](auto d, size_t i) HWY_ATTR {
+                                            const auto centred = hn::Sub(
+                                                lanes::LoadWidened(d, x + i), hn::Set(d, mean));
+                                            return hn::Mul(centred, centred);
+                                          }) /
+                               width;
+        const float inverse = 1.0f / std::sqrt(variance + epsilon);
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          const auto centred = hn::Sub(lanes::LoadWidened(d, x + i), hn::Set(d, mean));
+          const auto slope = hn::Mul(hn::LoadU(d, gain + i), hn::Set(d, inverse));
+          lanes::StoreNarrowed(hn::MulAdd(centred, slope, hn::LoadU(d, offset + i)), d, to + i);
+        });
+      },
+      input, output);
 }
 
 // output = x / sqrt(mean(x^2) + epsilon) * gain.
-void RmsNormRow(const float* x, size_t count, float epsilon, const float* gain, float* output) {
-  const float square = lanes::Sum(count, [&](auto d, size_t i) HWY_ATTR {
-    const auto v = hn::LoadU(d, x + i);
-    return hn::Mul(v, v);
-  });
-  const float inverse = 1.0f / std::sqrt(square / static_cast<float>(count) + epsilon);
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    const auto slope = hn::Mul(hn::LoadU(d, gain + i), hn::Set(d, inverse));
-    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), slope), d, output + i);
-  });
+void RmsNormRow(cpu::ConstElements input, size_t count, float epsilon, const float* gain,
+                cpu::Elements output) {
+  lanes::WithElements(
+      [&](const auto* x, auto* to) HWY_ATTR {
+        const float square = lanes::Sum(count, [&](auto d, size_t i) HWY_ATTR {
+          const auto v = lanes::LoadWidened(d, x + i);
+          return hn::Mul(v, v);
+        });
+        const float inverse = 1.0f / std::sqrt(square / static_cast<float>(count) + epsilon);
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          const auto slope = hn::Mul(hn::LoadU(d, gain + i), hn::Set(d, inverse));
+          lanes::StoreNarrowed(hn::Mul(lanes::LoadWidened(d, x + i), slope), d, to + i);
+        });
+      },
+      input, output);
 }
 
 }  // namespace
@@ -75,8 +87,8 @@ void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
   if (context.IsPlanning()) return;
   ForEachRow<2>(context, {&input, &output}, [&](const auto& at) {
     HWY_DYNAMIC_DISPATCH(LayerNormRow)
-    (input.data<float>() + at[0], static_cast<size_t>(width), epsilon, gain, offset,
-     output.data<float>() + at[1]);
+    (ElementsAt(input, at[0]), static_cast<size_t>(width), epsilon, gain, offset,
+     ElementsAt(output, at[1]));
   });
 }
 
@@ -84,15 +96,16 @@ void LayerNormModulate(Context& context, ConstTensorView input, ConstTensorView 
                        ConstTensorView scale, float epsilon, TensorView output) {
   Workspace::Scope scope(context.workspace());
   const TensorView gain = context.workspace().Allocate(scale.shape(), DType::kF32);
+  const ConstTensorView offset = Widened(context, shift);
   if (context.IsPlanning()) return;
   cpu::ScaleShift(context, scale, 1, 1, gain);
   // Shift and gain have the rows' shape when their token axis has stride 0.
   const ConstTensorView gains(gain.raw(), DType::kF32, input.shape(), {gain.stride(0), 0, 1});
-  const ConstTensorView shifts(shift.raw(), DType::kF32, input.shape(), {shift.stride(0), 0, 1});
+  const ConstTensorView shifts(offset.raw(), DType::kF32, input.shape(), {offset.stride(0), 0, 1});
   ForEachRow<4>(context, {&input, &gains, &shifts, &output}, [&](const auto& at) {
     HWY_DYNAMIC_DISPATCH(LayerNormRow)
-    (input.data<float>() + at[0], static_cast<size_t>(input.dim(2)), epsilon,
-     gains.data<float>() + at[1], shifts.data<float>() + at[2], output.data<float>() + at[3]);
+    (ElementsAt(input, at[0]), static_cast<size_t>(input.dim(2)), epsilon,
+     gains.data<float>() + at[1], shifts.data<float>() + at[2], ElementsAt(output, at[3]));
   });
 }
 
@@ -104,8 +117,8 @@ void RmsNorm(Context& context, ConstTensorView input, ConstTensorView weight, fl
   if (context.IsPlanning()) return;
   ForEachRow<2>(context, {&input, &output}, [&](const auto& at) {
     HWY_DYNAMIC_DISPATCH(RmsNormRow)
-    (input.data<float>() + at[0], static_cast<size_t>(width), epsilon, gain,
-     output.data<float>() + at[1]);
+    (ElementsAt(input, at[0]), static_cast<size_t>(width), epsilon, gain,
+     ElementsAt(output, at[1]));
   });
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/machine.h"
+#include "ops/cpu/bfloat16.h"
 
 namespace tamias::cpu {
 
@@ -25,8 +26,17 @@ void CheckRoomForCode() {
   munmap(room, kBytes);
 }
 
-dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides) {
-  return dnnl::memory::desc(dims, dnnl::memory::data_type::f32, strides);
+dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides,
+                             DType dtype) {
+  using Type = dnnl::memory::data_type;
+  return dnnl::memory::desc(dims, dtype == DType::kBF16 ? Type::bf16 : Type::f32, strides);
+}
+
+bool OnednnMultipliesBFloat16() {
+  // Each set's number holds the bits of those that it includes.
+  constexpr auto kBits = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return MultipliesBFloat16() &&
+         (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kBits) == kBits;
 }
 
 dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate) {

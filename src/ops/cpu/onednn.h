@@ -33,8 +33,13 @@ class OnednnThreads {
   int before_;
 };
 
-// An f32 descriptor with these dimensions and strides.
-dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides);
+// An f32 or bf16 descriptor with these dimensions and strides.
+dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides,
+                             DType dtype = DType::kF32);
+
+// Whether oneDNN multiplies bf16 as such: it may be held to an older instruction set than the
+// processor's (DNNL_MAX_CPU_ISA).
+bool OnednnMultipliesBFloat16();
 
 // Attributes: activation, then addition to what the output holds, scratch passed by the caller.
 dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate);

@@ -4,8 +4,9 @@
 // W1 or W2), read in place one scalar at a time and broadcast, so gathering them costs nothing.
 //   RowsTimesPanel:            out[r][lane]    = sum_k rows[r][k] * panel[k][lane]
 //   AccumulateTransposedRows:  out[k][lane] (+)= sum_r rows[r][k] * p[r][lane]
-// Accumulators stay in registers. Highway target code; include it
-// after foreach_target.h.
+// Accumulators stay in registers. The operands are floats, or pairs of bf16 along the depth that
+// one instruction multiplies and adds (Products, below). Highway target code; include it after
+// foreach_target.h.
 #if defined(TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_
 #undef TAMIAS_OPS_CPU_PANEL_KERNELS_INL_H_
@@ -16,6 +17,11 @@
 #include <hwy/highway.h>
 
 #include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "ops/cpu/widen-inl.h"
+#include "tamias/dtype.h"
 
 #if HWY_COMPILER_CLANG
 #define TAMIAS_UNROLL _Pragma("unroll")
@@ -67,10 +73,75 @@ struct NothingMeanwhile {
 };
 constexpr int kUnrolledSteps = 4;
 
-// sum[r][v] += rows[r][k] * panel[k][v] for kStep consecutive k.
-template <int kStep, int kRows, int kVectors>
-HWY_INLINE void AddColumns(const float* const* rows, int64_t k, const float* HWY_RESTRICT panel,
-                           FloatVector (&sum)[kRows][kVectors]) {
+// What a row gives to one step of a product, for all lanes: one float.
+struct FloatProducts {
+  using Element = float;
+  static constexpr int kElements = 1;  // of a row, in one step
+  static HWY_INLINE FloatVector Broadcast(const float* row) { return hn::Set(FloatTag(), *row); }
+  static HWY_INLINE FloatVector MulAdd(FloatVector a, FloatVector b, FloatVector sum) {
+    return hn::MulAdd(a, b, sum);
+  }
+};
+
+#if HWY_TARGET == HWY_AVX3
+// Or two bf16 side by side, where the processor has AVX-512 BF16 (cpu::MultipliesBFloat16): lanes
+// of panels and weights hold such pairs, as the bits of a float. An assembler instruction, because
+// Highway has no target for this set, and functions compiled for one cannot be inlined into those
+// of Highway's.
+struct PairProducts {
+  using Element = BFloat16;
+  static constexpr int kElements = 2;
+  static HWY_INLINE FloatVector Broadcast(const BFloat16* row) {
+    uint32_t pair;
+    std::memcpy(&pair, row, sizeof(pair));
+    return hn::BitCast(FloatTag(), hn::Set(hn::RebindToUnsigned<FloatTag>(), pair));
+  }
+  // Of a row of odd length the last element, with 0 for a partner.
+  static HWY_INLINE FloatVector BroadcastLast(const BFloat16* row) {
+    return hn::BitCast(FloatTag(), hn::Set(hn::RebindToUnsigned<FloatTag>(), uint32_t{row->bits}));
+  }
+  static HWY_INLINE FloatVector MulAdd(FloatVector a, FloatVector b, FloatVector sum) {
+    asm("vdpbf16ps %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+    return sum;
+  }
+};
+#endif
+
+// Lanes of pairs, `first` in the lower halves, rounded half up: for finite values.
+HWY_INLINE FloatVector PairOf(FloatVector first, FloatVector second) {
+  const hn::RebindToUnsigned<FloatTag> du;
+  const auto half = hn::Set(du, 0x8000u);
+  const auto low = hn::ShiftRight<16>(hn::Add(hn::BitCast(du, first), half));
+  const auto high = hn::And(hn::Add(hn::BitCast(du, second), half), hn::Set(du, 0xFFFF0000u));
+  return hn::BitCast(FloatTag(), hn::Or(low, high));
+}
+
+// pairs[k] = (first[k], second[k]), k < count; without a second (null) its elements are 0.
+HWY_INLINE void InterleaveRows(const BFloat16* first, const BFloat16* second, int64_t count,
+                               BFloat16* pairs) {
+  const hn::ScalableTag<uint32_t> du;
+  const hn::Rebind<uint16_t, decltype(du)> d16;
+  const auto* a = reinterpret_cast<const uint16_t*>(first);
+  const auto* b = reinterpret_cast<const uint16_t*>(second);
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(du));
+  int64_t k = 0;
+  for (; k + lanes <= count; k += lanes) {
+    auto pair = hn::PromoteTo(du, hn::LoadU(d16, a + k));
+    if (b != nullptr) {
+      pair = hn::Or(pair, hn::ShiftLeft<16>(hn::PromoteTo(du, hn::LoadU(d16, b + k))));
+    }
+    hn::StoreU(pair, du, reinterpret_cast<uint32_t*>(pairs + 2 * k));
+  }
+  for (; k < count; ++k) {
+    pairs[2 * k] = first[k];
+    pairs[2 * k + 1] = second != nullptr ? second[k] : BFloat16();
+  }
+}
+
+// sum[r][v] += rows[r][k] * panel[k][v] for kStep consecutive k, in steps of the products.
+template <class Products, int kStep, int kRows, int kVectors>
+HWY_INLINE void AddColumns(const typename Products::Element* const* rows, int64_t k,
+                           const float* HWY_RESTRICT panel, FloatVector (&sum)[kRows][kVectors]) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   FloatVector column[kStep][kVectors];
@@ -83,23 +154,25 @@ HWY_INLINE void AddColumns(const float* const* rows, int64_t k, const float* HWY
   }
   TAMIAS_UNROLL
   for (int r = 0; r < kRows; ++r) {
-    const float* row = rows[r] + k;
+    const typename Products::Element* row = rows[r] + k * Products::kElements;
     TAMIAS_UNROLL
     for (int step = 0; step < kStep; ++step) {
-      const FloatVector scalar = hn::Set(d, row[step]);
+      const FloatVector scalar = Products::Broadcast(row + step * Products::kElements);
       TAMIAS_UNROLL
       for (int v = 0; v < kVectors; ++v) {
-        sum[r][v] = hn::MulAdd(scalar, column[step][v], sum[r][v]);
+        sum[r][v] = Products::MulAdd(scalar, column[step][v], sum[r][v]);
       }
     }
   }
 }
 
-// out[r][lane] for kRows rows. With kMaximum, maximum[lane] becomes the maximum of itself and all
-// out[.][lane]; a NaN (of overflow in the products) is passed over on x86.
-template <int kRows, int kVectors, bool kMaximum, class Meanwhile>
-HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY_RESTRICT panel,
-                         int64_t depth, float* HWY_RESTRICT out, float* HWY_RESTRICT maximum,
+// out[r][lane] for kRows rows, of pairs times `scale`. With kMaximum, maximum[lane] becomes the
+// maximum of itself and all out[.][lane]; a NaN (of overflow in the products) is passed over on
+// x86.
+template <class Products, int kRows, int kVectors, bool kMaximum, class Meanwhile>
+HWY_INLINE void RowsTile(const typename Products::Element* const* HWY_RESTRICT rows,
+                         const float* HWY_RESTRICT panel, int64_t depth, float scale,
+                         float* HWY_RESTRICT out, float* HWY_RESTRICT maximum,
                          Meanwhile& meanwhile) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -109,18 +182,34 @@ HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY
     TAMIAS_UNROLL
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
   }
+  const int64_t steps = depth / Products::kElements;
   int64_t k = 0;
-  for (; k + kUnrolledSteps <= depth; k += kUnrolledSteps) {
+  for (; k + kUnrolledSteps <= steps; k += kUnrolledSteps) {
     meanwhile();
     TAMIAS_UNROLL
     for (int step = 0; step < kUnrolledSteps; step += kDepthStep) {
-      AddColumns<kDepthStep>(Opaque(rows), k + step, panel, sum);
+      AddColumns<Products, kDepthStep>(Opaque(rows), k + step, panel, sum);
       panel += kDepthStep * kVectors * lanes;
     }
   }
-  for (; k < depth; ++k) {
-    AddColumns<1>(rows, k, panel, sum);
+  for (; k < steps; ++k) {
+    AddColumns<Products, 1>(rows, k, panel, sum);
     panel += kVectors * lanes;
+  }
+  if constexpr (Products::kElements == 2) {
+    if (depth % 2 != 0) {
+      for (int r = 0; r < kRows; ++r) {
+        const FloatVector scalar = Products::BroadcastLast(rows[r] + depth - 1);
+        for (int v = 0; v < kVectors; ++v) {
+          sum[r][v] = Products::MulAdd(scalar, hn::Load(d, panel + v * lanes), sum[r][v]);
+        }
+      }
+    }
+    TAMIAS_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      TAMIAS_UNROLL
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Mul(sum[r][v], hn::Set(d, scale));
+    }
   }
   TAMIAS_UNROLL
   for (int v = 0; v < kVectors; ++v) {
@@ -136,8 +225,8 @@ HWY_INLINE void RowsTile(const float* const* HWY_RESTRICT rows, const float* HWY
 }
 
 // sum[k][v] += row[k] * p[v].
-template <int kColumns, int kVectors>
-HWY_INLINE void AddRow(const float* row, const float* HWY_RESTRICT p,
+template <class Products, int kColumns, int kVectors>
+HWY_INLINE void AddRow(const typename Products::Element* row, const float* HWY_RESTRICT p,
                        FloatVector (&sum)[kColumns][kVectors]) {
   const FloatTag d;
   row = Opaque(row);
@@ -146,16 +235,16 @@ HWY_INLINE void AddRow(const float* row, const float* HWY_RESTRICT p,
   for (int v = 0; v < kVectors; ++v) weight[v] = hn::Load(d, p + v * VectorLanes());
   TAMIAS_UNROLL
   for (int k = 0; k < kColumns; ++k) {
-    const FloatVector scalar = hn::Set(d, row[k]);
+    const FloatVector scalar = Products::Broadcast(row + k * Products::kElements);
     TAMIAS_UNROLL
-    for (int v = 0; v < kVectors; ++v) sum[k][v] = hn::MulAdd(scalar, weight[v], sum[k][v]);
+    for (int v = 0; v < kVectors; ++v) sum[k][v] = Products::MulAdd(scalar, weight[v], sum[k][v]);
   }
 }
 
 // out[k][lane] for kColumns consecutive k starting at `column`.
-template <int kColumns, int kVectors, bool kAccumulate, class Meanwhile>
-HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_t num_rows,
-                                   int64_t column, const float* HWY_RESTRICT p,
+template <class Products, int kColumns, int kVectors, bool kAccumulate, class Meanwhile>
+HWY_INLINE void TransposedRowsTile(const typename Products::Element* const* HWY_RESTRICT rows,
+                                   int64_t num_rows, int64_t column, const float* HWY_RESTRICT p,
                                    float* HWY_RESTRICT out, Meanwhile& meanwhile) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -176,12 +265,12 @@ HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_
     meanwhile();
     TAMIAS_UNROLL
     for (int step = 0; step < kUnrolledSteps; ++step) {
-      AddRow(rows[r + step] + column, p, sum);
+      AddRow<Products>(rows[r + step] + column * Products::kElements, p, sum);
       p += kVectors * lanes;
     }
   }
   for (; r < num_rows; ++r) {
-    AddRow(rows[r] + column, p, sum);
+    AddRow<Products>(rows[r] + column * Products::kElements, p, sum);
     p += kVectors * lanes;
   }
   TAMIAS_UNROLL
@@ -192,74 +281,75 @@ HWY_INLINE void TransposedRowsTile(const float* const* HWY_RESTRICT rows, int64_
 }
 
 // Calls the tile with num_rows, 1 to kRows, as a template argument.
-template <int kRows, int kVectors, bool kMaximum, class Meanwhile>
-HWY_NOINLINE void RowsTileOf(int64_t num_rows, const float* const* rows, const float* panel,
-                             int64_t depth, float* out, float* maximum, Meanwhile& meanwhile) {
+template <class Products, int kRows, int kVectors, bool kMaximum, class Meanwhile>
+HWY_NOINLINE void RowsTileOf(int64_t num_rows, const typename Products::Element* const* rows,
+                             const float* panel, int64_t depth, float scale, float* out,
+                             float* maximum, Meanwhile& meanwhile) {
   if constexpr (kRows > 1) {
     if (num_rows < kRows) {
-      return RowsTileOf<kRows - 1, kVectors, kMaximum>(num_rows, rows, panel, depth, out, maximum,
-                                                       meanwhile);
+      return RowsTileOf<Products, kRows - 1, kVectors, kMaximum>(num_rows, rows, panel, depth,
+                                                                 scale, out, maximum, meanwhile);
     }
   }
-  RowsTile<kRows, kVectors, kMaximum>(rows, panel, depth, out, maximum, meanwhile);
+  RowsTile<Products, kRows, kVectors, kMaximum>(rows, panel, depth, scale, out, maximum, meanwhile);
 }
 
-template <int kColumns, int kVectors, bool kAccumulate, class Meanwhile>
-HWY_NOINLINE void TransposedRowsTileOf(int64_t columns, const float* const* rows, int64_t num_rows,
-                                       int64_t column, const float* p, float* out,
+template <class Products, int kColumns, int kVectors, bool kAccumulate, class Meanwhile>
+HWY_NOINLINE void TransposedRowsTileOf(int64_t columns,
+                                       const typename Products::Element* const* rows,
+                                       int64_t num_rows, int64_t column, const float* p, float* out,
                                        Meanwhile& meanwhile) {
   if constexpr (kColumns > 1) {
     if (columns < kColumns) {
-      return TransposedRowsTileOf<kColumns - 1, kVectors, kAccumulate>(columns, rows, num_rows,
-                                                                       column, p, out, meanwhile);
+      return TransposedRowsTileOf<Products, kColumns - 1, kVectors, kAccumulate>(
+          columns, rows, num_rows, column, p, out, meanwhile);
     }
   }
-  TransposedRowsTile<kColumns, kVectors, kAccumulate>(rows, num_rows, column, p, out, meanwhile);
+  TransposedRowsTile<Products, kColumns, kVectors, kAccumulate>(rows, num_rows, column, p, out,
+                                                                meanwhile);
 }
 
 // out[r][lane] = sum over k < depth of rows[r][k] * panel[k][lane], r < num_rows.
-// panel and out are vector-aligned, out [num_rows][lanes]. kMaximum: see RowsTile; else pass null.
-template <int kVectors, bool kMaximum, class Meanwhile>
-HWY_INLINE void RowsTimesPanel(const float* const* rows, int64_t num_rows, const float* panel,
-                               int64_t depth, float* out, float* maximum, Meanwhile& meanwhile) {
+// panel and out are vector-aligned, out [num_rows][lanes]. Products of pairs: panel [ceil(depth /
+// 2)][lanes] of pairs, and out is multiplied by `scale` (bf16 has no room for it in the panel); for
+// floats it counts for nothing. kMaximum: see RowsTile; else pass null.
+template <class Products, int kVectors, bool kMaximum, class Meanwhile>
+HWY_INLINE void RowsTimesPanel(const typename Products::Element* const* rows, int64_t num_rows,
+                               const float* panel, int64_t depth, float scale, float* out,
+                               float* maximum, Meanwhile& meanwhile) {
   const int64_t lanes = kVectors * VectorLanes();
   const int64_t tiles = CeilDivide(num_rows, kTileRows);  // of nearly equal size
   for (int64_t tile = 0, r = 0; tile < tiles; ++tile) {
     const int64_t end = num_rows * (tile + 1) / tiles;
-    RowsTileOf<kTileRows, kVectors, kMaximum>(end - r, rows + r, panel, depth, out + r * lanes,
-                                              maximum, meanwhile);
+    RowsTileOf<Products, kTileRows, kVectors, kMaximum>(end - r, rows + r, panel, depth, scale,
+                                                        out + r * lanes, maximum, meanwhile);
     r = end;
   }
 }
 
-template <int kVectors, bool kMaximum>
-HWY_INLINE void RowsTimesPanel(const float* const* rows, int64_t num_rows, const float* panel,
-                               int64_t depth, float* out, float* maximum) {
+template <class Products, int kVectors>
+HWY_INLINE void RowsTimesPanel(const typename Products::Element* const* rows, int64_t num_rows,
+                               const float* panel, int64_t depth, float* out) {
   NothingMeanwhile nothing;
-  RowsTimesPanel<kVectors, kMaximum>(rows, num_rows, panel, depth, out, maximum, nothing);
+  RowsTimesPanel<Products, kVectors, false>(rows, num_rows, panel, depth, /*scale=*/1, out, nullptr,
+                                            nothing);
 }
 
 // out[k][lane] = (kAccumulate ? out[k][lane] : 0) + sum over r < num_rows of rows[r][k] *
 // p[r][lane], k < columns. p and out are vector-aligned, p [num_rows][lanes], out [columns][lanes].
-template <int kVectors, bool kAccumulate, class Meanwhile>
-HWY_INLINE void AccumulateTransposedRows(const float* const* rows, int64_t num_rows,
-                                         int64_t columns, const float* p, float* out,
-                                         Meanwhile& meanwhile) {
+// Products of pairs: rows and p hold pairs of two rows each (InterleaveRows, PairOf).
+template <class Products, int kVectors, bool kAccumulate, class Meanwhile>
+HWY_INLINE void AccumulateTransposedRows(const typename Products::Element* const* rows,
+                                         int64_t num_rows, int64_t columns, const float* p,
+                                         float* out, Meanwhile& meanwhile) {
   const int64_t lanes = kVectors * VectorLanes();
   const int64_t tiles = CeilDivide(columns, kTileRows);
   for (int64_t tile = 0, k = 0; tile < tiles; ++tile) {
     const int64_t end = columns * (tile + 1) / tiles;
-    TransposedRowsTileOf<kTileRows, kVectors, kAccumulate>(end - k, rows, num_rows, k, p,
-                                                           out + k * lanes, meanwhile);
+    TransposedRowsTileOf<Products, kTileRows, kVectors, kAccumulate>(end - k, rows, num_rows, k, p,
+                                                                     out + k * lanes, meanwhile);
     k = end;
   }
-}
-
-template <int kVectors, bool kAccumulate>
-HWY_INLINE void AccumulateTransposedRows(const float* const* rows, int64_t num_rows,
-                                         int64_t columns, const float* p, float* out) {
-  NothingMeanwhile nothing;
-  AccumulateTransposedRows<kVectors, kAccumulate>(rows, num_rows, columns, p, out, nothing);
 }
 
 // Transposes the 4 x 4 blocks that the four vectors form in each 128-bit part.
@@ -279,7 +369,7 @@ HWY_INLINE void TransposeBlocks(FloatVector& a, FloatVector& b, FloatVector& c, 
 #endif
 }
 
-// A vector whose 128-bit part i is rows[4 * i][column .. column + 3].
+// A vector whose 128-bit part i (of floats) is rows[4 * i][column .. column + 3].
 template <class D>
 HWY_INLINE hn::Vec<D> LoadBlocks(D d, const float* const* rows, int64_t column) {
   if constexpr (hn::MaxLanes(D()) <= 4) {
@@ -293,16 +383,84 @@ HWY_INLINE hn::Vec<D> LoadBlocks(D d, const float* const* rows, int64_t column) 
   }
 }
 
-// panel[k][lane] = scale * rows[lane][k], k < depth, for kVectors * Lanes rows.
+// The same in bf16, as bits.
+template <class D16>
+HWY_INLINE hn::Vec<D16> LoadHalfBlocks(D16 d, const BFloat16* const* rows, int64_t column) {
+  if constexpr (hn::MaxLanes(D16()) <= 4) {
+    return hn::LoadU(d, reinterpret_cast<const uint16_t*>(rows[0] + column));
+#if HWY_TARGET != HWY_SCALAR
+  } else {
+    const hn::Half<D16> half;
+    return hn::Combine(d, LoadHalfBlocks(half, rows + hn::MaxLanes(d) / 2, column),
+                       LoadHalfBlocks(half, rows, column));
+#endif
+  }
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const BFloat16* const* rows, int64_t column) {
+  const hn::RebindToUnsigned<D> du;
+  const auto bits = LoadHalfBlocks(hn::Rebind<uint16_t, D>(), rows, column);
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
+}
+
+#if HWY_TARGET == HWY_AVX3
+// A vector whose 128-bit part i is the pairs rows[4 * i][2 * step .. 2 * step + 7].
+template <class D>
+HWY_INLINE hn::Vec<D> LoadPairBlocks(D d, const BFloat16* const* rows, int64_t step) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    const hn::Repartition<uint16_t, D> d16;
+    return hn::BitCast(d, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(rows[0] + 2 * step)));
+  } else {
+    const hn::Half<D> half;
+    return hn::Combine(d, LoadPairBlocks(half, rows + hn::MaxLanes(d) / 2, step),
+                       LoadPairBlocks(half, rows, step));
+  }
+}
+
+// panel[k][lane] = the pair rows[lane][2 k, 2 k + 1], the last with 0 where depth is odd, for
+// kVectors * Lanes rows.
 template <int kVectors>
-HWY_INLINE void LoadPanel(const float* const* rows, int64_t depth, float scale, float* panel) {
+HWY_INLINE void LoadPairPanel(const BFloat16* const* rows, int64_t depth, float* panel) {
+  const FloatTag d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t steps = depth / 2;
+  int64_t k = 0;
+  for (; k + 4 <= steps; k += 4) {
+    for (int v = 0; v < kVectors; ++v) {
+      const BFloat16* const* part = Opaque(rows + v * lanes);
+      FloatVector a = LoadPairBlocks(d, part, k);
+      FloatVector b = LoadPairBlocks(d, part + 1, k);
+      FloatVector c = LoadPairBlocks(d, part + 2, k);
+      FloatVector e = LoadPairBlocks(d, part + 3, k);
+      TransposeBlocks(a, b, c, e);
+      float* to = panel + (k * kVectors + v) * lanes;
+      hn::Store(a, d, to);
+      hn::Store(b, d, to + kVectors * lanes);
+      hn::Store(c, d, to + 2 * kVectors * lanes);
+      hn::Store(e, d, to + 3 * kVectors * lanes);
+    }
+  }
+  for (; k < CeilDivide(depth, 2); ++k) {
+    for (int64_t i = 0; i < kVectors * lanes; ++i) {
+      BFloat16 pair[2] = {rows[i][2 * k], BFloat16()};
+      if (2 * k + 1 < depth) pair[1] = rows[i][2 * k + 1];
+      std::memcpy(panel + k * kVectors * lanes + i, pair, sizeof(pair));
+    }
+  }
+}
+#endif
+
+// panel[k][lane] = scale * rows[lane][k], k < depth, for kVectors * Lanes rows of floats or bf16.
+template <int kVectors, typename T>
+HWY_INLINE void LoadPanel(const T* const* rows, int64_t depth, float scale, float* panel) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   const FloatVector factor = hn::Set(d, scale);
   int64_t k = 0;
   for (; hn::MaxLanes(FloatTag()) >= 4 && k + 4 <= depth; k += 4) {
     for (int v = 0; v < kVectors; ++v) {
-      const float* const* part = Opaque(rows + v * lanes);
+      const T* const* part = Opaque(rows + v * lanes);
       FloatVector a = LoadBlocks(d, part, k);
       FloatVector b = LoadBlocks(d, part + 1, k);
       FloatVector c = LoadBlocks(d, part + 2, k);
@@ -317,7 +475,7 @@ HWY_INLINE void LoadPanel(const float* const* rows, int64_t depth, float scale, 
   }
   for (; k < depth; ++k) {
     for (int64_t i = 0; i < kVectors * lanes; ++i) {
-      panel[k * kVectors * lanes + i] = scale * rows[i][k];
+      panel[k * kVectors * lanes + i] = scale * ToFloat(rows[i][k]);
     }
   }
 }
@@ -349,11 +507,30 @@ HWY_INLINE void StoreBlocks(D d, V vector, float* const* rows, int64_t column) {
   }
 }
 
+// The same in bf16.
+template <class D16, class V = hn::Vec<D16>>
+HWY_INLINE void StoreHalfBlocks(D16 d, V bits, BFloat16* const* rows, int64_t column) {
+  if constexpr (hn::MaxLanes(D16()) <= 4) {
+    hn::StoreU(bits, d, reinterpret_cast<uint16_t*>(rows[0] + column));
+#if HWY_TARGET != HWY_SCALAR
+  } else {
+    const hn::Half<D16> half;
+    StoreHalfBlocks(half, hn::LowerHalf(half, bits), rows, column);
+    StoreHalfBlocks(half, hn::UpperHalf(half, bits), rows + hn::MaxLanes(d) / 2, column);
+#endif
+  }
+}
+
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE void StoreBlocks(D d, V vector, BFloat16* const* rows, int64_t column) {
+  StoreHalfBlocks(hn::Rebind<uint16_t, D>(), lanes::NarrowedBits(d, vector), rows, column);
+}
+
 // rows[lane][k] = panel[k][lane] * weight[lane] + base[lane][k] * base_weight[lane], k < depth; the
 // second term only with kBase. weight is vector-aligned. A row of base may be the row written to.
-template <int kVectors, bool kBase>
+template <int kVectors, bool kBase, typename T>
 HWY_INLINE void StorePanel(const float* panel, int64_t depth, const float* weight,
-                           const float* const* base, const float* base_weight, float* const* rows) {
+                           const T* const* base, const float* base_weight, T* const* rows) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t k = 0;
@@ -381,7 +558,7 @@ HWY_INLINE void StorePanel(const float* panel, int64_t depth, const float* weigh
   for (; k < depth; ++k) {
     for (int64_t i = 0; i < kVectors * lanes; ++i) {
       const float ours = panel[k * kVectors * lanes + i] * weight[i];
-      rows[i][k] = kBase ? ours + base[i][k] * base_weight[i] : ours;
+      cpu::SetFloat(kBase ? ours + ToFloat(base[i][k]) * base_weight[i] : ours, rows[i][k]);
     }
   }
 }

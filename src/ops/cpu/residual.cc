@@ -9,6 +9,7 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/lanes-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -16,11 +17,18 @@ namespace HWY_NAMESPACE {
 namespace {
 namespace hn = hwy::HWY_NAMESPACE;
 
-void GatedResidualRow(float* x, const float* gate, const float* y, size_t count) {
-  lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-    hn::StoreU(hn::MulAdd(hn::LoadU(d, gate + i), hn::LoadU(d, y + i), hn::LoadU(d, x + i)), d,
-               x + i);
-  });
+void GatedResidualRow(cpu::Elements x, cpu::ConstElements gate, cpu::ConstElements y,
+                      size_t count) {
+  lanes::WithElements(
+      [&](auto* to, const auto* gates, const auto* from) HWY_ATTR {
+        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
+          lanes::StoreNarrowed(
+              hn::MulAdd(lanes::LoadWidened(d, gates + i), lanes::LoadWidened(d, from + i),
+                         lanes::LoadWidened(d, to + i)),
+              d, to + i);
+        });
+      },
+      x, gate, y);
 }
 
 }  // namespace
@@ -36,10 +44,10 @@ namespace cpu {
 
 void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y) {
   // The gate has the rows' shape when its token axis has stride 0.
-  const ConstTensorView gates(gate.raw(), DType::kF32, x.shape(), {gate.stride(0), 0, 1});
+  const ConstTensorView gates(gate.raw(), gate.dtype(), x.shape(), {gate.stride(0), 0, 1});
   ForEachRow<3>(context, {&x, &gates, &y}, [&](const auto& at) {
     HWY_DYNAMIC_DISPATCH(GatedResidualRow)
-    (x.data<float>() + at[0], gate.data<float>() + at[1], y.data<float>() + at[2],
+    (ElementsAt(x, at[0]), ElementsAt(gates, at[1]), ElementsAt(y, at[2]),
      static_cast<size_t>(x.dim(2)));
   });
 }

@@ -1,21 +1,18 @@
-// A blocked transposition that widens.
+// A blocked transposition that converts.
 #include "ops/transpose.h"
 
 #include <algorithm>
 
 #include "base/parallel.h"
+#include "ops/cpu/elements.h"
 
 namespace tamias::cpu {
 namespace {
 
-float Widen(float value) { return value; }
-float Widen(Float16 value) { return ToFloat(value); }
-float Widen(BFloat16 value) { return ToFloat(value); }
-
-template <typename T>
+template <typename From, typename To>
 void TransposeAs(const Context& context, ConstTensorView input, TensorView output) {
-  const T* source = input.data<T>();
-  float* destination = output.data<float>();
+  const From* source = input.data<From>();
+  To* destination = output.data<To>();
   const int64_t rows = input.dim(0);
   const int64_t stride = input.stride(0);
   constexpr int64_t kBlock = 32;  // columns at a time: a cache line or two of every row read
@@ -24,7 +21,7 @@ void TransposeAs(const Context& context, ConstTensorView input, TensorView outpu
       const int64_t block_end = std::min(end, block + kBlock);
       for (int64_t row = 0; row < rows; ++row) {
         for (int64_t column = block; column < block_end; ++column) {
-          destination[column * rows + row] = Widen(source[row * stride + column]);
+          SetFloat(ToFloat(source[row * stride + column]), destination[column * rows + row]);
         }
       }
     }
@@ -34,9 +31,12 @@ void TransposeAs(const Context& context, ConstTensorView input, TensorView outpu
 }  // namespace
 
 void Transpose(Context& context, ConstTensorView input, TensorView output) {
-  if (input.dtype() == DType::kF32) return TransposeAs<float>(context, input, output);
-  if (input.dtype() == DType::kF16) return TransposeAs<Float16>(context, input, output);
-  TransposeAs<BFloat16>(context, input, output);
+  WithElementType(output.dtype(), [&](auto element) {
+    using To = decltype(element);
+    if (input.dtype() == DType::kF32) return TransposeAs<float, To>(context, input, output);
+    if (input.dtype() == DType::kF16) return TransposeAs<Float16, To>(context, input, output);
+    TransposeAs<BFloat16, To>(context, input, output);
+  });
 }
 
 }  // namespace tamias::cpu

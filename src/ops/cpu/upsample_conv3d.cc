@@ -228,8 +228,11 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
   const OnednnThreads threads(context);
   const ConstTensorView weights(WidenedData(context, weight), DType::kF32, weight.shape());
   const float* biases = WidenedData(context, bias);
-  WithOnednnErrors("upsampling convolution",
-                   [&] { Upsampler(context, input, weights, biases, options, output).Run(); });
+  const ConstTensorView frames = Widened(context, input);
+  WithWideOutput(context, output, /*keeps=*/false, [&](const TensorView& wide) {
+    WithOnednnErrors("upsampling convolution",
+                     [&] { Upsampler(context, frames, weights, biases, options, wide).Run(); });
+  });
 }
 
 }  // namespace cpu

@@ -1,5 +1,5 @@
-// Vectors of fp32 read from f32, f16 or bf16 memory. Highway target code; include it after
-// foreach_target.h.
+// Vectors of fp32 read from f32, f16 or bf16 memory and written to f32 or bf16. Highway target
+// code; include it after foreach_target.h.
 #if defined(TAMIAS_OPS_CPU_WIDEN_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TAMIAS_OPS_CPU_WIDEN_INL_H_
 #undef TAMIAS_OPS_CPU_WIDEN_INL_H_
@@ -10,6 +10,9 @@
 #include <hwy/highway.h>
 
 #include <cstdint>
+
+#include "ops/cpu/elements.h"
+#include "tamias/dtype.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -46,6 +49,58 @@ HWY_INLINE hn::Vec<D> LoadWidened(D d, const hwy::float16_t* from) {
 #else
   return hn::PromoteTo(d, hn::LoadU(hn::Rebind<hwy::float16_t, D>(), from));
 #endif
+}
+
+template <class D>
+HWY_INLINE void StoreNarrowed(hn::Vec<D> vector, D d, float* to) {
+  hn::StoreU(vector, d, to);
+}
+
+// The bits in bf16, rounded to nearest, ties to even; NaN stays NaN.
+template <class D>
+HWY_INLINE hn::Vec<hn::Rebind<uint16_t, D>> NarrowedBits(D /*d*/, hn::Vec<D> vector) {
+  const hn::RebindToUnsigned<D> du;
+  const hn::RebindToSigned<D> di;
+  const auto raw = hn::BitCast(du, vector);
+  const auto odd = hn::And(hn::ShiftRight<16>(raw), hn::Set(du, 1));
+  const auto rounded = hn::Add(raw, hn::Add(odd, hn::Set(du, 0x7FFF)));
+  const auto quiet = hn::Or(raw, hn::Set(du, 0x400000));
+  const auto nan = hn::RebindMask(du, hn::IsNaN(vector));
+  const auto high = hn::ShiftRight<16>(hn::IfThenElse(nan, quiet, rounded));
+  return hn::DemoteTo(hn::Rebind<uint16_t, D>(), hn::BitCast(di, high));
+}
+
+template <class D>
+HWY_INLINE void StoreNarrowed(hn::Vec<D> vector, D d, hwy::bfloat16_t* to) {
+  hn::StoreU(NarrowedBits(d, vector), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(to));
+}
+
+// body(pointers...), each to the type that its elements have: float or hwy::bfloat16_t.
+template <class Body>
+HWY_INLINE void WithElements(const Body& body) {
+  body();
+}
+
+template <class Body, class... Rest>
+HWY_INLINE void WithElements(const Body& body, cpu::ConstElements first, Rest... rest) {
+  if (first.dtype == DType::kBF16) {
+    const auto* elements = static_cast<const hwy::bfloat16_t*>(first.data);
+    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+  } else {
+    const auto* elements = static_cast<const float*>(first.data);
+    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+  }
+}
+
+template <class Body, class... Rest>
+HWY_INLINE void WithElements(const Body& body, cpu::Elements first, Rest... rest) {
+  if (first.dtype == DType::kBF16) {
+    auto* elements = static_cast<hwy::bfloat16_t*>(first.data);
+    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+  } else {
+    auto* elements = static_cast<float*>(first.data);
+    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+  }
 }
 
 }  // namespace lanes

@@ -1,4 +1,4 @@
-// Small weight vectors as contiguous fp32.
+// Tensors and small weight vectors in fp32, for code that computes with nothing else.
 #pragma once
 
 #include <algorithm>
@@ -9,14 +9,30 @@
 
 namespace tamias::cpu {
 
+// `view` itself where it is f32 (or empty), else its values, valid until the caller's scope ends.
+inline ConstTensorView Widened(Context& context, const ConstTensorView& view) {
+  if (view.empty() || view.dtype() == DType::kF32) return view;
+  const TensorView widened = context.workspace().Allocate(view.shape(), DType::kF32);
+  if (!context.IsPlanning()) cpu::Convert(context, view, widened);
+  return widened;
+}
+
+// body(an f32 output): `output` itself where it is f32, else memory that is then rounded into it
+// and, where the body needs what the output held, begins with that.
+template <typename Body>
+void WithWideOutput(Context& context, const TensorView& output, bool keeps, const Body& body) {
+  if (output.empty() || output.dtype() == DType::kF32) return body(output);
+  const TensorView wide = context.workspace().Allocate(output.shape(), DType::kF32);
+  if (keeps && !context.IsPlanning()) cpu::Convert(context, output, wide);
+  body(wide);
+  if (!context.IsPlanning()) cpu::Convert(context, wide, output);
+}
+
 // The elements of `weight` in fp32: in place when it is f32, else widened into the workspace (valid
 // until the caller's scope ends). nullptr for an empty view.
 inline const float* WidenedData(Context& context, const ConstTensorView& weight) {
   if (weight.empty()) return nullptr;
-  if (weight.dtype() == DType::kF32) return weight.data<float>();
-  const TensorView widened = context.workspace().Allocate(weight.shape(), DType::kF32);
-  if (!context.IsPlanning()) cpu::Convert(context, weight, widened);
-  return widened.data<float>();
+  return Widened(context, weight).data<float>();
 }
 
 // As above; a missing weight becomes `count` times `value`.

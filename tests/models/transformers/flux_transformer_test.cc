@@ -50,6 +50,12 @@ TEST_P(FluxTransformerParity, AgreesWithDiffusers) {
   EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), 2);
 }
 
+TEST_P(FluxTransformerParity, AgreesWithDiffusersInBFloat16) {
+  ExpectCasesAgreeInBFloat16<FluxTransformer, FluxTransformerConfig, Case>(
+      Fixture(GetParam()),
+      [](Context&, const FluxTransformer&, const Case& recorded) { return recorded.Inputs(); });
+}
+
 TEST_P(FluxTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const Fixture fixture(GetParam());
   const FluxTransformerConfig config = FluxTransformerConfig::FromJson(fixture.config);

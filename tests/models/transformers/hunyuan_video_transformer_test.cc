@@ -58,6 +58,16 @@ TEST_P(HunyuanVideoTransformerParity, AgreesWithDiffusers) {
   EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), GetParam().second);
 }
 
+TEST_P(HunyuanVideoTransformerParity, AgreesWithDiffusersInBFloat16) {
+  RotaryTable rotary;
+  ExpectCasesAgreeInBFloat16<HunyuanVideoTransformer, HunyuanVideoTransformerConfig, Case>(
+      Fixture(GetParam().first),
+      [&](Context& context, const HunyuanVideoTransformer& model, const Case& recorded) {
+        rotary = RowOrderRotary(context, model, recorded.grid());
+        return recorded.Inputs(rotary);
+      });
+}
+
 TEST_P(HunyuanVideoTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const Fixture fixture(GetParam().first);
   const Case recorded(fixture, 0);

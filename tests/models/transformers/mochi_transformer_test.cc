@@ -50,6 +50,16 @@ TEST_P(MochiTransformerParity, AgreesWithDiffusers) {
   EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), GetParam().second);
 }
 
+TEST_P(MochiTransformerParity, AgreesWithDiffusersInBFloat16) {
+  RotaryTable rotary;
+  ExpectCasesAgreeInBFloat16<MochiTransformer, MochiTransformerConfig, Case>(
+      Fixture(GetParam().first),
+      [&](Context& context, const MochiTransformer& model, const Case& recorded) {
+        rotary = RowOrderRotary(context, model, recorded.grid());
+        return recorded.Inputs(rotary);
+      });
+}
+
 TEST_P(MochiTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const Fixture fixture(GetParam().first);
   const MochiTransformer model = Load(fixture);

@@ -51,6 +51,12 @@ TEST_P(WanTransformerParity, AgreesWithDiffusers) {
   EXPECT_EQ(ExpectCasesAgree<Case>(fixture, kTolerance, predict), 2);
 }
 
+TEST_P(WanTransformerParity, AgreesWithDiffusersInBFloat16) {
+  ExpectCasesAgreeInBFloat16<WanTransformer, WanTransformerConfig, Case>(
+      Fixture(GetParam()),
+      [](Context&, const WanTransformer&, const Case& recorded) { return recorded.Inputs(); });
+}
+
 TEST_P(WanTransformerParity, RotaryPositionsAgreeWithDiffusers) {
   const Fixture fixture(GetParam());
   const WanTransformerConfig config = WanTransformerConfig::FromJson(fixture.config);

@@ -1,0 +1,15 @@
+// The instructions are a property of the processor (base/machine.h); Highway's choice counts
+// because the kernels stand in its code for AVX-512.
+#include "ops/cpu/bfloat16.h"
+
+#include <hwy/targets.h>
+
+#include "base/machine.h"
+
+namespace tamias::cpu {
+
+bool MultipliesBFloat16() {
+  return HasBFloat16Instructions() && (hwy::SupportedTargets() & HWY_AVX3) != 0;
+}
+
+}  // namespace tamias::cpu

@@ -1,0 +1,44 @@
+"""--dtype: what the transformer computes with, and what is said of types that there are not."""
+
+import json
+
+import pytest
+from conftest import MODEL, expect_error, generate, run
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+def test_the_report_names_the_type(tmp_path, dtype):
+    result = generate("--dtype", dtype, "--json", "--output", tmp_path / "p.png")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["dtype"] == dtype
+
+
+def test_weights_in_f16_are_not_rounded_unless_asked(tmp_path):
+    pictures = {}
+    for name in ["auto", "f32", "bf16"]:
+        path = tmp_path / f"{name}.png"
+        result = generate("--dtype", name, "--output", path)
+        assert result.returncode == 0, result.stderr
+        pictures[name] = path.read_bytes()
+    assert pictures["auto"] == pictures["f32"]
+    assert pictures["bf16"] != pictures["f32"]
+
+
+def test_bf16_is_planned():
+    def plan(dtype):
+        result = run("inspect", "--model", MODEL, "--dtype", dtype, "--json")
+        assert result.returncode == 0, result.stderr
+        plan = json.loads(result.stdout)["memory_accelerated"]
+        return {entry["name"]: entry["bytes"] for entry in plan["entries"]}
+
+    wide, narrow = plan("f32"), plan("bf16")
+    name = "state: attention output cache"
+    assert 2 * narrow[name] == wide[name]
+    assert narrow["weights of transformer, in bf16"] > 0
+    assert "weights of transformer, in bf16" not in wide
+
+
+def test_other_types_are_refused(tmp_path):
+    result = generate("--dtype", "f16", "--output", tmp_path / "p.png")
+    expect_error(result, 2, "dtype: expected auto, f32 or bf16, found 'f16'")
+    assert list(tmp_path.iterdir()) == []
