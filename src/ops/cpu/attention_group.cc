@@ -277,32 +277,30 @@ class Chunk {
 
   // The rows of the block [begin, end), as the products want them.
   void ListBlock(int64_t begin, int64_t end) {
-    const T* values[kKeyBlock];
-    const T* keys[kKeyBlock];
-    for (int64_t j = begin; j < end; ++j) {
-      const int64_t index = KeyRow(j);
-      keys[j - begin] = group_.key + index * group_.key_stride;
-      values[j - begin] = group_.value + index * group_.value_stride;
-    }
     const int64_t count = end - begin, head_dim = group_.head_dim;
+    [[maybe_unused]] const T* values[kKeyBlock];
+    [[maybe_unused]] float* wide = scratch_.prepared;
+    for (int64_t j = 0; j < count; ++j) {
+      const int64_t index = KeyRow(begin + j);
+      const T* key = group_.key + index * group_.key_stride;
+      const T* value = group_.value + index * group_.value_stride;
+      if constexpr (kWidens) {
+        WidenRow(key, wide);
+        WidenRow(value, wide + head_dim);
+        keys_[j] = wide;
+        values_[j] = wide + head_dim;
+        wide += 2 * head_dim;
+      } else {
+        keys_[j] = key;
+        (kPairs ? values : values_)[j] = value;
+      }
+    }
     if constexpr (kPairs) {
       auto* pairs = reinterpret_cast<T*>(scratch_.prepared);
       for (int64_t j = 0; j < count; j += 2, pairs += 2 * head_dim) {
         InterleaveRows(values[j], j + 1 < count ? values[j + 1] : nullptr, head_dim, pairs);
         values_[j / 2] = pairs;
       }
-      std::copy_n(keys, count, keys_);
-    } else if constexpr (kWidens) {
-      float* wide = scratch_.prepared;
-      for (int64_t j = 0; j < count; ++j, wide += 2 * head_dim) {
-        WidenRow(keys[j], wide);
-        WidenRow(values[j], wide + head_dim);
-        keys_[j] = wide;
-        values_[j] = wide + head_dim;
-      }
-    } else {
-      std::copy_n(keys, count, keys_);
-      std::copy_n(values, count, values_);
     }
   }
 
