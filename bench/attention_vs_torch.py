@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares our attention with PyTorch's scaled_dot_product_attention, both on all cores.
+"""Compares our attention with PyTorch's scaled_dot_product_attention, both on all cores, in f32 or bf16.
 
 Runs the Google Benchmark programs and PyTorch in turn, several rounds, and prints the medians and
 their ratio as a Markdown table or as JSON. Needs PyTorch; not part of the tests.
 
-    bench/attention_vs_torch.py --build build/release [--rounds 5] [--threads 2] [--json]
+    bench/attention_vs_torch.py --build build/release [--dtype bf16] [--rounds 5] [--threads 2] [--json]
 """
 
 import argparse
@@ -25,11 +25,15 @@ def shape_name(shape):
     return "H:%d/Nq:%d/Nk:%d/D:%d" % shape
 
 
-def ours(build, threads):
+DTYPES = {"f32": ("BM_DenseAttention/", torch.float32),
+          "bf16": ("BM_DenseAttentionBFloat16/", torch.bfloat16)}
+
+
+def ours(build, threads, dtype):
     """Seconds of one dense call and the FMA peak, by shape."""
     command = [
         os.path.join(build, "bench", "attention_bench"),
-        "--benchmark_filter=BM_DenseAttention/",
+        f"--benchmark_filter={DTYPES[dtype][0]}",
         "--benchmark_min_time=0.5",
         "--benchmark_format=json",
     ]
@@ -42,11 +46,11 @@ def ours(build, threads):
     return results
 
 
-def torch_seconds(shape, threads, seconds=1.0):
+def torch_seconds(shape, threads, dtype, seconds=1.0):
     torch.set_num_threads(threads)
     heads, queries, keys, head_dim = shape
-    query = torch.randn(1, heads, queries, head_dim)
-    key, value = torch.randn(2, 1, heads, keys, head_dim)
+    query = torch.randn(1, heads, queries, head_dim).to(DTYPES[dtype][1])
+    key, value = torch.randn(2, 1, heads, keys, head_dim).to(DTYPES[dtype][1])
     attention = torch.nn.functional.scaled_dot_product_attention
     times = []
     with torch.inference_mode():
@@ -59,10 +63,10 @@ def torch_seconds(shape, threads, seconds=1.0):
     return statistics.median(times)
 
 
-def matmul_gflops(threads, seconds=1.0):
-    """PyTorch's 3072 x 3072 x 3072 fp32 matrix product: what a tuned library reaches here."""
+def matmul_gflops(threads, dtype, seconds=1.0):
+    """PyTorch's 3072 x 3072 x 3072 matrix product: what a tuned library reaches here."""
     torch.set_num_threads(threads)
-    a, b = torch.randn(2, 3072, 3072)
+    a, b = torch.randn(2, 3072, 3072).to(DTYPES[dtype][1])
     times = []
     with torch.inference_mode():
         torch.mm(a, b)
@@ -77,6 +81,7 @@ def matmul_gflops(threads, seconds=1.0):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build/release")
+    parser.add_argument("--dtype", choices=list(DTYPES), default="f32")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true")
@@ -85,13 +90,13 @@ def main():
     rates = {shape: ([], [], []) for shape in SHAPES}  # ours, torch, peak
     matmul = []
     for _ in range(arguments.rounds):
-        matmul.append(matmul_gflops(arguments.threads))
-        results = ours(arguments.build, arguments.threads)
+        matmul.append(matmul_gflops(arguments.threads, arguments.dtype))
+        results = ours(arguments.build, arguments.threads, arguments.dtype)
         for shape in SHAPES:
             heads, queries, keys, head_dim = shape
             gflop = 4e-9 * heads * queries * keys * head_dim
             rates[shape][0].append(results[shape_name(shape)]["gflops"])
-            rates[shape][1].append(gflop / torch_seconds(shape, arguments.threads))
+            rates[shape][1].append(gflop / torch_seconds(shape, arguments.threads, arguments.dtype))
             rates[shape][2].append(results[shape_name(shape)]["peak"])
     rows = []
     for shape, (mine, theirs, peak) in rates.items():
@@ -106,7 +111,7 @@ def main():
         report = {"torch": torch.__version__, "matmul_gflops": statistics.median(matmul)}
         print(json.dumps(report | {"results": rows}, indent=2))
         return
-    print(f"PyTorch's fp32 matrix product: {statistics.median(matmul):.0f} GFLOP/s\n")
+    print(f"PyTorch's {arguments.dtype} matrix product: {statistics.median(matmul):.0f} GFLOP/s\n")
     print(f"| shape | GFLOP/s | share of FMA peak | PyTorch {torch.__version__} | ratio |")
     print("| --- | --- | --- | --- | --- |")
     for row in rows:

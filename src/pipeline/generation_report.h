@@ -4,8 +4,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tamias/placement.h"
 #include "tamias/pipeline.h"
+#include "tamias/placement.h"
 #include "tamias/sparsity/report.h"
 
 namespace tamias {
