@@ -76,7 +76,7 @@ TEST(FluxPipeline, AcceleratedInBFloat16IsNearAcceleratedInF32) {
     options.dtype = "bf16";
     const GenerateResult narrow = pipeline.Generate(options);
     EXPECT_GT(Psnr(narrow.images[0], wide.images[0]), with_mlp ? 25 : 35);
-    EXPECT_EQ(narrow.attention_sparsity, wide.attention_sparsity);
+    EXPECT_NEAR(narrow.attention_sparsity, wide.attention_sparsity, 0.01);
     EXPECT_GT(narrow.attention_sparsity, 0);
     EXPECT_EQ(narrow.mlp_sparsity > 0, with_mlp);
   }
