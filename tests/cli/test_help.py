@@ -74,6 +74,7 @@ INSPECT = {
     "--sparsity": (MODEL, ["--sparsity", "flux-1-dev"]),
     "--set": (MODEL, ["--set", "attn.top_keys=0.5"]),
     "--state-dtype": (MODEL, ["--state-dtype", "bf16"]),
+    "--dtype": (MODEL, ["--dtype", "bf16"]),
     "--max-memory": (MODEL, ["--max-memory", "100MiB"]),
     "--threads": (MODEL, ["--threads", "7"]),
 }
