@@ -32,62 +32,12 @@
 #include <limits>
 #include <type_traits>
 
+#include "ops/cpu/attention_scratch.h"
 #include "ops/cpu/bfloat16.h"
 #include "ops/cpu/exp2-inl.h"
 #include "ops/cpu/lanes-inl.h"
 #include "ops/cpu/panel_kernels-inl.h"
-
-#ifndef TAMIAS_OPS_CPU_ATTENTION_GROUP_ONCE
-#define TAMIAS_OPS_CPU_ATTENTION_GROUP_ONCE
-namespace tamias::cpu {
-
-// Keys per block: their scores for one panel (10 KiB) stay in the L1 cache. A multiple of the 13 or
-// 6 rows of a register tile. Between 65 and 208 the speed hardly depends on it. Twice as many where
-// pairs are multiplied, so that the second product has as many steps.
-inline constexpr int64_t kKeyBlock = 78;
-inline constexpr int64_t kKeyBlockOfPairs = 156;
-inline constexpr int64_t kMaxPanelLanes = 32;  // two vectors of AVX-512
-inline constexpr float kLog2E = 1.44269504f;
-inline constexpr float kLn2 = 0.693147181f;
-inline constexpr float kLowest = -1e30f;  // stands for -inf, with which differences make NaN
-
-// The parts of a thread's scratch memory, each 64-byte aligned.
-struct AttentionScratch {
-  AttentionScratch(int64_t head_dim, DType dtype, float* memory = nullptr) : start(memory) {
-    const bool is_narrow = dtype == DType::kBF16;
-    const int64_t key_block = is_narrow ? kKeyBlockOfPairs : kKeyBlock;
-    query = Take(kAttentionChunkRows * head_dim);
-    output = Take(kAttentionChunkRows * head_dim);
-    scores = Take(key_block * kMaxPanelLanes);
-    column_parts = Take(key_block * kMaxPanelLanes / 2);
-    maximum = Take(kAttentionChunkRows);
-    sum = Take(kAttentionChunkRows);
-    reference = Take(kAttentionChunkRows);
-    unused_row = Take(head_dim);
-    // Pairs of kKeyBlockOfPairs rows of V take half of what kKeyBlock widened rows of K and V do.
-    if (is_narrow) prepared = Take(2 * kKeyBlock * head_dim);
-  }
-  float* Take(int64_t floats) {
-    float* part = start + used;
-    used += (floats + 15) / 16 * 16;
-    return part;
-  }
-
-  float* start;
-  int64_t used = 0;
-  float* query;               // Q^T panels [D][lanes], one after the other
-  float* output;              // O^T panels
-  float* scores;              // S^T, then P^T, of one block and panel
-  float* column_parts;        // [key][lane]: column sums of a block before their reduction
-  float* maximum;             // [row] running maximum, an integer
-  float* sum;                 // [row] sum of 2^(score - maximum)
-  float* reference;           // [row] previous log-sum-exp, in units of log2(e)
-  float* unused_row;          // where the lanes past the last row write their output
-  float* prepared = nullptr;  // of bf16: the rows of a block, interleaved or widened
-};
-
-}  // namespace tamias::cpu
-#endif  // TAMIAS_OPS_CPU_ATTENTION_GROUP_ONCE
+#include "ops/cpu/row_prefetcher-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -95,76 +45,10 @@ namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 using cpu::AttentionGroup;
 using cpu::AttentionScratch;
-using cpu::kLowest;
 
-// Rows that will be needed: of `a`, and of `b` unless null. Row i is indices[i], or i without
-// indices.
-template <typename T>
-struct RowList {
-  const T* a = nullptr;
-  int64_t a_stride = 0;
-  const T* b = nullptr;
-  int64_t b_stride = 0;
-  const int32_t* indices = nullptr;
-  int64_t count = 0;
-};
-
-// Fetches rows into the L2 cache, two cache lines at a time in between the work of the tiles:
-// gathered rows are beyond the hardware prefetcher, and many lines at once would fill the line
-// buffers, which loads that miss the L1 cache need too.
-template <typename T>
-class RowPrefetcher {
- public:
-  explicit RowPrefetcher(int64_t head_dim) : head_dim_(head_dim) {}
-
-  void Add(const RowList<T>& list) {
-    lists_[num_lists_++] = list;
-    count_ += list.count;
-  }
-
-  // Lists the lines of part `part` of `parts` of the rows; calls fetch them from then on.
-  void Begin(int64_t part, int64_t parts) {
-    lines_[0] = nullptr;
-    next_ = lines_;
-    end_ = lines_;
-    int64_t begin = count_ * part / parts;
-    int64_t end = count_ * (part + 1) / parts;
-    for (int i = 0; i < num_lists_; ++i) {
-      const int64_t stop = HWY_MIN(end, lists_[i].count);
-      for (int64_t row = begin; row < stop; ++row) ListRow(lists_[i], row);
-      begin = HWY_MAX(begin - lists_[i].count, 0);
-      end -= lists_[i].count;
-    }
-    *end_ = lines_[0];  // calls read pairs
-  }
-
-  // Inlined: GCC 12 takes a function that only prefetches for one without effect and drops calls.
-  HWY_INLINE void operator()() {
-    if (next_ >= end_) return;
-    __builtin_prefetch(next_[0], 0, 2);
-    __builtin_prefetch(next_[1], 0, 2);
-    next_ += 2;
-  }
-
- private:
-  void ListRow(const RowList<T>& list, int64_t row) {
-    const int64_t index = list.indices != nullptr ? list.indices[row] : row;
-    for (int64_t k = 0; k < head_dim_ && end_ + 2 <= lines_ + kMaxLines; k += kElementsPerLine) {
-      *end_++ = list.a + index * list.a_stride + k;
-      if (list.b != nullptr) *end_++ = list.b + index * list.b_stride + k;
-    }
-  }
-
-  static constexpr int64_t kMaxLines = 1024;
-  static constexpr int64_t kElementsPerLine = 64 / static_cast<int64_t>(sizeof(T));
-  RowList<T> lists_[3];
-  int num_lists_ = 0;
-  int64_t head_dim_;
-  int64_t count_ = 0;  // rows of all lists
-  const T* lines_[kMaxLines + 1];
-  const T** next_ = lines_;
-  const T** end_ = lines_;
-};
+constexpr float kLog2E = 1.44269504f;
+constexpr float kLn2 = 0.693147181f;
+constexpr float kLowest = -1e30f;  // stands for -inf, with which differences make NaN
 
 // Keys [begin, end) of a group and their values.
 template <typename T>
@@ -262,14 +146,14 @@ class Chunk {
       for (int64_t i = 0; i < lanes; ++i) {  // unused lanes: no weight in the column sums
         const bool used = row + i < chunk.num_rows_;
         scratch.reference[row + i] =
-            used ? group.previous_log_sum_exp[chunk.first_row_ + row + i] * cpu::kLog2E
+            used ? group.previous_log_sum_exp[chunk.first_row_ + row + i] * kLog2E
                  : std::numeric_limits<float>::infinity();
       }
     }
   };
 
   // Of scores, in units of log2(e).
-  float ScoreScale() const { return group_.scale * cpu::kLog2E; }
+  float ScoreScale() const { return group_.scale * kLog2E; }
 
   float* QueryPanel(int64_t row) const {
     return scratch_.query + row * CeilDivide(group_.head_dim, Products::kElements);
@@ -614,13 +498,13 @@ class Chunk {
         for (int64_t i = 0; i < std::min(remaining, VectorLanes()); ++i) {
           base_lse[i] = group_.base_log_sum_exp[first_row_ + row + i];
         }
-        const FloatVector other = hn::Mul(hn::Load(d, base_lse), hn::Set(d, cpu::kLog2E));
+        const FloatVector other = hn::Mul(hn::Load(d, base_lse), hn::Set(d, kLog2E));
         MergeWeights(lse, other, ours, theirs);
         ours = hn::Mul(ours, inverse);
       }
       if (group_.log_sum_exp != nullptr) {
         HWY_ALIGN float natural[cpu::kMaxPanelLanes];
-        hn::Store(hn::Mul(lse, hn::Set(d, cpu::kLn2)), d, natural);
+        hn::Store(hn::Mul(lse, hn::Set(d, kLn2)), d, natural);
         for (int64_t i = 0; i < std::min(remaining, VectorLanes()); ++i) {
           group_.log_sum_exp[first_row_ + row + i] = natural[i];
         }
