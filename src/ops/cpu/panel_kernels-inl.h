@@ -369,38 +369,49 @@ HWY_INLINE void TransposeBlocks(FloatVector& a, FloatVector& b, FloatVector& c, 
 #endif
 }
 
-// A vector whose 128-bit part i (of floats) is rows[4 * i][column .. column + 3].
-template <class D>
-HWY_INLINE hn::Vec<D> LoadBlocks(D d, const float* const* rows, int64_t column) {
+// The vector of four lanes and more whose part i, of four lanes, is load(tag, rows[4 * i]).
+template <class D, typename Row, class Load>
+HWY_INLINE hn::Vec<D> CombineParts(D d, const Row* rows, const Load& load) {
   if constexpr (hn::MaxLanes(D()) <= 4) {
-    return hn::LoadU(d, rows[0] + column);
+    return load(d, rows[0]);
 #if HWY_TARGET != HWY_SCALAR
   } else {
     const hn::Half<D> half;
-    return hn::Combine(d, LoadBlocks(half, rows + hn::MaxLanes(d) / 2, column),
-                       LoadBlocks(half, rows, column));
+    return hn::Combine(d, CombineParts(half, rows + hn::MaxLanes(d) / 2, load),
+                       CombineParts(half, rows, load));
 #endif
   }
 }
 
-// The same in bf16, as bits.
-template <class D16>
-HWY_INLINE hn::Vec<D16> LoadHalfBlocks(D16 d, const BFloat16* const* rows, int64_t column) {
-  if constexpr (hn::MaxLanes(D16()) <= 4) {
-    return hn::LoadU(d, reinterpret_cast<const uint16_t*>(rows[0] + column));
+// store(tag, part i of the vector, rows[4 * i]), likewise.
+template <class D, typename Row, class Store, class V = hn::Vec<D>>
+HWY_INLINE void SplitParts(D d, V vector, const Row* rows, const Store& store) {
+  if constexpr (hn::MaxLanes(D()) <= 4) {
+    store(d, vector, rows[0]);
 #if HWY_TARGET != HWY_SCALAR
   } else {
-    const hn::Half<D16> half;
-    return hn::Combine(d, LoadHalfBlocks(half, rows + hn::MaxLanes(d) / 2, column),
-                       LoadHalfBlocks(half, rows, column));
+    const hn::Half<D> half;
+    SplitParts(half, hn::LowerHalf(half, vector), rows, store);
+    SplitParts(half, hn::UpperHalf(half, vector), rows + hn::MaxLanes(d) / 2, store);
 #endif
   }
+}
+
+// A vector whose 128-bit part i is rows[4 * i][column .. column + 3].
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d, const float* const* rows, int64_t column) {
+  return CombineParts(d, rows, [column](auto part, const float* row) HWY_ATTR {
+    return hn::LoadU(part, row + column);
+  });
 }
 
 template <class D>
 HWY_INLINE hn::Vec<D> LoadBlocks(D d, const BFloat16* const* rows, int64_t column) {
   const hn::RebindToUnsigned<D> du;
-  const auto bits = LoadHalfBlocks(hn::Rebind<uint16_t, D>(), rows, column);
+  const hn::Rebind<uint16_t, D> d16;
+  const auto bits = CombineParts(d16, rows, [column](auto part, const BFloat16* row) HWY_ATTR {
+    return hn::LoadU(part, reinterpret_cast<const uint16_t*>(row + column));
+  });
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
@@ -408,14 +419,10 @@ HWY_INLINE hn::Vec<D> LoadBlocks(D d, const BFloat16* const* rows, int64_t colum
 // A vector whose 128-bit part i is the pairs rows[4 * i][2 * step .. 2 * step + 7].
 template <class D>
 HWY_INLINE hn::Vec<D> LoadPairBlocks(D d, const BFloat16* const* rows, int64_t step) {
-  if constexpr (hn::MaxLanes(D()) <= 4) {
-    const hn::Repartition<uint16_t, D> d16;
-    return hn::BitCast(d, hn::LoadU(d16, reinterpret_cast<const uint16_t*>(rows[0] + 2 * step)));
-  } else {
-    const hn::Half<D> half;
-    return hn::Combine(d, LoadPairBlocks(half, rows + hn::MaxLanes(d) / 2, step),
-                       LoadPairBlocks(half, rows, step));
-  }
+  return CombineParts(d, rows, [step](auto part, const BFloat16* row) HWY_ATTR {
+    const hn::Repartition<uint16_t, decltype(part)> halves;
+    return hn::BitCast(part, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(row + 2 * step)));
+  });
 }
 
 // panel[k][lane] = the pair rows[lane][2 k, 2 k + 1], the last with 0 where depth is odd, for
@@ -483,47 +490,24 @@ HWY_INLINE void LoadPanel(const T* const* rows, int64_t depth, float scale, floa
 // A vector whose 128-bit part i repeats from[4 * i].
 template <class D>
 HWY_INLINE hn::Vec<D> LoadQuads(D d, const float* from) {
-  if constexpr (hn::MaxLanes(D()) <= 4) {
-    return hn::Set(d, from[0]);
-#if HWY_TARGET != HWY_SCALAR
-  } else {
-    const hn::Half<D> half;
-    return hn::Combine(d, LoadQuads(half, from + hn::MaxLanes(d) / 2), LoadQuads(half, from));
-#endif
-  }
+  return CombineParts(d, from,
+                      [](auto part, float value) HWY_ATTR { return hn::Set(part, value); });
 }
 
 // Writes 128-bit part i of the vector to rows[4 * i][column .. column + 3].
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void StoreBlocks(D d, V vector, float* const* rows, int64_t column) {
-  if constexpr (hn::MaxLanes(D()) <= 4) {
-    hn::StoreU(vector, d, rows[0] + column);
-#if HWY_TARGET != HWY_SCALAR
-  } else {
-    const hn::Half<D> half;
-    StoreBlocks(half, hn::LowerHalf(half, vector), rows, column);
-    StoreBlocks(half, hn::UpperHalf(half, vector), rows + hn::MaxLanes(d) / 2, column);
-#endif
-  }
+  SplitParts(d, vector, rows, [column](auto part, auto values, float* row) HWY_ATTR {
+    hn::StoreU(values, part, row + column);
+  });
 }
 
 // The same in bf16.
-template <class D16, class V = hn::Vec<D16>>
-HWY_INLINE void StoreHalfBlocks(D16 d, V bits, BFloat16* const* rows, int64_t column) {
-  if constexpr (hn::MaxLanes(D16()) <= 4) {
-    hn::StoreU(bits, d, reinterpret_cast<uint16_t*>(rows[0] + column));
-#if HWY_TARGET != HWY_SCALAR
-  } else {
-    const hn::Half<D16> half;
-    StoreHalfBlocks(half, hn::LowerHalf(half, bits), rows, column);
-    StoreHalfBlocks(half, hn::UpperHalf(half, bits), rows + hn::MaxLanes(d) / 2, column);
-#endif
-  }
-}
-
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE void StoreBlocks(D d, V vector, BFloat16* const* rows, int64_t column) {
-  StoreHalfBlocks(hn::Rebind<uint16_t, D>(), lanes::NarrowedBits(d, vector), rows, column);
+  SplitParts(hn::Rebind<uint16_t, D>(), lanes::NarrowedBits(d, vector), rows,
+             [column](auto part, auto bits, BFloat16* row)
+                 HWY_ATTR { hn::StoreU(bits, part, reinterpret_cast<uint16_t*>(row + column)); });
 }
 
 // rows[lane][k] = panel[k][lane] * weight[lane] + base[lane][k] * base_weight[lane], k < depth; the
