@@ -1,5 +1,6 @@
 // Entry checks: see the header.
 #include "ops/check_tensor.h"
+
 #include "base/check.h"
 
 namespace tamias {

@@ -22,9 +22,9 @@ void ActivateRange(Activation kind, cpu::Elements values, int64_t count) {
   activation::WithActivation(kind, [&](auto constant) HWY_ATTR {
     constexpr Activation kActivation = decltype(constant)::value;
     if (values.dtype == DType::kF32) {
-      return activation::ApplyRange<kActivation>(static_cast<float*>(values.data), count);
+      return activation::ApplyRange<kActivation>(values.As<float>(), count);
     }
-    auto* halves = static_cast<hwy::bfloat16_t*>(values.data);
+    auto* halves = values.As<hwy::bfloat16_t>();
     lanes::ForEach(static_cast<size_t>(count), [&](auto d, size_t i) HWY_ATTR {
       const auto value = activation::Apply<kActivation>(d, lanes::LoadWidened(d, halves + i));
       lanes::StoreNarrowed(value, d, halves + i);

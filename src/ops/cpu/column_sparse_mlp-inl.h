@@ -159,7 +159,7 @@ HWY_INLINE void FillPanels(const cpu::MlpTask& task, float* panels) {
     }
   };
   if constexpr (Products::kElements == 2) {  // pairs move as the bits of floats
-    fill(static_cast<const float*>(task.input.data), task.input_stride / 2, task.model_dim / 2);
+    fill(task.input.As<float>(), task.input_stride / 2, task.model_dim / 2);
   } else {
     lanes::WithElements([&](const auto* input)
                             HWY_ATTR { fill(input, task.input_stride, task.model_dim); },

@@ -44,8 +44,7 @@ void RunMlpTaskAs(const cpu::MlpTask& task) {
     const int64_t count = task.count * (block + 1) / blocks - j;
     mlp::DeltaLayout delta{block_delta, cpu::kNeuronBlock * PanelLanes(), PanelLanes()};
     if (is_callers && !is_copied) {
-      delta = {static_cast<float*>(task.delta.data) + j * task.delta_stride, PanelLanes(),
-               task.delta_stride};
+      delta = {task.delta.As<float>() + j * task.delta_stride, PanelLanes(), task.delta_stride};
     }
     const int32_t* indices = task.indices + j;
     if (has_input) {

@@ -13,11 +13,19 @@ namespace tamias::cpu {
 struct ConstElements {
   const void* data;
   DType dtype;  // f32 or bf16
+  template <typename T>
+  const T* As() const {
+    return static_cast<const T*>(data);
+  }
 };
 
 struct Elements {
   void* data;
   DType dtype;  // f32 or bf16
+  template <typename T>
+  T* As() const {
+    return static_cast<T*>(data);
+  }
 };
 
 // The elements of a view from `offset` on, in elements.

@@ -73,18 +73,8 @@ void ScaleShiftRun(ConstElements input, float factor, float offset, Elements out
       input, output);
 }
 
-void ConvertRun(ConstElements input, Elements output, size_t count) {
-  lanes::WithElements(
-      [&](const auto* from, auto* to) HWY_ATTR {
-        lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
-          lanes::StoreNarrowed(lanes::LoadWidened(d, from + i), d, to + i);
-        });
-      },
-      input, output);
-}
-
-void Float16Run(const Float16* input, Elements output, size_t count) {
-  const auto* from = reinterpret_cast<const hwy::float16_t*>(input);
+template <typename From>
+HWY_INLINE void ConvertFrom(const From* from, Elements output, size_t count) {
   lanes::WithElements(
       [&](auto* to) HWY_ATTR {
         lanes::ForEach(count, [&](auto d, size_t i) HWY_ATTR {
@@ -92,6 +82,14 @@ void Float16Run(const Float16* input, Elements output, size_t count) {
         });
       },
       output);
+}
+
+void ConvertRun(ConstElements input, Elements output, size_t count) {
+  lanes::WithElements([&](const auto* from) HWY_ATTR { ConvertFrom(from, output, count); }, input);
+}
+
+void Float16Run(const Float16* input, Elements output, size_t count) {
+  ConvertFrom(reinterpret_cast<const hwy::float16_t*>(input), output, count);
 }
 
 }  // namespace

@@ -75,31 +75,22 @@ HWY_INLINE void StoreNarrowed(hn::Vec<D> vector, D d, hwy::bfloat16_t* to) {
   hn::StoreU(NarrowedBits(d, vector), hn::Rebind<uint16_t, D>(), reinterpret_cast<uint16_t*>(to));
 }
 
-// body(pointers...), each to the type that its elements have: float or hwy::bfloat16_t.
+// body(pointers...) of Elements and ConstElements, each to the type that its elements have: float
+// or hwy::bfloat16_t.
 template <class Body>
 HWY_INLINE void WithElements(const Body& body) {
   body();
 }
 
-template <class Body, class... Rest>
-HWY_INLINE void WithElements(const Body& body, cpu::ConstElements first, Rest... rest) {
+template <class Body, class First, class... Rest>
+HWY_INLINE void WithElements(const Body& body, First first, Rest... rest) {
+  const auto with = [&](auto* elements) HWY_ATTR {
+    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+  };
   if (first.dtype == DType::kBF16) {
-    const auto* elements = static_cast<const hwy::bfloat16_t*>(first.data);
-    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+    with(first.template As<hwy::bfloat16_t>());
   } else {
-    const auto* elements = static_cast<const float*>(first.data);
-    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
-  }
-}
-
-template <class Body, class... Rest>
-HWY_INLINE void WithElements(const Body& body, cpu::Elements first, Rest... rest) {
-  if (first.dtype == DType::kBF16) {
-    auto* elements = static_cast<hwy::bfloat16_t*>(first.data);
-    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
-  } else {
-    auto* elements = static_cast<float*>(first.data);
-    WithElements([&](auto*... others) HWY_ATTR { body(elements, others...); }, rest...);
+    with(first.template As<float>());
   }
 }
 

@@ -1,5 +1,6 @@
 // The column-sparse MLP delta, one dot product at a time in double precision.
 #include "ops/column_sparse_mlp.h"
+
 #include "ops/activation.h"
 
 #include <algorithm>
