@@ -14,6 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "bench_timing.h"
+#include "in_type.h"
 #include "ops/attention.h"
 #include "ops/column_sparse_attention.h"
 #include "tamias/fma_peak.h"
@@ -30,32 +32,8 @@ inline const bool kIsTargetLimited = [] {
   return true;
 }();
 
-inline double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-template <typename Function>
-double Seconds(const Function& function) {
-  const auto start = std::chrono::steady_clock::now();
-  function();
-  return SecondsSince(start);
-}
-
-inline double Median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-// The values in another type.
-inline Tensor Rounded(const Tensor& floats, DType dtype) {
-  if (dtype == DType::kF32) return Tensor::CopyOf(floats.view());
-  Tensor tensor(floats.shape(), dtype);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
-    tensor.data<BFloat16>()[i] = ToBFloat16(floats.data<float>()[i]);
-  }
-  return tensor;
-}
+using bench::Median;
+using bench::Seconds;
 
 // One batch item; queries are [H, Nq, D] in memory, keys and values [H, Nk, D], f32 or bf16.
 struct AttentionCase {
@@ -66,9 +44,9 @@ struct AttentionCase {
         keys(num_keys),
         head_dim(dim),
         context(Placement{.device = {}, .activation_dtype = dtype}),
-        query(Rounded(Random({1, heads, queries, dim}, 1), dtype)),
-        key(Rounded(Random({1, heads, keys, dim}, 2), dtype)),
-        value(Rounded(Random({1, heads, keys, dim}, 3), dtype)),
+        query(bench::InType(Random({1, heads, queries, dim}, 1), dtype)),
+        key(bench::InType(Random({1, heads, keys, dim}, 2), dtype)),
+        value(bench::InType(Random({1, heads, keys, dim}, 3), dtype)),
         output(Tensor::Zeros({1, heads, queries, dim}, dtype)),
         log_sum_exp(Tensor::Zeros({1, heads, queries}, DType::kF32)) {}
 

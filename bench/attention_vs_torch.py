@@ -10,12 +10,10 @@ their ratio as a Markdown table or as JSON. Needs PyTorch; not part of the tests
 import argparse
 import json
 import os
-import re
 import statistics
-import subprocess
-import time
 
 import torch
+from torch_peer import our_results, torch_seconds
 
 # heads, queries, keys, head dimension: the cases of attention_bench that are compared.
 SHAPES = [(1, 7680, 7680, 128), (4, 4132, 4132, 64), (4, 36, 4132, 64), (1, 4352, 4352, 128)]
@@ -25,57 +23,29 @@ def shape_name(shape):
     return "H:%d/Nq:%d/Nk:%d/D:%d" % shape
 
 
-DTYPES = {"f32": ("BM_DenseAttention/", torch.float32),
-          "bf16": ("BM_DenseAttentionBFloat16/", torch.bfloat16)}
+DTYPES = {"f32": ("BM_DenseAttention", torch.float32),
+          "bf16": ("BM_DenseAttentionBFloat16", torch.bfloat16)}
 
 
 def ours(build, threads, dtype):
     """Seconds of one dense call and the FMA peak, by shape."""
-    command = [
-        os.path.join(build, "bench", "attention_bench"),
-        f"--benchmark_filter={DTYPES[dtype][0]}",
-        "--benchmark_min_time=0.5",
-        "--benchmark_format=json",
-    ]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    results = {}
-    for entry in json.loads(output.stdout)["benchmarks"]:
-        name = re.search(r"H:\d+/Nq:\d+/Nk:\d+/D:\d+", entry["name"]).group(0)
-        results[name] = entry
-    return results
+    shape = r"H:\d+/Nq:\d+/Nk:\d+/D:\d+"
+    return our_results(build, "attention_bench", DTYPES[dtype][0], shape, threads, seconds=0.5)
 
 
-def torch_seconds(shape, threads, dtype, seconds=1.0):
-    torch.set_num_threads(threads)
+def attention_seconds(shape, threads, dtype):
+    """Of PyTorch."""
     heads, queries, keys, head_dim = shape
     query = torch.randn(1, heads, queries, head_dim).to(DTYPES[dtype][1])
     key, value = torch.randn(2, 1, heads, keys, head_dim).to(DTYPES[dtype][1])
     attention = torch.nn.functional.scaled_dot_product_attention
-    times = []
-    with torch.inference_mode():
-        attention(query, key, value)
-        stop = time.perf_counter() + seconds
-        while time.perf_counter() < stop or len(times) < 3:
-            start = time.perf_counter()
-            attention(query, key, value)
-            times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return torch_seconds(lambda: attention(query, key, value), threads)
 
 
-def matmul_gflops(threads, dtype, seconds=1.0):
+def matmul_gflops(threads, dtype):
     """PyTorch's 3072 x 3072 x 3072 matrix product: what a tuned library reaches here."""
-    torch.set_num_threads(threads)
     a, b = torch.randn(2, 3072, 3072).to(DTYPES[dtype][1])
-    times = []
-    with torch.inference_mode():
-        torch.mm(a, b)
-        stop = time.perf_counter() + seconds
-        while time.perf_counter() < stop:
-            start = time.perf_counter()
-            torch.mm(a, b)
-            times.append(time.perf_counter() - start)
-    return 2e-9 * 3072**3 / statistics.median(times)
+    return 2e-9 * 3072**3 / torch_seconds(lambda: torch.mm(a, b), threads)
 
 
 def main():
@@ -96,7 +66,7 @@ def main():
             heads, queries, keys, head_dim = shape
             gflop = 4e-9 * heads * queries * keys * head_dim
             rates[shape][0].append(results[shape_name(shape)]["gflops"])
-            rates[shape][1].append(gflop / torch_seconds(shape, arguments.threads, arguments.dtype))
+            rates[shape][1].append(gflop / attention_seconds(shape, arguments.threads, arguments.dtype))
             rates[shape][2].append(results[shape_name(shape)]["peak"])
     rows = []
     for shape, (mine, theirs, peak) in rates.items():

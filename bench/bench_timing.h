@@ -9,13 +9,15 @@
 namespace tamias::bench {
 
 template <typename Body>
-double SecondsOf(const Body& body) {
+double Seconds(const Body& body) {
   const auto start = std::chrono::steady_clock::now();
   body();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-inline double MedianOf(std::vector<double> values) {
+// 0 of none.
+inline double Median(std::vector<double> values) {
+  if (values.empty()) return 0;
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;

@@ -15,6 +15,7 @@
 
 #include "bench_timing.h"
 #include "dense_mlp_peer.h"
+#include "in_type.h"
 #include "ops/block_mean.h"
 #include "ops/column_sparse_mlp.h"
 #include "ops/copy_indices.h"
@@ -26,21 +27,12 @@
 namespace tamias {
 namespace {
 
-Tensor InType(const Tensor& floats, DType dtype) {
-  if (dtype == DType::kF32) return Tensor::CopyOf(floats.view());
-  Tensor tensor(floats.shape(), dtype);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
-    tensor.data<BFloat16>()[i] = ToBFloat16(floats.data<float>()[i]);
-  }
-  return tensor;
-}
-
 Tensor RandomTensor(Shape shape, float scale, DType dtype = DType::kF32) {
   static std::mt19937 generator(1);
   std::normal_distribution<float> normal(0, scale);
   Tensor tensor(shape, DType::kF32);
   std::generate_n(tensor.data<float>(), tensor.NumElements(), [&] { return normal(generator); });
-  return InType(tensor, dtype);
+  return bench::InType(tensor, dtype);
 }
 
 struct Problem {
@@ -101,17 +93,17 @@ void RunMlp(benchmark::State& state, DType dtype) {
   const double peak = FmaPeakGflops(context.threads());
   std::vector<double> sparse_seconds, dense_seconds;
   for (auto _ : state) {
-    sparse_seconds.push_back(bench::SecondsOf(sparse));
-    dense_seconds.push_back(bench::SecondsOf(dense));
+    sparse_seconds.push_back(bench::Seconds(sparse));
+    dense_seconds.push_back(bench::Seconds(dense));
     state.SetIterationTime(sparse_seconds.back());
   }
   const double flops = 4e-9 * static_cast<double>(p.tokens * p.model_dim);
-  const double gflops = flops * static_cast<double>(p.count) / bench::MedianOf(sparse_seconds);
-  const double speedup = bench::MedianOf(dense_seconds) / bench::MedianOf(sparse_seconds);
+  const double gflops = flops * static_cast<double>(p.count) / bench::Median(sparse_seconds);
+  const double speedup = bench::Median(dense_seconds) / bench::Median(sparse_seconds);
   state.counters["gflops"] = gflops;
   state.counters["peak_fraction"] = gflops / peak;
   state.counters["dense_gflops"] =
-      flops * static_cast<double>(p.neurons) / bench::MedianOf(dense_seconds);
+      flops * static_cast<double>(p.neurons) / bench::Median(dense_seconds);
   state.counters["speedup_over_dense"] = speedup;
   state.counters["arithmetic_fraction"] =
       speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
@@ -165,13 +157,12 @@ void BM_NeuronSelection(benchmark::State& state) {
   sparse();
   std::vector<double> select_seconds, sparse_seconds;
   for (auto _ : state) {
-    select_seconds.push_back(bench::SecondsOf(select));
-    sparse_seconds.push_back(bench::SecondsOf(sparse));
+    select_seconds.push_back(bench::Seconds(select));
+    sparse_seconds.push_back(bench::Seconds(sparse));
     state.SetIterationTime(select_seconds.back());
   }
-  const double selection = bench::MedianOf(select_seconds);
-  state.counters["share_of_sparse_step"] =
-      selection / (selection + bench::MedianOf(sparse_seconds));
+  const double selection = bench::Median(select_seconds);
+  state.counters["share_of_sparse_step"] = selection / (selection + bench::Median(sparse_seconds));
 }
 
 BENCHMARK(BM_NeuronSelection)

@@ -58,7 +58,7 @@ struct GpuAttention {
 
   // Seconds of one call, over as many as fill about a tenth of a second, after one for warming up.
   template <typename Body>
-  double SecondsOf(const Body& body) {
+  double Seconds(const Body& body) {
     const auto seconds_of = [&](int64_t calls) {
       const auto start = std::chrono::steady_clock::now();
       for (int64_t i = 0; i < calls; ++i) body();
@@ -90,7 +90,7 @@ void BM_CudaDenseAttention(benchmark::State& state) {
   if (NoGpu(state)) return;
   GpuAttention attention(state.range(0), state.range(1));
   for (auto _ : state) {
-    const double seconds = attention.SecondsOf([&] { attention.Dense(); });
+    const double seconds = attention.Seconds([&] { attention.Dense(); });
     Report(state, attention.Flops(static_cast<double>(attention.tokens)), seconds);
   }
 }
@@ -102,11 +102,11 @@ void BM_CudaColumnSums(benchmark::State& state) {
                                    DType::kF32, 0);
   attention.Dense();
   for (auto _ : state) {
-    const double seconds = attention.SecondsOf([&] {
+    const double seconds = attention.Seconds([&] {
       cuda::DenseAttentionColumnSums(attention.stream, attention.inputs(), attention.lse, kGroup,
                                      attention.output, {}, sums);
     });
-    const double dense = attention.SecondsOf([&] { attention.Dense(); });
+    const double dense = attention.Seconds([&] { attention.Dense(); });
     Report(state, attention.Flops(static_cast<double>(attention.tokens)), seconds);
     state.counters["cost_over_dense"] = seconds / dense - 1;
   }
@@ -144,8 +144,8 @@ void BM_CudaColumnSparseAttention(benchmark::State& state) {
   Tensor cache = cuda::DeviceTensor(attention.output.shape(), DType::kBF16, 0);
   cuda::Zero(attention.stream, cache);
   for (auto _ : state) {
-    const double dense = attention.SecondsOf([&] { attention.Dense(); });
-    const double seconds = attention.SecondsOf([&] {
+    const double dense = attention.Seconds([&] { attention.Dense(); });
+    const double seconds = attention.Seconds([&] {
       cuda::ColumnSparseAttention(
           attention.stream, attention.inputs(),
           {.indices = lists.indices, .counts = lists.counts, .group_size = kGroup}, {.base = cache},

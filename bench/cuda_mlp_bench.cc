@@ -100,7 +100,7 @@ struct Problem {
 template <typename Body>
 double SecondsPerCall(cuda::Stream& stream, const Body& body) {
   stream.Synchronize();
-  const double seconds = bench::SecondsOf([&] {
+  const double seconds = bench::Seconds([&] {
     for (int i = 0; i < kCallsPerTiming; ++i) body();
     stream.Synchronize();
   });
@@ -140,10 +140,10 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
     state.SetIterationTime(sparse_seconds.back());
   }
   const double flops = 4e-12 * static_cast<double>(p.tokens * p.model_dim);
-  const double speedup = bench::MedianOf(dense_seconds) / bench::MedianOf(sparse_seconds);
-  state.counters["tflops"] = flops * static_cast<double>(p.count) / bench::MedianOf(sparse_seconds);
+  const double speedup = bench::Median(dense_seconds) / bench::Median(sparse_seconds);
+  state.counters["tflops"] = flops * static_cast<double>(p.count) / bench::Median(sparse_seconds);
   state.counters["dense_tflops"] =
-      flops * static_cast<double>(p.neurons) / bench::MedianOf(dense_seconds);
+      flops * static_cast<double>(p.neurons) / bench::Median(dense_seconds);
   state.counters["speedup_over_dense"] = speedup;
   state.counters["arithmetic_fraction"] =
       speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);

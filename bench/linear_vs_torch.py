@@ -8,14 +8,11 @@ Markdown table. Needs PyTorch; not part of the tests.
 """
 
 import argparse
-import json
 import os
-import re
 import statistics
-import subprocess
-import time
 
 import torch
+from torch_peer import our_results, torch_seconds
 
 # rows, inputs, outputs, whether a GELU follows: cases of linear_bench.
 SHAPES = [(4132, 256, 256, 0), (4132, 256, 1024, 1), (4132, 1024, 256, 0), (4096, 768, 3072, 1),
@@ -28,23 +25,13 @@ def shape_name(shape):
 
 def ours(build, threads):
     """GFLOP/s by shape."""
-    command = [
-        os.path.join(build, "bench", "linear_bench"),
-        "--benchmark_filter=BM_LinearBFloat16/",
-        "--benchmark_min_time=0.3",
-        "--benchmark_format=json",
-    ]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads))
-    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
-    results = {}
-    for entry in json.loads(output.stdout)["benchmarks"]:
-        name = re.search(r"M:\d+/K:\d+/N:\d+/gelu:\d", entry["name"]).group(0)
-        results[name] = entry["gflops"]
-    return results
+    shape = r"M:\d+/K:\d+/N:\d+/gelu:\d"
+    entries = our_results(build, "linear_bench", "BM_LinearBFloat16", shape, threads, seconds=0.3)
+    return {name: entry["gflops"] for name, entry in entries.items()}
 
 
-def torch_gflops(shape, threads, seconds=1.0):
-    torch.set_num_threads(threads)
+def torch_gflops(shape, threads):
+    """Of PyTorch."""
     rows, inputs, outputs, gelu = shape
     layer = torch.nn.Linear(inputs, outputs).to(torch.bfloat16)
     data = torch.randn(rows, inputs).to(torch.bfloat16)
@@ -53,15 +40,7 @@ def torch_gflops(shape, threads, seconds=1.0):
         result = layer(data)
         return torch.nn.functional.gelu(result, approximate="tanh") if gelu else result
 
-    times = []
-    with torch.inference_mode():
-        run()
-        stop = time.perf_counter() + seconds
-        while time.perf_counter() < stop or len(times) < 3:
-            start = time.perf_counter()
-            run()
-            times.append(time.perf_counter() - start)
-    return 2e-9 * rows * inputs * outputs / statistics.median(times)
+    return 2e-9 * rows * inputs * outputs / torch_seconds(run, threads)
 
 
 def main():

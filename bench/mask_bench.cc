@@ -33,13 +33,13 @@ void BM_MaskToIndices(benchmark::State& state) {
   std::vector<double> seconds, plain_seconds;
   for (auto _ : state) {
     seconds.push_back(
-        bench::SecondsOf([&] { MaskToIndices(context, mask.view(), n, indices, counts); }));
-    plain_seconds.push_back(bench::SecondsOf([&] { BitLoop(mask, n, indices, counts); }));
+        bench::Seconds([&] { MaskToIndices(context, mask.view(), n, indices, counts); }));
+    plain_seconds.push_back(bench::Seconds([&] { BitLoop(mask, n, indices, counts); }));
     state.SetIterationTime(seconds.back());
   }
-  const double median = bench::MedianOf(seconds);
+  const double median = bench::Median(seconds);
   state.counters["ns_per_column"] = 1e9 * median / static_cast<double>(rows * n);
-  state.counters["speedup_over_bit_loop"] = bench::MedianOf(plain_seconds) / median;
+  state.counters["speedup_over_bit_loop"] = bench::Median(plain_seconds) / median;
 }
 
 void BM_RandomMask(benchmark::State& state) {

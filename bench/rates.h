@@ -4,30 +4,17 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <vector>
 
 #include "base/parallel.h"
+#include "bench_timing.h"
+#include "in_type.h"
 #include "tamias/context.h"
 #include "tamias/fma_peak.h"
 #include "tamias/tensor.h"
 
 namespace tamias::bench {
-
-template <typename Body>
-double Seconds(const Body& body) {
-  const auto begin = std::chrono::steady_clock::now();
-  body();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-}
-
-inline double Median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 // Times body() per iteration; reports GFLOP/s and the share of the FMA peak.
 template <typename Body>
@@ -78,13 +65,6 @@ inline Tensor Noise(Shape shape) {
   return tensor;
 }
 
-inline Tensor NoiseBFloat16(Shape shape) {
-  const Tensor wide = Noise(shape);
-  Tensor tensor(shape, DType::kBF16);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
-    tensor.data<BFloat16>()[i] = ToBFloat16(wide.data<float>()[i]);
-  }
-  return tensor;
-}
+inline Tensor NoiseBFloat16(Shape shape) { return InType(Noise(shape), DType::kBF16); }
 
 }  // namespace tamias::bench

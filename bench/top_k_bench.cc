@@ -43,19 +43,19 @@ void BM_TopKMask(benchmark::State& state) {
   std::generate_n(scores.data<float>(), rows * n, [&] { return std::exp(2 * normal(generator)); });
   std::vector<double> seconds, plain_seconds;
   for (auto _ : state) {
-    seconds.push_back(bench::SecondsOf([&] {
+    seconds.push_back(bench::Seconds([&] {
       if (approximate) {
         ApproximateTopKMask(context, scores.view(), k, 1024, 1, mask);
       } else {
         TopKMask(context, scores.view(), k, mask);
       }
     }));
-    plain_seconds.push_back(bench::SecondsOf([&] { PlainTopK(scores, k, mask); }));
+    plain_seconds.push_back(bench::Seconds([&] { PlainTopK(scores, k, mask); }));
     state.SetIterationTime(seconds.back());
   }
-  const double median = bench::MedianOf(seconds);
+  const double median = bench::Median(seconds);
   state.counters["ns_per_score"] = 1e9 * median / static_cast<double>(rows * n);
-  state.counters["speedup_over_nth_element"] = bench::MedianOf(plain_seconds) / median;
+  state.counters["speedup_over_nth_element"] = bench::Median(plain_seconds) / median;
 }
 
 BENCHMARK(BM_TopKMask)
