@@ -1,6 +1,7 @@
 // Seconds since a stage began; the time left is that of the steps so far times those that are left.
 // A callback that answers false cancels the generation.
 #include "pipeline/generation_clock.h"
+
 #include "tamias/error.h"
 
 namespace tamias {

@@ -41,15 +41,15 @@ struct StagePlans {
   StageBytes decoding;
 };
 
-Placement PlacementFor(const ModelFamily& family, const GenerateOptions& options) {
+// Also refuses devices that there are not.
+Placement CheckedPlacement(const ModelFamily& family, const GenerateOptions& options) {
   const Device device = ParseDevice(options.device);
   if (device.type == DeviceType::kCuda && !family.RunsOnGpu()) {
     Fail(ErrorCode::kUnsupported, "device: {} runs on the CPU only, found {}", family.info().family,
          options.device);
   }
   CheckDevice(device);
-  return PlacementOn(device, family.DenoiserWeights().MainDType(),
-                     ParseActivationType(options.dtype));
+  return family.PlacementFor(options);
 }
 
 GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options) {
@@ -59,7 +59,7 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   plan.threads = options.threads > 0 ? options.threads : UsableCpus();
   plan.sparsity =
       ChooseSparsity(options.sparsity, family.info().default_profile, options.overrides);
-  plan.placement = PlacementFor(family, options);
+  plan.placement = CheckedPlacement(family, options);
   plan.coder =
       plan.placement.IsOnGpu() ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.latents = family.LatentsOf(plan.settings);

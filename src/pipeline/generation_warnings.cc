@@ -14,14 +14,9 @@ std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOpt
   const std::string& variant = family.folder().variant();
   std::vector<std::string> warnings;
   if (sparsity.IsAnythingEnabled()) {
-    const Placement placement =
-        PlacementOn(ParseDevice(options.device), family.DenoiserWeights().MainDType(),
-                    ParseActivationType(options.dtype));
-    warnings = ConfigWarnings(sparsity,
-                              {.is_on_gpu = placement.IsOnGpu(),
-                               .has_16_bit_activations = placement.activation_dtype != DType::kF32,
-                               .num_steps = num_steps,
-                               .num_invocations = settings.num_invocations()});
+    warnings = ConfigWarnings(sparsity, {.placement = family.PlacementFor(options),
+                                         .num_steps = num_steps,
+                                         .num_invocations = settings.num_invocations()});
   }
   if (!scheduler.other_class().empty()) {
     warnings.push_back(

@@ -49,6 +49,11 @@ ModelFamily::ModelFamily(const ModelFolder& folder)
   info_.family = folder_.family();
 }
 
+Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
+  return PlacementOn(ParseDevice(options.device), DenoiserWeights().MainDType(),
+                     ParseActivationType(options.dtype));
+}
+
 void ModelFamily::AddComponent(const std::string& name, const Weights& weights) {
   components_.push_back({name, weights});
   info_.components.push_back(Describe(name, folder_.Config(name), weights));

@@ -85,6 +85,9 @@ class ModelFamily {
   // The weights whose type the activations follow.
   virtual const Weights& DenoiserWeights() const = 0;
   virtual bool RunsOnGpu() const { return false; }
+  // Where the options' device and dtype put the denoiser, whether there is such a device or not.
+  // Throws as ParseDevice, ParseActivationType and PlacementOn.
+  Placement PlacementFor(const GenerateOptions& options) const;
   // Copies the weights of all components to where they are computed with, in the type that they are
   // computed with: the denoiser's for `context`, those of text encoders and decoder for `coder`. On
   // the CPU what has that type stays in its file. Called once for each placement, before anything

@@ -343,8 +343,8 @@ std::string WriteYaml(const SparsityConfig& config) {
 std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use) {
   std::vector<std::string> warnings;
   for (const Key& key : Keys()) {
-    std::string_view reason = use.is_on_gpu ? key.no_effect.on_gpu : key.no_effect.on_cpu;
-    const bool is_narrow = use.is_on_gpu || use.has_16_bit_activations;
+    std::string_view reason = use.placement.IsOnGpu() ? key.no_effect.on_gpu : key.no_effect.on_cpu;
+    const bool is_narrow = use.placement.activation_dtype != DType::kF32;
     if (is_narrow && !key.no_effect.in_16_bits.empty()) reason = key.no_effect.in_16_bits;
     if (reason.empty() || !config.keys_set.contains(key.name)) continue;
     const std::string value = key.write(config);

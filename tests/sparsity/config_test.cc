@@ -160,9 +160,11 @@ class WarnsOfKeysWithoutEffect : public ::testing::TestWithParam<bool> {};
 
 TEST_P(WarnsOfKeysWithoutEffect, ForReasonsOfTheDevice) {
   const bool is_on_gpu = GetParam();
+  const Placement placement =
+      is_on_gpu ? Placement{{DeviceType::kCuda, 0}, DType::kBF16} : Placement();
   SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
   Apply(config, "attn.cache_dtype=bf16");
-  const std::vector<std::string> warnings = ConfigWarnings(config, {.is_on_gpu = is_on_gpu});
+  const std::vector<std::string> warnings = ConfigWarnings(config, {.placement = placement});
   const auto warning_of = [&](const std::string& key) {
     for (const std::string& warning : warnings) {
       if (warning.starts_with(key + ":")) return warning;
@@ -184,7 +186,7 @@ TEST_P(WarnsOfKeysWithoutEffect, ForReasonsOfTheDevice) {
   // Off, so nothing is asked for.
   EXPECT_EQ(warning_of("attn.pad_qkv_before_kernel"), "");
   EXPECT_EQ(warning_of("offloading.attn.out_cache"), "");
-  EXPECT_THAT(ConfigWarnings(SparsityConfig(), {.is_on_gpu = is_on_gpu}), IsEmpty());
+  EXPECT_THAT(ConfigWarnings(SparsityConfig(), {.placement = placement}), IsEmpty());
 }
 
 INSTANTIATE_TEST_SUITE_P(OnCpuAndGpu, WarnsOfKeysWithoutEffect, ::testing::Bool());

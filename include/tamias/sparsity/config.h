@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "tamias/dtype.h"
+#include "tamias/placement.h"
 
 namespace tamias {
 
@@ -131,10 +132,9 @@ std::string WriteYaml(const SparsityConfig& config);
 
 // The generation that a configuration is for, as far as it is known.
 struct ConfigUse {
-  bool is_on_gpu = false;
-  bool has_16_bit_activations = false;  // always on a GPU
-  int64_t num_steps = 0;                // 0: not known yet
-  int64_t num_invocations = 0;          // model calls per step; 0: not known yet
+  Placement placement = {};
+  int64_t num_steps = 0;        // 0: not known yet
+  int64_t num_invocations = 0;  // model calls per step; 0: not known yet
 };
 
 // One sentence for each key in keys_set that asks for something the device does not do or that the
