@@ -1,5 +1,6 @@
 // Messages from errno values.
 #include "io/system_error.h"
+
 #include "base/check.h"
 
 #include <cerrno>

@@ -1,5 +1,6 @@
 // Activations by name: see the header.
 #include "models/activation_name.h"
+
 #include "base/check.h"
 
 #include <utility>

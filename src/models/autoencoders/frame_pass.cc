@@ -1,5 +1,6 @@
 // Decoding frame by frame: see the header.
 #include "models/autoencoders/frame_pass.h"
+
 #include "base/check.h"
 
 namespace tamias {
