@@ -153,7 +153,7 @@ TEST(ColumnSparseMlp, OfBFloat16MatchesReferenceOverRandomShapes) {
                       OutputOf(c, output));
       reference::ColumnSparseMlp(context, InputOf(c), c.weights, c.selection, c.cache,
                                  OutputOf(c, c.output));
-      Tensor found = InFloats(cache);
+      Tensor found = ToFloat32(cache);
       ClearUnusedLanes(c, found);
       ClearUnusedLanes(c, c.cache);
       EXPECT_LT(LargestError(found.view(), c.cache.view()), kCacheError);
@@ -178,7 +178,7 @@ TEST(ColumnSparseMlp, EachProductOfBFloat16MatchesReference) {
       Tensor output = InBFloat16(c.output);
       ColumnSparseMlpUp(context, narrow.Input(), narrow.weights, c.selection, cache, delta);
       reference::ColumnSparseMlpUp(context, InputOf(c), c.weights, c.selection, c.cache, expected);
-      Tensor found = InFloats(delta);
+      Tensor found = ToFloat32(delta);
       ClearUnusedLanes(c, found);
       ClearUnusedLanes(c, expected);
       EXPECT_LT(LargestError(found.view(), expected.view()), 2 * kCacheError);
@@ -187,7 +187,7 @@ TEST(ColumnSparseMlp, EachProductOfBFloat16MatchesReference) {
                           OutputOf(c, output));
       reference::ColumnSparseMlpDown(context, expected.view(), c.weights, c.selection,
                                      OutputOf(c, c.output));
-      EXPECT_LT(LargestError(InFloats(output).view(), c.output.view()), kCacheError);
+      EXPECT_LT(LargestError(ToFloat32(output).view(), c.output.view()), kCacheError);
     }
   });
 }

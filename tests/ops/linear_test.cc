@@ -63,7 +63,7 @@ TEST(Linear, OfBFloat16MatchesReference) {
       Tensor expected = random.Normal({batch, rows, outputs + 1});
       RoundToBFloat16(expected);
       const bool gives_floats = random.Coin();
-      Tensor found = gives_floats ? InFloats(expected) : InBFloat16(expected);
+      Tensor found = gives_floats ? ToFloat32(expected) : InBFloat16(expected);
       const LinearOptions options = {.activation = kActivations[random.Integer(0, 5)],
                                      .accumulate = random.Coin()};
       const auto inside = [](const auto& view) { return view.Slice(2, 1, view.dim(2)); };
@@ -72,7 +72,7 @@ TEST(Linear, OfBFloat16MatchesReference) {
       reference::Linear(context, inside(input.view()), weight.view, bias.view,
                         inside(expected.view()), options);
       // A sum of up to 100 products; the output's rounding.
-      EXPECT_LT(LargestError(InFloats(found).view(), expected.view()),
+      EXPECT_LT(LargestError(ToFloat32(found).view(), expected.view()),
                 gives_floats ? 2e-5f : 0x1.1p-8f);
     }
   });

@@ -25,13 +25,19 @@ GenerateOptions GoldenOptions(const fs::path& golden) {
   return options;
 }
 
-TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
+// Those of the latents in demo.safetensors.
+GenerateOptions GuidedDemoOptions() {
   GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
   options.width = 96;
   options.height = 64;
   options.steps = 6;
   options.true_cfg_scale = 3;
   options.seed = 11;
+  return options;
+}
+
+TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
+  GenerateOptions options = GuidedDemoOptions();
   const GenerateResult result = Pipeline(kDemoModel).Generate(options);
   ExpectLatents(result, SafetensorsFile(kData / "demo.safetensors").Get("latents"));
   ASSERT_EQ(result.images.size(), 1u);
@@ -41,12 +47,7 @@ TEST(FluxPipeline, DemoModelWithTrueGuidanceMatchesDiffusers) {
 
 // Of weights in f16, which are rounded to bf16 once.
 TEST(FluxPipeline, DemoModelInBFloat16IsNearDiffusers) {
-  GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
-  options.width = 96;
-  options.height = 64;
-  options.steps = 6;
-  options.true_cfg_scale = 3;
-  options.seed = 11;
+  GenerateOptions options = GuidedDemoOptions();
   options.dtype = "bf16";
   const Pipeline pipeline(kDemoModel);
   const GenerateResult result = pipeline.Generate(options);

@@ -48,7 +48,7 @@ struct BFloat16Inputs {
 // unit in their last place (2^-9) times the values, and so is the output. `parts`: the largest of
 // the values, and of what else is added to them.
 inline void ExpectNearInBFloat16(const Tensor& found, const Tensor& expected, float parts) {
-  ExpectWithin(InFloats(found), expected,
+  ExpectWithin(ToFloat32(found), expected,
                [&](float e) { return 0x1.1p-8f * (parts + std::abs(e)); });
 }
 

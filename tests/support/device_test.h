@@ -13,6 +13,7 @@
 #include "tamias/placement.h"
 #include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
+#include "tests/support/rounding.h"
 
 namespace tamias {
 
@@ -38,31 +39,6 @@ inline Tensor ToHost(cuda::Stream& stream, ConstTensorView device) {
   cuda::Copy(stream, device, host);
   stream.Synchronize();
   return host;
-}
-
-inline Tensor ToFloat32(ConstTensorView tensor) {
-  Tensor result(tensor.shape(), DType::kF32);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
-    float& value = result.data<float>()[i];
-    if (tensor.dtype() == DType::kF32) value = tensor.data<float>()[i];
-    if (tensor.dtype() == DType::kBF16) value = ToFloat(tensor.data<BFloat16>()[i]);
-    if (tensor.dtype() == DType::kF16) value = ToFloat(tensor.data<Float16>()[i]);
-  }
-  return result;
-}
-
-// Contiguous f32 to bf16 or f16, rounding to nearest.
-inline Tensor Rounded(ConstTensorView tensor, DType dtype) {
-  Tensor result(tensor.shape(), dtype);
-  for (int64_t i = 0; i < tensor.NumElements(); ++i) {
-    const float value = tensor.data<float>()[i];
-    if (dtype == DType::kBF16) {
-      result.data<BFloat16>()[i] = ToBFloat16(value);
-    } else {
-      result.data<Float16>()[i] = ToFloat16(value);
-    }
-  }
-  return result;
 }
 
 // Half a unit in the last place, relative: what rounding to the type costs.
