@@ -1,0 +1,314 @@
+"""What stands between a pipeline's transformer and its modules while it is accelerated."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tamias import InvalidArgumentError, SparsityConfig, UnsupportedError
+from tamias.diffusers.families import FAMILIES, BlockFamily, Family, bind, family_of
+from tamias.diffusers.forward import DTYPES, Forward
+from tamias.diffusers.generation import Generation, Inputs, tensors_of
+from tamias.diffusers.interception import Interceptions, owner_of
+from tamias.diffusers.mlp import SingleBlockMlp
+
+# Where pipelines have their transformers; those of Wan 2.2 have one for each half of the steps.
+_TRANSFORMERS = ("transformer", "transformer_2")
+
+
+def _transformers_of(target: Any) -> dict[str, nn.Module]:
+    if isinstance(target, nn.Module):
+        return {_TRANSFORMERS[0]: target}
+    found = {name: getattr(target, name, None) for name in _TRANSFORMERS}
+    found = {name: module for name, module in found.items() if isinstance(module, nn.Module)}
+    if not found:
+        served = ", ".join(family.class_name for family in FAMILIES)
+        raise UnsupportedError(
+            f"accelerate: expected a pipeline with a transformer, found {type(target).__name__}; served "
+            f"transformers: {served}"
+        )
+    return found
+
+
+def _folder_of(target: Any) -> Path | None:
+    """The folder that a pipeline or a transformer was loaded from."""
+    config = getattr(target, "config", None)
+    name = config.get("_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(name, str) or not os.path.isdir(name):
+        return None
+    return Path(name).parent if isinstance(target, nn.Module) else Path(name)
+
+
+def _profile_of(target: Any, family: Family) -> str:
+    """That of tamias.json in the model's folder, else of its family."""
+    folder = _folder_of(target)
+    if folder is not None and (folder / "tamias.json").is_file():
+        import json
+
+        profile = json.loads((folder / "tamias.json").read_text()).get("profile")
+        if isinstance(profile, str):
+            return profile
+    if family.profile is None:
+        raise InvalidArgumentError(
+            f"accelerate: sparsity: {family.class_name} has no profile of its own: expected the name of a "
+            "profile or the path of a YAML file, found 'auto'"
+        )
+    return family.profile
+
+
+def _config_of(target: Any, family: Family, sparsity: Any, overrides: Sequence[str]) -> SparsityConfig:
+    if isinstance(sparsity, SparsityConfig):
+        config = SparsityConfig.parse(sparsity.yaml)  # a copy: overrides are not the caller's
+    else:
+        name = os.fspath(sparsity)
+        config = SparsityConfig.load(_profile_of(target, family) if name == "auto" else name)
+    for assignment in overrides:
+        config.set(assignment)
+    if not isinstance(family, BlockFamily):
+        _restrict_to_attention(config, family)
+    return config
+
+
+def _restrict_to_attention(config: SparsityConfig, family: Family) -> None:
+    config.set("mlp.is_enabled=false")
+    caching = config.step_caching
+    if not caching.is_enabled:
+        return
+    if caching.reuse == "hidden":
+        raise UnsupportedError(
+            f"step_caching.reuse: expected 'prediction' or 'extrapolate' with {family.class_name}, found 'hidden'"
+        )
+    if caching.threshold > 0:
+        raise UnsupportedError(
+            f"step_caching.threshold: expected 0 with {family.class_name}, found {caching.threshold}"
+        )
+
+
+class AcceleratedTransformer:
+    """One transformer, the modules of it whose calls are answered here, and the state of its generation."""
+
+    def __init__(
+        self, transformer: nn.Module, family: Family, config: SparsityConfig, threads: int, owner: Any
+    ) -> None:
+        self.transformer = transformer
+        self.family = family
+        self.config = config
+        self.threads = threads
+        self.layers = family.layers(transformer)
+        self.generation: Generation | None = None
+        self._forward: Forward | None = None  # under way
+        self._lock = threading.Lock()  # the calls of two threads take turns
+        self._interceptions = Interceptions(owner)
+        try:
+            self._intercept()
+        except BaseException:
+            self.restore()
+            raise
+
+    def _intercept(self) -> None:
+        self._interceptions.add(self.transformer, self._call)
+        for index, layer in enumerate(self.layers):
+            self._interceptions.add(layer.attention, self._answer(Forward.attention, index))
+            if isinstance(self.family, BlockFamily):
+                self._interceptions.add(layer.block, self._answer(Forward.block, index))
+
+    def _answer(self, answer: Any, index: int) -> Any:
+        """Answers a module of layer `index` while a forward is under way; else the module does."""
+
+        def answer_or_run(plain: Any, *args: Any, **kwargs: Any) -> Any:
+            forward = self._forward
+            return plain(*args, **kwargs) if forward is None else answer(forward, index, plain, *args, **kwargs)
+
+        return answer_or_run
+
+    def restore(self) -> None:
+        self._interceptions.remove_all()
+        self.reset()
+
+    def reset(self) -> None:
+        self.generation = None
+
+    def _call(self, plain: Any, *args: Any, **kwargs: Any) -> Any:
+        """The transformer's call."""
+        arguments = dict(bind(self.transformer, args, kwargs).arguments)
+        inputs = self._inputs_of(arguments)
+        self._check(inputs)
+        with self._lock:
+            try:
+                return self._run(inputs, arguments, partial(plain, *args, **kwargs))
+            except BaseException:
+                self.reset()  # the state is that of a step half done
+                raise
+            finally:
+                self._forward = None
+
+    def _inputs_of(self, arguments: dict[str, Any]) -> Inputs:
+        time = arguments.get(self.family.time)
+        if time is None:
+            raise InvalidArgumentError(f"{self.family.class_name}: {self.family.time}: expected a timestep, found None")
+        own = (self.family.latents, self.family.time)
+        conditions = {
+            name: tensors_of(value)
+            for name, value in arguments.items()
+            if name == self.family.text or (isinstance(value, torch.Tensor) and name not in own)
+        }
+        # What is added between blocks changes from step to step; whether there is any may not.
+        residuals = self.family.residuals if isinstance(self.family, BlockFamily) else ()
+        conditions |= {name: [] for name in residuals if arguments.get(name) is not None}
+        return Inputs(
+            float(time.max()) if isinstance(time, torch.Tensor) else float(time),
+            tensors_of(arguments[self.family.latents]),
+            conditions,
+        )
+
+    def _check(self, inputs: Inputs) -> None:
+        name = self.family.class_name
+        if torch.is_grad_enabled():
+            raise InvalidArgumentError(
+                f"{name}: gradients are not computed: call it within torch.no_grad() or torch.inference_mode()"
+            )
+        latents = inputs.latents[0]
+        if latents.device.type != "cpu":
+            raise UnsupportedError(f"{name}: expected tensors on the CPU, found {latents.device}")
+        _check_dtype(name, latents.dtype)
+        if getattr(self.transformer, "is_cache_enabled", False):
+            raise UnsupportedError(f"{name}: a cache of diffusers is enabled: disable_cache() first")
+
+    def _run(self, inputs: Inputs, arguments: dict[str, Any], run: Any) -> Any:
+        invocation = None
+        if self.generation is not None:
+            invocation = self.generation.invocation_of(inputs, self.family.time_rises)
+        if invocation is None:
+            self.generation = Generation(inputs)
+            self._take_weights(inputs.latents[0].dtype)
+            invocation = self.generation.invocation_of(inputs, self.family.time_rises)
+        forward = Forward(self, invocation, self.generation.step, inputs, arguments)
+        kinds = self.generation.kinds[-1]
+        if forward.has_nothing_to_reuse:
+            kinds.append("full")
+            return run()
+        if forward.needs_no_model:
+            result = forward.reused_prediction()
+        else:
+            self._forward = forward
+            result = forward.finish(run())
+        kinds.append(forward.kind)
+        return result
+
+    def _take_weights(self, dtype: torch.dtype) -> None:
+        """Of the MLPs, for a generation: weights and LoRAs may have changed since the last one."""
+        if not self.config.mlp.is_enabled:
+            return
+        for index, layer in enumerate(self.layers):
+            if layer.mlp is None:
+                continue
+            layer.mlp.prepare(dtype)
+            if layer.mlp.weights is None:
+                continue
+            if isinstance(layer.mlp, SingleBlockMlp):
+                answers = (Forward.single_fc1, Forward.single_activation, Forward.single_fc2)
+                for module, answer in zip(layer.mlp.modules(), answers):
+                    self._interceptions.add(module, self._answer(answer, index))
+            else:
+                self._interceptions.add(layer.mlp.module, self._answer(Forward.feed_forward, index))
+
+    def report(self) -> dict[str, Any]:
+        generation = self.generation
+        reports = []
+        if generation is not None:
+            reports = [item.session.report() for call in generation.invocations for item in call.items]
+        kinds = [] if generation is None else generation.kinds
+        return {
+            "steps": [
+                {"step": step, "kind": _kind_of(of_calls), "invocations": len(of_calls)}
+                for step, of_calls in enumerate(kinds)
+            ],
+            "attention_sparsity": _mean(report["attention_sparsity"] for report in reports),
+            "mlp_sparsity": _mean(report["mlp_sparsity"] for report in reports),
+            "state_bytes": sum(report["state_bytes"] for report in reports),
+        }
+
+
+def _kind_of(kinds: list[str]) -> str:
+    """Of a step with these kinds of invocations: skipped is what all skip."""
+    return min(kinds, key=("full", "sparse", "skip").index, default="skip")
+
+
+def _mean(values: Any) -> float:
+    values = list(values)
+    return sum(values) / len(values) if values else 0.0
+
+
+def _check_dtype(name: str, dtype: torch.dtype) -> None:
+    if dtype not in DTYPES:
+        raise UnsupportedError(f"{name}: expected torch.float32 or torch.bfloat16 on the CPU, found {dtype}")
+
+
+class Acceleration:
+    """A pipeline that runs accelerated. As a context manager it restores the pipeline at its end."""
+
+    def __init__(self, parts: dict[str, tuple[nn.Module, Family, SparsityConfig]], threads: int) -> None:
+        self._parts: dict[str, AcceleratedTransformer] = {}
+        try:
+            for name, (transformer, family, config) in parts.items():
+                self._parts[name] = AcceleratedTransformer(transformer, family, config, threads, self)
+        except BaseException:
+            self.restore()
+            raise
+
+    @property
+    def config(self) -> SparsityConfig:
+        """What is in force."""
+        return self._parts[_TRANSFORMERS[0]].config
+
+    def report(self) -> dict[str, Any]:
+        """Of the last generation: the kind of each step ("full", "sparse" or "skip") and its model calls, the shares of
+        attention and MLPs that were not computed, and the size of the state. A second transformer has its own, as
+        "transformer_2"."""
+        reports = {name: part.report() for name, part in self._parts.items()}
+        return reports.pop(_TRANSFORMERS[0]) | reports
+
+    def reset(self) -> None:
+        """Frees the state of the last generation; the next call begins a new one."""
+        for part in self._parts.values():
+            part.reset()
+
+    def restore(self) -> None:
+        """Gives the pipeline back as it was."""
+        for part in self._parts.values():
+            part.restore()
+
+    def __enter__(self) -> Acceleration:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.restore()
+
+
+def accelerate(target: Any, sparsity: Any, overrides: Sequence[str], threads: int) -> Acceleration:
+    if isinstance(overrides, str):
+        raise InvalidArgumentError(f"accelerate: overrides: expected a list of assignments, found '{overrides}'")
+    parts = {}
+    for name, transformer in _transformers_of(target).items():
+        family = family_of(transformer)
+        parameter = next(transformer.parameters())
+        if parameter.device.type not in ("cpu", "meta"):  # meta: offloaded between calls
+            raise UnsupportedError(f"{family.class_name}: expected weights on the CPU, found {parameter.device}")
+        _check_dtype(family.class_name, transformer.dtype)
+        parts[name] = transformer, family, _config_of(target, family, sparsity, overrides)
+    restore(target)
+    return Acceleration(parts, threads)
+
+
+def restore(target: Any) -> None:
+    for transformer in _transformers_of(target).values():
+        owner = owner_of(transformer)
+        if owner is not None:
+            owner.restore()

@@ -1,0 +1,151 @@
+"""Generations, steps and invocations, told apart by the calls of a transformer alone.
+
+A call with the timestep and latents of the step under way is another invocation of that step (guidance calls the model
+twice). A timestep further on is the next step, if the text and whatever else the call is given are those of an
+invocation before. Anything else begins a new generation. So nobody counts, whatever the pipeline and its scheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tamias import SparseSession
+
+# More calls of a step than any guidance has are repeated generations of one step with the same seed.
+_MOST_INVOCATIONS = 8
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    """A tensor, or a list of them."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def _are_equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return len(a) == len(b) and all(
+        x is y or (x.dtype == y.dtype and torch.equal(x, y)) for x, y in zip(a, b)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What tells calls apart: the timestep, the latents, and the conditions, which stay the same from step to step."""
+
+    time: float
+    latents: list[torch.Tensor]
+    conditions: dict[str, list[torch.Tensor]]
+
+    def has_latents_of(self, other: Inputs) -> bool:
+        return _are_equal(self.latents, other.latents)
+
+    def is_like(self, other: Inputs) -> bool:
+        """Whether these may be one invocation, at different steps."""
+        shapes = [(x.shape, x.dtype) for x in self.latents]
+        return (
+            shapes == [(x.shape, x.dtype) for x in other.latents]
+            and self.conditions.keys() == other.conditions.keys()
+            and all(_are_equal(value, other.conditions[name]) for name, value in self.conditions.items())
+        )
+
+    def kept(self) -> Inputs:
+        """With latents that a scheduler may not change in place."""
+        return Inputs(self.time, [x.clone() for x in self.latents], self.conditions)
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One item of a batch: its state and its text.
+
+    text_rows: the rows of the text that are no padding, of which there are text_tokens; None: all.
+    """
+
+    session: SparseSession
+    text_tokens: int
+    text_rows: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form of a prediction: the shape of each item, [1, ...] or, of a list, as it stands there."""
+
+    shapes: list[torch.Size]
+    dtype: torch.dtype
+    is_list: bool
+
+
+@dataclass(eq=False)
+class Invocation:
+    """A model call of each step, with the state of each item of its batch."""
+
+    inputs: Inputs
+    items: list[Item] = field(default_factory=list)
+    # The step that the sessions are at.
+    step: int = -1
+    # Whether a step has run, so that others may be skipped.
+    has_run: bool = False
+    output: Output | None = None
+
+    def begin(self, step: int, time: float) -> str:
+        """The kind of the step. Steps at which this invocation was not called are passed over."""
+        kind = ""
+        while self.step < step:
+            self.step += 1
+            for item in self.items:
+                kind = item.session.begin_step(self.step, time)
+        return kind
+
+    def end(self) -> None:
+        for item in self.items:
+            item.session.end_step()
+
+
+class Generation:
+    """The steps of one generation."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.step = 0
+        self.invocations: list[Invocation] = []
+        # For each step the kinds of its invocations.
+        self.kinds: list[list[str]] = []
+        self._begin_step(inputs)
+
+    def _begin_step(self, inputs: Inputs) -> None:
+        self._first = inputs.kept()
+        self._called: list[Invocation] = []
+        self.kinds.append([])
+
+    def _known(self, inputs: Inputs) -> Iterator[Invocation]:
+        return (
+            invocation
+            for invocation in self.invocations
+            if invocation not in self._called and invocation.inputs.is_like(inputs)
+        )
+
+    def invocation_of(self, inputs: Inputs, time_rises: bool) -> Invocation | None:
+        """The invocation that a call with these inputs is; None: the call is not of this generation."""
+        change = inputs.time - self._first.time
+        if change == 0 and inputs.has_latents_of(self._first):
+            invocation = next(self._known(inputs), None)
+            if invocation is None:
+                if len(self.invocations) == _MOST_INVOCATIONS:
+                    return None
+                invocation = Invocation(inputs)
+                self.invocations.append(invocation)
+        else:
+            # Timesteps of 16 bits may be the same for two steps; those of two generations of one step are.
+            has_moved_on = change > 0 if time_rises else change < 0
+            if not has_moved_on and not (change == 0 and self.step > 0):
+                return None
+            self._called = []
+            invocation = next(self._known(inputs), None)
+            if invocation is None:
+                return None
+            self.step += 1
+            self._begin_step(inputs)
+        self._called.append(invocation)
+        return invocation
