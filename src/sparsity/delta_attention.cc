@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "ops/attention_rest.h"
+#include "ops/check_tensor.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/attention.h"
@@ -94,6 +95,11 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   }
   const int64_t text = geometry_.text_tokens;
   const int64_t keys = geometry_.joint_tokens();
+  const Shape joint = {geometry_.batch, geometry_.num_heads, keys, geometry_.head_dim};
+  CheckActivationRows(context, "delta attention", "query", inputs.query, joint);
+  CheckActivationRows(context, "delta attention", "key", inputs.key, joint);
+  CheckActivationRows(context, "delta attention", "value", inputs.value, joint);
+  CheckActivationRows(context, "delta attention", "output", output, joint);
   if (text > 0) {
     Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context,

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "ops/check_tensor.h"
 #include "ops/copy_indices.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
@@ -108,6 +109,12 @@ DeltaMlp::DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile,
 
 void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
                    ConstTensorView input, TensorView output, LayerReport& report) {
+  const Shape rows = {geometry_.batch, tokens_, geometry_.model_dim};
+  const int64_t neurons = geometry_.mlp_dim;
+  CheckActivationRows(context, "delta mlp", "input", input, rows);
+  CheckActivationRows(context, "delta mlp", "output", output, rows);
+  CheckWeight(context, "delta mlp", "fc1_weight", weights.fc1_weight,
+              {weights.gated ? 2 * neurons : neurons, geometry_.model_dim});
   const double pairs =
       static_cast<double>(geometry_.batch * tokens_) * static_cast<double>(geometry_.mlp_dim);
   report.mlp.dense += pairs;

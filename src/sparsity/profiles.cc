@@ -1,5 +1,7 @@
 // Where sparsity profiles are found: $TAMIAS_CONFIGS, and one folder of shipped profiles. An
 // installed program never reads the source tree it was built from, which may have moved on.
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -20,11 +22,24 @@ bool IsBelow(const fs::path& path, const fs::path& folder) {
   return !relative.empty() && *relative.begin() != "..";
 }
 
+// The program or shared object that this code is in: of Python, the package's module.
+fs::path ThisObject() {
+  Dl_info info;
+  std::error_code ignored;
+  if (dladdr(reinterpret_cast<const void*>(&ThisObject), &info) == 0) return {};
+  return fs::canonical(info.dli_fname, ignored);
+}
+
 // Profiles of one version only: the first folder that fits, not what several of them hold.
 fs::path ShippedProfiles() {
   std::error_code ignored;
   const fs::path program = fs::read_symlink("/proc/self/exe", ignored);
   const fs::path beside = program.parent_path().parent_path() / "share" / "tamias" / "configs";
+  const fs::path object = ThisObject();
+  const bool is_module = !object.empty() && object != program;
+  if (is_module && fs::is_directory(object.parent_path() / "configs", ignored)) {
+    return object.parent_path() / "configs";
+  }
   if (!program.empty() && fs::is_directory(beside, ignored)) return beside;
   if (!program.empty() && IsBelow(program, fs::canonical(TAMIAS_BUILD_TREE, ignored))) {
     return TAMIAS_SOURCE_CONFIGS;

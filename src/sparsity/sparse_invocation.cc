@@ -117,7 +117,9 @@ bool SparseInvocation::IsSkipped() const { return state_->plan().is_skipped; }
 
 bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_input) {
   state_->CheckStepHasBegun();
-  TAMIAS_CHECK(!IsSkipped());
+  if (IsSkipped()) {
+    Fail(ErrorCode::kInvalidArgument, "sparse invocation: BeginForward: this step is skipped");
+  }
   Stopwatch watch(context, state_->step_cache_seconds());
   const bool runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input);
   if (!runs) state_->ReportSkipped();
@@ -174,7 +176,10 @@ bool SparseInvocation::CachedHidden(Context& context, TensorView hidden) {
 }
 
 void SparseInvocation::CachedPrediction(Context& context, TensorView prediction) {
-  TAMIAS_CHECK(!state_->step_cache().keeps_hidden());
+  if (state_->step_cache().keeps_hidden()) {
+    Fail(ErrorCode::kInvalidArgument,
+         "sparse invocation: CachedPrediction: step_caching.reuse keeps the hidden state");
+  }
   state_->Reuse(context, prediction);
 }
 

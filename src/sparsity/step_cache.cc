@@ -71,7 +71,10 @@ void StepCache::Store(Context& context, ConstTensorView value) {
 }
 
 void StepCache::Reuse(Context& context, TensorView output) const {
-  TAMIAS_CHECK(has_value_);
+  if (!has_value_) {
+    Fail(ErrorCode::kInvalidArgument,
+         "step cache: a step is skipped before any has stored what it is computed from");
+  }
   CheckTensor("step cache", "output", output, DType::kF32, value_.shape());
   Convert(context, value_.view(), output);
   if (!has_earlier_ || value_time_ == earlier_time_) return;

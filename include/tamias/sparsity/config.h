@@ -145,9 +145,10 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const Conf
 std::vector<std::string> SparsityConfigKeys();
 
 // The file of a profile: `name`.yml in $TAMIAS_CONFIGS or else in the folder of shipped profiles,
-// of which a program has one: PREFIX/share/tamias/configs where the program is PREFIX/bin/NAME and
-// this exists; for a program in the build tree the source tree's configs/; else the data folder of
-// the configured prefix. Throws kNotFound listing the profiles there are.
+// of which a process has one: configs/ beside the shared object that holds this library (the Python
+// package); PREFIX/share/tamias/configs where the program is PREFIX/bin/NAME and this exists; for a
+// program in the build tree the source tree's configs/; else the data folder of the configured
+// prefix. Throws kNotFound listing the profiles there are.
 std::filesystem::path FindProfile(std::string_view name);
 std::vector<std::string> ListProfiles();
 

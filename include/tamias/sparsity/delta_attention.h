@@ -33,7 +33,7 @@ class DeltaAttention {
 
   // inputs and output [B, H, L + N, D], text first, in the type of the context's activations. Adds
   // work, drift and time to the report. Without a selection a sparse step is computed as a full
-  // one. Throws kUnsupported for causal inputs.
+  // one. Throws kInvalidArgument for other shapes, kUnsupported for causal inputs.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report);
 

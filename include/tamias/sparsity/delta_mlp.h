@@ -33,7 +33,7 @@ class DeltaMlp {
            int64_t tokens, uint64_t seed, StateBuilder& state);
 
   // input [B, M, d] -> output [B, M, d]. Adds work, drift and time to the report. Before the first
-  // full step, a sparse step is computed as a full one.
+  // full step, a sparse step is computed as a full one. Throws kInvalidArgument for other shapes.
   void Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
            ConstTensorView input, TensorView output, LayerReport& report);
 

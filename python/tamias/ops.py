@@ -1,0 +1,331 @@
+"""The operations of Tamias on arrays: dense and column-sparse attention, their selection, the sparse MLP, and what a
+transformer layer needs beside them.
+
+Inputs are arrays of NumPy, PyTorch or any library that speaks DLPack, in memory of the host, with any strides whose
+last is 1; they are not copied. Results are new arrays of the first input's library unless `out` is given. Element types
+are float32, or bfloat16 for all activations of a call (the arithmetic is then bf16 where the processor has it).
+A `Context` holds the number of threads and scratch memory; without one each call uses one per usable CPU.
+
+Symbols: B batch, H heads, Nq queries, Nk keys, D head dimension, G = ceil(N / group_size) groups of rows.
+
+>>> import numpy as np
+>>> rng = np.random.default_rng(0)
+>>> q, k, v = (rng.standard_normal((1, 2, 96, 32), dtype=np.float32) for _ in range(3))
+>>> q, k[:, :, :8] = q + 1, k[:, :, :8] + 1  # eight keys that all queries look at
+>>> dense, lse = dense_attention(q, k, v, with_log_sum_exp=True)
+>>> dense.shape, lse.shape
+((1, 2, 96, 32), (1, 2, 96))
+
+The columns that draw the most attention from each group of 48 queries, and attention to these alone:
+
+>>> _, _, sums = dense_attention_column_sums(q, k, v, lse, group_size=48)
+>>> mask = top_k_mask(sums.reshape(-1, 96), 24)
+>>> indices, counts = mask_to_indices(mask, 96, capacity=24)
+>>> sparse = column_sparse_attention(
+...     q, k, v, indices.reshape(1, 2, 2, 24), counts.reshape(1, 2, 2), group_size=48)
+>>> bool(np.linalg.norm(sparse - dense) < 0.1 * np.linalg.norm(dense))
+True
+"""
+
+from __future__ import annotations
+
+from tamias import _tamias
+from tamias._tamias import Context
+from tamias.arrays import Array, context_dtype, delivered, empty, optional, readable
+from tamias.sparsity import MlpWeights
+
+__all__ = [
+    "Context",
+    "approximate_top_k_mask",
+    "block_mean",
+    "column_sparse_attention",
+    "column_sparse_mlp",
+    "count_mask",
+    "dense_attention",
+    "dense_attention_column_sums",
+    "layer_norm",
+    "linear",
+    "mask_to_indices",
+    "random_mask",
+    "rms_norm",
+    "rms_norm_rotary",
+    "store_activations",
+    "top_k_mask",
+]
+
+
+def _context(context: Context | None, like: Array) -> Context:
+    return context or Context(dtype=context_dtype(like))
+
+
+def _scale(scale: float | None, query: Array) -> float:
+    return float(query.shape[-1]) ** -0.5 if scale is None else scale
+
+
+def _attention_inputs(query: Array, key: Array, value: Array) -> tuple[Array, Array, Array]:
+    inputs = readable("query", query), readable("key", key), readable("value", value)
+    for name, array in zip(("query", "key", "value"), inputs):
+        if len(array.shape) != 4:
+            raise _tamias.InvalidArgumentError(
+                f"{name}: expected [batch, heads, tokens, head_dim], found {list(array.shape)}"
+            )
+    return inputs
+
+
+def dense_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    scale: float | None = None,
+    causal: bool = False,
+    with_log_sum_exp: bool = False,
+    out: Array | None = None,
+    context: Context | None = None,
+) -> Array:
+    """softmax(scale q k^T) v.
+
+    query [B, H, Nq, D], key and value [B, H, Nk, D] -> [B, H, Nq, D]; scale: 1 / sqrt(D) unless given. causal: query i
+    sees keys j <= i + Nk - Nq. with_log_sum_exp: also the log-sum-exp of each row's scores, [B, H, Nq] f32.
+    """
+    query, key, value = _attention_inputs(query, key, value)
+    output = empty(query, tuple(query.shape)) if out is None else out
+    lse = empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
+    _tamias.dense_attention(
+        _context(context, query), query, key, value, _scale(scale, query), causal, output, lse
+    )
+    output = delivered(query, output) if out is None else out
+    return (output, delivered(query, lse)) if with_log_sum_exp else output
+
+
+def dense_attention_column_sums(
+    query: Array,
+    key: Array,
+    value: Array,
+    previous_log_sum_exp: Array,
+    *,
+    group_size: int = 192,
+    scale: float | None = None,
+    causal: bool = False,
+    context: Context | None = None,
+) -> tuple[Array, Array, Array]:
+    """Dense attention, its log-sum-exp, and how much attention each key column draws from each group of queries.
+
+    previous_log_sum_exp [B, H, Nq] f32, from an earlier step (or this one). Returns the output [B, H, Nq, D], the
+    log-sum-exp [B, H, Nq] and the sums [B, H, G, Nk] f32: over the rows i of a group, exp(score_ij - previous_i).
+    """
+    query, key, value = _attention_inputs(query, key, value)
+    batch, heads, rows, _ = query.shape
+    if group_size < 1:
+        raise _tamias.InvalidArgumentError(f"group_size: expected at least 1, found {group_size}")
+    output = empty(query, tuple(query.shape))
+    lse = empty(query, (batch, heads, rows), "float32")
+    sums = empty(query, (batch, heads, -(-rows // group_size), key.shape[2]), "float32")
+    _tamias.dense_attention_column_sums(
+        _context(context, query), query, key, value, _scale(scale, query), causal,
+        readable("previous_log_sum_exp", previous_log_sum_exp), group_size, output, lse, sums,
+    )  # fmt: skip
+    return delivered(query, output), delivered(query, lse), delivered(query, sums)
+
+
+def column_sparse_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    indices: Array,
+    counts: Array,
+    *,
+    group_size: int = 192,
+    scale: float | None = None,
+    causal: bool = False,
+    base: Array | None = None,
+    base_log_sum_exp: Array | None = None,
+    sparse_scale: float = 1,
+    with_log_sum_exp: bool = False,
+    out: Array | None = None,
+    context: Context | None = None,
+) -> Array:
+    """Attention of each group of queries to its own list of key columns, A_S.
+
+    indices [B, H, G, capacity] i32, ascending within a group; counts [B, H, G] i32. Without a base the output is
+    sparse_scale * A_S. With a base [B, H, Nq, D] it is base + sparse_scale * A_S, and with the base's log-sum-exp
+    [B, H, Nq] the two are merged as attention to two parts of the keys (sparse_scale must be 1).
+    """
+    query, key, value = _attention_inputs(query, key, value)
+    output = empty(query, tuple(query.shape)) if out is None else out
+    lse = empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
+    _tamias.column_sparse_attention(
+        _context(context, query), query, key, value, _scale(scale, query), causal,
+        readable("indices", indices), readable("counts", counts), group_size, optional("base", base),
+        optional("base_log_sum_exp", base_log_sum_exp), sparse_scale, output, lse,
+    )  # fmt: skip
+    output = delivered(query, output) if out is None else out
+    return (output, delivered(query, lse)) if with_log_sum_exp else output
+
+
+def _mask_like(scores: Array, rows: int, columns: int) -> Array:
+    mask = empty(scores, (rows, -(-columns // 8)), "uint8")
+    mask[...] = 0
+    return mask
+
+
+def top_k_mask(scores: Array, k: int, *, context: Context | None = None) -> Array:
+    """Bits of the k largest scores of each row: scores [R, N] f32 -> [R, ceil(N / 8)] u8, bit j % 8 of byte j / 8."""
+    scores = readable("scores", scores)
+    mask = _mask_like(scores, *scores.shape)
+    _tamias.top_k_mask(_context(context, scores), scores, k, mask)
+    return delivered(scores, mask)
+
+
+def approximate_top_k_mask(
+    scores: Array, k: int, *, sample_size: int = 1024, seed: int = 0, context: Context | None = None
+) -> Array:
+    """As top_k_mask with about k bits: all scores above a quantile that is estimated from a random sample."""
+    scores = readable("scores", scores)
+    mask = _mask_like(scores, *scores.shape)
+    _tamias.approximate_top_k_mask(_context(context, scores), scores, k, sample_size, seed, mask)
+    return delivered(scores, mask)
+
+
+def random_mask(
+    mask: Array, columns: int, probability: float, *, seed: int = 0, context: Context | None = None
+) -> Array:
+    """Sets each bit of mask [R, ceil(columns / 8)] u8, in place, with this probability; returns it."""
+    mask = readable("mask", mask)
+    _tamias.random_mask(context or Context(), probability, seed, mask, columns)
+    return mask
+
+
+def count_mask(mask: Array, *, context: Context | None = None) -> Array:
+    """How many bits each row of mask [R, M] u8 has: [R] i32."""
+    mask = readable("mask", mask)
+    counts = empty(mask, (mask.shape[0],), "int32")
+    _tamias.count_mask(context or Context(), mask, counts)
+    return delivered(mask, counts)
+
+
+def mask_to_indices(
+    mask: Array, columns: int, *, capacity: int, context: Context | None = None
+) -> tuple[Array, Array]:
+    """The columns of each row's bits, ascending: mask [R, ceil(columns / 8)] u8 -> indices [R, capacity], counts [R] i32.
+
+    Indices beyond a row's count are 0. Raises InvalidArgumentError for a row with more bits than the capacity.
+    """
+    mask = readable("mask", mask)
+    indices = empty(mask, (mask.shape[0], capacity), "int32")
+    indices[...] = 0
+    counts = empty(mask, (mask.shape[0],), "int32")
+    _tamias.mask_to_indices(context or Context(), mask, columns, indices, counts)
+    return delivered(mask, indices), delivered(mask, counts)
+
+
+def block_mean(input: Array, group_size: int, *, context: Context | None = None) -> Array:
+    """Means over groups of consecutive rows: [B, N, d] -> [B, G, d]."""
+    input = readable("input", input)
+    if group_size < 1 or len(input.shape) != 3:
+        raise _tamias.InvalidArgumentError(
+            f"block_mean: expected [batch, tokens, d] and groups of at least 1, found {list(input.shape)} "
+            f"and {group_size}"
+        )
+    batch, rows, width = input.shape
+    output = empty(input, (batch, -(-rows // group_size), width))
+    _tamias.block_mean(_context(context, input), input, group_size, output)
+    return delivered(input, output)
+
+
+def store_activations(activations: Array, group_size: int = 128, *, context: Context | None = None) -> Array:
+    """The cache that sparse MLP steps move: activations [B, N, F] -> [B, G, F, group_size], tokens along the last axis."""
+    activations = readable("activations", activations)
+    batch, rows, neurons = activations.shape
+    cached = empty(activations, (batch, -(-rows // group_size), neurons, group_size))
+    _tamias.store_activations(_context(context, activations), activations, cached)
+    return delivered(activations, cached)
+
+
+def column_sparse_mlp(
+    input: Array,
+    weights: MlpWeights,
+    indices: Array,
+    counts: Array,
+    cached_activations: Array,
+    output_cache: Array,
+    *,
+    group_size: int = 128,
+    context: Context | None = None,
+) -> Array:
+    """Recomputes the chosen neurons of each group of tokens and moves the output by the difference.
+
+    input [B, N, d]; indices [B, G, capacity] and counts [B, G] i32; cached_activations [B, G, F, group_size] and
+    output_cache [B, N, d] are updated in place; the latter is returned.
+    """
+    input = readable("input", input)
+    _tamias.column_sparse_mlp(
+        _context(context, input), input, weights._weights, readable("indices", indices), readable("counts", counts),
+        group_size, readable("cached_activations", cached_activations), readable("output_cache", output_cache),
+    )  # fmt: skip
+    return output_cache
+
+
+def linear(
+    input: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    activation: str = "none",
+    context: Context | None = None,
+) -> Array:
+    """act(input weight^T + bias): input [..., K], weight [N, K], bias [N] -> [..., N]."""
+    input, weight = readable("input", input), readable("weight", weight)
+    output = empty(input, (*input.shape[:-1], weight.shape[0]))
+    _tamias.linear(_context(context, input), input, weight, optional("bias", bias), activation, output)
+    return delivered(input, output)
+
+
+def layer_norm(
+    input: Array,
+    weight: Array | None = None,
+    bias: Array | None = None,
+    *,
+    epsilon: float = 1e-6,
+    context: Context | None = None,
+) -> Array:
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis; weight and bias [d]."""
+    input = readable("input", input)
+    output = empty(input, tuple(input.shape))
+    _tamias.layer_norm(
+        _context(context, input), input, optional("weight", weight), optional("bias", bias), epsilon, output
+    )
+    return delivered(input, output)
+
+
+def rms_norm(
+    input: Array, weight: Array | None = None, *, epsilon: float = 1e-6, context: Context | None = None
+) -> Array:
+    """x / sqrt(mean(x^2) + epsilon) * weight over the last axis; weight [d]."""
+    input = readable("input", input)
+    output = empty(input, tuple(input.shape))
+    _tamias.rms_norm(_context(context, input), input, optional("weight", weight), epsilon, output)
+    return delivered(input, output)
+
+
+def rms_norm_rotary(
+    input: Array,
+    norm_weight: Array | None = None,
+    cosine: Array | None = None,
+    sine: Array | None = None,
+    *,
+    epsilon: float = 1e-6,
+    context: Context | None = None,
+) -> Array:
+    """RMS norm over each head, then rotary position embedding on adjacent pairs.
+
+    input [B, H, N, D]; norm_weight [D]; cosine and sine [N, D] or [H, N, D], each angle's value repeated for both
+    members of its pair (as diffusers has them).
+    """
+    input = readable("input", input)
+    output = empty(input, tuple(input.shape))
+    _tamias.rms_norm_rotary(
+        _context(context, input), input, optional("norm_weight", norm_weight), epsilon, optional("cosine", cosine),
+        optional("sine", sine), output,
+    )  # fmt: skip
+    return delivered(input, output)

@@ -1,0 +1,287 @@
+"""Dynamic column sparsity for a denoising loop of your own: the state of a whole transformer (SparseSession), or of
+one attention or MLP (DeltaAttention, DeltaMlp).
+
+Symbols: B batch, H heads, L text tokens, N image tokens, D head dimension, d model width, F neurons, M rows of an MLP,
+C output channels. Image tokens are in `token_order` and follow the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tamias import _tamias
+from tamias._tamias import InvalidArgumentError, SparsityConfig
+from tamias.arrays import Array, delivered, empty, optional, readable
+
+__all__ = ["DeltaAttention", "DeltaMlp", "MlpWeights", "SparseSession", "SparsityConfig"]
+
+
+def as_config(config: SparsityConfig | str) -> SparsityConfig:
+    """A configuration, or the profile or file of that name."""
+    return SparsityConfig.load(config) if isinstance(config, str) else config
+
+
+def _check_positive(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise InvalidArgumentError(f"{name}: expected at least 1, found {size}")
+
+
+class MlpWeights:
+    """The weights of an MLP, fc2(act(fc1 x)), kept as references.
+
+    fc1_weight [F, d]; gated: [2F, d], of which the first F rows go through the activation unless gate_first is False.
+    fc2_weight [d, F], also a column slice of a wider matrix. Biases [F] (gated [2F]) and [d]. activation: none, relu,
+    gelu_tanh, gelu, silu, quick_gelu or tanh. Sparse steps need fc2 transposed, which the first of them makes: as
+    much memory again as fc2 has. The arrays must not change after that.
+    """
+
+    def __init__(
+        self,
+        fc1_weight: Array,
+        fc2_weight: Array,
+        fc1_bias: Array | None = None,
+        fc2_bias: Array | None = None,
+        *,
+        activation: str = "gelu_tanh",
+        gated: bool = False,
+        gate_first: bool = True,
+    ) -> None:
+        self._weights = _tamias.MlpWeights(
+            readable("fc1_weight", fc1_weight), readable("fc2_weight", fc2_weight), optional("fc1_bias", fc1_bias),
+            optional("fc2_bias", fc2_bias), activation, gated, gate_first,
+        )  # fmt: skip
+
+
+class SparseSession:
+    """What a transformer's attentions and MLPs remember between denoising steps, for one model call per step.
+
+    A generation with classifier-free guidance makes two: one for each call. The loop calls `begin_step` and then the
+    model, whose layers call `attention` and `mlp`; each is computed densely, or as a delta against what was kept.
+
+        session = tamias.SparseSession("demo", grid=(1, 32, 32), num_layers=8, num_heads=4, head_dim=64, model_dim=256)
+        for step in range(50):
+            if session.begin_step(step) != "skip":
+                ...  # for each layer: out = session.attention(layer, q, k, v)
+
+    grid: image tokens as (time, height, width). mlp_tokens: rows of each layer's MLP, 0 where it has none to speed up.
+    prediction_channels: C, where step caching keeps predictions. dtype: of the activations, "f32" or "bf16". Raises
+    OutOfMemoryError with the plan in its message when the state does not fit.
+    """
+
+    def __init__(
+        self,
+        config: SparsityConfig | str,
+        *,
+        grid: tuple[int, int, int],
+        num_layers: int,
+        num_heads: int,
+        head_dim: int,
+        model_dim: int,
+        text_tokens: int = 0,
+        mlp_dim: int = 0,
+        gated_mlp: bool = False,
+        mlp_tokens: Sequence[int] | None = None,
+        prediction_channels: int = 0,
+        batch: int = 1,
+        dtype: str = "f32",
+        threads: int = 0,
+    ) -> None:
+        config = as_config(config)
+        if mlp_tokens is None and config.mlp.is_enabled:
+            mlp_tokens = [grid[0] * grid[1] * grid[2] if mlp_dim else 0] * num_layers
+            mlp_dim = mlp_dim or 1
+        self._num_layers = num_layers
+        self._session = _tamias.SparseSession(
+            config, grid=grid, num_layers=num_layers, num_heads=num_heads, head_dim=head_dim, model_dim=model_dim,
+            text_tokens=text_tokens, mlp_dim=mlp_dim, gated_mlp=gated_mlp, mlp_tokens=list(mlp_tokens or []),
+            prediction_channels=prediction_channels, batch=batch, dtype=dtype, threads=threads,
+        )  # fmt: skip
+
+    def _layer(self, layer: int) -> int:
+        if not 0 <= layer < self._num_layers:
+            raise InvalidArgumentError(f"layer: expected 0 to {self._num_layers - 1}, found {layer}")
+        return layer
+
+    def begin_step(self, step: int, time: float | None = None) -> str:
+        """Starts step 0, 1, 2, ... in turn: "full", "sparse" or "skip". time: its noise level, for extrapolation."""
+        return self._session.begin_step(step, time)
+
+    def end_step(self) -> None:
+        """Ends the step begun last; implied by the next begin_step."""
+        self._session.end_step()
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether this step is skipped by schedule."""
+        return self._session.is_skipped
+
+    def begin_forward(self, modulated_input: Array) -> bool:
+        """False: the first block's modulated input [B, N, d] has hardly changed and this call of the model may be
+        skipped. Always True unless step_caching.threshold is set."""
+        return self._session.begin_forward(readable("modulated_input", modulated_input))
+
+    def attention(
+        self, layer: int, query: Array, key: Array, value: Array, scale: float | None = None, out: Array | None = None
+    ) -> Array:
+        """Joint attention of a layer, text tokens first: query, key, value [B, H, L + N, D] -> the same shape."""
+        query = readable("query", query)
+        output = empty(query, tuple(query.shape)) if out is None else out
+        self._session.attention(
+            self._layer(layer), query, readable("key", key), readable("value", value),
+            float(query.shape[-1]) ** -0.5 if scale is None else scale, output,
+        )  # fmt: skip
+        return delivered(query, output) if out is None else out
+
+    def has_sparse_mlp(self, layer: int) -> bool:
+        """Whether the MLP of this layer is computed as a delta on sparse steps."""
+        return self._session.has_sparse_mlp(self._layer(layer))
+
+    def mlp(self, layer: int, weights: MlpWeights, input: Array, out: Array | None = None) -> Array:
+        """The MLP of a layer: input [B, M, d] -> [B, M, d]."""
+        input = readable("input", input)
+        output = empty(input, tuple(input.shape)) if out is None else out
+        self._session.mlp(self._layer(layer), weights._weights, input, output)
+        return delivered(input, output) if out is None else out
+
+    def store_hidden(self, hidden: Array) -> None:
+        """The hidden state [B, N, d] f32 after the last block, for steps that are skipped (reuse: hidden)."""
+        self._session.store_hidden(readable("hidden", hidden))
+
+    def cached_hidden(self, out: Array) -> bool:
+        """On a skipped step: the hidden state of the last step that ran, into out [B, N, d] f32; the last layer goes
+        on from it. False, and nothing done: predictions are kept."""
+        return self._session.cached_hidden(readable("out", out))
+
+    def store_prediction(self, prediction: Array) -> None:
+        """The model's output [B, N, C] f32, for steps that are skipped (reuse: prediction, extrapolate)."""
+        self._session.store_prediction(readable("prediction", prediction))
+
+    def cached_prediction(self, out: Array) -> None:
+        """On a skipped step: what stands in for the model's output, into out [B, N, C] f32."""
+        self._session.cached_prediction(readable("out", out))
+
+    @property
+    def token_order(self) -> np.ndarray:
+        """[N] i32: the row-order index (t, h, w) of the token at each position."""
+        return np.asarray(self._session.token_order, dtype=np.int32)
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of the state, all allocated at the beginning."""
+        return self._session.state_bytes
+
+    @property
+    def plan(self) -> dict[str, int]:
+        """Bytes by what they are for."""
+        return self._session.plan
+
+    def report(self) -> dict[str, Any]:
+        """Steps with kind, seconds and sparsity; attention_sparsity and mlp_sparsity over all of them; state_bytes."""
+        return self._session.report()
+
+
+class DeltaAttention:
+    """One attention of a loop of your own as a delta: full steps compute everything and keep what the chosen columns
+    do not give, sparse steps compute these columns alone.
+
+        attention = tamias.DeltaAttention("demo", grid=(1, 32, 32), num_heads=4, head_dim=64, text_tokens=32)
+        out = attention(q, k, v, is_full=step % 10 < 2)
+
+    Nothing can be chosen before the second full step; until then sparse steps are computed as full ones.
+    """
+
+    def __init__(
+        self,
+        config: SparsityConfig | str,
+        *,
+        grid: tuple[int, int, int],
+        num_heads: int,
+        head_dim: int,
+        text_tokens: int = 0,
+        batch: int = 1,
+        seed: int = 0,
+        dtype: str = "f32",
+        threads: int = 0,
+    ) -> None:
+        _check_positive(grid=min(grid), num_heads=num_heads, head_dim=head_dim, batch=batch)
+        self._shape = [batch, num_heads, text_tokens + grid[0] * grid[1] * grid[2], head_dim]
+        self._delta = _tamias.DeltaAttention(
+            as_config(config), tuple(grid), num_heads, head_dim, text_tokens, batch, seed, dtype, threads
+        )
+
+    def __call__(
+        self,
+        query: Array,
+        key: Array,
+        value: Array,
+        *,
+        is_full: bool,
+        scale: float | None = None,
+        out: Array | None = None,
+    ) -> Array:
+        """query, key, value [B, H, L + N, D] -> the same shape, text tokens first."""
+        inputs = readable("query", query), readable("key", key), readable("value", value)
+        output = empty(inputs[0], tuple(inputs[0].shape)) if out is None else out
+        for name, array in zip(("query", "key", "value", "out"), (*inputs, output)):
+            if list(array.shape) != self._shape:
+                raise InvalidArgumentError(f"{name}: expected {self._shape}, found {list(array.shape)}")
+        self._delta.run(is_full, *inputs, self._shape[-1] ** -0.5 if scale is None else scale, output)
+        return delivered(inputs[0], output) if out is None else out
+
+    @property
+    def token_order(self) -> np.ndarray:
+        """[N] i32: the row-order index (t, h, w) of the token at each position."""
+        return np.asarray(self._delta.token_order, dtype=np.int32)
+
+    @property
+    def sparsity(self) -> float:
+        """The share of the query-key pairs that the last call left out."""
+        return self._delta.sparsity
+
+
+class DeltaMlp:
+    """One MLP of a loop of your own as a delta: sparse steps recompute the neurons that moved most.
+
+    mlp = tamias.DeltaMlp("demo", tokens=1024, model_dim=256, mlp_dim=1024)
+    out = mlp(x, weights, step=step, is_full=step % 10 == 0)
+    """
+
+    def __init__(
+        self,
+        config: SparsityConfig | str,
+        *,
+        tokens: int,
+        model_dim: int,
+        mlp_dim: int,
+        gated: bool = False,
+        batch: int = 1,
+        seed: int = 0,
+        dtype: str = "f32",
+        threads: int = 0,
+    ) -> None:
+        _check_positive(tokens=tokens, model_dim=model_dim, mlp_dim=mlp_dim, batch=batch)
+        self._shape = [batch, tokens, model_dim]
+        self._delta = _tamias.DeltaMlp(
+            as_config(config), tokens, model_dim, mlp_dim, gated, batch, seed, dtype, threads
+        )
+
+    def __call__(
+        self, input: Array, weights: MlpWeights, *, step: int, is_full: bool, out: Array | None = None
+    ) -> Array:
+        """input [B, M, d] -> [B, M, d]."""
+        input = readable("input", input)
+        output = empty(input, tuple(input.shape)) if out is None else out
+        for name, array in (("input", input), ("out", output)):
+            if list(array.shape) != self._shape:
+                raise InvalidArgumentError(f"{name}: expected {self._shape}, found {list(array.shape)}")
+        self._delta.run(step, is_full, weights._weights, input, output)
+        return delivered(input, output) if out is None else out
+
+    @property
+    def sparsity(self) -> float:
+        """The share of the token-neuron pairs that the last call left out."""
+        return self._delta.sparsity
