@@ -36,6 +36,7 @@ from tamias._tamias import (
     write_image,
     write_video,
 )
+from tamias.diffusers import accelerate, restore
 from tamias.pipeline import Comparison, Generation, Pipeline, Progress, Result, Step, TuneResult, TuneTrial, Video
 from tamias.sparsity import DeltaAttention, DeltaMlp, MlpWeights, SparseSession
 
@@ -65,11 +66,13 @@ __all__ = [
     "UnsupportedError",
     "Video",
     "__version__",
+    "accelerate",
     "machine_name",
     "ops",
     "profiles",
     "psnr",
     "read_image",
+    "restore",
     "ssim",
     "write_image",
     "write_video",

@@ -349,5 +349,5 @@ def _yaml(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (set, list, tuple, range)):
-        return "{" + ", ".join(str(one) for one in value) + "}"
+        return "[" + ", ".join(str(one) for one in value) + "]"
     return str(value)

@@ -11,7 +11,7 @@ PyTorch and diffusers are imported when something is accelerated, not before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,14 @@ def accelerate(
     target: Any,
     sparsity: str | PathLike[str] | SparsityConfig = "auto",
     *,
-    overrides: Sequence[str] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
     threads: int = 0,
 ) -> Acceleration:
     """Lets a pipeline of diffusers, or its transformer, run accelerated until it is restored.
 
     target: a pipeline (FluxPipeline, HunyuanVideoPipeline, WanPipeline, ...) or its transformer.
     sparsity: "auto", the profile of the model; the name of a profile; the path of a YAML file; or a configuration.
-    overrides: single keys, each as "attn.top_keys=0.1".
+    overrides: single keys to change, {"attn.top_keys": 0.1} or ["attn.top_keys=0.1"].
     threads: of the CPU; 0: all that there are.
     What was accelerated before is replaced.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tamias.diffusers.forward import DTYPES, Forward
 from tamias.diffusers.generation import Generation, Inputs, tensors_of
 from tamias.diffusers.interception import Interceptions, owner_of
 from tamias.diffusers.mlp import SingleBlockMlp
+from tamias.pipeline import _assignments as assignments_of
 
 # Where pipelines have their transformers; those of Wan 2.2 have one for each half of the steps.
 _TRANSFORMERS = ("transformer", "transformer_2")
@@ -63,13 +64,13 @@ def _profile_of(target: Any, family: Family) -> str:
     return family.profile
 
 
-def _config_of(target: Any, family: Family, sparsity: Any, overrides: Sequence[str]) -> SparsityConfig:
+def _config_of(target: Any, family: Family, sparsity: Any, overrides: Mapping[str, Any] | Sequence[str]) -> SparsityConfig:
     if isinstance(sparsity, SparsityConfig):
         config = SparsityConfig.parse(sparsity.yaml)  # a copy: overrides are not the caller's
     else:
         name = os.fspath(sparsity)
         config = SparsityConfig.load(_profile_of(target, family) if name == "auto" else name)
-    for assignment in overrides:
+    for assignment in assignments_of(overrides):
         config.set(assignment)
     if not isinstance(family, BlockFamily):
         _restrict_to_attention(config, family)
@@ -292,9 +293,9 @@ class Acceleration:
         self.restore()
 
 
-def accelerate(target: Any, sparsity: Any, overrides: Sequence[str], threads: int) -> Acceleration:
+def accelerate(target: Any, sparsity: Any, overrides: Mapping[str, Any] | Sequence[str], threads: int) -> Acceleration:
     if isinstance(overrides, str):
-        raise InvalidArgumentError(f"accelerate: overrides: expected a list of assignments, found '{overrides}'")
+        raise InvalidArgumentError(f"accelerate: overrides: expected several assignments, found '{overrides}'")
     parts = {}
     for name, transformer in _transformers_of(target).items():
         family = family_of(transformer)
