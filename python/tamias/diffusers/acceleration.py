@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -38,24 +39,16 @@ def _transformers_of(target: Any) -> dict[str, nn.Module]:
     return found
 
 
-def _folder_of(target: Any) -> Path | None:
-    """The folder that a pipeline or a transformer was loaded from."""
-    config = getattr(target, "config", None)
-    name = config.get("_name_or_path") if isinstance(config, dict) else None
-    if not isinstance(name, str) or not os.path.isdir(name):
-        return None
-    return Path(name).parent if isinstance(target, nn.Module) else Path(name)
-
-
 def _profile_of(target: Any, family: Family) -> str:
-    """That of tamias.json in the model's folder, else of its family."""
-    folder = _folder_of(target)
-    if folder is not None and (folder / "tamias.json").is_file():
-        import json
-
-        profile = json.loads((folder / "tamias.json").read_text()).get("profile")
-        if isinstance(profile, str):
-            return profile
+    """That of tamias.json in the folder that the model was loaded from, else of its family."""
+    name = getattr(target, "config", {}).get("_name_or_path")
+    if isinstance(name, (str, os.PathLike)) and os.path.isdir(name):
+        # A transformer's own folder lies in its pipeline's.
+        for folder in (Path(name), Path(name).resolve().parent):
+            path = folder / "tamias.json"
+            profile = json.loads(path.read_text()).get("profile") if path.is_file() else None
+            if isinstance(profile, str):
+                return profile
     if family.profile is None:
         raise InvalidArgumentError(
             f"accelerate: sparsity: {family.class_name} has no profile of its own: expected the name of a "
