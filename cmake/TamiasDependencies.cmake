@@ -13,5 +13,8 @@ pkg_check_modules(libutf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(libpcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
 # Pictures: written as JPEG, read and written as WebP; EXIF.
 pkg_check_modules(pictures REQUIRED IMPORTED_TARGET libturbojpeg libwebp>=1.2 libwebpmux libexif)
-# FFmpeg 5.1: films.
-pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat>=59 libavcodec>=59 libavutil>=57 libswscale>=6)
+# FFmpeg 5.1: writes films and reads JPEG. Wheels do without: it would bring a hundred libraries along.
+set(TAMIAS_FFMPEG ON CACHE BOOL "Films as files and JPEG input, by FFmpeg")
+if(TAMIAS_FFMPEG)
+  pkg_check_modules(ffmpeg REQUIRED IMPORTED_TARGET libavformat>=59 libavcodec>=59 libavutil>=57 libswscale>=6)
+endif()

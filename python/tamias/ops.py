@@ -4,7 +4,8 @@ transformer layer needs beside them.
 Inputs are arrays of NumPy, PyTorch or any library that speaks DLPack, in memory of the host, with any strides whose
 last is 1; they are not copied. Results are new arrays of the first input's library unless `out` is given. Element types
 are float32, or bfloat16 for all activations of a call (the arithmetic is then bf16 where the processor has it).
-A `Context` holds the number of threads and scratch memory; without one each call uses one per usable CPU.
+A `Context` holds the number of threads and scratch memory; without one a call uses that of its Python thread, with one
+thread for each usable CPU.
 
 Symbols: B batch, H heads, Nq queries, Nk keys, D head dimension, G = ceil(N / group_size) groups of rows.
 
@@ -28,6 +29,8 @@ True
 """
 
 from __future__ import annotations
+
+import threading
 
 from tamias import _tamias
 from tamias._tamias import Context
@@ -54,8 +57,18 @@ __all__ = [
 ]
 
 
+# Asking what the process may use of the machine takes milliseconds: each thread of Python asks once.
+_of_thread = threading.local()
+
+
 def _context(context: Context | None, like: Array) -> Context:
-    return context or Context(dtype=context_dtype(like))
+    if context is not None:
+        return context
+    kept = _of_thread.__dict__
+    dtype = context_dtype(like)
+    if dtype not in kept:
+        kept[dtype] = Context(dtype=dtype)
+    return kept[dtype]
 
 
 def _scale(scale: float | None, query: Array) -> float:
@@ -192,7 +205,7 @@ def random_mask(
 ) -> Array:
     """Sets each bit of mask [R, ceil(columns / 8)] u8, in place, with this probability; returns it."""
     mask = readable("mask", mask)
-    _tamias.random_mask(context or Context(), probability, seed, mask, columns)
+    _tamias.random_mask(_context(context, mask), probability, seed, mask, columns)
     return mask
 
 
@@ -200,7 +213,7 @@ def count_mask(mask: Array, *, context: Context | None = None) -> Array:
     """How many bits each row of mask [R, M] u8 has: [R] i32."""
     mask = readable("mask", mask)
     counts = empty(mask, (mask.shape[0],), "int32")
-    _tamias.count_mask(context or Context(), mask, counts)
+    _tamias.count_mask(_context(context, mask), mask, counts)
     return delivered(mask, counts)
 
 
@@ -215,7 +228,7 @@ def mask_to_indices(
     indices = empty(mask, (mask.shape[0], capacity), "int32")
     indices[...] = 0
     counts = empty(mask, (mask.shape[0],), "int32")
-    _tamias.mask_to_indices(context or Context(), mask, columns, indices, counts)
+    _tamias.mask_to_indices(_context(context, mask), mask, columns, indices, counts)
     return delivered(mask, indices), delivered(mask, counts)
 
 

@@ -13,6 +13,9 @@ namespace tamias {
 // Text by keyword, see WriteVideo.
 using VideoText = std::map<std::string, std::string>;
 
+// Throws kInvalidArgument for a film and a text that WriteVideo would not take.
+void CheckVideo(const Video& video, const VideoText& text);
+
 // FFmpeg's encoders whose films browsers play from an MP4, best first.
 inline constexpr const char* kMp4Encoders[] = {"libx264", "libvpx-vp9", "libaom-av1"};
 

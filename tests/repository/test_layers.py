@@ -1,5 +1,5 @@
-"""A file of src/ includes its own layer and those below it, and so does a public header; apps and examples
-include what users of the library do."""
+"""A file of src/ includes its own layer and those below it, and so does a public header; apps, examples and the Python
+bindings include what users of the library do."""
 
 import re
 from pathlib import Path
@@ -95,8 +95,9 @@ def private_headers(path: Path) -> list[str]:
     return [name for name in names if not name.startswith("tamias/") and not (path.parent / name).exists()]
 
 
-def test_apps_and_examples_include_public_headers_only():
+def test_apps_examples_and_bindings_include_public_headers_only():
     sources = [*ROOT.glob("apps/**/*.cc"), *ROOT.glob("apps/**/*.h"), *ROOT.glob("examples/*.cc")]
+    sources += [*ROOT.glob("python/src/*.cc"), *ROOT.glob("python/src/*.h")]
     assert len(sources) > 20
     wrong = [f"{path.relative_to(ROOT)} includes {name}" for path in sources for name in private_headers(path)]
     assert not wrong, "\n".join(wrong)

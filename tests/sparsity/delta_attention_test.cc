@@ -300,6 +300,30 @@ TEST(DeltaAttention, RefusesACausalMask) {
               [&] { layer.attention->Run(layer.context, true, causal, output, layer.report); });
 }
 
+TEST(DeltaAttention, RefusesOtherShapesThanItsGeometry) {
+  const SparseGeometry geometry = Geometry(1);
+  Layer layer(Config(0.5, AttentionMerge::kAdditive), geometry);
+  const Input input = RandomInput(geometry, 1);
+  Tensor output(input.query.shape(), DType::kF32);
+  const auto expect_refused = [&](const char* name, const AttentionInputs& inputs,
+                                  TensorView target) {
+    ExpectError(ErrorCode::kInvalidArgument, std::string("delta attention: ") + name,
+                [&] { layer.attention->Run(layer.context, true, inputs, target, layer.report); });
+  };
+  const AttentionInputs right = input.view();
+  const auto shorter = [](const auto& view) { return view.Slice(2, 0, view.dim(2) - 1); };
+  AttentionInputs inputs = right;
+  inputs.query = shorter(right.query);
+  expect_refused("query", inputs, output);
+  inputs = right;
+  inputs.key = shorter(right.key);
+  expect_refused("key", inputs, output);
+  inputs = right;
+  inputs.value = right.value.Slice(1, 0, 0);
+  expect_refused("value", inputs, output);
+  expect_refused("output", right, shorter(output.view()));
+}
+
 TEST(DeltaAttention, ReportsTheShareOfPairsItSkips) {
   SparsityConfig config = Config(0.25, AttentionMerge::kLse);
   config.attn.random_keys = 0;

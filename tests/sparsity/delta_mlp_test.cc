@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
 
 namespace tamias {
@@ -97,6 +98,19 @@ TEST_P(DeltaMlpShapes, FullStepsAreDense) {
       EXPECT_LT(RelativeL2(layer.Run(step, true, input), layer.Dense(input)), 1e-6);
     }
   }
+}
+
+TEST_P(DeltaMlpShapes, OtherShapesThanTheGeometryAreRefused) {
+  Layer layer(Config(0.3), 1, 40, GetParam(), 1);
+  Layer longer(Config(0.3), 1, 41, GetParam(), 1);
+  ExpectError(ErrorCode::kInvalidArgument, "delta mlp: input",
+              [&] { layer.Run(0, true, longer.Input(1)); });
+  const Tensor input = layer.Input(1);
+  Tensor output(input.shape(), DType::kF32);
+  MlpWeights narrow = layer.weights.view;
+  narrow.fc1_weight = narrow.fc1_weight.Slice(0, 0, Layer::kMlpDim / 2);
+  ExpectError(ErrorCode::kInvalidArgument, "delta mlp: fc1_weight",
+              [&] { layer.mlp->Run(layer.context, 0, true, narrow, input, output, layer.report); });
 }
 
 TEST_P(DeltaMlpShapes, SparseStepIsDenseWhenAllNeuronsAreSelected) {

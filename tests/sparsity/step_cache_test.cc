@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "tests/support/compare_tensors.h"
+#include "tests/support/errors.h"
 #include "tests/support/random_tensors.h"
 
 namespace tamias {
@@ -47,6 +48,15 @@ TEST(StepCache, SkipsUntilTheSummedChangeReachesTheThreshold) {
   EXPECT_TRUE(cache.ShouldRun(context, false, Constant(1.331f)));  // 0.3: run, begin anew
   EXPECT_EQ(cache.accumulated_change(), 0);
   EXPECT_FALSE(cache.ShouldRun(context, false, Constant(1.331f)));
+}
+
+TEST(StepCache, HasNothingToGiveBeforeAnythingIsStored) {
+  Context context(2);
+  StateBuilder state(context);
+  const StepCache cache(Config(0.25).step_caching, Geometry(), state);
+  Tensor output({2, 130, 4}, DType::kF32);
+  ExpectError(ErrorCode::kInvalidArgument, "step cache: a step is skipped before any has stored",
+              [&] { cache.Reuse(context, output); });
 }
 
 TEST(StepCache, RunsWhenItMust) {
