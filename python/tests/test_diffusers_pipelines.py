@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ import diffusers
 import numpy as np
 import tamias
 import torch
+from PIL import Image
 from tiny_transformers import attributes
 
 ROOT = Path(__file__).parents[2]
@@ -240,8 +242,10 @@ def check_film(pipeline, folder: Path, options: dict, engine_options: dict, over
     # That of all invocations alike, where the engine weighs them by the length of their texts.
     assert report["attention_sparsity"] == pytest.approx(expected.attention_sparsity, abs=1e-2)
     assert expected.attention_sparsity > 0.05
-    assert [relative_error(a, b) < TOLERANCE for a, b in zip(found, expected.latents)] == [True] * len(found)
-    assert relative_error(found, plain) > 5 * TOLERANCE
+    effect = relative_error(found, plain)
+    assert effect > 5e-4
+    for one, other in zip(found, expected.latents, strict=True):
+        assert relative_error(one, other) < min(TOLERANCE, effect / 20)
 
 
 def folder_of(name: str, tmp_path: Path, **links: Path) -> Path:
@@ -254,6 +258,11 @@ def folder_of(name: str, tmp_path: Path, **links: Path) -> Path:
 
 def float_model(class_, folder: Path):
     return class_.from_pretrained(folder, local_files_only=True).float().eval()
+
+
+def without_weights(class_, folder: Path):
+    """Latents are not decoded here, and the fixtures have decoders alone."""
+    return class_.from_config(class_.load_config(folder))
 
 
 def test_the_video_demo_is_as_the_engine(tmp_path):
@@ -293,3 +302,68 @@ def test_wan_is_as_the_engine(tmp_path):
     index["scheduler"] = ["diffusers", "FlowMatchHeunDiscreteScheduler"]
     (folder / "model_index.json").write_text(json.dumps(index))
     check_film(pipeline, folder, prompts | size | options, prompts | size | engine_options)
+
+
+def test_wan_image_to_video_is_as_the_engine(tmp_path, monkeypatch):
+    from diffusers.pipelines.wan import pipeline_wan_i2v
+
+    # The pipeline calls ftfy even where it is not installed; the prompts here have nothing to repair.
+    monkeypatch.setattr(pipeline_wan_i2v, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
+    folder = folder_of("tiny-wan-image", tmp_path, tokenizer=DEMO / "tokenizer_2")
+    pipeline = quiet(
+        diffusers.WanImageToVideoPipeline(
+            tokenizer=transformers.T5Tokenizer.from_pretrained(DEMO / "tokenizer_2", local_files_only=True),
+            text_encoder=float_model(transformers.UMT5EncoderModel, folder / "text_encoder"),
+            vae=float_model(diffusers.AutoencoderKLWan, folder / "vae"),
+            scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
+            transformer=float_model(diffusers.WanTransformer3DModel, folder / "transformer"),
+            image_encoder=float_model(transformers.CLIPVisionModel, folder / "image_encoder"),
+            image_processor=transformers.CLIPImageProcessor.from_pretrained(folder / "image_processor"),
+        )
+    )
+    size = dict(width=48, height=64, num_frames=9)
+    prompts = dict(prompt="a small blue star", negative_prompt="a grey background")
+    options = dict(image=Image.open(folder / "picture.png"), num_inference_steps=6, guidance_scale=3.0)
+    engine_options = dict(image=folder / "picture.png", steps=6, true_cfg_scale=3.0)
+    check_film(pipeline, folder, prompts | size | options, prompts | size | engine_options)
+
+
+def test_mochi_is_as_the_engine(tmp_path):
+    links = dict(tokenizer=DEMO / "tokenizer_2", text_encoder=DEMO / "text_encoder_2")
+    folder = folder_of("tiny-mochi", tmp_path, **links)
+    pipeline = quiet(
+        diffusers.MochiPipeline(
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+            vae=without_weights(diffusers.AutoencoderKLMochi, folder / "vae"),
+            text_encoder=float_model(transformers.T5EncoderModel, folder / "text_encoder"),
+            tokenizer=transformers.T5Tokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            transformer=float_model(diffusers.MochiTransformer3DModel, folder / "transformer"),
+            force_zeros_for_empty_prompt=True,
+        )
+    )
+    size = dict(width=48, height=32, num_frames=7)
+    prompts = dict(prompt="a small blue star", negative_prompt="a grey circle")
+    # Guidance is a batch of two here.
+    options = dict(num_inference_steps=6, guidance_scale=2.5, max_sequence_length=14)
+    engine_options = dict(steps=6, true_cfg_scale=2.5, max_sequence_length=14)
+    check_film(pipeline, folder, prompts | size | options, prompts | size | engine_options)
+
+
+def test_hunyuan_video_is_as_the_engine(tmp_path):
+    links = dict(tokenizer_2=DEMO / "tokenizer", text_encoder_2=DEMO / "text_encoder")
+    folder = folder_of("tiny-hunyuan-video", tmp_path, **links)
+    pipeline = quiet(
+        diffusers.HunyuanVideoPipeline(
+            text_encoder=float_model(transformers.LlamaModel, folder / "text_encoder"),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
+            transformer=float_model(diffusers.HunyuanVideoTransformer3DModel, folder / "transformer"),
+            vae=without_weights(diffusers.AutoencoderKLHunyuanVideo, folder / "vae"),
+            scheduler=diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler"),
+            text_encoder_2=float_model(transformers.CLIPTextModel, folder / "text_encoder_2"),
+            tokenizer_2=transformers.CLIPTokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True),
+        )
+    )
+    size = dict(width=48, height=64, num_frames=17)
+    options = dict(prompt="A small blue star rises", num_inference_steps=6, guidance_scale=4.5, max_sequence_length=40)
+    engine_options = dict(prompt="A small blue star rises", steps=6, guidance_scale=4.5, max_sequence_length=40)
+    check_film(pipeline, folder, options | size, engine_options | size)
