@@ -10,8 +10,7 @@ and starts those that die again. A picture is decided by its seed, so a request 
 again on another, and gives the same picture.
 """
 
-from __future__ import annotations
-
+# Annotations stay objects: FastAPI reads them where the class is not yet named.
 import asyncio
 import base64
 import json
@@ -175,11 +174,23 @@ async def _answer_invalid(_: Request, error: RequestValidationError) -> JSONResp
     return JSONResponse(ApiError(400, f"{param or 'body'}: {first['msg']}", param=param).body, status_code=400)
 
 
+# Ray keeps the application as it is when the class below is made: what it calls stands above it.
 def _error_of(event: dict[str, Any]) -> ApiError:
     is_callers = event["kind"] in ("InvalidArgumentError", "NotFoundError", "UnsupportedError", "OutOfMemoryError", "TypeError")
     if is_callers:
         return ApiError(400, event["message"])
     return ApiError(500, "the generation failed; the replica's log says why", kind="server_error")
+
+
+def _answer(event: dict[str, Any], request: ImageRequest) -> dict[str, Any]:
+    return {
+        "created": int(time.time()),
+        "data": [{"b64_json": base64.b64encode(image).decode()} for image in event["images"]],
+        "output_format": request.output_format,
+        "seed": event["seed"],
+        "seconds": event["seconds"],
+        "steps": event["steps"],
+    }
 
 
 @serve.ingress(api)
@@ -241,17 +252,6 @@ class Api:
             elif name == "result":
                 event = _answer(event, request)
             yield f"event: {name}\ndata: {json.dumps(event)}\n\n"
-
-
-def _answer(event: dict[str, Any], request: ImageRequest) -> dict[str, Any]:
-    return {
-        "created": int(time.time()),
-        "data": [{"b64_json": base64.b64encode(image).decode()} for image in event["images"]],
-        "output_format": request.output_format,
-        "seed": event["seed"],
-        "seconds": event["seconds"],
-        "steps": event["steps"],
-    }
 
 
 def application(
