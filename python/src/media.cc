@@ -4,12 +4,13 @@
 #include <nanobind/stl/string.h>
 
 #include <filesystem>
-#include <limits>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "arrays.h"
 #include "bindings.h"
+#include "tamias/error.h"
 #include "tamias/image.h"
 #include "tamias/video.h"
 
@@ -34,6 +35,23 @@ void BindMedia(nb::module_& module) {
       "Writes [height, width, 3] u8 as .png, .jpg or .webp, complete or not at all. `text` goes "
       "into "
       "the file (Pipeline.text); quality 1 to 100 is of JPEG and WebP.");
+  module.def(
+      "encode_image",
+      [](const std::string& format, const ConstArray& image, const Text& text, int quality) {
+        const std::optional<ImageFormat> known = ImageFormatOf("picture." + format);
+        if (!known) {
+          throw Error(ErrorCode::kInvalidArgument,
+                      "format: expected png, jpeg or webp, found '" + format + "'");
+        }
+        std::string bytes;
+        {
+          const nb::gil_scoped_release released;
+          bytes = EncodeImage(*known, ImageOf(image, "image"), text, {.quality = quality});
+        }
+        return nb::bytes(bytes.data(), bytes.size());
+      },
+      "format"_a, "image"_a, "text"_a = Text(), "quality"_a = 90,
+      "The bytes of such a file; format: \"png\", \"jpeg\" or \"webp\".");
   module.def(
       "write_video",
       [](const std::filesystem::path& path, const ConstArray& frames, double fps,

@@ -221,6 +221,9 @@ def test_pictures_are_written_with_their_settings(pipeline, result, tmp_path):
     text = pipeline.text(PROMPT, seed=3, **SMALL)
     tamias.write_image(tmp_path / "a.png", result.images[0], text)
     assert PROMPT in str(Image.open(tmp_path / "a.png").text)
+    assert tamias.encode_image("png", result.images[0], text) == (tmp_path / "a.png").read_bytes()
+    with pytest.raises(ValueError, match="format"):
+        tamias.encode_image("bmp", result.images[0])
     tamias.write_image(tmp_path / "a.jpg", result.images[0], quality=95)
     assert tamias.psnr(tamias.read_image(tmp_path / "a.jpg"), result.images[0]) > 25
 
