@@ -133,14 +133,6 @@ std::string FileName(const Job& job, int image) {
   return fmt::format("{}-{}.{}", job.id, image + 1, job.settings.format);
 }
 
-void EndWith(LiveJob& live, JobStatus status, const std::string& code, const std::string& message) {
-  live.Edit([&](Job& job) {
-    job.status = status;
-    job.error_code = code;
-    job.error_message = message;
-  });
-}
-
 }  // namespace
 
 JobRunner::JobRunner(const ModelCatalog& catalog, std::filesystem::path output_folder, int threads,
@@ -152,36 +144,37 @@ JobRunner::JobRunner(const ModelCatalog& catalog, std::filesystem::path output_f
   for (const ServedModel& model : catalog_.models()) previews_[model.id()];
 }
 
-void JobRunner::Run(LiveJob& live) noexcept {
+JobOutcome JobRunner::Run(LiveJob& live) noexcept {
+  const JobOutcome outcome = Try(live);
+  if (outcome.status != JobStatus::kCompleted) {
+    RemoveFiles(live.job());
+    live.Edit([](Job& job) { job.files.clear(); });
+  }
+  return outcome;
+}
+
+JobOutcome JobRunner::Try(LiveJob& live) {
   const JobSettings settings = live.job().settings;
+  const ServedModel* model = catalog_.Served(settings.model);
+  if (model == nullptr) {
+    return {JobStatus::kFailed, "model_not_found",
+            fmt::format("model: '{}' is not served any more", settings.model)};
+  }
   try {
-    const ServedModel* model = catalog_.Served(settings.model);
-    if (model == nullptr) {
-      EndWith(live, JobStatus::kFailed, "model_not_found",
-              fmt::format("model: '{}' is not served any more", settings.model));
-      return;
-    }
     Generate(live, *model, settings);
-    EndWith(live, JobStatus::kCompleted, "", "");
+    return {JobStatus::kCompleted, "", ""};
   } catch (const Error& error) {
     const LiveJob::Stop stop = live.stop();
     if (error.code() != ErrorCode::kCancelled || stop == LiveJob::Stop::kNone) {
       const ApiError answer = FromLibrary(error);
-      EndWith(live, JobStatus::kFailed, answer.code, answer.what());
-    } else if (stop == LiveJob::Stop::kCancel) {
-      EndWith(live, JobStatus::kCancelled, "cancelled", "the job was cancelled");
-    } else {
-      EndWith(live, JobStatus::kQueued, "", "");
+      return {JobStatus::kFailed, answer.code, answer.what()};
     }
+    if (stop == LiveJob::Stop::kInterrupt) return {JobStatus::kQueued, "", ""};
+    return {JobStatus::kCancelled, "cancelled", "the job was cancelled"};
   } catch (const std::bad_alloc&) {
-    EndWith(live, JobStatus::kFailed, "out_of_memory", "out of memory");
+    return {JobStatus::kFailed, "out_of_memory", "out of memory"};
   } catch (const std::exception& error) {
-    EndWith(live, JobStatus::kFailed, "generation_failed", WithoutPaths(error.what()));
-  }
-  const Job job = live.job();
-  if (job.status != JobStatus::kCompleted) {
-    RemoveFiles(job);
-    live.Edit([](Job& ended) { ended.files.clear(); });
+    return {JobStatus::kFailed, "generation_failed", WithoutPaths(error.what())};
   }
 }
 

@@ -13,20 +13,28 @@
 
 namespace tamias::serve {
 
+// How a run ended. kQueued: it was interrupted and is to run again.
+struct JobOutcome {
+  JobStatus status = JobStatus::kCompleted;
+  std::string error_code;
+  std::string error_message;
+};
+
 class JobRunner {
  public:
   // threads: of each generation.
   JobRunner(const ModelCatalog& catalog, std::filesystem::path output_folder, int threads,
             Metrics& metrics);
 
-  // On return the job's record says how it ended, with its files and times; queued: it was
-  // interrupted and is to run again. Never throws. Threads may call it at once.
-  void Run(LiveJob& live) noexcept;
+  // On return the job's record has its files and times; its status is left to whoever keeps the
+  // store. Threads may call it at once.
+  JobOutcome Run(LiveJob& live) noexcept;
 
   const std::filesystem::path& output_folder() const { return output_folder_; }
   void RemoveFiles(const Job& job) const noexcept;
 
  private:
+  JobOutcome Try(LiveJob& live);
   void Generate(LiveJob& live, const ServedModel& model, const JobSettings& settings);
   void WriteResult(LiveJob& live, const ServedModel& model, const JobSettings& settings,
                    const GenerateResult& so_far, int image);

@@ -5,7 +5,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
+#include <string_view>
 
 #include "api_error.h"
 #include "tamias/sparsity/config.h"
@@ -17,6 +19,9 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kDefaultsPerLimit = 4;
+// Shipped profiles that were made for one family or model: nobody else is offered them.
+constexpr std::array<std::string_view, 6> kOfOneModel = {"demo",  "demo-video", "flux-1-dev",
+                                                         "mochi", "wan-2.1",    "hunyuan-video"};
 
 ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, int num_steps) {
   ServedProfile profile{.name = name};
@@ -62,7 +67,9 @@ void ServedModel::AddProfile(const std::string& name) {
       profiles_.push_back({.name = name, .full = num_steps});
       return;
     }
-    if (name != pipeline_.info().default_profile && !pipeline_.Warnings(options).empty()) return;
+    const bool is_own = name == pipeline_.info().default_profile;
+    if (!is_own && std::ranges::find(kOfOneModel, name) != kOfOneModel.end()) return;
+    if (!is_own && !pipeline_.Warnings(options).empty()) return;
     profiles_.push_back(
         CountSteps(name, ParseSparsityConfig(pipeline_.SparsityYaml(options), name), num_steps));
   } catch (const Error&) {

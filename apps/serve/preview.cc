@@ -11,8 +11,11 @@ namespace {
 constexpr int kFieldsPerSide = 2;  // of a token
 constexpr int kColors = 3 * kFieldsPerSide * kFieldsPerSide;
 // Latents have a variance of about one: this leaves the fit alone where a channel varies, and keeps
-// it defined where one is constant.
-constexpr double kRidge = 1e-3;
+// it defined where one is constant. The mean colour is left as it is.
+constexpr double kRidge = 1e-2;
+constexpr double kRidgeOfMean = 1e-9;
+constexpr int64_t kTokensPerChannel = 4;  // from which on the map says more than its noise
+constexpr int64_t kMaxTokens = 1 << 20;   // enough for any linear map
 constexpr int64_t kMaxChannels = 512;
 
 using Colors = std::array<double, kColors>;
@@ -87,26 +90,36 @@ bool LatentPreview::IsKnown() const {
 
 void LatentPreview::Learn(const Latents& latents, const Image& picture, int num_frames) {
   const auto layout = LayoutOf(latents.tokens, picture.width, picture.height, num_frames);
-  if (!layout || latents.channels > kMaxChannels || IsKnown()) return;
+  if (!layout || latents.channels > kMaxChannels) return;
+  const std::scoped_lock lock(mutex_);
   const auto channels = static_cast<size_t>(latents.channels);
   const size_t n = channels + 1;
+  if (channels_ == 0) {
+    channels_ = latents.channels;
+    products_.resize(n * n);
+    colors_.resize(n * kColors);
+  }
+  if (channels_ != latents.channels || tokens_ >= kMaxTokens) return;
+  std::vector<double> x(n, 1.0);
   const int64_t tokens = int64_t{layout->columns} * layout->rows;
-  std::vector<double> a(n * n), b(n * kColors), x(n, 1.0);
   for (int64_t token = 0; token < tokens; ++token) {
     const float* values = &latents.values[static_cast<size_t>(token) * channels];
     std::copy_n(values, channels, x.begin());
     const Colors colors = ColorsOf(picture, *layout, static_cast<int>(token / layout->columns),
                                    static_cast<int>(token % layout->columns));
     for (size_t i = 0; i < n; ++i) {
-      for (size_t j = 0; j <= i; ++j) a[i * n + j] += x[i] * x[j];
-      for (size_t c = 0; c < kColors; ++c) b[i * kColors + c] += x[i] * colors[c];
+      for (size_t j = 0; j <= i; ++j) products_[i * n + j] += x[i] * x[j];
+      for (size_t c = 0; c < kColors; ++c) colors_[i * kColors + c] += x[i] * colors[c];
     }
   }
-  for (size_t i = 0; i < n; ++i) a[i * n + i] += kRidge * static_cast<double>(tokens);
+  tokens_ += tokens;
+  if (tokens_ < kTokensPerChannel * channels_) return;
+  std::vector<double> a = products_, b = colors_;
+  for (size_t i = 0; i < n; ++i) {
+    a[i * n + i] += (i == channels ? kRidgeOfMean : kRidge) * static_cast<double>(tokens_);
+  }
   if (!Factorise(a, n)) return;
   Solve(a, b, n);
-  const std::scoped_lock lock(mutex_);
-  channels_ = latents.channels;
   weights_.resize(kColors * n);
   for (size_t i = 0; i < n; ++i) {
     for (size_t c = 0; c < kColors; ++c) {

@@ -1,6 +1,6 @@
 // A small picture of what denoising is about to make, without the decoder: a linear map from a
 // token's latents to the mean colours of the pixels that it stands for. The map is fitted by least
-// squares to the first result that a model makes; before that there is none.
+// squares to the results that a model has made; before there are enough of them there is none.
 //
 //   [r g b of 2 x 2 fields] = W [latents of a token, 1]
 #pragma once
@@ -28,8 +28,8 @@ std::optional<TokenLayout> LayoutOf(int64_t tokens, int width, int height, int n
 // One model's map. Threads may use it at once.
 class LatentPreview {
  public:
-  // Fits the map, where there is none yet, to final latents and the picture (or first frame of the
-  // film) that was decoded from them.
+  // Takes final latents and the picture (or first frame of the film) that was decoded from them
+  // into the fit.
   void Learn(const Latents& latents, const Image& picture, int num_frames);
   // Two pixels a token and side. Nothing: there is no map, or the latents do not fit it.
   std::optional<Image> Show(const Latents& latents, int width, int height, int num_frames) const;
@@ -38,7 +38,10 @@ class LatentPreview {
  private:
   mutable std::mutex mutex_;
   int64_t channels_ = 0;
-  std::vector<float> weights_;  // [12, channels + 1]; empty: no map yet
+  int64_t tokens_ = 0;            // that the sums are over
+  std::vector<double> products_;  // x x^T, [channels + 1, channels + 1], x: a token's latents and 1
+  std::vector<double> colors_;    // x times the token's colours, [channels + 1, 12]
+  std::vector<float> weights_;    // W [12, channels + 1]; empty: no map yet
 };
 
 }  // namespace tamias::serve

@@ -17,6 +17,7 @@ using nlohmann::json;
 
 constexpr int kMaxDepth = 8;
 constexpr size_t kMaxQuoted = 60;
+constexpr size_t kMaxListed = 1000;
 
 std::string Quote(const json& value) {
   std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
@@ -27,6 +28,22 @@ std::string Quote(const json& value) {
 [[noreturn]] void Refuse(std::string_view name, const std::string& expected, const json& value) {
   throw InvalidRequest(std::string(name),
                        fmt::format("{}: expected {}, found {}", name, expected, Quote(value)));
+}
+
+// What may name a key of a profile or be its value.
+bool IsWord(const std::string& text) {
+  return !text.empty() && text.size() <= kMaxQuoted && std::ranges::all_of(text, [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.';
+  });
+}
+
+// 0.1, true, bf16 or [0, 1, 10].
+bool IsPlainValue(const json& value) {
+  if (value.is_string()) return IsWord(value.get_ref<const std::string&>());
+  if (!value.is_array()) return value.is_number() || value.is_boolean();
+  return value.size() <= kMaxListed &&
+         std::ranges::all_of(value, [](const json& item) { return item.is_number(); });
 }
 
 // Line breaks and tabs are part of a prompt, other control characters are not.
@@ -127,18 +144,12 @@ std::vector<std::string> RequestFields::Assignments(std::string_view name) {
   std::vector<std::string> assignments;
   if (value == nullptr) return assignments;
   if (!value->is_object()) Refuse(name, "an object of profile keys", *value);
-  const auto is_word = [](const std::string& text) {
-    return !text.empty() && text.size() <= 64 && std::ranges::all_of(text, [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-             c == '_' || c == '.';
-    });
-  };
   for (const auto& [key, setting] : value->items()) {
-    const bool is_plain = setting.is_number() || setting.is_boolean() ||
-                          (setting.is_string() && is_word(setting.get_ref<const std::string&>()));
-    if (!is_word(key)) Refuse(name, "names of profile keys", key);
-    if (!is_plain)
-      Refuse(fmt::format("{}.{}", name, key), "a number, true, false or a word", setting);
+    if (!IsWord(key)) Refuse(name, "names of profile keys", key);
+    if (!IsPlainValue(setting)) {
+      Refuse(fmt::format("{}.{}", name, key), "a number, true, false, a word or a list of numbers",
+             setting);
+    }
     assignments.push_back(key + "=" +
                           (setting.is_string() ? setting.get<std::string>() : setting.dump()));
   }

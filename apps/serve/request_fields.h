@@ -26,7 +26,7 @@ class RequestFields {
   std::optional<bool> Flag(std::string_view name);
   std::optional<std::string> OneOf(std::string_view name,
                                    std::initializer_list<std::string_view> choices);
-  // An object, whose keys become "key=value" for numbers, true, false, null and words.
+  // An object, whose keys become "key=value" for numbers, true, false, words and lists of numbers.
   std::vector<std::string> Assignments(std::string_view name);
   // The field as it is; nullptr when absent.
   const nlohmann::json* Find(std::string_view name);

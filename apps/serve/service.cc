@@ -24,6 +24,14 @@ nlohmann::ordered_json StatusEvent(JobStatus status, std::optional<size_t> posit
   return json;
 }
 
+// A line of the log, without the prompt.
+std::string Describe(const Job& job) {
+  std::string line = fmt::format("{}: {}", job.id, Name(job.status));
+  if (job.status == JobStatus::kCompleted) line += fmt::format(" in {:.2f} s", job.seconds_total);
+  if (job.status == JobStatus::kFailed) line += ": " + job.error_message;
+  return line;
+}
+
 }  // namespace
 
 Service::Service(const ServiceOptions& options, const ModelCatalog& catalog, Metrics& metrics)
@@ -150,12 +158,7 @@ void Service::Cancel(const std::string& owner, const std::string& id) {
       return;
     }
   }
-  live->Edit([](Job& job) {
-    job.status = JobStatus::kCancelled;
-    job.error_code = "cancelled";
-    job.error_message = "the job was cancelled";
-  });
-  Finish(live);
+  Finish(live, {JobStatus::kCancelled, "cancelled", "the job was cancelled"});
 }
 
 void Service::Delete(const std::string& owner, const std::string& id) {
@@ -238,8 +241,8 @@ void Service::Work() {
     }
     Save(live->job());
     live->Publish("status", StatusEvent(JobStatus::kInProgress, std::nullopt));
-    runner_.Run(*live);
-    Finish(live);
+    const JobOutcome outcome = runner_.Run(*live);
+    Finish(live, outcome);
     const std::scoped_lock lock(mutex_);
     --running_;
     changed_.notify_all();
@@ -255,31 +258,29 @@ void Service::Save(const Job& job) {
   }
 }
 
-// An interrupted job waits for the next start, unless its client waits for it now.
-void Service::EndUnfinished(Job& job) const {
-  job.started_at = 0;
-  job.steps.clear();
-  if (job.is_kept) return;
-  job.status = JobStatus::kCancelled;
-  job.error_code = "stopping";
-  job.error_message = "the server is stopping";
-}
-
-void Service::Finish(const std::shared_ptr<LiveJob>& live) {
-  live->Edit([this](Job& job) {
-    if (!job.HasEnded()) EndUnfinished(job);
-    if (job.HasEnded()) job.finished_at = Now();
-  });
-  const Job job = live->job();
+// The store knows of an end before anyone else does.
+void Service::Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& outcome) {
+  Job job = live->job();
+  job.status = outcome.status;
+  job.error_code = outcome.error_code;
+  job.error_message = outcome.error_message;
+  if (job.status == JobStatus::kQueued) {
+    job.started_at = 0;
+    job.steps.clear();
+    if (!job.is_kept) {
+      job.status = JobStatus::kCancelled;
+      job.error_code = "stopping";
+      job.error_message = "the server is stopping";
+    }
+  }
+  if (job.HasEnded()) job.finished_at = Now();
   Save(job);
   metrics_.CountJob(job.HasEnded() ? Name(job.status) : "interrupted");
-  options_.log(
-      fmt::format("{}: {}{}{}", job.id, Name(job.status),
-                  job.seconds_total > 0 ? fmt::format(" in {:.2f} s", job.seconds_total) : "",
-                  job.status == JobStatus::kFailed ? ": " + job.error_message : ""));
+  options_.log(Describe(job));
+  const std::scoped_lock lock(mutex_);
+  live->Edit([&](Job& record) { record = job; });
   live->Publish("end", ToJson(JobView{job, std::nullopt, {}}));
   live->End();
-  const std::scoped_lock lock(mutex_);
   if (job.status == JobStatus::kCompleted) {
     mean_seconds_ += kNewestShare * (job.seconds_total - mean_seconds_);
   }
@@ -297,7 +298,7 @@ void Service::Stop(std::chrono::milliseconds grace) {
       if (queue_.Remove(id)) waiting.push_back(live);
     }
   }
-  for (const auto& live : waiting) Finish(live);
+  for (const auto& live : waiting) Finish(live, {JobStatus::kQueued, "", ""});
   {
     std::unique_lock lock(mutex_);
     changed_.wait_for(lock, grace, [this] { return running_ == 0; });

@@ -78,8 +78,7 @@ class Service {
  private:
   void Recover();
   void Work();
-  void Finish(const std::shared_ptr<LiveJob>& live);
-  void EndUnfinished(Job& job) const;
+  void Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& outcome);
   void Save(const Job& job);
   void TellPositions() const;
   int SecondsUntilRoom() const;

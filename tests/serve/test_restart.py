@@ -15,11 +15,11 @@ def test_nothing_acknowledged_is_lost_by_kill_9(serve):
     """Jobs are submitted and the server is killed at random moments; in the end each is there and done."""
     random_source = random.Random(5)
     acknowledged = []
-    for _ in range(6):
+    for _ in range(5):
         server = serve()
-        end = time.monotonic() + random_source.uniform(0.02, 0.6)
+        end = time.monotonic() + random_source.uniform(0.02, 0.4)
         while time.monotonic() < end:
-            acknowledged.append(server.submit(steps=2, seed=len(acknowledged)))
+            acknowledged.append(server.submit(steps=1, seed=len(acknowledged)))
             time.sleep(random_source.uniform(0, 0.1))
         server.process.kill()
         server.stop()
@@ -75,7 +75,7 @@ def test_results_survive_and_are_the_same(serve):
 
 def test_a_signal_lets_short_jobs_finish_and_keeps_the_others(serve):
     server = serve()
-    short, waiting = server.submit(steps=3, size="256x256"), server.submit(steps=1)
+    short, waiting = server.submit(steps=3, size="128x128"), server.submit(steps=1)
     server.wait(short, "in_progress")
     assert server.stop(signal.SIGTERM) == 0
     assert any(line.startswith("stopping") for line in server.said)
@@ -85,40 +85,33 @@ def test_a_signal_lets_short_jobs_finish_and_keeps_the_others(serve):
     assert server.stop(signal.SIGINT) == 0
 
 
-def test_a_long_job_is_stopped_and_begins_again(serve):
-    server = serve()
-    job = server.submit(**LONG)
-    server.wait(job, "in_progress")
-    begin = time.monotonic()
-    assert server.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - begin < 20
-    server = serve()
-    assert "jobs of the last run queued again: 1" in server.said
-    assert server.wait(job, "in_progress")["interruptions"] == 0
-    server.ask("DELETE", f"/v1/jobs/{job}")
-    server.wait(job)
-
-
-def test_while_it_stops_no_job_is_taken_and_waiting_clients_hear_of_it(serve):
-    server = serve()
+def test_a_server_that_stops_takes_no_job_and_tells_everyone(serve):
+    """A long job is stopped and begins again; a client that waits hears of it."""
+    server = serve("--concurrent", "2")
     answers = []
     waits = threading.Thread(target=lambda: answers.append(server.post("/v1/images/generations", LONG)))
     waits.start()
     while not (jobs := server.get("/v1/jobs").json()["data"]):
         time.sleep(0.02)
-    server.wait(jobs[0]["id"], "in_progress")
+    waited_for, kept = jobs[0]["id"], server.submit(**LONG)
+    for job in (waited_for, kept):
+        server.wait(job, "in_progress")
+    begin = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    end = time.monotonic() + 5
-    while (health := server.get("/health")).status != 503 and time.monotonic() < end:
+    while (health := server.get("/health")).status != 503 and time.monotonic() < begin + 5:
         time.sleep(0.02)
     assert health.json() == {"status": "stopping"}
     refused = server.post("/v1/images/generations", SMALL)
     assert refused.status == 503 and refused.error()["code"] == "stopping" and refused.headers["Retry-After"]
     waits.join(30)
     assert answers[0].status == 503
-    assert server.stop() == 0
+    assert server.stop(None) == 0 and time.monotonic() < begin + 20
     server = serve()
-    assert server.job(jobs[0]["id"])["status"] == "cancelled"
+    assert "jobs of the last run queued again: 1" in server.said
+    assert server.job(waited_for)["status"] == "cancelled"
+    assert server.wait(kept, "in_progress")["interruptions"] == 0
+    server.ask("DELETE", f"/v1/jobs/{kept}")
+    server.wait(kept)
 
 
 def test_a_waited_for_job_is_cancelled_when_the_server_was_killed(serve):

@@ -36,7 +36,7 @@ def test_a_seed_of_minus_one_is_drawn(server):
 def test_progress_and_interrupt(server):
     assert server.get("/sdapi/v1/progress").json()["progress"] == 0
     answers = []
-    body = {"prompt": PROMPT, "width": 256, "height": 256, "steps": LONG["steps"]}
+    body = {"prompt": PROMPT, "width": 128, "height": 128, "steps": LONG["steps"]}
     waits = threading.Thread(target=lambda: answers.append(server.post("/sdapi/v1/txt2img", body)))
     waits.start()
     while (progress := server.get("/sdapi/v1/progress").json())["state"]["sampling_step"] < 2:
