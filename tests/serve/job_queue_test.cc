@@ -1,5 +1,6 @@
 #include "serve/job_queue.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -46,8 +47,8 @@ TEST(JobQueue, OwnerWhoWasJustServedWaitsForANewcomer) {
 TEST(JobQueue, KeepsAShapeWarmForFourJobsAndNoLonger) {
   JobQueue queue(20, 20);
   for (int i = 0; i < 6; ++i) {
-    queue.Push({"x" + std::to_string(i), "a", "x"});
-    queue.Push({"y" + std::to_string(i), "b", "y"});
+    queue.Push({fmt::format("x{}", i), "a", "x"});
+    queue.Push({fmt::format("y{}", i), "b", "y"});
   }
   EXPECT_THAT(Order(queue),
               ElementsAre("x0", "x1", "x2", "x3", "y0", "y1", "y2", "y3", "x4", "x5", "y4", "y5"));
