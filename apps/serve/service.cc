@@ -15,6 +15,8 @@ namespace {
 constexpr double kNewestShare = 0.3;  // of the mean of the jobs' seconds
 constexpr size_t kPositionsTold = 10;
 constexpr int kMaxRetryAfter = 600;  // seconds
+constexpr int kMaxAttempts = 3;      // to store a change
+constexpr auto kBetweenAttempts = std::chrono::milliseconds(300);
 
 int64_t Now() { return static_cast<int64_t>(std::time(nullptr)); }
 
@@ -249,12 +251,17 @@ void Service::Work() {
   }
 }
 
-// What the store refuses is told; the job then runs again after a restart.
-void Service::Save(const Job& job) {
-  try {
-    store_.Update(job);
-  } catch (const Error& error) {
-    options_.log(error.what());
+// False: the store refuses (a full disk), and says the same as before.
+bool Service::Save(const Job& job) {
+  for (int attempt = 1;; ++attempt) {
+    try {
+      store_.Update(job);
+      return true;
+    } catch (const Error& error) {
+      options_.log(error.what());
+      if (attempt == kMaxAttempts) return false;
+      std::this_thread::sleep_for(kBetweenAttempts);
+    }
   }
 }
 
@@ -274,7 +281,11 @@ void Service::Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& out
     }
   }
   if (job.HasEnded()) job.finished_at = Now();
-  Save(job);
+  if (!Save(job)) {
+    job.status = JobStatus::kFailed;
+    job.error_code = "store_failed";
+    job.error_message = "the end could not be stored: the job runs again at the next start";
+  }
   metrics_.CountJob(job.HasEnded() ? Name(job.status) : "interrupted");
   options_.log(Describe(job));
   const std::scoped_lock lock(mutex_);

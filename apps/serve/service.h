@@ -79,7 +79,7 @@ class Service {
   void Recover();
   void Work();
   void Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& outcome);
-  void Save(const Job& job);
+  bool Save(const Job& job);
   void TellPositions() const;
   int SecondsUntilRoom() const;
   JobView ViewOf(const LiveJob& live) const;
