@@ -3,8 +3,8 @@
 
     bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50] [--output FILE.json]
 
-Three parts: one client, for the time of an answer beyond its generation; many clients of several keys at once, for
-loss, fairness and memory; submissions while the server is killed at random moments, for loss."""
+Three parts: one client, for the time of an answer beyond its generation; many clients of several keys at
+once, for loss, fairness and memory; submissions while the server is killed at random moments, for loss."""
 
 import argparse
 import http.client
@@ -81,7 +81,9 @@ class Client(threading.Thread):
 
     def run(self):
         while time.monotonic() < self.until:
-            status, headers, body = self.server.ask("POST", "/v1/images/generations", TINY | {"seed": self.seed}, self.key)
+            status, headers, body = self.server.ask(
+                "POST", "/v1/images/generations", TINY | {"seed": self.seed}, self.key
+            )
             if status == 200:
                 self.pictures.append(json.loads(body)["id"])
             elif status == 429:
@@ -111,7 +113,9 @@ def run_many(folder: Path, num_clients: int, seconds: float, num_keys: int) -> d
     lost = sum(server.job(job, c.key)["status"] != "completed" for c in clients for job in c.pictures)
     threads = len(list(Path(f"/proc/{server.process.pid}/task").iterdir()))
     server.end()
-    per_key = [sum(len(c.pictures) for c, k in zip(clients, of_key, strict=True) if k == i) for i in range(num_keys)]
+    per_key = [
+        sum(len(c.pictures) for c, k in zip(clients, of_key, strict=True) if k == i) for i in range(num_keys)
+    ]
     return {
         "clients": num_clients,
         "seconds": seconds,
@@ -133,7 +137,9 @@ def run_kills(folder: Path, count: int) -> dict:
         server = Server(folder, "--max-queue", "10000")
         until = time.monotonic() + source.uniform(0, 0.5)
         while time.monotonic() < until:
-            status, _, body = server.ask("POST", "/v1/images/generations", TINY | {"seed": len(taken), "wait": False})
+            status, _, body = server.ask(
+                "POST", "/v1/images/generations", TINY | {"seed": len(taken), "wait": False}
+            )
             assert status == 202, body
             taken.append(json.loads(body)["id"])
             time.sleep(source.uniform(0, 0.15))

@@ -8,7 +8,13 @@ import time
 import urllib.request
 from pathlib import Path
 
-ARGUMENTS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1120,1000"]
+ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--window-size=1120,1000",
+]
 
 
 class Browser:
@@ -26,7 +32,9 @@ class Browser:
 
     def ask(self, method: str, path: str, body: dict | None = None):
         data = json.dumps(body or {}).encode() if method == "POST" else None
-        request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"}, method=method)
+        request = urllib.request.Request(
+            self.address + path, data, {"Content-Type": "application/json"}, method=method
+        )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["value"]
 
@@ -50,7 +58,9 @@ class Browser:
         """The expression's value once it is true."""
         end = time.monotonic() + timeout
         while not (value := self.value(expression)):
-            assert time.monotonic() < end, f"never: {expression}; the page says: {self.text('#status')} {self.text('#error')}"
+            assert time.monotonic() < end, (
+                f"never: {expression}; the page says: {self.text('#status')} {self.text('#error')}"
+            )
             time.sleep(0.03)
         return value
 
@@ -82,7 +92,11 @@ class Browser:
 
     def messages(self) -> list[str]:
         """What the console had to say since the last call."""
-        return [entry["message"] for entry in self.ask("POST", "/se/log", {"type": "browser"}) if entry["level"] == "SEVERE"]
+        return [
+            entry["message"]
+            for entry in self.ask("POST", "/se/log", {"type": "browser"})
+            if entry["level"] == "SEVERE"
+        ]
 
     def screenshot(self, path: Path):
         path.write_bytes(base64.b64decode(self.ask("GET", "/screenshot")))

@@ -6,10 +6,45 @@ import socket
 
 from server_process import JSON, PROMPT, SMALL
 
-FIELDS = [*SMALL, "model", "n", "sparsity", "profile", "negative_prompt", "true_cfg_scale", "guidance_scale",
-          "max_sequence_length", "response_format", "output_format", "output_compression", "wait"]
-VALUES = [None, True, -1, 0, 1e308, -0.0, 2**64, 10**30, "", "x" * 9000, "\u0000", "../../etc/passwd", "/etc/passwd",
-          "%s%n", "'; DROP TABLE jobs; --", [], [[]], {}, {"a": {"b": 1}}, {"__proto__": 1}, "\ud83d\ude00", 1.5]
+FIELDS = [
+    *SMALL,
+    "model",
+    "n",
+    "sparsity",
+    "profile",
+    "negative_prompt",
+    "true_cfg_scale",
+    "guidance_scale",
+    "max_sequence_length",
+    "response_format",
+    "output_format",
+    "output_compression",
+    "wait",
+]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    -0.0,
+    2**64,
+    10**30,
+    "",
+    "x" * 9000,
+    "\u0000",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "%s%n",
+    "'; DROP TABLE jobs; --",
+    [],
+    [[]],
+    {},
+    {"a": {"b": 1}},
+    {"__proto__": 1},
+    "\ud83d\ude00",
+    1.5,
+]
 
 
 def bodies(count: int, seed: int = 1):
@@ -21,7 +56,7 @@ def bodies(count: int, seed: int = 1):
             fields[random_source.choice(FIELDS)] = random_source.choice(VALUES)
         text = bytearray(json.dumps(fields).encode())
         if i % 3 == 1:
-            del text[random_source.randrange(len(text)):]
+            del text[random_source.randrange(len(text)) :]
         if i % 3 == 2:
             for _ in range(3):
                 text[random_source.randrange(len(text))] = random_source.randrange(256)
@@ -52,29 +87,47 @@ def test_damaged_films_and_web_ui_requests_get_a_clear_answer(server):
         path = ("/v1/videos", "/sdapi/v1/interrupt")[i % 2]
         answer = server.ask("POST", path, body.replace(b"64x64", b"7x7"), JSON)
         assert answer.status in (200, 400, 404, 413), (body[:200], answer)
-    for body in (b"", b"[]", b'{"seed": -2}', b'{"width": 1e9}', b'{"batch_size": 8, "n_iter": 8}', b'{"width": 7}'):
+    for body in (
+        b"",
+        b"[]",
+        b'{"seed": -2}',
+        b'{"width": 1e9}',
+        b'{"batch_size": 8, "n_iter": 8}',
+        b'{"width": 7}',
+    ):
         answer = server.ask("POST", "/sdapi/v1/txt2img", body, JSON)
         assert answer.status == 400, (body, answer)
         answer.error()
 
 
+POST = b"POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\n"
+
+
 def test_requests_that_are_none(server):
     random_source = random.Random(3)
     lines = [
-        b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
-        b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n", b"FOO / HTTP/1.1\r\n\r\n",
-        b"GET /v1/jobs/%00 HTTP/1.1\r\n\r\n", b"GET /../../etc/passwd HTTP/1.1\r\n\r\n", b"GET /%2e%2e/etc HTTP/1.1\r\n\r\n",
-        b"GET /%0a%0d HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nRange: bytes=" + b"9" * 8000 + b"-\r\n\r\n",
+        b"\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"FOO / HTTP/1.1\r\n\r\n",
+        b"GET /v1/jobs/%00 HTTP/1.1\r\n\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\n\r\n",
+        b"GET /%2e%2e/etc HTTP/1.1\r\n\r\n",
+        b"GET /%0a%0d HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nRange: bytes=" + b"9" * 8000 + b"-\r\n\r\n",
         b"GET / HTTP/1.1\r\nRange: bytes=99999999999999999999999-\r\n\r\n",
         b"GET / HTTP/1.1\r\nRange: bytes=" + b"0-1," * 1900 + b"0-1\r\n\r\n",
-        b"POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: -5\r\n\r\n{}",
-        b"POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 99999999999999999999\r\n\r\n{}",
-        b"POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-        b"POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n",
-        b"POST /v1/videos HTTP/1.1\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+        POST + b"Content-Length: -5\r\n\r\n{}",
+        POST + b"Content-Length: 99999999999999999999\r\n\r\n{}",
+        POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nffffffff\r\n",
+        POST + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
         *(bytes(random_source.randrange(256) for _ in range(200)) for _ in range(40)),
-    ]  # fmt: skip
+    ]
     for line in lines:
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
             connection.sendall(line)
@@ -90,12 +143,24 @@ def test_requests_that_are_none(server):
 
 def test_paths_and_methods_that_are_not_there(server):
     job = "img-" + "0" * 32
-    for path in ("/nothing", "/v1", "/v1/jobs/1", f"/v1/jobs/{job}", f"/v1/jobs/{job}/events", "/v1/jobs/../jobs",
-                 f"/v1/jobs/{job}/content?index=999999999999999999999"):  # fmt: skip
+    for path in (
+        "/nothing",
+        "/v1",
+        "/v1/jobs/1",
+        f"/v1/jobs/{job}",
+        f"/v1/jobs/{job}/events",
+        "/v1/jobs/../jobs",
+        f"/v1/jobs/{job}/content?index=999999999999999999999",
+    ):
         answer = server.get(path)
         assert answer.status == 404, (path, answer)
         answer.error()
-    for method, path in (("PUT", "/v1/jobs"), ("DELETE", "/v1/models"), ("OPTIONS", "/"), ("GET", "/v1/videos")):
+    for method, path in (
+        ("PUT", "/v1/jobs"),
+        ("DELETE", "/v1/models"),
+        ("OPTIONS", "/"),
+        ("GET", "/v1/videos"),
+    ):
         assert server.ask(method, path).status == 405, (method, path)
 
 
@@ -123,7 +188,11 @@ def test_pages_of_other_sites_reach_nothing(server):
 
 
 def test_errors_show_no_path_of_this_machine(server):
-    for fields in ({"profile": "/etc/passwd"}, {"sparsity": {"attn.mbm": "etc"}}, {"prompt": PROMPT, "size": "8x8"}):
+    for fields in (
+        {"profile": "/etc/passwd"},
+        {"sparsity": {"attn.mbm": "etc"}},
+        {"prompt": PROMPT, "size": "8x8"},
+    ):
         answer = server.post("/v1/images/generations", SMALL | fields | {"wait": False})
         if answer.status != 202:
             answer.error()

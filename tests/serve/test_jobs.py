@@ -5,7 +5,6 @@ import socket
 import time
 
 from PIL import Image
-
 from server_process import JSON, LONG, PICTURES, SMALL
 
 

@@ -5,7 +5,6 @@ import shlex
 import subprocess
 
 from PIL import Image
-
 from server_process import FILMS, PICTURES, PROGRAM, PROMPT, SMALL, SMALL_FILM
 
 
@@ -136,7 +135,10 @@ def test_errors_name_the_field(server):
         error = answer.error()
         assert error["type"] == "invalid_request_error"
         assert error["param"] == param or (param == "size" and error["param"] in ("width", "height")), error
-    assert "did you mean 'steps'" in server.post("/v1/images/generations", SMALL | {"stepps": 3}).error()["message"]
+    assert (
+        "did you mean 'steps'"
+        in server.post("/v1/images/generations", SMALL | {"stepps": 3}).error()["message"]
+    )
     assert server.post("/v1/images/generations", SMALL | {"sparsity": {"attn.topkeys": 1}}).status == 400
 
 

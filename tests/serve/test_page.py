@@ -56,7 +56,9 @@ def test_generate_and_compare(page, server):
     assert page.value(cells("f")) + page.value(cells("s")) + page.value(cells("k")) == 3
     assert "profile demo, seed 7" in page.value(STATUS)
     assert "--sparsity demo --output" in page.text("#command")
-    assert not page.value("document.querySelector('#twin').hidden") and page.value("document.querySelector('#compare').hidden")
+    assert not page.value("document.querySelector('#twin').hidden") and page.value(
+        "document.querySelector('#compare').hidden"
+    )
     page.click("#twin")
     page.wait("!document.querySelector('#compare').hidden")
     assert page.text("#left-name") == "dense" and page.text("#right-name") == "demo"
@@ -118,13 +120,18 @@ def test_what_is_refused_is_said(page):
 
 
 def test_a_phone_in_the_dark(page, server):
-    page.devtools("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)
+    page.devtools(
+        "Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True
+    )
     page.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert page.value("document.documentElement.scrollWidth <= innerWidth")
-    red, green, blue = page.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    red, green, blue = page.value(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
     assert max(red, green, blue) < 64
-    unnamed = """[...document.querySelectorAll('input, textarea, select, button')].filter((one) =>
-        !one.labels?.[0]?.textContent.trim() && !one.ariaLabel && !one.textContent.trim()).map((one) => one.id)"""
+    unnamed = """[...document.querySelectorAll('input, textarea, select, button')]
+        .filter((one) => !one.labels?.[0]?.textContent.trim() && !one.ariaLabel && !one.textContent.trim())
+        .map((one) => one.id)"""
     assert set(page.value(unnamed)) <= {"twin"}  # named when it is shown
     page.devtools("Emulation.clearDeviceMetricsOverride")
     page.devtools("Emulation.setEmulatedMedia", features=[])

@@ -7,7 +7,6 @@ import threading
 import time
 
 from PIL import Image
-
 from server_process import JSON, LONG, PICTURES, PROGRAM, SMALL
 
 
@@ -130,7 +129,9 @@ def test_a_waited_for_job_is_cancelled_when_the_server_was_killed(serve):
 
 def refused(*arguments) -> str:
     """The one line that a server which does not start ends with."""
-    result = subprocess.run([str(PROGRAM), "serve", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [str(PROGRAM), "serve", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
     assert result.returncode in (1, 2) and not result.stdout, result
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("tamias: error: ")]
     return line

@@ -2,7 +2,6 @@ import json
 import re
 
 import pytest
-
 from server_process import ROOT
 
 ROUTE = re.compile(r'add\((?:"(GET|POST|DELETE)", )?"(/[^"]*)"')
@@ -23,7 +22,12 @@ def described() -> dict:
 
 def test_the_document_describes_every_route_and_no_other(server):
     assert server.get("/openapi.json").json()["paths"] == described()
-    in_document = {(method.upper(), path) for path, item in described().items() for method in item if method != "parameters"}
+    in_document = {
+        (method.upper(), path)
+        for path, item in described().items()
+        for method in item
+        if method != "parameters"
+    }
     assert in_document == routes()
 
 
@@ -36,7 +40,9 @@ def test_every_reference_of_the_document_leads_somewhere():
             part = part[name]
 
 
-@pytest.mark.parametrize("path", [path for path, item in described().items() if "get" in item and "{id}" not in path])
+@pytest.mark.parametrize(
+    "path", [path for path, item in described().items() if "get" in item and "{id}" not in path]
+)
 def test_what_takes_no_arguments_answers_as_described(server, path):
     answer = server.get(path)
     (content_type,) = described()[path]["get"]["responses"]["200"]["content"]
@@ -48,8 +54,15 @@ def check(schema: dict, value, document: dict, where: str):
     """The part of JSON Schema that the document uses."""
     if "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-    types = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool,
-             "null": type(None)}  # fmt: skip
+    types = {
+        "object": dict,
+        "array": list,
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+    }
     if "type" in schema:
         names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
         assert any(isinstance(value, types[name]) for name in names), (where, value)
@@ -85,7 +98,11 @@ def test_answers_have_the_shapes_of_the_document(server):
 
 def test_metrics_count(server):
     def value(series: str) -> float:
-        (line,) = [line for line in server.get("/metrics").body.decode().splitlines() if line.startswith(series + " ")]
+        (line,) = [
+            line
+            for line in server.get("/metrics").body.decode().splitlines()
+            if line.startswith(series + " ")
+        ]
         return float(line.split()[1])
 
     full, jobs = value('tamias_steps_total{kind="full"}'), value('tamias_jobs_total{end="completed"}')

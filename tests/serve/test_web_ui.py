@@ -4,7 +4,6 @@ import json
 import threading
 
 from PIL import Image
-
 from server_process import LONG, PROMPT
 
 SMALL = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 2}
@@ -12,8 +11,15 @@ SMALL = {"prompt": PROMPT, "width": 64, "height": 64, "steps": 2}
 
 def test_text_to_image(server):
     # What a front end sends beside what it means.
-    body = SMALL | {"seed": 5, "cfg_scale": 2, "sampler_name": "Euler a", "n_iter": 2, "batch_size": 1,
-                    "override_settings": {"sd_model_checkpoint": "demo-flux"}, "alwayson_scripts": {}}  # fmt: skip
+    body = SMALL | {
+        "seed": 5,
+        "cfg_scale": 2,
+        "sampler_name": "Euler a",
+        "n_iter": 2,
+        "batch_size": 1,
+        "override_settings": {"sd_model_checkpoint": "demo-flux"},
+        "alwayson_scripts": {},
+    }
     answer = server.post("/sdapi/v1/txt2img", body)
     assert answer.status == 200, answer.body
     images = answer.json()["images"]
@@ -22,14 +28,18 @@ def test_text_to_image(server):
     assert answer.json()["parameters"] == body
     info = json.loads(answer.json()["info"])
     assert (info["seed"], info["cfg_scale"]) == (5, 2) and len(info["infotexts"]) == 2
-    again = server.post("/v1/images/generations", {"prompt": PROMPT, "size": "64x64", "steps": 2, "seed": 5, "n": 2,
-                                                   "true_cfg_scale": 2})  # fmt: skip
+    again = server.post(
+        "/v1/images/generations",
+        {"prompt": PROMPT, "size": "64x64", "steps": 2, "seed": 5, "n": 2, "true_cfg_scale": 2},
+    )
     assert [entry["b64_json"] for entry in again.json()["data"]] == images
 
 
 def test_a_seed_of_minus_one_is_drawn(server):
-    seeds = {json.loads(server.post("/sdapi/v1/txt2img", SMALL | {"steps": 1, "seed": -1}).json()["info"])["seed"]
-             for _ in range(2)}  # fmt: skip
+    seeds = {
+        json.loads(server.post("/sdapi/v1/txt2img", SMALL | {"steps": 1, "seed": -1}).json()["info"])["seed"]
+        for _ in range(2)
+    }
     assert len(seeds) == 2
 
 
