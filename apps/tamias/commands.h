@@ -12,5 +12,6 @@ void AddCompareCommand(CLI::App& app);
 void AddBenchCommand(CLI::App& app);
 void AddInspectCommand(CLI::App& app);
 void AddTuneCommand(CLI::App& app);
+void AddServeCommand(CLI::App& app);
 
 }  // namespace tamias::cli

@@ -158,6 +158,7 @@ int main(int argc, char** argv) {
   tamias::cli::AddBenchCommand(app);
   tamias::cli::AddInspectCommand(app);
   tamias::cli::AddTuneCommand(app);
+  tamias::cli::AddServeCommand(app);
   int output_error = 0;
   const int status = RunCommand(app, argc, argv, output_error);
   return FlushedStatus(status, output_error);

@@ -90,9 +90,10 @@ def test_models_and_above_leave_the_device_forms_of_public_operations_alone():
 
 
 def private_headers(path: Path) -> list[str]:
-    """What a file of apps/ includes that is neither public, its neighbour nor third-party."""
+    """What a file of apps/ or examples/ includes that is neither public, of an app nor third-party."""
     names = re.findall(r'^#include "([^"]+)"', path.read_text(), re.MULTILINE)
-    return [name for name in names if not name.startswith("tamias/") and not (path.parent / name).exists()]
+    is_ours = {n: n.startswith("tamias/") or (path.parent / n).exists() or (ROOT / "apps" / n).exists() for n in names}
+    return [name for name in names if not is_ours[name]]
 
 
 def test_apps_examples_and_bindings_include_public_headers_only():

@@ -1,0 +1,57 @@
+// Which job runs next: owners take turns, and jobs of one shape (model and size) follow one another
+// for a few jobs, so that what a model keeps warm serves them. Knows ids only; not for several
+// threads at once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace tamias::serve {
+
+struct QueuedJob {
+  std::string id;
+  std::string owner;
+  std::string shape;
+};
+
+// What a worker ran last.
+struct WarmShape {
+  std::string shape;
+  int jobs_in_a_row = 0;
+};
+
+class JobQueue {
+ public:
+  // Jobs of one shape in a row while jobs of another shape wait.
+  static constexpr int kMaxInARow = 4;
+
+  JobQueue(size_t capacity, size_t capacity_of_owner)
+      : capacity_(capacity), capacity_of_owner_(capacity_of_owner) {}
+
+  // Whether one more job of this owner may wait.
+  bool HasRoom(const std::string& owner) const;
+  // At the end. Also beyond the capacity: a job that was acknowledged before a restart stays.
+  void Push(QueuedJob job);
+  // The next one for a worker, whose `warm` then speaks of it. Nothing: none waits.
+  std::optional<QueuedJob> Pop(WarmShape& warm);
+  bool Remove(const std::string& id);
+  size_t size() const { return jobs_.size(); }
+  // Jobs that were taken before it and wait; nothing when it does not wait.
+  std::optional<size_t> PositionOf(const std::string& id) const;
+
+ private:
+  using Jobs = std::list<QueuedJob>;
+  Jobs::iterator FairChoice();
+
+  size_t capacity_;
+  size_t capacity_of_owner_;
+  Jobs jobs_;  // in the order in which they came
+  uint64_t turn_ = 0;
+  std::map<std::string, uint64_t> last_turn_;  // of each owner that waits or has had one
+};
+
+}  // namespace tamias::serve

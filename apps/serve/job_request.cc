@@ -1,0 +1,139 @@
+// The library checks its own options; here are the server's limits and the memory plan.
+#include "job_request.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "api_error.h"
+#include "tamias/machine.h"
+#include "tamias/text.h"
+
+namespace tamias::serve {
+namespace {
+
+constexpr size_t kMaxPlansKept = 1000;
+
+// 32 bits: pages hold it exactly.
+uint64_t DrawSeed() { return std::random_device()(); }
+
+// Films last one frame more than a multiple of the family's: the nearest number of frames.
+int FramesFor(const ServedModel& model, double seconds, double fps) {
+  const double wanted = std::clamp(seconds * fps, 1.0, 1e6);
+  for (const int multiple : {4, 6}) {
+    const int frames = 1 + multiple * static_cast<int>(std::lround((wanted - 1) / multiple));
+    GenerateOptions options;
+    options.num_frames = frames;
+    try {
+      model.pipeline().Settings(options);
+      return frames;
+    } catch (const Error&) {
+      continue;  // the family counts otherwise
+    }
+  }
+  return static_cast<int>(wanted);
+}
+
+GenerateOptions OptionsOf(const JobRequest& request, const ServedModel& model) {
+  GenerateOptions options;
+  options.prompt = request.prompt;
+  options.negative_prompt = request.negative_prompt;
+  options.width = request.width;
+  options.height = request.height;
+  options.num_frames = request.num_frames;
+  options.fps = request.fps;
+  options.steps = request.steps;
+  options.true_cfg_scale = request.true_cfg_scale;
+  options.guidance_scale = request.guidance_scale;
+  options.max_sequence_length = request.max_sequence_length;
+  options.num_images = request.n;
+  if (request.seconds) {
+    const double fps = request.fps.value_or(model.pipeline().info().defaults.fps);
+    options.num_frames = FramesFor(model, *request.seconds, fps);
+  }
+  options.sparsity = model.ProfileNamed(request.profile);
+  options.overrides = request.overrides;
+  return options;
+}
+
+}  // namespace
+
+void RequestChecker::CheckSize(const ServedModel& model, const JobSettings& settings) const {
+  const int64_t pixels = int64_t{settings.width} * settings.height * settings.num_frames;
+  if (pixels > model.max_pixels()) {
+    throw InvalidRequest(
+        "size",
+        fmt::format("size: expected at most {} pixels{}, found {}x{}{} = {}", model.max_pixels(),
+                    settings.is_video ? " in all frames" : "", settings.width, settings.height,
+                    settings.is_video ? fmt::format("x{}", settings.num_frames) : "", pixels),
+        "too_large");
+  }
+  if (settings.steps > limits_.max_steps) {
+    throw InvalidRequest("steps", fmt::format("steps: expected at most {}, found {}",
+                                              limits_.max_steps, settings.steps));
+  }
+}
+
+void RequestChecker::CheckMemory(const ServedModel& model, const JobSettings& settings) {
+  const std::string key =
+      fmt::format("{} {} {} {} {} {} {}", ShapeOf(settings), settings.profile,
+                  fmt::join(settings.overrides, " "), settings.steps, settings.n,
+                  settings.max_sequence_length, settings.true_cfg_scale > 1);
+  size_t bytes = 0;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto found = planned_bytes_.find(key);
+    if (found != planned_bytes_.end()) bytes = found->second;
+  }
+  if (bytes == 0) {
+    bytes = model.pipeline().PlanMemory(serve::OptionsOf(settings)).peak_bytes;
+    const std::scoped_lock lock(mutex_);
+    if (planned_bytes_.size() >= kMaxPlansKept) planned_bytes_.clear();
+    planned_bytes_[key] = bytes;
+  }
+  for (const MemoryLimit& limit : MemoryLimits()) {
+    if (bytes <= limit.bytes) continue;
+    throw InvalidRequest("size",
+                         fmt::format("size: needs {} of memory, and the server has {}",
+                                     BytesText(bytes), BytesText(limit.bytes)),
+                         "too_large");
+  }
+}
+
+JobSettings RequestChecker::Complete(const JobRequest& request) {
+  const ServedModel& model = catalog_.Find(request.model, request.is_video);
+  try {
+    const GenerateOptions options = OptionsOf(request, model);
+    const GenerationSettings in_force = model.pipeline().Settings(options);
+    JobSettings settings;
+    settings.model = model.id();
+    settings.is_video = request.is_video;
+    settings.prompt = request.prompt;
+    settings.negative_prompt = request.negative_prompt;
+    settings.width = in_force.width;
+    settings.height = in_force.height;
+    settings.num_frames = in_force.num_frames;
+    settings.fps = in_force.fps;
+    settings.steps = in_force.steps;
+    settings.seed = request.seed ? *request.seed : DrawSeed();
+    settings.n = request.n;
+    settings.true_cfg_scale = in_force.true_cfg_scale;
+    settings.guidance_scale = request.guidance_scale;
+    settings.max_sequence_length = in_force.max_sequence_length;
+    settings.profile = options.sparsity;
+    settings.overrides = request.overrides;
+    settings.format = !request.format.empty() ? request.format : request.is_video ? "mp4" : "png";
+    settings.quality = request.quality;
+    CheckSize(model, settings);
+    model.pipeline().SparsityYaml(serve::OptionsOf(settings));  // refuses bad overrides
+    CheckMemory(model, settings);
+    return settings;
+  } catch (const Error& error) {
+    throw FromLibrary(error);
+  }
+}
+
+}  // namespace tamias::serve

@@ -1,0 +1,60 @@
+// From a request's fields to the settings of a job: limits are checked, defaults filled in, and
+// what would not fit the machine is refused before it is taken.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "job.h"
+#include "model_catalog.h"
+
+namespace tamias::serve {
+
+// What a request asks for; what is not there takes the model's default.
+struct JobRequest {
+  bool is_video = false;
+  std::string model;  // empty: the first that makes it
+  std::string prompt;
+  std::string negative_prompt;
+  std::optional<int> width;
+  std::optional<int> height;
+  std::optional<int> num_frames;
+  std::optional<double> seconds;  // of a film, in place of num_frames
+  std::optional<double> fps;
+  std::optional<int> steps;
+  std::optional<uint64_t> seed;  // absent: one is drawn
+  int n = 1;
+  std::optional<double> true_cfg_scale;
+  std::optional<double> guidance_scale;
+  std::optional<int> max_sequence_length;
+  std::string profile = "auto";
+  std::vector<std::string> overrides;
+  std::string format;  // empty: png or mp4
+  int quality = 90;
+};
+
+class RequestChecker {
+ public:
+  RequestChecker(const ModelCatalog& catalog, const Limits& limits)
+      : catalog_(catalog), limits_(limits) {}
+
+  const Limits& limits() const { return limits_; }
+  const ModelCatalog& catalog() const { return catalog_; }
+  // Throws ApiError. Threads may call it at once.
+  JobSettings Complete(const JobRequest& request);
+
+ private:
+  void CheckSize(const ServedModel& model, const JobSettings& settings) const;
+  void CheckMemory(const ServedModel& model, const JobSettings& settings);
+
+  const ModelCatalog& catalog_;
+  Limits limits_;
+  std::mutex mutex_;
+  std::map<std::string, size_t> planned_bytes_;  // by what decides them
+};
+
+}  // namespace tamias::serve

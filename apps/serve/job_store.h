@@ -1,0 +1,51 @@
+// Jobs on disk: an SQLite database in which a change is safe before the call that made it returns
+// (write-ahead log, synchronous=FULL). One process at a time. Threads may use it at once.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "job.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace tamias::serve {
+
+class JobStore {
+ public:
+  // Opens or creates. Throws kIo where it cannot be written or another process has it, kInvalidFile
+  // for a file that is none of ours.
+  explicit JobStore(const std::filesystem::path& path);
+  ~JobStore();
+  JobStore(const JobStore&) = delete;
+  JobStore& operator=(const JobStore&) = delete;
+
+  // Each throws kIo when the disk refused: then nothing has changed.
+  void Insert(const Job& job);
+  void Update(const Job& job);
+  void Delete(const std::string& id);
+
+  std::optional<Job> Find(const std::string& id) const;
+  // Newest first, at most `limit`, those older than the job `after` where that is not empty.
+  std::vector<Job> List(const std::string& owner, int limit, const std::string& after) const;
+  // Queued or in progress, oldest first.
+  std::vector<Job> Unfinished() const;
+
+ private:
+  class Statement;
+  void Execute(const char* sql) const;
+  [[noreturn]] void Fail(const char* what) const;
+  std::vector<Job> Jobs(Statement& statement) const;
+
+  std::filesystem::path path_;
+  mutable std::mutex mutex_;
+  sqlite3* database_ = nullptr;
+};
+
+}  // namespace tamias::serve

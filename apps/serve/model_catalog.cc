@@ -1,0 +1,174 @@
+// Loads the folders, and finds out which profiles fit: those that give rise to no warning.
+#include "model_catalog.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <set>
+#include <string_view>
+
+#include "api_error.h"
+#include "tamias/sparsity/config.h"
+#include "tamias/sparsity/schedule.h"
+
+namespace tamias::serve {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kDefaultsPerLimit = 4;
+// Shipped profiles that were made for one family or model: nobody else is offered them.
+constexpr std::array<std::string_view, 6> kOfOneModel = {"demo",  "demo-video", "flux-1-dev",
+                                                         "mochi", "wan-2.1",    "hunyuan-video"};
+
+ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, int num_steps) {
+  ServedProfile profile{.name = name};
+  const StepSchedule schedule(config);
+  for (int step = 0; step < num_steps; ++step) {
+    switch (schedule.At(step).kind) {
+      case StepKind::kFull:
+        ++profile.full;
+        break;
+      case StepKind::kSparse:
+        ++profile.sparse;
+        break;
+      case StepKind::kSkip:
+        ++profile.skip;
+        break;
+    }
+  }
+  return profile;
+}
+
+}  // namespace
+
+ServedModel::ServedModel(const std::filesystem::path& folder, std::string id, const Limits& limits)
+    : id_(std::move(id)), pipeline_(folder), max_pixels_(limits.max_pixels) {
+  const GenerationSettings& defaults = pipeline_.info().defaults;
+  if (max_pixels_ == 0) {
+    max_pixels_ =
+        kDefaultsPerLimit * defaults.width * defaults.height * std::max(defaults.num_frames, 1);
+  }
+  AddProfile("off");
+  for (const std::string& name : ListProfiles()) AddProfile(name);
+  std::ranges::stable_sort(profiles_, std::ranges::greater{}, [](const ServedProfile& profile) {
+    return 2 * profile.full + profile.sparse;
+  });
+}
+
+void ServedModel::AddProfile(const std::string& name) {
+  GenerateOptions options;
+  options.sparsity = name;
+  try {
+    const int num_steps = pipeline_.NumSteps(options);
+    if (name == "off") {
+      profiles_.push_back({.name = name, .full = num_steps});
+      return;
+    }
+    const bool is_own = name == pipeline_.info().default_profile;
+    if (!is_own && std::ranges::find(kOfOneModel, name) != kOfOneModel.end()) return;
+    if (!is_own && !pipeline_.Warnings(options).empty()) return;
+    profiles_.push_back(
+        CountSteps(name, ParseSparsityConfig(pipeline_.SparsityYaml(options), name), num_steps));
+  } catch (const Error&) {
+    // A file of the user's that is no profile, or one of another model: not offered.
+  }
+}
+
+std::string ServedModel::ProfileNamed(const std::string& name) const {
+  const std::string& wanted = name == "auto" ? pipeline_.info().default_profile : name;
+  std::vector<std::string> names = {"auto"};
+  for (const ServedProfile& profile : profiles_) {
+    if (profile.name == wanted) return wanted;
+    names.push_back(profile.name);
+  }
+  throw InvalidRequest("profile", fmt::format("profile: expected one of {}, found '{}'",
+                                              fmt::join(names, ", "), name));
+}
+
+ModelCatalog::ModelCatalog(const std::vector<std::string>& folders, const Limits& limits)
+    : limits_(limits) {
+  std::set<std::string> ids;
+  for (const std::string& folder : folders) {
+    const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
+    const std::string id =
+        (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
+    if (!ids.insert(id).second) {
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("model: two folders are named '{}': a model goes by its folder's name", id));
+    }
+    const ServedModel& model = models_.emplace_back(path, id, limits);
+    if (model.pipeline().info().needs_image) {
+      throw Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("model: {}: its films begin with a picture, which is not served", folder));
+    }
+  }
+}
+
+const ServedModel& ModelCatalog::Find(const std::string& id, bool is_video) const {
+  const char* kind = is_video ? "films" : "pictures";
+  for (const ServedModel& model : models_) {
+    if (id.empty() ? model.makes_videos() != is_video : model.id() != id) continue;
+    if (model.makes_videos() == is_video) return model;
+    throw InvalidRequest("model",
+                         fmt::format("model: '{}' does not make {}: POST {}", id, kind,
+                                     is_video ? "/v1/images/generations" : "/v1/videos"),
+                         "model_kind");
+  }
+  if (id.empty()) {
+    throw InvalidRequest("model", fmt::format("model: no model of this server makes {}", kind),
+                         "model_not_found");
+  }
+  ApiError error = NotFound(fmt::format("model: '{}' is not served", id), "model_not_found");
+  error.param = "model";
+  throw error;
+}
+
+const ServedModel* ModelCatalog::Served(const std::string& id) const {
+  const auto found = std::ranges::find(models_, id, &ServedModel::id);
+  return found == models_.end() ? nullptr : &*found;
+}
+
+Json ModelCatalog::List() const {
+  Json data = Json::array();
+  for (const ServedModel& model : models_) {
+    const ModelInfo& info = model.pipeline().info();
+    const GenerationSettings& defaults = info.defaults;
+    Json settings = {{"width", defaults.width},
+                     {"height", defaults.height},
+                     {"steps", defaults.steps},
+                     {"true_cfg_scale", defaults.true_cfg_scale},
+                     {"max_sequence_length", defaults.max_sequence_length}};
+    if (info.makes_videos) {
+      settings["num_frames"] = defaults.num_frames;
+      settings["fps"] = defaults.fps;
+    }
+    Json profiles = Json::array();
+    for (const ServedProfile& profile : model.profiles()) {
+      profiles.push_back({{"name", profile.name},
+                          {"full", profile.full},
+                          {"sparse", profile.sparse},
+                          {"skip", profile.skip}});
+    }
+    data.push_back({{"id", model.id()},
+                    {"object", "model"},
+                    {"created", 0},
+                    {"owned_by", "tamias"},
+                    {"kind", info.makes_videos ? "video" : "image"},
+                    {"family", info.family},
+                    {"defaults", settings},
+                    {"size_multiple", info.size_multiple},
+                    {"max_pixels", model.max_pixels()},
+                    {"max_steps", limits_.max_steps},
+                    {"max_n", limits_.max_n},
+                    {"default_profile", info.default_profile},
+                    {"profiles", profiles}});
+  }
+  return {{"object", "list"}, {"data", data}};
+}
+
+}  // namespace tamias::serve
