@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""tamias.accelerate over a diffusers pipeline beside diffusers' own caches over the same pipeline, in one run.
+"""tamias.accelerate beside diffusers' own caches, over the same pipeline of diffusers, in one run.
 
-For each prompt: the plain pipeline, then accelerated with each profile and with all of sparsity off (what the adapter
-costs and our attention gains), fewer plain steps, the first-block cache and TaylorSeer, then the plain pipeline again.
-Speed-ups are relative to the plain pipeline (the mean of its two runs around the others), likeness is to its pictures.
-Only denoising is timed. PyTorch's threads must not spin while ours work: the program sets OMP_WAIT_POLICY=passive.
+For each prompt: the plain pipeline, then accelerated with each profile and with all of sparsity off (what the
+adapter costs and our attention gains), fewer plain steps, the first-block cache and TaylorSeer, then the
+plain pipeline again. Speed-ups are relative to the plain pipeline (the mean of its two runs around the
+others), likeness is to its pictures. Only denoising is timed. PyTorch's threads must not spin while ours
+work: the program sets OMP_WAIT_POLICY=passive.
 
     PYTHONPATH=build/release/python python bench/adapter_vs_diffusers.py --prompts 2 --output out/adapter.json
     ... --model models/demo-video --profiles demo-video --prompt-file tools/quality/motion_prompts.txt
@@ -29,8 +30,6 @@ from diffusers import __version__ as diffusers_version
 from diffusers_peer import Diffusers, cache_candidates
 from generation import ROOT, likeness, read_prompts
 
-OFF = ["attn.is_enabled=false", "mlp.is_enabled=false", "step_caching.is_enabled=false"]
-
 
 @contextmanager
 def cached(transformer, config):
@@ -44,7 +43,7 @@ def cached(transformer, config):
 def candidates(peer: Diffusers, arguments) -> dict[str, tuple[int, Callable[[], AbstractContextManager]]]:
     """By name the steps of a generation and what to run it in."""
     steps, pipeline = arguments.steps, peer.pipeline
-    rows = {"tamias, sparsity off": (steps, lambda: tamias.accelerate(pipeline, overrides=OFF))}
+    rows = {"tamias, sparsity off": (steps, lambda: tamias.accelerate(pipeline, "off"))}
     for profile in arguments.profiles:
         rows[f"tamias, {profile}"] = steps, lambda profile=profile: tamias.accelerate(pipeline, profile)
     for fewer in arguments.fewer_steps:
@@ -128,7 +127,13 @@ def main():
         print(f"did not run: {name}: {reason}")
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        result = {"machine": machine, "versions": versions, "table": table, "failures": failures, "rows": rows}
+        result = {
+            "machine": machine,
+            "versions": versions,
+            "table": table,
+            "failures": failures,
+            "rows": rows,
+        }
         arguments.output.write_text(json.dumps(result, indent=1))
 
 

@@ -1,5 +1,5 @@
-"""Transformers of all families that are served, in small: accelerated with everything full they are the plain model;
-with sparse and skipped steps they compute what they should, the same each time."""
+"""Transformers of all families that are served, in small: accelerated with everything full they are the plain
+model; with sparse and skipped steps they compute what they should, the same each time."""
 
 import pytest
 
@@ -12,8 +12,9 @@ from tiny_transformers import ALL, ATTENTION_FAMILIES, BLOCK_FAMILIES, attribute
 
 # Every step is full.
 FULL = {
-    "attn.full_step_every": 1, "attn.first_n_dense_layers": 0, "mlp.is_enabled": True, "mlp.full_step_every": 1,
-    "mlp.first_n_dense_layers": 0, "mlp.top_keys": 0.3, "step_caching.is_enabled": False, "attn.mbm": 32,
+    "attn.full_step_every": 1, "attn.first_n_dense_layers": 0, "mlp.is_enabled": True,
+    "mlp.full_step_every": 1, "mlp.first_n_dense_layers": 0, "mlp.top_keys": 0.3,
+    "step_caching.is_enabled": False, "attn.mbm": 32,
 }  # fmt: skip
 # Steps 0 and 1 are full, the others sparse.
 SPARSE = FULL | {
@@ -24,7 +25,8 @@ SPARSE = FULL | {
 
 def skipping(reuse: str, *steps: int, **more: float) -> dict:
     return {
-        "step_caching.is_enabled": True, "step_caching.reuse": reuse, "step_caching.skip_step_schedule": set(steps),
+        "step_caching.is_enabled": True, "step_caching.reuse": reuse,
+        "step_caching.skip_step_schedule": set(steps),
     } | more  # fmt: skip
 
 
@@ -82,7 +84,9 @@ def test_items_of_a_batch_are_what_they_are_alone(name):
     model = tiny.model()
     (call,) = calls_of(tiny, 2, number=1)
     # Everything of the second item; the text of Z-Image is of another length.
-    alone = {k: v[1:] if isinstance(v, list) or getattr(v, "shape", (0,))[0] == 2 else v for k, v in call.items()}
+    alone = {
+        k: v[1:] if isinstance(v, list) or getattr(v, "shape", (0,))[0] == 2 else v for k, v in call.items()
+    }
     with accelerate(model, SPARSE | {"mlp.is_enabled": False}):
         both = denoise(tiny, model, [call])
         one = denoise(tiny, model, [alone])
@@ -142,7 +146,9 @@ def test_attention_alone_refuses_what_needs_blocks():
     tiny = ATTENTION_FAMILIES["sd3"]
     model = tiny.model()
     before = attributes(model)
-    with pytest.raises(tamias.UnsupportedError, match="step_caching.reuse: expected 'prediction' or 'extrapolate'"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="step_caching.reuse: expected 'prediction' or 'extrapolate'"
+    ):
         accelerate(model, skipping("hidden", 2))
     with pytest.raises(tamias.UnsupportedError, match="step_caching.threshold: expected 0"):
         accelerate(model, skipping("prediction") | {"step_caching.threshold": 0.1})

@@ -1,5 +1,5 @@
-"""An accelerated transformer in use: beside LoRAs, hooks, other processors and ControlNets; which calls are steps and
-invocations of one generation; what is refused."""
+"""An accelerated transformer in use: beside LoRAs, hooks, other processors and ControlNets; which calls are
+steps and invocations of one generation; what is refused."""
 
 import copy
 from types import SimpleNamespace
@@ -12,7 +12,15 @@ pytest.importorskip("diffusers")
 import diffusers
 import tamias
 import torch
-from tiny_transformers import BLOCK_FAMILIES, attributes, denoise, flux_positions, make_wan, randomised, relative_error
+from tiny_transformers import (
+    BLOCK_FAMILIES,
+    attributes,
+    denoise,
+    flux_positions,
+    make_wan,
+    randomised,
+    relative_error,
+)
 from torch.nn import functional
 
 FLUX, WAN, MOCHI = BLOCK_FAMILIES["flux"], BLOCK_FAMILIES["wan"], BLOCK_FAMILIES["mochi"]
@@ -22,7 +30,11 @@ SPARSE = {
     "mlp.is_enabled": True, "mlp.first_n_dense_layers": 0, "mlp.top_keys": 0.3, "mlp.counts_multiple_of": 1,
 }  # fmt: skip
 FULL = SPARSE | {"attn.full_step_every": 1, "mlp.full_step_every": 1}
-SKIP = {"step_caching.is_enabled": True, "step_caching.skip_step_schedule": [2], "step_caching.reuse": "prediction"}
+SKIP = {
+    "step_caching.is_enabled": True,
+    "step_caching.skip_step_schedule": [2],
+    "step_caching.reuse": "prediction",
+}
 
 
 def accelerate(model, overrides):
@@ -166,7 +178,11 @@ def test_each_token_may_have_a_timestep_of_its_own():
         plain = model(**call).sample
         accelerate(model, FULL)
         assert relative_error(model(**call).sample, plain) < 1e-5
-        threshold = {"step_caching.is_enabled": True, "step_caching.threshold": 1.0, "step_caching.skip_step_schedule": []}
+        threshold = {
+            "step_caching.is_enabled": True,
+            "step_caching.threshold": 1.0,
+            "step_caching.skip_step_schedule": [],
+        }
         acceleration = accelerate(model, threshold | {"attn.is_enabled": False, "mlp.is_enabled": False})
         model(**call)
         later = call | {"timestep": call["timestep"] * 0.99, "hidden_states": call["hidden_states"] * 0.999}
@@ -197,7 +213,9 @@ def test_copies_are_plain(flux):
 
 def call_at(model, call, time, latents):
     with torch.no_grad():
-        return model(**call | {"hidden_states": latents, "timestep": torch.full((len(latents),), time)}).sample
+        return model(
+            **call | {"hidden_states": latents, "timestep": torch.full((len(latents),), time)}
+        ).sample
 
 
 def test_guidance_may_begin_late_and_pause(flux):
@@ -227,7 +245,9 @@ def test_anything_else_begins_a_new_generation(flux):
     assert steps_after(call, 700.0, latents) == 4  # as some schedulers ask
     assert steps_after(call, 750.0, latents) == 1  # noisier
     assert steps_after(call, 600.0, latents) == 2
-    assert steps_after(call | {"encoder_hidden_states": call["encoder_hidden_states"] + 1}, 500.0, latents) == 1
+    assert (
+        steps_after(call | {"encoder_hidden_states": call["encoder_hidden_states"] + 1}, 500.0, latents) == 1
+    )
     assert steps_after(call, 400.0, latents) == 1
     smaller = call | {"img_ids": flux_positions(5, 6)}
     assert steps_after(smaller, 300.0, torch.randn(1, 30, 8)) == 1
@@ -257,17 +277,25 @@ def test_the_same_single_step_again_and_again_keeps_no_more_state(flux):
 
 
 def test_unknown_models_are_named():
-    model = diffusers.DiTTransformer2DModel(num_attention_heads=2, attention_head_dim=4, num_layers=1, sample_size=4)
-    with pytest.raises(tamias.UnsupportedError, match="DiTTransformer2DModel is not served; served: FluxTransformer2DM"):
+    model = diffusers.DiTTransformer2DModel(
+        num_attention_heads=2, attention_head_dim=4, num_layers=1, sample_size=4
+    )
+    with pytest.raises(
+        tamias.UnsupportedError, match="DiTTransformer2DModel is not served; served: FluxTransformer2DM"
+    ):
         tamias.accelerate(model)
-    with pytest.raises(tamias.UnsupportedError, match="expected a pipeline with a transformer, found SimpleNamespace"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="expected a pipeline with a transformer, found SimpleNamespace"
+    ):
         tamias.accelerate(SimpleNamespace(unet=model))
 
 
 def test_films_that_begin_with_a_picture_of_hunyuan_video_are_refused():
     model = BLOCK_FAMILIES["hunyuan-video"].model()
     model.register_to_config(image_condition_type="token_replace")
-    with pytest.raises(tamias.UnsupportedError, match="image_condition_type: expected None, found 'token_replace'"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="image_condition_type: expected None, found 'token_replace'"
+    ):
         tamias.accelerate(model)
 
 
@@ -279,7 +307,10 @@ def test_gradients_are_refused(flux):
 
 
 def test_half_precision_is_refused(flux):
-    with pytest.raises(tamias.UnsupportedError, match="expected torch.float32 or torch.bfloat16 on the CPU, found torch.float16"):
+    with pytest.raises(
+        tamias.UnsupportedError,
+        match="expected torch.float32 or torch.bfloat16 on the CPU, found torch.float16",
+    ):
         tamias.accelerate(flux.half())
 
 
@@ -312,19 +343,27 @@ def test_attention_of_another_kind_is_refused(flux):
     (call,) = calls_of(FLUX, 1)
 
     class Linear:
-        def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None):
+        def __call__(
+            self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, image_rotary_emb=None
+        ):
             return hidden_states, encoder_hidden_states
 
     flux.set_attn_processor(Linear())
     accelerate(flux, SPARSE)
-    with pytest.raises(tamias.UnsupportedError, match="layer 0: expected Linear to call scaled_dot_product_attention"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="layer 0: expected Linear to call scaled_dot_product_attention"
+    ):
         call_at(flux, call, 900.0, call["hidden_states"])
 
 
 def test_overrides_are_checked(flux):
-    with pytest.raises(tamias.InvalidArgumentError, match="overrides: expected several assignments, found 'attn.mbm=1'"):
+    with pytest.raises(
+        tamias.InvalidArgumentError, match="overrides: expected several assignments, found 'attn.mbm=1'"
+    ):
         tamias.accelerate(flux, overrides="attn.mbm=1")
     with pytest.raises(tamias.InvalidArgumentError, match="attn.top_key"):
         tamias.accelerate(flux, overrides=["attn.top_key=0.1"])
+    with pytest.raises(tamias.InvalidArgumentError, match="overrides: expected none with sparsity 'off'"):
+        tamias.accelerate(flux, "off", overrides={"attn.mbm": 1})
     with pytest.raises(tamias.NotFoundError):
         tamias.accelerate(flux, "no-such-profile")

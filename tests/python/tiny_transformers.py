@@ -21,7 +21,8 @@ LENGTHS = (5, 9, 2)  # without, of the items of a batch
 
 @dataclass
 class Tiny:
-    """make(): the model; inputs(batch): of a call, without timestep; latents, time: the names of those two."""
+    """make(): the model; inputs(batch): of a call, without timestep; latents, time: the names of those
+    two."""
 
     make: Callable[[], torch.nn.Module]
     inputs: Callable[[int], dict[str, Any]]
@@ -72,7 +73,8 @@ def make_flux() -> torch.nn.Module:
 def flux_inputs(batch: int) -> dict[str, Any]:
     return dict(
         hidden_states=torch.randn(batch, 9 * 10, 8), encoder_hidden_states=text(batch),
-        pooled_projections=torch.randn(batch, 10), img_ids=flux_positions(9, 10), txt_ids=torch.zeros(TEXT_TOKENS, 3),
+        pooled_projections=torch.randn(batch, 10), img_ids=flux_positions(9, 10),
+        txt_ids=torch.zeros(TEXT_TOKENS, 3),
     )  # fmt: skip
 
 
@@ -127,9 +129,9 @@ def mochi_inputs(batch: int) -> dict[str, Any]:
 
 def make_sd3() -> torch.nn.Module:
     return diffusers.SD3Transformer2DModel(
-        sample_size=32, patch_size=2, in_channels=4, num_layers=3, attention_head_dim=8, num_attention_heads=4,
-        joint_attention_dim=20, caption_projection_dim=32, pooled_projection_dim=10, out_channels=4,
-        pos_embed_max_size=32, dual_attention_layers=(0,), qk_norm="rms_norm",
+        sample_size=32, patch_size=2, in_channels=4, num_layers=3, attention_head_dim=8,
+        num_attention_heads=4, joint_attention_dim=20, caption_projection_dim=32, pooled_projection_dim=10,
+        out_channels=4, pos_embed_max_size=32, dual_attention_layers=(0,), qk_norm="rms_norm",
     )  # fmt: skip
 
 
@@ -154,8 +156,8 @@ def cogvideox_inputs(batch: int) -> dict[str, Any]:
 
 def make_qwen_image() -> torch.nn.Module:
     return diffusers.QwenImageTransformer2DModel(
-        patch_size=1, in_channels=8, out_channels=8, num_layers=3, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=20, axes_dims_rope=(4, 6, 6),
+        patch_size=1, in_channels=8, out_channels=8, num_layers=3, attention_head_dim=16,
+        num_attention_heads=2, joint_attention_dim=20, axes_dims_rope=(4, 6, 6),
     )  # fmt: skip
 
 
@@ -175,7 +177,8 @@ def make_z_image() -> torch.nn.Module:
 
 def z_image_inputs(batch: int) -> dict[str, Any]:
     return dict(
-        x=[torch.randn(4, 1, 18, 20) for _ in range(batch)], cap_feats=[torch.randn(n, 20) for n in (9, 40, 70)[:batch]]
+        x=[torch.randn(4, 1, 18, 20) for _ in range(batch)],
+        cap_feats=[torch.randn(n, 20) for n in (9, 40, 70)[:batch]],
     )
 
 
@@ -198,16 +201,16 @@ BLOCK_FAMILIES = {
     "flux": Tiny(make_flux, flux_inputs),
     "hunyuan-video": Tiny(make_hunyuan_video, hunyuan_video_inputs),
     "wan": Tiny(make_wan, wan_inputs),
-    "wan-image": Tiny(
-        lambda: make_wan(in_channels=9, image_dim=14, added_kv_proj_dim=48), wan_image_inputs
-    ),
+    "wan-image": Tiny(lambda: make_wan(in_channels=9, image_dim=14, added_kv_proj_dim=48), wan_image_inputs),
     "mochi": Tiny(make_mochi, mochi_inputs, times=RISING),
 }
 ATTENTION_FAMILIES = {
     "sd3": Tiny(make_sd3, sd3_inputs),
     "cogvideox": Tiny(make_cogvideox, cogvideox_inputs),
     "qwen-image": Tiny(make_qwen_image, qwen_image_inputs),
-    "z-image": Tiny(make_z_image, z_image_inputs, latents="x", time="t", times=tuple(t / 1000 for t in RISING)),
+    "z-image": Tiny(
+        make_z_image, z_image_inputs, latents="x", time="t", times=tuple(t / 1000 for t in RISING)
+    ),
     "ltx-video": Tiny(make_ltx_video, ltx_video_inputs),
 }
 ALL = BLOCK_FAMILIES | ATTENTION_FAMILIES
@@ -217,9 +220,11 @@ def as_tensor(value: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
     return value if isinstance(value, torch.Tensor) else torch.stack(value)
 
 
-def denoise(tiny: Tiny, model: torch.nn.Module, calls: list[dict[str, Any]], steps: int | None = None) -> torch.Tensor:
-    """The predictions of each step, [steps, ...]: `calls` are the model calls of a step, over the same latents, which
-    take a small step along the last one's prediction."""
+def denoise(
+    tiny: Tiny, model: torch.nn.Module, calls: list[dict[str, Any]], steps: int | None = None
+) -> torch.Tensor:
+    """The predictions of each step, [steps, ...]: `calls` are the model calls of a step, over the same
+    latents, which take a small step along the last one's prediction."""
     latents = calls[0][tiny.latents]
     predictions = []
     with torch.no_grad():
@@ -233,7 +238,9 @@ def denoise(tiny: Tiny, model: torch.nn.Module, calls: list[dict[str, Any]], ste
                 latents = [x - 0.05 * p for x, p in zip(latents, prediction)]
             else:
                 latents = latents.clone()
-                channels = -1 if latents.ndim == 3 else 2 if "cogvideox" in type(model).__name__.lower() else 1
+                channels = (
+                    -1 if latents.ndim == 3 else 2 if "cogvideox" in type(model).__name__.lower() else 1
+                )
                 latents.narrow(channels, 0, prediction.shape[channels]).sub_(0.05 * prediction)
     return torch.stack(predictions)
 

@@ -1,5 +1,5 @@
-"""Accelerates pipelines of diffusers: the attention product and the MLPs of a pipeline's transformer are computed as
-column-sparse deltas, everything else by the model's own code.
+"""Accelerates pipelines of diffusers: the attention product and the MLPs of a pipeline's transformer are
+computed as column-sparse deltas, everything else by the model's own code.
 
     pipe = FluxPipeline.from_pretrained(...)
     with tamias.accelerate(pipe, "flux-1-dev") as acceleration:
@@ -32,7 +32,8 @@ def accelerate(
     """Lets a pipeline of diffusers, or its transformer, run accelerated until it is restored.
 
     target: a pipeline (FluxPipeline, HunyuanVideoPipeline, WanPipeline, ...) or its transformer.
-    sparsity: "auto", the profile of the model; the name of a profile; the path of a YAML file; or a configuration.
+    sparsity: "auto", the model's profile; "off", dense; the name of a profile; the path of a YAML file; or a
+        configuration.
     overrides: single keys to change, {"attn.top_keys": 0.1} or ["attn.top_keys=0.1"].
     threads: of the CPU; 0: all that there are.
     What was accelerated before is replaced.

@@ -57,9 +57,15 @@ def _profile_of(target: Any, family: Family) -> str:
     return family.profile
 
 
-def _config_of(target: Any, family: Family, sparsity: Any, overrides: Mapping[str, Any] | Sequence[str]) -> SparsityConfig:
+def _config_of(
+    target: Any, family: Family, sparsity: Any, overrides: Mapping[str, Any] | Sequence[str]
+) -> SparsityConfig:
     if isinstance(sparsity, SparsityConfig):
         config = SparsityConfig.parse(sparsity.yaml)  # a copy: overrides are not the caller's
+    elif sparsity == "off":
+        if overrides:
+            raise InvalidArgumentError("accelerate: overrides: expected none with sparsity 'off', found some")
+        config = SparsityConfig.dense()
     else:
         name = os.fspath(sparsity)
         config = SparsityConfig.load(_profile_of(target, family) if name == "auto" else name)
@@ -77,7 +83,8 @@ def _restrict_to_attention(config: SparsityConfig, family: Family) -> None:
         return
     if caching.reuse == "hidden":
         raise UnsupportedError(
-            f"step_caching.reuse: expected 'prediction' or 'extrapolate' with {family.class_name}, found 'hidden'"
+            f"step_caching.reuse: expected 'prediction' or 'extrapolate' with {family.class_name}, "
+            "found 'hidden'"
         )
     if caching.threshold > 0:
         raise UnsupportedError(
@@ -97,8 +104,9 @@ class AcceleratedTransformer:
         self.threads = threads
         self.layers = family.layers(transformer)
         self.generation: Generation | None = None
-        self._forward: Forward | None = None  # under way
-        self._lock = threading.Lock()  # the calls of two threads take turns
+        # Under way; the calls of two threads take turns.
+        self._forward: Forward | None = None
+        self._lock = threading.Lock()
         self._interceptions = Interceptions(owner)
         try:
             self._intercept()
@@ -118,7 +126,9 @@ class AcceleratedTransformer:
 
         def answer_or_run(plain: Any, *args: Any, **kwargs: Any) -> Any:
             forward = self._forward
-            return plain(*args, **kwargs) if forward is None else answer(forward, index, plain, *args, **kwargs)
+            if forward is None:
+                return plain(*args, **kwargs)
+            return answer(forward, index, plain, *args, **kwargs)
 
         return answer_or_run
 
@@ -128,6 +138,9 @@ class AcceleratedTransformer:
 
     def reset(self) -> None:
         self.generation = None
+        for layer in self.layers:
+            if layer.mlp is not None:
+                layer.mlp.forget()
 
     def _call(self, plain: Any, *args: Any, **kwargs: Any) -> Any:
         """The transformer's call."""
@@ -146,7 +159,9 @@ class AcceleratedTransformer:
     def _inputs_of(self, arguments: dict[str, Any]) -> Inputs:
         time = arguments.get(self.family.time)
         if time is None:
-            raise InvalidArgumentError(f"{self.family.class_name}: {self.family.time}: expected a timestep, found None")
+            raise InvalidArgumentError(
+                f"{self.family.class_name}: {self.family.time}: expected a timestep, found None"
+            )
         own = (self.family.latents, self.family.time)
         conditions = {
             name: tensors_of(value)
@@ -166,7 +181,8 @@ class AcceleratedTransformer:
         name = self.family.class_name
         if torch.is_grad_enabled():
             raise InvalidArgumentError(
-                f"{name}: gradients are not computed: call it within torch.no_grad() or torch.inference_mode()"
+                f"{name}: gradients are not computed: call it within torch.no_grad() or "
+                "torch.inference_mode()"
             )
         latents = inputs.latents[0]
         if latents.device.type != "cpu":
@@ -263,9 +279,9 @@ class Acceleration:
         return self._parts[_TRANSFORMERS[0]].config
 
     def report(self) -> dict[str, Any]:
-        """Of the last generation: the kind of each step ("full", "sparse" or "skip") and its model calls, the shares of
-        attention and MLPs that were not computed, and the size of the state. A second transformer has its own, as
-        "transformer_2"."""
+        """Of the last generation: the kind of each step ("full", "sparse" or "skip") and its model calls, the
+        shares of attention and MLPs that were not computed, and the size of the state. A second transformer
+        has its own, as "transformer_2"."""
         reports = {name: part.report() for name, part in self._parts.items()}
         return reports.pop(_TRANSFORMERS[0]) | reports
 
@@ -286,15 +302,21 @@ class Acceleration:
         self.restore()
 
 
-def accelerate(target: Any, sparsity: Any, overrides: Mapping[str, Any] | Sequence[str], threads: int) -> Acceleration:
+def accelerate(
+    target: Any, sparsity: Any, overrides: Mapping[str, Any] | Sequence[str], threads: int
+) -> Acceleration:
     if isinstance(overrides, str):
-        raise InvalidArgumentError(f"accelerate: overrides: expected several assignments, found '{overrides}'")
+        raise InvalidArgumentError(
+            f"accelerate: overrides: expected several assignments, found '{overrides}'"
+        )
     parts = {}
     for name, transformer in _transformers_of(target).items():
         family = family_of(transformer)
         parameter = next(transformer.parameters())
         if parameter.device.type not in ("cpu", "meta"):  # meta: offloaded between calls
-            raise UnsupportedError(f"{family.class_name}: expected weights on the CPU, found {parameter.device}")
+            raise UnsupportedError(
+                f"{family.class_name}: expected weights on the CPU, found {parameter.device}"
+            )
         _check_dtype(family.class_name, transformer.dtype)
         parts[name] = transformer, family, _config_of(target, family, sparsity, overrides)
     restore(target)

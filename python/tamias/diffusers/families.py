@@ -1,7 +1,8 @@
-"""The transformers that are served: where each has its blocks, its attention, its MLPs, its text and its grid of tokens.
+"""The transformers that are served: where each has its blocks, attention, MLPs, text and grid of tokens.
 
-A BlockFamily's image tokens lie in the session's order from its first block to its last, its MLPs are served, and
-skipped steps may reuse the hidden state. A Family is served by its attention alone, which reorders tokens inside.
+A BlockFamily's image tokens lie in the session's order from its first block to its last, its MLPs are served,
+and skipped steps may reuse the hidden state. A Family is served by its attention alone, which reorders tokens
+inside.
 Symbols: B batch, L text tokens, N image tokens, d model width.
 """
 
@@ -54,7 +55,8 @@ class Family:
     """One row of the table.
 
     blocks: the name of the list of blocks; attention: that of a block's self-attention.
-    latents, time, text: names of the forward's arguments; output: of the module whose channels a prediction has.
+    latents, time, text: names of the forward's arguments; output: of the module whose channels a prediction
+        has.
     time_rises: timesteps grow from step to step; else they fall.
     """
 
@@ -89,7 +91,8 @@ class Family:
 class BlockFamily(Family):
     """A family whose blocks are reached around.
 
-    per_token: the names of what a block takes for each image token; token_axis: that of the tokens in rotary tables.
+    per_token: the names of what a block takes for each image token; token_axis: that of the tokens in rotary
+        tables.
     result: the place of the image tokens in what a block returns; None: it returns them alone.
     """
 
@@ -199,8 +202,8 @@ class Mochi(BlockFamily):
 
 
 def _grid_of_positions(positions: torch.Tensor, tokens: int) -> Grid:
-    """Of FLUX.1's img_ids [N, 3]: those of rows and columns of one picture. Anything else, such as a picture beside
-    another to refer to, is a row of tokens: any order gives a correct picture."""
+    """Of FLUX.1's img_ids [N, 3]: those of rows and columns of one picture. Anything else, such as a picture
+    beside another to refer to, is a row of tokens: any order gives a correct picture."""
     ids = positions.reshape(-1, positions.shape[-1])[:tokens].long()
     rows, columns = ids[:, 1], ids[:, 2]
     width = int(columns.max() - columns.min()) + 1
@@ -281,8 +284,9 @@ FAMILIES: tuple[Family, ...] = (
     Family("CogVideoXTransformer3DModel", _cogvideox_grid, attention="attn1"),
     Family("QwenImageTransformer2DModel", _qwen_image_grid),
     Family(
-        "ZImageTransformer2DModel", _z_image_grid, blocks="layers", attention="attention", text_is_first=False,
-        latents="x", time="t", text="cap_feats", time_rises=True, output="all_final_layer.2-1.linear",
+        "ZImageTransformer2DModel", _z_image_grid, blocks="layers", attention="attention",
+        text_is_first=False, latents="x", time="t", text="cap_feats", time_rises=True,
+        output="all_final_layer.2-1.linear",
     ),
     Family("LTXVideoTransformer3DModel", _ltx_video_grid, attention="attn1"),
 )  # fmt: skip

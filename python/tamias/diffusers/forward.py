@@ -1,7 +1,7 @@
 """One forward of an accelerated transformer: what answers its blocks, their attention and their MLPs.
 
-Symbols: B batch, H heads, L text tokens, N image tokens, S = L + N, D head dimension, d model width, C numbers of a
-prediction for each image token.
+Symbols: B batch, H heads, L text tokens, N image tokens, S = L + N, D head dimension, d model width, C
+numbers of a prediction for each image token.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ DTYPES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 class Forward:
     """Made when the transformer is called, and asked by its modules until it returns.
 
-    A BlockFamily's arguments say what its text is; of others the first attention product shows it, and their state is
-    made there.
+    A BlockFamily's arguments say what its text is; of others the first attention product shows it, and their
+    state is made there.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Forward:
         self._grid = self._family.grid(owner.transformer, arguments)
         time, height, width = self._grid
         self._image_tokens = time * height * width
-        # What is added between blocks is in the model's order: tokens are then reordered within attention alone.
+        # What is added between blocks is in the model's order; tokens are then reordered in attention alone.
         self._reorders_blocks = isinstance(self._family, BlockFamily) and not any(
             arguments.get(name) is not None for name in self._family.residuals
         )
@@ -75,7 +75,7 @@ class Forward:
     def _make_items(
         self, texts: list[tuple[int, torch.Tensor | None]], num_heads: int, head_dim: int
     ) -> None:
-        """texts: for each item of the batch the tokens of text that are no padding, and their rows (None: all)."""
+        """texts: of each item of the batch the tokens without padding, and their rows (None: all)."""
         mlps = [layer.mlp for layer in self._layers if layer.mlp is not None and layer.mlp.is_served()]
         first = mlps[0] if mlps else None
         for text_tokens, rows in texts:
@@ -158,6 +158,11 @@ class Forward:
 
     def finish(self, result: Any) -> Any:
         """What the transformer returns where this is what its own forward returned."""
+        if self._single_outputs:
+            layer = min(self._single_outputs)
+            raise UnsupportedError(
+                f"{self._family.class_name}: layer {layer}: expected a call of proj_out, found none"
+            )
         if self._skips_blocks and self._keeps_prediction:
             return self.reused_prediction()
         if not self._skips_blocks:
@@ -195,7 +200,7 @@ class Forward:
         return self._leave(result) if is_last else result
 
     def _reorder(self, arguments: dict[str, Any], index: int) -> None:
-        """Image tokens into the session's order before the first block, and what all blocks take for each of them."""
+        """Into the session's order: image tokens before the first block, what all blocks take for each."""
         if index == 0:
             arguments["hidden_states"] = in_order(arguments["hidden_states"], 1, self._order)
         for name in self._family.per_token:
@@ -252,7 +257,11 @@ class Forward:
         def answer(product: Product) -> torch.Tensor | None:
             nonlocal taken
             # Others are no self-attention: a picture prompt's, say.
-            if product.query.shape[1:3] != product.key.shape[1:3] or product.is_causal or product.dropout_p > 0:
+            if (
+                product.query.shape[1:3] != product.key.shape[1:3]
+                or product.is_causal
+                or product.dropout_p > 0
+            ):
                 return None
             output = self._attend(index, product, taken)
             taken += len(product.query)
@@ -278,8 +287,8 @@ class Forward:
             self._begin()
         if query.dtype != self._dtype:
             raise UnsupportedError(
-                f"{self._family.class_name}: layer {index}: expected attention in {self._dtype}, as the latents, "
-                f"found {query.dtype}: autocast is not served"
+                f"{self._family.class_name}: layer {index}: expected attention in {self._dtype}, as the "
+                f"latents, found {query.dtype}: autocast is not served"
             )
         # Laid out as processors join heads again: [B, S, H, D] in memory.
         output = query.new_empty(batch, tokens, heads, head_dim).transpose(1, 2)
@@ -294,7 +303,7 @@ class Forward:
                 )
             own = slice(i, i + 1)
             if self._layout.is_the_sessions(rows, tokens):
-                # The tokens of a head side by side: of wide models, attention takes a fifth longer over rows far apart.
+                # The tokens of a head side by side: attention takes longer over rows far apart.
                 joint = [x[own].contiguous() for x in (query, key, value)]
                 item.session.attention(index, *joint, product.scale, out=output[own])
             else:
@@ -315,13 +324,15 @@ class Forward:
             return None
         if mask.dtype != torch.bool or mask.ndim != 4 or mask.shape[1:3] != (1, 1):
             raise UnsupportedError(
-                f"{self._family.class_name}: attention mask: expected booleans [B, 1, 1, S], found {mask.dtype} "
-                f"{list(mask.shape)}"
+                f"{self._family.class_name}: attention mask: expected booleans [B, 1, 1, S], found "
+                f"{mask.dtype} {list(mask.shape)}"
             )
         keys = mask[index if len(mask) > 1 else 0, 0, 0]
         text, image = TokenLayout(self._family.text_is_first, self._image_tokens).split(keys, 0)
         if not image.all():
-            raise UnsupportedError(f"{self._family.class_name}: attention mask: expected all image tokens, found some")
+            raise UnsupportedError(
+                f"{self._family.class_name}: attention mask: expected all image tokens, found some"
+            )
         return None if text.all() else text.nonzero().flatten()
 
     # MLPs.

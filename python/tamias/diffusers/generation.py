@@ -1,8 +1,9 @@
 """Generations, steps and invocations, told apart by the calls of a transformer alone.
 
-A call with the timestep and latents of the step under way is another invocation of that step (guidance calls the model
-twice). A timestep further on is the next step, if the text and whatever else the call is given are those of an
-invocation before. Anything else begins a new generation. So nobody counts, whatever the pipeline and its scheduler.
+A call with the timestep and latents of the step under way is another invocation of that step (guidance calls
+the model twice). A timestep further on is the next step, if the text and whatever else the call is given are
+those of an invocation before. Anything else begins a new generation. So nobody counts, whatever the pipeline
+and its scheduler.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _are_equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What tells calls apart: the timestep, the latents, and the conditions, which stay the same from step to step."""
+    """What tells calls apart: timestep, latents, and conditions, which are the same from step to step."""
 
     time: float
     latents: list[torch.Tensor]

@@ -1,9 +1,9 @@
 """Calls of modules answered by others, and the attention product within them.
 
-What answers a module's call stands in `_compiled_call_impl`, the place where torch's own Module.compile() puts what runs
-instead of `forward`. It lies outside of `forward`, so hooks that replace that (accelerate's offloading, layerwise
-casting, caches) may come and go before, after and beneath it; copies of the module come without it; and no type, weight
-or name changes.
+What answers a module's call stands in `_compiled_call_impl`, the place where torch's own Module.compile()
+puts what runs instead of `forward`. It lies outside of `forward`, so hooks that replace that (accelerate's
+offloading, layerwise casting, caches) may come and go before, after and beneath it; copies of the module come
+without it; and no type, weight or name changes.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Interceptions:
 
 @dataclass(frozen=True)
 class Product:
-    """The arguments of functional.scaled_dot_product_attention: query [B, H, S, D], key and value [B, H, Nk, D]."""
+    """Arguments of scaled_dot_product_attention: query [B, H, S, D], key and value [B, H, Nk, D]."""
 
     query: torch.Tensor
     key: torch.Tensor

@@ -1,7 +1,7 @@
 """MLPs of diffusers' blocks as Tamias takes them: which modules they are made of, and their weights.
 
-Served are plain linear layers: what wraps one (LoRA), quantises it, keeps it on another device or listens to it has more
-to say than its weight does, and such an MLP runs by its own module.
+Served are plain linear layers: what wraps one (LoRA), quantises it, keeps it on another device or listens to
+it has more to say than its weight does, and such an MLP runs by its own module.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _activation(module: nn.Module) -> tuple[str, bool] | None:
 
 
 class Mlp:
-    """An MLP whose linear layers are `fc1` [F or 2F, d] and `fc2`, of whose columns [d, F] the last F count."""
+    """An MLP with linear layers fc1 [F or 2F, d] and fc2, of whose columns [d, F] the last F count."""
 
     # Whether its tokens are those of text and image, in a single-stream block.
     is_joint: bool
@@ -76,11 +76,16 @@ class Mlp:
             gate_first=False,  # as GEGLU and SwiGLU have it: value, then gate
         )
 
+    def forget(self) -> None:
+        """Leaves the MLP to its own module until it is prepared again."""
+        self._kept, self.weights = (), None
+
     def is_as_wide_as(self, other: Mlp) -> bool:
         return (self.neurons, self.is_gated) == (other.neurons, other.is_gated)
 
     def is_served(self) -> bool:
-        """Whether there are `weights`, and still those of the block: a LoRA may come in the middle of a generation."""
+        """Whether there are `weights`, and still those of the block: a LoRA may come in the middle of a
+        generation."""
         return self.weights is not None and all(a is b for a, b in zip(self._kept, self.modules()))
 
 
@@ -103,7 +108,8 @@ class FeedForwardMlp(Mlp):
 
 
 class SingleBlockMlp(Mlp):
-    """The MLP of a single-stream block: proj_mlp, act_mlp, and proj_out over attention's output beside the neurons."""
+    """The MLP of a single-stream block: proj_mlp, act_mlp, and proj_out over attention's output beside the
+    neurons."""
 
     is_joint = True
 

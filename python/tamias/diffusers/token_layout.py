@@ -1,4 +1,4 @@
-"""Between a model's sequence of tokens and a session's, which has text first and image tokens in token order."""
+"""Between a model's sequence of tokens and a session's: text first, image tokens in token order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def in_order(tensor: torch.Tensor, axis: int, order: torch.Tensor | None) -> tor
 class TokenLayout:
     """Where the model has text and N image tokens.
 
-    order, inverse: [N], the session's order of the model's image tokens and the way back; None: the same order.
+    order, inverse: [N], the session's order of the model's image tokens and the way back; None: the same
+        order.
     """
 
     text_is_first: bool
@@ -27,9 +28,7 @@ class TokenLayout:
     def is_the_sessions(self, text_rows: torch.Tensor | None, tokens: int) -> bool:
         """Whether the session wants these tokens exactly as they come."""
         return (
-            self.order is None
-            and text_rows is None
-            and (self.text_is_first or tokens == self.image_tokens)
+            self.order is None and text_rows is None and (self.text_is_first or tokens == self.image_tokens)
         )
 
     def split(self, tensor: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,7 +50,8 @@ class TokenLayout:
     def from_session(
         self, result: torch.Tensor, axis: int, text_rows: torch.Tensor | None, output: torch.Tensor
     ) -> None:
-        """Into `output`, in the model's sequence. Rows of padding become 0: no other row ever looks at them."""
+        """Into `output`, in the model's sequence. Rows of padding become 0: no other row ever looks at
+        them."""
         text, image = self.split(output, axis)
         text_tokens = result.shape[axis] - self.image_tokens
         image.copy_(in_order(result.narrow(axis, text_tokens, self.image_tokens), axis, self.inverse))
