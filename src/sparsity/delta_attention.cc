@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <utility>
 
 #include "base/check.h"
@@ -10,6 +11,7 @@
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/attention.h"
+#include "tamias/ops/block_mean.h"
 #include "tamias/ops/elementwise.h"
 #include "tamias/ops/mask.h"
 
@@ -21,6 +23,9 @@ constexpr int64_t kPartBytes = int64_t{64} << 20;
 
 // Drift is measured on this many groups of one head: a few percent of a sparse step.
 constexpr int64_t kSampledGroups = 8;
+
+// Query rows that one mean row stands for, or a part of them that divides the group.
+constexpr int64_t kPooledRows = 16;
 
 int64_t NumGroups(const SparsityConfig::Attention& config, const SparseGeometry& geometry) {
   return (geometry.image_tokens() + config.mbm - 1) / config.mbm;
@@ -58,9 +63,13 @@ DeltaAttention::DeltaAttention(const SparsityConfig::Attention& config, bool sho
   const int64_t batch = geometry.batch;
   const int64_t heads = geometry.num_heads;
   const int64_t tokens = geometry.image_tokens();
-  log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
-  cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
-                      CacheType(config, state.placement()));
+  if (config.column_sums == ColumnSums::kExact || config.merge == AttentionMerge::kLse) {
+    log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
+  }
+  if (config.merge != AttentionMerge::kNone) {
+    cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
+                        CacheType(config, state.placement()));
+  }
   if (config.merge == AttentionMerge::kLse) {
     rest_log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   }
@@ -106,7 +115,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   const double heads = static_cast<double>(geometry_.batch * geometry_.num_heads);
   const double dense_pairs = heads * static_cast<double>(keys) * static_cast<double>(keys);
   report.attention.dense += dense_pairs;
-  if (is_full || !has_selection_) {
+  if (is_full || !(has_selection_ || SelectsOnSparseSteps())) {
     RunFull(context, image, image_output, report);
     report.attention.done += dense_pairs;
   } else {
@@ -118,17 +127,16 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
 
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
                              LayerReport& report) {
-  const bool is_first = full_steps_ == 0;
-  const bool selects = !is_first && (config_.recompute_mask || !has_selection_);
-  if (is_first) {
+  if (full_steps_ == 0 && config_.column_sums == ColumnSums::kExact) {
     Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context, image, output, log_sum_exp_);
   } else {
+    const bool selects = IsSelectionDue();
     Distance drift;
-    if (selects) selected_pairs_ = 0;
+    if (selects) BeginSelection();
     ForEachPart(
         [&](const Part& part) { FullPart(context, part, image, output, selects, drift, report); });
-    if (has_selection_ && drift.squared_reference > 0) {
+    if (drift.squared_reference > 0) {
       report.attention_drift = std::sqrt(drift.squared / drift.squared_reference);
     }
     has_selection_ = true;
@@ -141,40 +149,80 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
                               LayerReport& report) {
   const AttentionInputs inputs = part.Of(image);
   const TensorView part_output = part.Of(output);
-  const TensorView lse = part.Of(log_sum_exp_.view());
+  const TensorView lse = log_sum_exp_.empty() ? TensorView() : part.Of(log_sum_exp_.view());
+  const bool is_exact = config_.column_sums == ColumnSums::kExact;
   Workspace::Scope scope(context.workspace());
   TensorView column_sums;
-  if (selects) {
-    column_sums = context.workspace().Allocate(
-        {1, part.heads(), num_groups_, geometry_.joint_tokens()}, DType::kF32);
-  }
+  if (selects) column_sums = AllocateColumnSums(context, part);
   {
     Stopwatch watch(context, report.seconds.attention);
-    if (selects) {
+    if (selects && is_exact) {
       DenseAttentionColumnSums(context, inputs, lse, config_.mbm, part_output, lse, column_sums);
     } else {
       DenseAttention(context, inputs, part_output, lse);
     }
   }
   Stopwatch watch(context, report.seconds.attention_selection);
+  if (selects && !is_exact) PoolColumnSums(context, inputs, column_sums);
+  if (SelectsOnSparseSteps()) {  // so that drift is that of the columns a sparse step would choose
+    if (selects) SelectColumns(context, part, column_sums);
+    AddDrift(context, part, image, output, drift);
+    return;
+  }
   if (has_selection_) AddDrift(context, part, image, output, drift);
   if (selects) SelectColumns(context, part, column_sums);
-  Fold(context, part, image, output);
+  if (config_.merge != AttentionMerge::kNone) Fold(context, part, image, output);
+}
+
+void DeltaAttention::BeginSelection() {
+  selected_pairs_ = 0;
+  ++selections_;
+}
+
+TensorView DeltaAttention::AllocateColumnSums(Context& context, const Part& part) const {
+  return context.workspace().Allocate({1, part.heads(), num_groups_, geometry_.joint_tokens()},
+                                      DType::kF32);
 }
 
 void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, TensorView output,
                                LayerReport& report) {
+  const bool selects = SelectsOnSparseSteps() && IsSelectionDue();
+  if (selects) BeginSelection();
   ForEachPart([&](const Part& part) {
     Workspace::Scope scope(context.workspace());
     ColumnSelection selection;
     {
       Stopwatch watch(context, report.seconds.attention_selection);
+      if (selects) {
+        Workspace::Scope sums_scope(context.workspace());
+        const TensorView column_sums = AllocateColumnSums(context, part);
+        PoolColumnSums(context, part.Of(image), column_sums);
+        SelectColumns(context, part, column_sums);
+      }
       selection = UnpackInOrder(context, part);
     }
     Stopwatch watch(context, report.seconds.attention);
     const SparseAttentionEpilogue cached = Cached(context, part, 0, geometry_.image_tokens());
     ColumnSparseAttention(context, part.Of(image), selection, cached, part.Of(output));
   });
+  has_selection_ = true;
+}
+
+void DeltaAttention::PoolColumnSums(Context& context, const AttentionInputs& inputs,
+                                    TensorView column_sums) const {
+  const int64_t rows = std::gcd(config_.mbm, kPooledRows);
+  const int64_t heads = inputs.query.dim(1);
+  const int64_t means = (inputs.query.dim(2) + rows - 1) / rows;
+  Workspace::Scope scope(context.workspace());
+  const TensorView mean =
+      context.workspace().Allocate({1, heads, means, geometry_.head_dim}, inputs.query.dtype());
+  const TensorView log_sum_exp = context.workspace().Allocate({1, heads, means}, DType::kF32);
+  const TensorView unused = context.workspace().Allocate(mean.shape(), mean.dtype());
+  BlockMean(context, inputs.query.Select(0, 0), rows, mean.Select(0, 0));
+  const AttentionInputs pooled = {mean, inputs.key, inputs.value, inputs.scale};
+  DenseAttention(context, pooled, unused, log_sum_exp);
+  DenseAttentionColumnSums(context, pooled, log_sum_exp, config_.mbm / rows, unused, log_sum_exp,
+                           column_sums);
 }
 
 void DeltaAttention::SelectColumns(Context& context, const Part& part,
@@ -191,7 +239,7 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   Zero(context, mask);
   // Another draw of random columns for each part and each selection.
   const auto draw = static_cast<uint64_t>(
-      (full_steps_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
+      (selections_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
   selector_.Select(context,
                    {.column_sums = column_sums.Reshape({rows, keys}),
                     .num_groups = num_groups_,
@@ -238,6 +286,7 @@ ColumnSelection DeltaAttention::UnpackInOrder(Context& context, const Part& part
 SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& part, int64_t begin,
                                                int64_t end) const {
   SparseAttentionEpilogue epilogue;
+  if (config_.merge == AttentionMerge::kNone) return epilogue;
   epilogue.base = part.Of(cache_.view()).Slice(2, begin, end);
   if (cache_.dtype() != context.activation_dtype()) {
     const TensorView widened =
