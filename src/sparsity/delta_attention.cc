@@ -24,8 +24,10 @@ constexpr int64_t kPartBytes = int64_t{64} << 20;
 // Drift is measured on this many groups of one head: a few percent of a sparse step.
 constexpr int64_t kSampledGroups = 8;
 
-// Query rows that one mean row stands for, or a part of them that divides the group.
-constexpr int64_t kPooledRows = 16;
+// Query rows that one mean row stands for, or a part of them that divides the group: two inner
+// patches of the token order. One mean for a whole group is no cheaper on a CPU, which computes 16
+// rows at a time, and misses much of what later layers look at.
+constexpr int64_t kPooledRows = 32;
 
 int64_t NumGroups(const SparsityConfig::Attention& config, const SparseGeometry& geometry) {
   return (geometry.image_tokens() + config.mbm - 1) / config.mbm;

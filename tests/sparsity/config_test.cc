@@ -105,7 +105,8 @@ TEST(SparsityConfig, RefusesOtherTypesAndRanges) {
   EXPECT_THAT(ParseError("attn:\n  full_step_every: 0\n"), HasSubstr("'attn.full_step_every'"));
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: 3\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: [-1]\n"), HasSubstr("full_step_schedule"));
-  EXPECT_THAT(ParseError("attn:\n  merge: other\n"), HasSubstr("expected additive, lse or none, found 'other'"));
+  EXPECT_THAT(ParseError("attn:\n  merge: other\n"),
+              HasSubstr("expected additive, lse or none, found 'other'"));
   EXPECT_THAT(ParseError("attn:\n  column_sums: mean\n"),
               HasSubstr("expected exact or pooled, found 'mean'"));
   EXPECT_THAT(ParseError("attn:\n  cache_dtype: f16\n"), HasSubstr("expected f32 or bf16"));

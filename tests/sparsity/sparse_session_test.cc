@@ -226,19 +226,20 @@ TEST(SparseSession, PooledColumnsWithoutDeltasAreSparseFromTheFirstStepOn) {
   config.attn.merge = AttentionMerge::kNone;
   config.attn.column_sums = ColumnSums::kPooled;
   config.attn.full_step_schedule.emplace();
-  config.attn.top_keys = 0.4;
   config.mlp.is_enabled = false;
-  SparseSession dense(SparsityConfig::Dense(), ToyModel::TwoInvocations());
   SparseSession sparse(config, ToyModel::TwoInvocations());
   SparseSession again(config, ToyModel::TwoInvocations());
-  const auto expected = Generate(dense, 4, 7);
-  const auto actual = Generate(sparse, 4, 7);
-  ExpectEqual(actual, Generate(again, 4, 7));
-  for (size_t i = 0; i < actual.size(); ++i) EXPECT_LT(RelativeL2(actual[i], expected[i]), 0.2);
+  ExpectEqual(Generate(sparse, 4, 7), Generate(again, 4, 7));
   EXPECT_EQ(sparse.report().CountSteps(StepKind::kSparse), 4);
   for (const StepReport& step : sparse.report().steps) {
-    EXPECT_GT(step.Attention().Sparsity(), 0.2);  // one of two layers
+    EXPECT_GT(step.Attention().Sparsity(), 0.3);  // one of two layers
   }
+  SparseSession dense(SparsityConfig::Dense(), ToyModel::TwoInvocations());
+  config.attn.top_keys = 1;
+  SparseSession everything(config, ToyModel::TwoInvocations());
+  const auto expected = Generate(dense, 4, 7);
+  const auto actual = Generate(everything, 4, 7);
+  for (size_t i = 0; i < actual.size(); ++i) EXPECT_LT(RelativeL2(actual[i], expected[i]), 1e-5);
 }
 
 TEST(SparseSession, DenseHoldsNothingAndComputesDensely) {
