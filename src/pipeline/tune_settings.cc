@@ -68,9 +68,8 @@ std::string DescribeSetting(const SparsityConfig& config, int steps) {
                                 Name(config.step_caching.reuse)));
   }
   if (config.attn.is_enabled) {
-    const bool is_alone = config.attn.merge == AttentionMerge::kNone;
-    parts.push_back(fmt::format("columns {:.3g} % {}", 100 * config.attn.top_keys,
-                                is_alone ? "alone" : Name(config.attn.merge)));
+    parts.push_back(
+        fmt::format("columns {:.3g} % {}", 100 * config.attn.top_keys, Name(config.attn.merge)));
   }
   if (config.mlp.is_enabled) {
     parts.push_back(fmt::format("neurons {:.3g} %", 100 * config.mlp.top_keys));

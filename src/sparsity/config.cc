@@ -67,7 +67,7 @@ using Names = std::array<std::pair<std::string_view, Value>, kCount>;
 
 constexpr Names<AttentionMerge, 3> kMerges = {{{"additive", AttentionMerge::kAdditive},
                                                {"lse", AttentionMerge::kLse},
-                                               {"none", AttentionMerge::kNone}}};
+                                               {"pooled", AttentionMerge::kPooled}}};
 constexpr Names<ColumnSums, 2> kColumnSums = {
     {{"exact", ColumnSums::kExact}, {"pooled", ColumnSums::kPooled}}};
 constexpr Names<StepReuse, 3> kReuses = {{{"hidden", StepReuse::kHidden},
@@ -291,7 +291,7 @@ std::string_view Name(StepReuse reuse) { return NameIn(kReuses, reuse); }
 
 int64_t SparsityConfig::Attention::FirstFullSteps() const {
   if (column_sums == ColumnSums::kExact) return 2;
-  return merge == AttentionMerge::kNone ? 0 : 1;
+  return merge == AttentionMerge::kPooled ? 0 : 1;
 }
 
 SparsityConfig SparsityConfig::Dense() {
@@ -374,10 +374,11 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const Conf
                     invocations, use.num_invocations == 1 ? "once" : "twice"));
   }
   // Of activations in 16 bits it was said above.
-  if (config.attn.merge == AttentionMerge::kNone && config.keys_set.contains("attn.cache_dtype") &&
+  if (config.attn.merge == AttentionMerge::kPooled &&
+      config.keys_set.contains("attn.cache_dtype") &&
       use.placement.activation_dtype == DType::kF32) {
     warnings.push_back(
-        fmt::format("attn.cache_dtype: {} has no effect: with attn.merge: none nothing is cached",
+        fmt::format("attn.cache_dtype: {} has no effect: with attn.merge: pooled nothing is cached",
                     Name(config.attn.cache_dtype)));
   }
   // An empty schedule fits any number of steps.

@@ -3,15 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
 #include "ops/attention_rest.h"
+#include "sparsity/pooled_attention.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/attention.h"
-#include "tamias/ops/block_mean.h"
 #include "tamias/ops/elementwise.h"
 #include "tamias/ops/mask.h"
 
@@ -23,11 +23,6 @@ constexpr int64_t kPartBytes = int64_t{64} << 20;
 
 // Drift is measured on this many groups of one head: a few percent of a sparse step.
 constexpr int64_t kSampledGroups = 8;
-
-// Query rows that one mean row stands for, or a part of them that divides the group: two inner
-// patches of the token order. One mean for a whole group is no cheaper on a CPU, which computes 16
-// rows at a time, and misses much of what later layers look at.
-constexpr int64_t kPooledRows = 32;
 
 int64_t NumGroups(const SparsityConfig::Attention& config, const SparseGeometry& geometry) {
   return (geometry.image_tokens() + config.mbm - 1) / config.mbm;
@@ -68,7 +63,7 @@ DeltaAttention::DeltaAttention(const SparsityConfig::Attention& config, bool sho
   if (config.column_sums == ColumnSums::kExact || config.merge == AttentionMerge::kLse) {
     log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   }
-  if (config.merge != AttentionMerge::kNone) {
+  if (config.merge != AttentionMerge::kPooled) {
     cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
                         CacheType(config, state.placement()));
   }
@@ -165,7 +160,10 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
     }
   }
   Stopwatch watch(context, report.seconds.attention_selection);
-  if (selects && !is_exact) PoolColumnSums(context, inputs, column_sums);
+  if (selects && !is_exact) {
+    Workspace::Scope pooled_scope(context.workspace());
+    PooledAttention(context, inputs, config_.mbm).ColumnSums(context, column_sums);
+  }
   if (SelectsOnSparseSteps()) {  // so that drift is that of the columns a sparse step would choose
     if (selects) SelectColumns(context, part, column_sums);
     AddDrift(context, part, image, output, drift);
@@ -173,7 +171,7 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
   }
   if (has_selection_) AddDrift(context, part, image, output, drift);
   if (selects) SelectColumns(context, part, column_sums);
-  if (config_.merge != AttentionMerge::kNone) Fold(context, part, image, output);
+  if (config_.merge != AttentionMerge::kPooled) Fold(context, part, image, output);
 }
 
 void DeltaAttention::BeginSelection() {
@@ -192,39 +190,27 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
   if (selects) BeginSelection();
   ForEachPart([&](const Part& part) {
     Workspace::Scope scope(context.workspace());
+    const AttentionInputs inputs = part.Of(image);
+    std::optional<PooledAttention> pooled;
     ColumnSelection selection;
+    SparseAttentionEpilogue rest;
     {
       Stopwatch watch(context, report.seconds.attention_selection);
+      if (config_.merge == AttentionMerge::kPooled) pooled.emplace(context, inputs, config_.mbm);
       if (selects) {
         Workspace::Scope sums_scope(context.workspace());
         const TensorView column_sums = AllocateColumnSums(context, part);
-        PoolColumnSums(context, part.Of(image), column_sums);
+        pooled->ColumnSums(context, column_sums);
         SelectColumns(context, part, column_sums);
       }
       selection = UnpackInOrder(context, part);
+      if (pooled) rest = pooled->Rest(context, selection);
     }
     Stopwatch watch(context, report.seconds.attention);
-    const SparseAttentionEpilogue cached = Cached(context, part, 0, geometry_.image_tokens());
-    ColumnSparseAttention(context, part.Of(image), selection, cached, part.Of(output));
+    if (!pooled) rest = Cached(context, part, 0, geometry_.image_tokens());
+    ColumnSparseAttention(context, inputs, selection, rest, part.Of(output));
   });
   has_selection_ = true;
-}
-
-void DeltaAttention::PoolColumnSums(Context& context, const AttentionInputs& inputs,
-                                    TensorView column_sums) const {
-  const int64_t rows = std::gcd(config_.mbm, kPooledRows);
-  const int64_t heads = inputs.query.dim(1);
-  const int64_t means = (inputs.query.dim(2) + rows - 1) / rows;
-  Workspace::Scope scope(context.workspace());
-  const TensorView mean =
-      context.workspace().Allocate({1, heads, means, geometry_.head_dim}, inputs.query.dtype());
-  const TensorView log_sum_exp = context.workspace().Allocate({1, heads, means}, DType::kF32);
-  const TensorView unused = context.workspace().Allocate(mean.shape(), mean.dtype());
-  BlockMean(context, inputs.query.Select(0, 0), rows, mean.Select(0, 0));
-  const AttentionInputs pooled = {mean, inputs.key, inputs.value, inputs.scale};
-  DenseAttention(context, pooled, unused, log_sum_exp);
-  DenseAttentionColumnSums(context, pooled, log_sum_exp, config_.mbm / rows, unused, log_sum_exp,
-                           column_sums);
 }
 
 void DeltaAttention::SelectColumns(Context& context, const Part& part,
@@ -288,7 +274,6 @@ ColumnSelection DeltaAttention::UnpackInOrder(Context& context, const Part& part
 SparseAttentionEpilogue DeltaAttention::Cached(Context& context, const Part& part, int64_t begin,
                                                int64_t end) const {
   SparseAttentionEpilogue epilogue;
-  if (config_.merge == AttentionMerge::kNone) return epilogue;
   epilogue.base = part.Of(cache_.view()).Slice(2, begin, end);
   if (cache_.dtype() != context.activation_dtype()) {
     const TensorView widened =
@@ -355,10 +340,13 @@ void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_
   selection.counts = selection.counts.Slice(2, first_group, last_group);
   AttentionInputs inputs = head.Of(image);
   inputs.query = inputs.query.Slice(2, begin, end);
-  const SparseAttentionEpilogue cached = Cached(context, head, begin, end);
+  const SparseAttentionEpilogue rest =
+      config_.merge == AttentionMerge::kPooled
+          ? PooledAttention(context, inputs, config_.mbm).Rest(context, selection)
+          : Cached(context, head, begin, end);
   TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim},
                                                    context.activation_dtype());
-  ColumnSparseAttention(context, inputs, selection, cached, sparse);
+  ColumnSparseAttention(context, inputs, selection, rest, sparse);
   drift += MeasureDistance(context, sparse, head.Of(full).Slice(2, begin, end));
 }
 

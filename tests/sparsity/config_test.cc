@@ -67,7 +67,7 @@ TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
 
 TEST(SparsityConfig, WritesWhatItReads) {
   SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
-  Apply(config, "attn.merge=none");
+  Apply(config, "attn.merge=pooled");
   Apply(config, "attn.column_sums=pooled");
   Apply(config, "step_caching.threshold=0.125");
   Apply(config, "step_caching.reuse=extrapolate");
@@ -106,7 +106,7 @@ TEST(SparsityConfig, RefusesOtherTypesAndRanges) {
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: 3\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: [-1]\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  merge: other\n"),
-              HasSubstr("expected additive, lse or none, found 'other'"));
+              HasSubstr("expected additive, lse or pooled, found 'other'"));
   EXPECT_THAT(ParseError("attn:\n  column_sums: mean\n"),
               HasSubstr("expected exact or pooled, found 'mean'"));
   EXPECT_THAT(ParseError("attn:\n  cache_dtype: f16\n"), HasSubstr("expected f32 or bf16"));
@@ -227,10 +227,11 @@ TEST(SparsityConfig, WarnsOfACacheTypeWhereNothingIsCached) {
   SparsityConfig config;
   Apply(config, "attn.cache_dtype=bf16");
   EXPECT_THAT(ConfigWarnings(config), IsEmpty());
-  Apply(config, "attn.merge=none");
-  EXPECT_THAT(ConfigWarnings(config),
-              ElementsAre("attn.cache_dtype: bf16 has no effect: with attn.merge: none nothing is "
-                          "cached"));
+  Apply(config, "attn.merge=pooled");
+  EXPECT_THAT(
+      ConfigWarnings(config),
+      ElementsAre("attn.cache_dtype: bf16 has no effect: with attn.merge: pooled nothing is "
+                  "cached"));
   EXPECT_THAT(ConfigWarnings(config, {.placement = {{}, DType::kBF16}}),
               ElementsAre(HasSubstr("attn.cache_dtype")))
       << "once";

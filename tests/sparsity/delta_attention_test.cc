@@ -290,20 +290,19 @@ TEST(DeltaAttention, SparseStepsBeforeTheSelectionAreDense) {
   EXPECT_EQ(layer.report.attention.Sparsity(), 0);
 }
 
-// Without deltas a sparse step is attention over its columns alone, from the first step on where it
-// chooses them by pooled sums.
-SparsityConfig Pooled(double top_keys, AttentionMerge merge = AttentionMerge::kNone) {
+// Nothing of an earlier step is needed.
+SparsityConfig Pooled(double top_keys, AttentionMerge merge = AttentionMerge::kPooled) {
   SparsityConfig config = Config(top_keys, merge);
   config.attn.column_sums = ColumnSums::kPooled;
   config.attn.random_keys = 0;
   return config;
 }
 
-TEST(DeltaAttention, WithoutDeltasItIsDenseWhenAllColumnsAreSelected) {
+TEST(DeltaAttention, PooledRestIsNothingWhenAllColumnsAreSelected) {
   for (uint64_t seed = 1; seed <= 6; ++seed) {
     SCOPED_TRACE(seed);
     Layer pooled(Pooled(1), Geometry(seed));
-    Layer exact(Config(1, AttentionMerge::kNone), Geometry(seed));
+    Layer exact(Config(1, AttentionMerge::kPooled), Geometry(seed));
     for (const bool is_full : {true, true}) exact.Run(is_full, RandomInput(exact.geometry, 100));
     for (uint64_t step = 0; step < 3; ++step) {
       const Input input = RandomInput(pooled.geometry, seed * 10 + step);
@@ -353,24 +352,32 @@ TEST(DeltaAttention, PooledSumsFindTheColumnsThatMatter) {
   EXPECT_GT(RelativeL2(Layer(others, geometry).Run(false, input), dense), 0.3);
 }
 
-// What a group of one mean row estimates is what it is: rows that are alike need no other.
-TEST(DeltaAttention, PooledSumsOfLikeRowsChooseAsExactOnesDo) {
-  const SparseGeometry geometry = Geometry(4);
-  Input input = RandomInput(geometry, 3);
-  const int64_t tokens = geometry.joint_tokens(), depth = geometry.head_dim;
-  float* query = input.query.data<float>();
-  for (int64_t row = 0; row < input.query.NumElements() / depth; ++row) {
-    const int64_t token = row % tokens - geometry.text_tokens;
-    if (token < 0 || token % 32 == 0) continue;
-    std::copy_n(query + (row - token % 32) * depth, depth, query + row * depth);
+// Rows that are alike are what their mean is: the rest is exact, whatever is selected.
+TEST(DeltaAttention, PooledRestOfLikeRowsIsExact) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(seed);
+    const SparseGeometry geometry = Geometry(seed);
+    Input input = RandomInput(geometry, seed);
+    const int64_t tokens = geometry.joint_tokens(), depth = geometry.head_dim;
+    float* query = input.query.data<float>();
+    for (int64_t row = 0; row < input.query.NumElements() / depth; ++row) {
+      const int64_t token = row % tokens - geometry.text_tokens;
+      if (token < 0 || token % 16 == 0) continue;
+      std::copy_n(query + (row - token % 16) * depth, depth, query + row * depth);
+    }
+    SparsityConfig config = Pooled(0.05 * static_cast<double>(seed));
+    config.attn.mbm = 48;  // three mean rows
+    config.attn.should_compress_indices = seed % 2 == 0;
+    Layer pooled(config, geometry);
+    config.attn.column_sums = ColumnSums::kExact;
+    Layer exact(config, geometry);
+    for (int i = 0; i < 2; ++i) exact.Run(true, input);
+    const Tensor dense = pooled.Dense(input);
+    for (Layer* layer : {&pooled, &exact}) {
+      EXPECT_LT(RelativeL2(layer->Run(false, input), dense), 2e-5);
+      EXPECT_GT(layer->report.attention.Sparsity(), 0.3);
+    }
   }
-  Layer pooled(Pooled(0.2), geometry);
-  SparsityConfig config = Config(0.2, AttentionMerge::kNone);
-  config.attn.random_keys = 0;
-  Layer exact(config, geometry);
-  exact.Run(true, input);
-  exact.Run(true, input);
-  EXPECT_LT(RelativeL2(pooled.Run(false, input), exact.Run(false, input)), 1e-5);
 }
 
 TEST(DeltaAttention, PooledSumsServeADeltaAfterOneFullStep) {

@@ -141,8 +141,8 @@ TEST(SparseSession, AllocatesExactlyWhatItPlans) {
   for (const bool compresses : {false, true}) {
     for (const auto& [merge, sums] : {std::pair{AttentionMerge::kAdditive, ColumnSums::kExact},
                                       std::pair{AttentionMerge::kLse, ColumnSums::kPooled},
-                                      std::pair{AttentionMerge::kNone, ColumnSums::kExact},
-                                      std::pair{AttentionMerge::kNone, ColumnSums::kPooled}}) {
+                                      std::pair{AttentionMerge::kPooled, ColumnSums::kExact},
+                                      std::pair{AttentionMerge::kPooled, ColumnSums::kPooled}}) {
       SparsityConfig config = Config();
       config.attn.should_compress_indices = compresses;
       config.attn.merge = merge;
@@ -210,7 +210,7 @@ TEST(SparseSession, PlanAddsUpToTheShapesOfTheState) {
 
 TEST(SparseSession, KeepsNothingOfAttentionButTheSelectionWithoutDeltas) {
   SparsityConfig config = Config();
-  config.attn.merge = AttentionMerge::kNone;
+  config.attn.merge = AttentionMerge::kPooled;
   config.attn.column_sums = ColumnSums::kPooled;
   config.mlp.is_enabled = false;
   const StatePlan plan = SparseSession::Plan(config, ToyModel::TwoInvocations());
@@ -223,7 +223,7 @@ TEST(SparseSession, KeepsNothingOfAttentionButTheSelectionWithoutDeltas) {
 // No step need be full: what few-step models want.
 TEST(SparseSession, PooledColumnsWithoutDeltasAreSparseFromTheFirstStepOn) {
   SparsityConfig config = Config();
-  config.attn.merge = AttentionMerge::kNone;
+  config.attn.merge = AttentionMerge::kPooled;
   config.attn.column_sums = ColumnSums::kPooled;
   config.attn.full_step_schedule.emplace();
   config.mlp.is_enabled = false;
@@ -513,7 +513,7 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
       "attn.counts_multiple_of=64",
       "attn.mbm=64",
       "attn.merge=additive",
-      "attn.merge=none",
+      "attn.merge=pooled",
       "attn.column_sums=pooled",
       "attn.cache_dtype=bf16",
       "step_caching.is_enabled=false",

@@ -20,10 +20,10 @@ namespace tamias {
 enum class AttentionMerge : uint8_t {
   kAdditive,  // o_cache + A_S, the published form
   kLse,       // merged by log-sum-exp: the stale part keeps its exact weight as scores move (ours)
-  kNone,      // A_S alone: nothing but the selection outlives a step (ours)
+  kPooled,    // merged with what mean rows give on the step itself: no output is kept (ours)
 };
 
-std::string_view Name(AttentionMerge merge);  // "additive", "lse", "none"
+std::string_view Name(AttentionMerge merge);  // "additive", "lse", "pooled"
 
 // Whose column sums rank the columns.
 enum class ColumnSums : uint8_t {
@@ -92,9 +92,8 @@ struct SparsityConfig {
     // Ours: how the output cache is stored, f32 or bf16; on a GPU it has the activations' 16 bits.
     DType cache_dtype = DType::kF32;
 
-    // How many steps at the beginning must be full for sparse ones to follow: the first gives the
-    // log-sum-exp, the second exact column sums; pooled ones need none, but what is merged needs
-    // one to be kept from.
+    // How many steps at the beginning must be full for sparse ones to follow: two for exact column
+    // sums (log-sum-exp, then sums), one for a cache, none where both are pooled.
     int64_t FirstFullSteps() const;
   } attn;
 

@@ -111,7 +111,7 @@ TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
 // Pooled column sums and nothing kept, from the first step on.
 TEST_F(CudaSparseSession, ColumnsWithoutDeltasMatchTheCpu) {
   SparsityConfig config = Accelerated();
-  config.attn.merge = AttentionMerge::kNone;
+  config.attn.merge = AttentionMerge::kPooled;
   config.attn.column_sums = ColumnSums::kPooled;
   config.attn.full_step_schedule = {2};
   config.mlp.is_enabled = false;
