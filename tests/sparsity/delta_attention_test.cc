@@ -349,7 +349,7 @@ TEST(DeltaAttention, PooledSumsFindTheColumnsThatMatter) {
   EXPECT_NEAR(layer.report.attention.Sparsity(), 1 - share, 1e-12);
   SparsityConfig others = Pooled(0);
   others.attn.random_keys = 0.2;  // more columns, but any
-  EXPECT_GT(RelativeL2(Layer(others, geometry).Run(false, input), dense), 0.3);
+  EXPECT_GT(RelativeL2(Layer(others, geometry).Run(false, input), dense), 0.1);
 }
 
 // Rows that are alike are what their mean is: the rest is exact, whatever is selected.
