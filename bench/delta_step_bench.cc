@@ -23,15 +23,16 @@ struct Model {
   SparseGeometry geometry;
 };
 
-Model DemoModel() {
+// One layer of the demo model at a picture of `pixels` a side.
+Model DemoModel(const char* name, int64_t pixels) {
   SparseGeometry g;
   g.text_tokens = 36;
-  g.grid = {1, 64, 64};
+  g.grid = {1, pixels / 8, pixels / 8};
   g.num_heads = 4;
   g.head_dim = 64;
   g.model_dim = 256;
   g.mlp_dim = 1024;
-  return {"demo-512", g};
+  return {name, g};
 }
 
 // One layer of FLUX.1-dev at 1280x768.
@@ -87,10 +88,11 @@ void Report(benchmark::State& state, double dense, double full, double sparse,
 }
 
 void AttentionStep(benchmark::State& state, const Model& model, double top_keys,
-                   AttentionMerge merge) {
+                   AttentionMerge merge, ColumnSums sums = ColumnSums::kExact) {
   const SparseGeometry& g = model.geometry;
   SparsityConfig config = Config(top_keys);
   config.attn.merge = merge;
+  config.attn.column_sums = sums;
   const Shape shape = {g.batch, g.num_heads, g.joint_tokens(), g.head_dim};
   const Tensor query = RandomTensor(shape, 1, 2);
   const Tensor key = RandomTensor(shape, 2, 2);
@@ -162,11 +164,20 @@ void RegisterModel(const Model& model) {
   add(name("DeltaAttention", "7%/lse"), [model](benchmark::State& state) {
     AttentionStep(state, model, 0.07, AttentionMerge::kLse);
   });
+  add(name("DeltaAttention", "10%/lse"),
+      [model](benchmark::State& state) { AttentionStep(state, model, 0.1, AttentionMerge::kLse); });
+  add(name("DeltaAttention", "10%/pooled, selection kept"), [model](benchmark::State& state) {
+    AttentionStep(state, model, 0.1, AttentionMerge::kPooled);
+  });
+  add(name("DeltaAttention", "10%/pooled, selection renewed"), [model](benchmark::State& state) {
+    AttentionStep(state, model, 0.1, AttentionMerge::kPooled, ColumnSums::kPooled);
+  });
   add(name("DeltaMlp", "30%"), [model](benchmark::State& state) { MlpStep(state, model, 0.3); });
 }
 
 [[maybe_unused]] const bool kRegistered = [] {
-  RegisterModel(DemoModel());
+  RegisterModel(DemoModel("demo-512", 512));
+  RegisterModel(DemoModel("demo-1024", 1024));
   RegisterModel(FluxModel());
   return true;
 }();

@@ -10,6 +10,7 @@ denoising, on the same prompt; the table gives medians over the prompts, and mea
     python bench/frontier.py --candidates bench/frontier_candidates.json --only "columns|25 steps"
     python bench/frontier.py --model models/demo-video --prompt-file tools/quality/motion_prompts.txt \\
         --candidates bench/frontier_video_candidates.json
+    python bench/frontier.py --prompts 2 --steps 8 --candidates bench/few_steps_candidates.json
 
 A candidates file maps names to command-line options: {"10 % of columns": ["--set", "attn.top_keys=0.1"]}.
 Needs numpy and pillow (.venv has them).
@@ -38,15 +39,21 @@ def default_candidates() -> dict[str, list[str]]:
     }
 
 
-def run_prompt(generator: Generator, size: int, prompt: str, seed: int, candidates):
+def steps_option(options: list[str], steps: int) -> list[str]:
+    """The number of steps for a run whose own options do not name one; 0: the model's default."""
+    return ["--steps", str(steps)] if steps and "--steps" not in options else []
+
+
+def run_prompt(generator: Generator, size: int, steps: int, prompt: str, seed: int, candidates):
     """All candidates on one prompt: a list of rows."""
     common = ["--prompt", prompt, "--seed", seed]
     if size:
         common += ["--width", size, "--height", size]
-    first, reference = generator.run([*DENSE, *common])
+    dense = [*DENSE, *common, *steps_option(DENSE, steps)]
+    first, reference = generator.run(dense)
     rows = []
     for name, options in candidates.items():
-        report, frames = generator.run([*options, *common])
+        report, frames = generator.run([*options, *common, *steps_option(options, steps)])
         kinds = [step["kind"] for step in report["steps"]]
         rows.append(
             {
@@ -60,12 +67,12 @@ def run_prompt(generator: Generator, size: int, prompt: str, seed: int, candidat
                 "steps": {kind: kinds.count(kind) for kind in ("full", "sparse", "skip")},
             }
         )
-    last, _ = generator.run([*DENSE, *common])
-    dense = (first["seconds"]["denoise"] + last["seconds"]["denoise"]) / 2
+    last, _ = generator.run(dense)
+    seconds = (first["seconds"]["denoise"] + last["seconds"]["denoise"]) / 2
     for row in rows:
-        row["speedup"] = dense / row["seconds"]
+        row["speedup"] = seconds / row["seconds"]
     drift = last["seconds"]["denoise"] / first["seconds"]["denoise"]
-    print(f"  {prompt}: dense {dense:.1f} s, drift of the machine {drift:.2f}", file=sys.stderr)
+    print(f"  {prompt}: dense {seconds:.1f} s, drift of the machine {drift:.2f}", file=sys.stderr)
     return rows, first["machine"]
 
 
@@ -110,6 +117,9 @@ def parse_arguments():
     parser.add_argument("--prompt-file", type=Path, default=ROOT / "tools/quality/prompts.txt")
     parser.add_argument("--prompts", type=int, default=4, help="how many of the held-out prompts")
     parser.add_argument("--size", type=int, default=0, help="side in pixels; 0: the model's default")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="of dense, and of candidates without --steps; 0: the model's default"
+    )
     parser.add_argument("--candidates", type=Path, help="JSON file of candidates")
     parser.add_argument("--only", default="", help="run the candidates whose name matches this")
     parser.add_argument("--output", type=Path, help="write rows and table as JSON")
@@ -127,7 +137,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         generator = Generator(arguments.program, arguments.model, Path(folder))
         for seed, prompt in enumerate(prompts):
-            more, machine = run_prompt(generator, arguments.size, prompt, seed, candidates)
+            more, machine = run_prompt(
+                generator, arguments.size, arguments.steps, prompt, seed, candidates
+            )
             rows += more
     table = summarise(rows, candidates)
     print(f"{machine}; {len(prompts)} prompts; {arguments.model.name}\n")

@@ -33,10 +33,6 @@ std::vector<int64_t> FullSteps(const std::vector<int64_t>& runs, int64_t steps) 
   return full;
 }
 
-const char* NameOf(AttentionMerge merge) {
-  return merge == AttentionMerge::kLse ? "lse" : "additive";
-}
-
 }  // namespace
 
 std::vector<std::string> TuneOverrides(const TuneChoice& choice,
@@ -60,7 +56,7 @@ std::vector<std::string> TuneOverrides(const TuneChoice& choice,
         fmt::format("attn.full_step_schedule=[{}]", fmt::join(FullSteps(runs, steps), ", ")));
     overrides.push_back(fmt::format("mlp.top_keys={}", density.neurons));
   }
-  if (choice.merge) overrides.push_back(fmt::format("attn.merge={}", NameOf(*choice.merge)));
+  if (choice.merge) overrides.push_back(fmt::format("attn.merge={}", Name(*choice.merge)));
   return overrides;
 }
 
@@ -73,7 +69,7 @@ std::string DescribeSetting(const SparsityConfig& config, int steps) {
   }
   if (config.attn.is_enabled) {
     parts.push_back(
-        fmt::format("columns {:.3g} % {}", 100 * config.attn.top_keys, NameOf(config.attn.merge)));
+        fmt::format("columns {:.3g} % {}", 100 * config.attn.top_keys, Name(config.attn.merge)));
   }
   if (config.mlp.is_enabled) {
     parts.push_back(fmt::format("neurons {:.3g} %", 100 * config.mlp.top_keys));

@@ -61,34 +61,44 @@ std::string WriteSteps(const std::set<int64_t>& steps) {
   return fmt::format("[{}]", fmt::join(steps, ", "));
 }
 
-void ReadMerge(const YamlNode& node, SparsityConfig& config) {
-  const std::string value = node.String();
-  if (value == "additive") {
-    config.attn.merge = AttentionMerge::kAdditive;
-  } else if (value == "lse") {
-    config.attn.merge = AttentionMerge::kLse;
-  } else {
-    node.Fail(fmt::format("expected additive or lse, found '{}'", value));
-  }
+// The names of an enumeration's values, in the order in which messages list them.
+template <typename Value, size_t kCount>
+using Names = std::array<std::pair<std::string_view, Value>, kCount>;
+
+constexpr Names<AttentionMerge, 3> kMerges = {{{"additive", AttentionMerge::kAdditive},
+                                               {"lse", AttentionMerge::kLse},
+                                               {"pooled", AttentionMerge::kPooled}}};
+constexpr Names<ColumnSums, 2> kColumnSums = {
+    {{"exact", ColumnSums::kExact}, {"pooled", ColumnSums::kPooled}}};
+constexpr Names<StepReuse, 3> kReuses = {{{"hidden", StepReuse::kHidden},
+                                          {"prediction", StepReuse::kPrediction},
+                                          {"extrapolate", StepReuse::kExtrapolate}}};
+
+template <typename Value, size_t kCount>
+std::string_view NameIn(const Names<Value, kCount>& names, Value value) {
+  const auto found = std::ranges::find(names, value, &std::pair<std::string_view, Value>::second);
+  return found == names.end() ? "?" : found->first;
 }
 
-constexpr std::array<std::pair<std::string_view, StepReuse>, 3> kReuses = {
-    {{"hidden", StepReuse::kHidden},
-     {"prediction", StepReuse::kPrediction},
-     {"extrapolate", StepReuse::kExtrapolate}}};
-
-void ReadReuse(const YamlNode& node, SparsityConfig& config) {
-  const std::string value = node.String();
-  for (const auto& [name, reuse] : kReuses) {
-    if (value != name) continue;
-    config.step_caching.reuse = reuse;
-    return;
-  }
-  node.Fail(fmt::format("expected hidden, prediction or extrapolate, found '{}'", value));
-}
-
-std::string WriteReuse(const SparsityConfig& config) {
-  return std::string(Name(config.step_caching.reuse));
+// `member` as below.
+template <typename Value, size_t kCount, typename Member>
+Key NameKey(std::string_view key, const Names<Value, kCount>& names, Member member) {
+  const auto read = [&names, member](const YamlNode& node, SparsityConfig& config) {
+    const std::string value = node.String();
+    std::string expected;
+    for (size_t i = 0; i < kCount; ++i) {
+      if (names[i].first == value) {
+        member(config) = names[i].second;
+        return;
+      }
+      expected += i == 0 ? "" : i + 1 < kCount ? ", " : " or ";
+      expected += names[i].first;
+    }
+    node.Fail(fmt::format("expected {}, found '{}'", expected, value));
+  };
+  return {key, read, [&names, member](const SparsityConfig& config) {
+            return std::string(NameIn(names, member(config)));
+          }};
 }
 
 void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
@@ -171,9 +181,8 @@ void AppendAttentionKeys(std::vector<Key>& keys) {
   keys.push_back(
       BoolKey("attn.pad_qkv_before_kernel", MEMBER(attn.pad_qkv_before_kernel), kNoPadding));
   keys.push_back(IntKey("attn.mbm", MEMBER(attn.mbm), {1, 4096}));
-  keys.push_back({"attn.merge", ReadMerge, [](const SparsityConfig& c) {
-                    return c.attn.merge == AttentionMerge::kLse ? "lse" : "additive";
-                  }});
+  keys.push_back(NameKey("attn.merge", kMerges, MEMBER(attn.merge)));
+  keys.push_back(NameKey("attn.column_sums", kColumnSums, MEMBER(attn.column_sums)));
   keys.push_back({"attn.cache_dtype", ReadCacheDType,
                   [](const SparsityConfig& c) { return std::string(Name(c.attn.cache_dtype)); },
                   kCacheOfActivations});
@@ -205,7 +214,7 @@ void AppendStepCachingKeys(std::vector<Key>& keys) {
        },
        [](const SparsityConfig& c) { return WriteSteps(c.step_caching.skip_step_schedule); }});
   keys.push_back(FloatKey("step_caching.threshold", MEMBER(step_caching.threshold), {0, 1e6}));
-  keys.push_back({"step_caching.reuse", ReadReuse, WriteReuse});
+  keys.push_back(NameKey("step_caching.reuse", kReuses, MEMBER(step_caching.reuse)));
 }
 
 #undef MEMBER
@@ -274,11 +283,15 @@ SparsityConfig FromYaml(const YamlNode& root) {
 
 }  // namespace
 
-std::string_view Name(StepReuse reuse) {
-  for (const auto& [name, value] : kReuses) {
-    if (value == reuse) return name;
-  }
-  return "?";
+std::string_view Name(AttentionMerge merge) { return NameIn(kMerges, merge); }
+
+std::string_view Name(ColumnSums sums) { return NameIn(kColumnSums, sums); }
+
+std::string_view Name(StepReuse reuse) { return NameIn(kReuses, reuse); }
+
+int64_t SparsityConfig::Attention::FirstFullSteps() const {
+  if (column_sums == ColumnSums::kExact) return 2;
+  return merge == AttentionMerge::kPooled ? 0 : 1;
 }
 
 SparsityConfig SparsityConfig::Dense() {
@@ -360,8 +373,18 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const Conf
         fmt::format("{}: {} has no effect: this generation calls the model {} a step", kInvocations,
                     invocations, use.num_invocations == 1 ? "once" : "twice"));
   }
+  // Of activations in 16 bits it was said above.
+  if (config.attn.merge == AttentionMerge::kPooled &&
+      config.keys_set.contains("attn.cache_dtype") &&
+      use.placement.activation_dtype == DType::kF32) {
+    warnings.push_back(
+        fmt::format("attn.cache_dtype: {} has no effect: with attn.merge: pooled nothing is cached",
+                    Name(config.attn.cache_dtype)));
+  }
+  // An empty schedule fits any number of steps.
   const bool has_schedule =
-      (config.attn.is_enabled && config.attn.full_step_schedule.has_value()) ||
+      (config.attn.is_enabled && config.attn.full_step_schedule.has_value() &&
+       !config.attn.full_step_schedule->empty()) ||
       (config.step_caching.is_enabled && !config.step_caching.skip_step_schedule.empty());
   if (use.num_steps > 0 && use.num_steps != config.steps && has_schedule) {
     warnings.push_back(

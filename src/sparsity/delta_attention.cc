@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
 #include "ops/attention_rest.h"
 #include "ops/check_tensor.h"
+#include "sparsity/pooled_attention.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/attention.h"
@@ -59,9 +61,13 @@ DeltaAttention::DeltaAttention(const SparsityConfig::Attention& config, bool sho
   const int64_t batch = geometry.batch;
   const int64_t heads = geometry.num_heads;
   const int64_t tokens = geometry.image_tokens();
-  log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
-  cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
-                      CacheType(config, state.placement()));
+  if (config.column_sums == ColumnSums::kExact || config.merge == AttentionMerge::kLse) {
+    log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
+  }
+  if (config.merge != AttentionMerge::kPooled) {
+    cache_ = state.Make("attention output cache", {batch, heads, tokens, geometry.head_dim},
+                        CacheType(config, state.placement()));
+  }
   if (config.merge == AttentionMerge::kLse) {
     rest_log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
   }
@@ -112,7 +118,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   const double heads = static_cast<double>(geometry_.batch * geometry_.num_heads);
   const double dense_pairs = heads * static_cast<double>(keys) * static_cast<double>(keys);
   report.attention.dense += dense_pairs;
-  if (is_full || !has_selection_) {
+  if (is_full || !(has_selection_ || SelectsOnSparseSteps())) {
     RunFull(context, image, image_output, report);
     report.attention.done += dense_pairs;
   } else {
@@ -124,17 +130,16 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
 
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
                              LayerReport& report) {
-  const bool is_first = full_steps_ == 0;
-  const bool selects = !is_first && (config_.recompute_mask || !has_selection_);
-  if (is_first) {
+  if (full_steps_ == 0 && config_.column_sums == ColumnSums::kExact) {
     Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context, image, output, log_sum_exp_);
   } else {
+    const bool selects = IsSelectionDue();
     Distance drift;
-    if (selects) selected_pairs_ = 0;
+    if (selects) BeginSelection();
     ForEachPart(
         [&](const Part& part) { FullPart(context, part, image, output, selects, drift, report); });
-    if (has_selection_ && drift.squared_reference > 0) {
+    if (drift.squared_reference > 0) {
       report.attention_drift = std::sqrt(drift.squared / drift.squared_reference);
     }
     has_selection_ = true;
@@ -147,40 +152,71 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
                               LayerReport& report) {
   const AttentionInputs inputs = part.Of(image);
   const TensorView part_output = part.Of(output);
-  const TensorView lse = part.Of(log_sum_exp_.view());
+  const TensorView lse = log_sum_exp_.empty() ? TensorView() : part.Of(log_sum_exp_.view());
+  const bool is_exact = config_.column_sums == ColumnSums::kExact;
   Workspace::Scope scope(context.workspace());
   TensorView column_sums;
-  if (selects) {
-    column_sums = context.workspace().Allocate(
-        {1, part.heads(), num_groups_, geometry_.joint_tokens()}, DType::kF32);
-  }
+  if (selects) column_sums = AllocateColumnSums(context, part);
   {
     Stopwatch watch(context, report.seconds.attention);
-    if (selects) {
+    if (selects && is_exact) {
       DenseAttentionColumnSums(context, inputs, lse, config_.mbm, part_output, lse, column_sums);
     } else {
       DenseAttention(context, inputs, part_output, lse);
     }
   }
   Stopwatch watch(context, report.seconds.attention_selection);
+  if (selects && !is_exact) {
+    Workspace::Scope pooled_scope(context.workspace());
+    PooledAttention(context, inputs, config_.mbm).ColumnSums(context, column_sums);
+  }
+  if (SelectsOnSparseSteps()) {  // so that drift is that of the columns a sparse step would choose
+    if (selects) SelectColumns(context, part, column_sums);
+    AddDrift(context, part, image, output, drift);
+    return;
+  }
   if (has_selection_) AddDrift(context, part, image, output, drift);
   if (selects) SelectColumns(context, part, column_sums);
-  Fold(context, part, image, output);
+  if (config_.merge != AttentionMerge::kPooled) Fold(context, part, image, output);
+}
+
+void DeltaAttention::BeginSelection() {
+  selected_pairs_ = 0;
+  ++selections_;
+}
+
+TensorView DeltaAttention::AllocateColumnSums(Context& context, const Part& part) const {
+  return context.workspace().Allocate({1, part.heads(), num_groups_, geometry_.joint_tokens()},
+                                      DType::kF32);
 }
 
 void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, TensorView output,
                                LayerReport& report) {
+  const bool selects = SelectsOnSparseSteps() && IsSelectionDue();
+  if (selects) BeginSelection();
   ForEachPart([&](const Part& part) {
     Workspace::Scope scope(context.workspace());
+    const AttentionInputs inputs = part.Of(image);
+    std::optional<PooledAttention> pooled;
     ColumnSelection selection;
+    SparseAttentionEpilogue rest;
     {
       Stopwatch watch(context, report.seconds.attention_selection);
+      if (config_.merge == AttentionMerge::kPooled) pooled.emplace(context, inputs, config_.mbm);
+      if (selects) {
+        Workspace::Scope sums_scope(context.workspace());
+        const TensorView column_sums = AllocateColumnSums(context, part);
+        pooled->ColumnSums(context, column_sums);
+        SelectColumns(context, part, column_sums);
+      }
       selection = UnpackInOrder(context, part);
+      if (pooled) rest = pooled->Rest(context, selection);
     }
     Stopwatch watch(context, report.seconds.attention);
-    const SparseAttentionEpilogue cached = Cached(context, part, 0, geometry_.image_tokens());
-    ColumnSparseAttention(context, part.Of(image), selection, cached, part.Of(output));
+    if (!pooled) rest = Cached(context, part, 0, geometry_.image_tokens());
+    ColumnSparseAttention(context, inputs, selection, rest, part.Of(output));
   });
+  has_selection_ = true;
 }
 
 void DeltaAttention::SelectColumns(Context& context, const Part& part,
@@ -197,7 +233,7 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
   Zero(context, mask);
   // Another draw of random columns for each part and each selection.
   const auto draw = static_cast<uint64_t>(
-      (full_steps_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
+      (selections_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
   selector_.Select(context,
                    {.column_sums = column_sums.Reshape({rows, keys}),
                     .num_groups = num_groups_,
@@ -310,10 +346,13 @@ void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_
   selection.counts = selection.counts.Slice(2, first_group, last_group);
   AttentionInputs inputs = head.Of(image);
   inputs.query = inputs.query.Slice(2, begin, end);
-  const SparseAttentionEpilogue cached = Cached(context, head, begin, end);
+  const SparseAttentionEpilogue rest =
+      config_.merge == AttentionMerge::kPooled
+          ? PooledAttention(context, inputs, config_.mbm).Rest(context, selection)
+          : Cached(context, head, begin, end);
   TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim},
                                                    context.activation_dtype());
-  ColumnSparseAttention(context, inputs, selection, cached, sparse);
+  ColumnSparseAttention(context, inputs, selection, rest, sparse);
   drift += MeasureDistance(context, sparse, head.Of(full).Slice(2, begin, end));
 }
 

@@ -27,8 +27,10 @@ StepPlan StepSchedule::At(int64_t step) const {
   while (previous >= 0 && IsSkipped(previous)) --previous;
   const auto& schedule = attention_.full_step_schedule;
   const bool is_second = previous == 0;
+  const int64_t first_full_steps = attention_.FirstFullSteps();
   StepPlan plan;
-  plan.attention_is_full = previous < 0 || is_second;
+  plan.attention_is_full =
+      (previous < 0 && first_full_steps > 0) || (is_second && first_full_steps > 1);
   plan.mlp_is_full = previous < 0;
   for (int64_t due = previous + 1; due <= step; ++due) {
     plan.attention_is_full |=

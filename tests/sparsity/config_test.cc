@@ -34,8 +34,9 @@ TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
   const SparsityConfig defaults;
   // The file sets each key away from its default; ours are not in it.
   for (const std::string& key : SparsityConfigKeys()) {
-    const bool is_ours = key == "attn.merge" || key == "attn.cache_dtype" ||
-                         key == "step_caching.threshold" || key == "step_caching.reuse";
+    const bool is_ours = key == "attn.merge" || key == "attn.column_sums" ||
+                         key == "attn.cache_dtype" || key == "step_caching.threshold" ||
+                         key == "step_caching.reuse";
     EXPECT_EQ(c.keys_set.contains(key), !is_ours) << key;
   }
   EXPECT_EQ(c.num_model_invocations_per_inference_step, 2);
@@ -66,7 +67,8 @@ TEST(SparsityConfig, ReadsEveryKeyOfTheReference) {
 
 TEST(SparsityConfig, WritesWhatItReads) {
   SparsityConfig config = LoadSparsityConfig(TestFile("reference.yml"));
-  Apply(config, "attn.merge=lse");
+  Apply(config, "attn.merge=pooled");
+  Apply(config, "attn.column_sums=pooled");
   Apply(config, "step_caching.threshold=0.125");
   Apply(config, "step_caching.reuse=extrapolate");
   const std::string text = WriteYaml(config);
@@ -103,7 +105,10 @@ TEST(SparsityConfig, RefusesOtherTypesAndRanges) {
   EXPECT_THAT(ParseError("attn:\n  full_step_every: 0\n"), HasSubstr("'attn.full_step_every'"));
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: 3\n"), HasSubstr("full_step_schedule"));
   EXPECT_THAT(ParseError("attn:\n  full_step_schedule: [-1]\n"), HasSubstr("full_step_schedule"));
-  EXPECT_THAT(ParseError("attn:\n  merge: other\n"), HasSubstr("expected additive or lse"));
+  EXPECT_THAT(ParseError("attn:\n  merge: other\n"),
+              HasSubstr("expected additive, lse or pooled, found 'other'"));
+  EXPECT_THAT(ParseError("attn:\n  column_sums: mean\n"),
+              HasSubstr("expected exact or pooled, found 'mean'"));
   EXPECT_THAT(ParseError("attn:\n  cache_dtype: f16\n"), HasSubstr("expected f32 or bf16"));
   EXPECT_THAT(ParseError("step_caching:\n  reuse: 1\n"),
               HasSubstr("my.yml:2: key 'step_caching.reuse'"));
@@ -216,6 +221,26 @@ TEST(SparsityConfig, WarnsWhenSchedulesAreForAnotherNumberOfSteps) {
   config.step_caching.skip_step_schedule = {0};
   EXPECT_THAT(ConfigWarnings(config, {.num_steps = 50}),
               ElementsAre(HasSubstr("step 0 cannot be skipped")));
+}
+
+TEST(SparsityConfig, WarnsOfACacheTypeWhereNothingIsCached) {
+  SparsityConfig config;
+  Apply(config, "attn.cache_dtype=bf16");
+  EXPECT_THAT(ConfigWarnings(config), IsEmpty());
+  Apply(config, "attn.merge=pooled");
+  EXPECT_THAT(
+      ConfigWarnings(config),
+      ElementsAre("attn.cache_dtype: bf16 has no effect: with attn.merge: pooled nothing is "
+                  "cached"));
+  EXPECT_THAT(ConfigWarnings(config, {.placement = {{}, DType::kBF16}}),
+              ElementsAre(HasSubstr("attn.cache_dtype")))
+      << "once";
+}
+
+TEST(SparsityConfig, AnEmptyScheduleFitsAnyNumberOfSteps) {
+  SparsityConfig config;
+  config.attn.full_step_schedule.emplace();
+  EXPECT_THAT(ConfigWarnings(config, {.num_steps = 4}), IsEmpty());
 }
 
 TEST(SparsityConfig, DenseEnablesNothing) {

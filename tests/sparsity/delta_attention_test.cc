@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -289,6 +290,132 @@ TEST(DeltaAttention, SparseStepsBeforeTheSelectionAreDense) {
   EXPECT_EQ(layer.report.attention.Sparsity(), 0);
 }
 
+// Nothing of an earlier step is needed.
+SparsityConfig Pooled(double top_keys, AttentionMerge merge = AttentionMerge::kPooled) {
+  SparsityConfig config = Config(top_keys, merge);
+  config.attn.column_sums = ColumnSums::kPooled;
+  config.attn.random_keys = 0;
+  return config;
+}
+
+TEST(DeltaAttention, PooledRestIsNothingWhenAllColumnsAreSelected) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(seed);
+    Layer pooled(Pooled(1), Geometry(seed));
+    Layer exact(Config(1, AttentionMerge::kPooled), Geometry(seed));
+    for (const bool is_full : {true, true}) exact.Run(is_full, RandomInput(exact.geometry, 100));
+    for (uint64_t step = 0; step < 3; ++step) {
+      const Input input = RandomInput(pooled.geometry, seed * 10 + step);
+      const Tensor dense = pooled.Dense(input);
+      EXPECT_LT(RelativeL2(pooled.Run(false, input), dense), 1e-5);
+      EXPECT_LT(RelativeL2(exact.Run(false, input), dense), 1e-5);
+      EXPECT_EQ(pooled.report.attention.Sparsity(), 0);
+    }
+  }
+}
+
+// Each group has columns of its own that hold nearly all of its attention: with as many columns as
+// these the sparse result is the dense one, and no other choice gives that.
+Input PlantedInput(const SparseGeometry& geometry, int64_t group_size, int64_t heavy) {
+  Input input = RandomInput(geometry, 11);
+  const int64_t text = geometry.text_tokens, tokens = geometry.joint_tokens();
+  const int64_t groups = (geometry.image_tokens() + group_size - 1) / group_size;
+  EXPECT_LE(groups, geometry.head_dim);
+  for (int64_t row = 0; row < input.query.NumElements() / geometry.head_dim; ++row) {
+    const int64_t token = row % tokens - text;
+    float* query = input.query.data<float>() + row * geometry.head_dim;
+    float* key = input.key.data<float>() + row * geometry.head_dim;
+    for (int64_t d = 0; d < geometry.head_dim; ++d) {
+      query[d] *= 0.1f;
+      key[d] *= 0.1f;
+    }
+    if (token < 0) continue;
+    query[token / group_size] += 10;
+    const int64_t place = token * 7 % geometry.image_tokens();  // scattered
+    if (place < groups * heavy) key[place / heavy] += 10;
+  }
+  return input;
+}
+
+TEST(DeltaAttention, PooledSumsFindTheColumnsThatMatter) {
+  SparseGeometry geometry = Geometry(6);  // no text
+  ASSERT_EQ(geometry.text_tokens, 0);
+  constexpr int64_t kHeavy = 5;
+  const Input input = PlantedInput(geometry, 32, kHeavy);
+  const auto share = static_cast<double>(kHeavy) / static_cast<double>(geometry.joint_tokens());
+  Layer layer(Pooled(share), geometry);
+  const Tensor dense = layer.Dense(input);
+  EXPECT_LT(RelativeL2(layer.Run(false, input), dense), 1e-2);
+  EXPECT_NEAR(layer.report.attention.Sparsity(), 1 - share, 1e-12);
+  SparsityConfig others = Pooled(0);
+  others.attn.random_keys = 0.2;  // more columns, but any
+  EXPECT_GT(RelativeL2(Layer(others, geometry).Run(false, input), dense), 0.1);
+}
+
+// Rows that are alike are what their mean is: the rest is exact, whatever is selected.
+TEST(DeltaAttention, PooledRestOfLikeRowsIsExact) {
+  for (uint64_t seed = 1; seed <= 6; ++seed) {
+    SCOPED_TRACE(seed);
+    const SparseGeometry geometry = Geometry(seed);
+    Input input = RandomInput(geometry, seed);
+    const int64_t tokens = geometry.joint_tokens(), depth = geometry.head_dim;
+    float* query = input.query.data<float>();
+    for (int64_t row = 0; row < input.query.NumElements() / depth; ++row) {
+      const int64_t token = row % tokens - geometry.text_tokens;
+      if (token < 0 || token % 16 == 0) continue;
+      std::copy_n(query + (row - token % 16) * depth, depth, query + row * depth);
+    }
+    SparsityConfig config = Pooled(0.05 * static_cast<double>(seed));
+    config.attn.mbm = 48;  // three mean rows
+    config.attn.should_compress_indices = seed % 2 == 0;
+    Layer pooled(config, geometry);
+    config.attn.column_sums = ColumnSums::kExact;
+    Layer exact(config, geometry);
+    for (int i = 0; i < 2; ++i) exact.Run(true, input);
+    const Tensor dense = pooled.Dense(input);
+    for (Layer* layer : {&pooled, &exact}) {
+      EXPECT_LT(RelativeL2(layer->Run(false, input), dense), 2e-5);
+      EXPECT_GT(layer->report.attention.Sparsity(), 0.3);
+    }
+  }
+}
+
+TEST(DeltaAttention, PooledSumsServeADeltaAfterOneFullStep) {
+  for (const AttentionMerge merge : {AttentionMerge::kAdditive, AttentionMerge::kLse}) {
+    Layer layer(Pooled(0.2, merge), Geometry(5));
+    const Input input = RandomInput(layer.geometry, 1);
+    const Tensor full = layer.Run(true, input);
+    EXPECT_LT(RelativeL2(layer.Run(false, input), full), 2e-5);
+    EXPECT_GT(layer.report.attention.Sparsity(), 0.5);
+  }
+}
+
+TEST(DeltaAttention, RecomputeMaskDecidesWhetherSparseStepsChooseAgain) {
+  SparsityConfig config = Pooled(0.1);
+  const SparseGeometry geometry = Geometry(3);
+  const Input first = RandomInput(geometry, 1), second = RandomInput(geometry, 2);
+  Layer fresh(config, geometry), again(config, geometry);
+  config.attn.recompute_mask = false;
+  Layer kept(config, geometry);
+  for (Layer* layer : {&again, &kept}) layer->Run(false, first);
+  const Tensor expected = fresh.Run(false, second);
+  EXPECT_EQ(RelativeL2(again.Run(false, second), expected), 0);
+  EXPECT_GT(RelativeL2(kept.Run(false, second), expected), 1e-2);
+}
+
+// The drift of a full step is that of the columns which a sparse step would choose there.
+TEST(DeltaAttention, MeasuresDriftOfColumnsThatASparseStepWouldChoose) {
+  SparsityConfig config = Pooled(0.2);
+  config.should_profile = true;
+  SparseGeometry geometry = Geometry(6);
+  ASSERT_EQ(geometry.text_tokens, 0);
+  Layer full(config, geometry), sparse(config, geometry);
+  const Input input = RandomInput(geometry, 1);
+  const Tensor dense = full.Run(true, input);
+  EXPECT_NEAR(full.report.attention_drift, RelativeL2(sparse.Run(false, input), dense), 1e-5);
+  EXPECT_GT(full.report.attention_drift, 1e-2);
+}
+
 TEST(DeltaAttention, RefusesACausalMask) {
   const SparseGeometry geometry = Geometry(1);
   Layer layer(Config(0.5, AttentionMerge::kAdditive), geometry);
@@ -365,11 +492,12 @@ TEST_P(DeltaAttentionForms, ABFloat16CacheHalvesTheStateAndRoundsIt) {
 }
 
 TEST(DeltaAttention, TakesWhatADryRunTakes) {
-  for (const auto& [merge, dtype] : {std::pair{AttentionMerge::kAdditive, DType::kF32},
-                                     std::pair{AttentionMerge::kLse, DType::kF32},
-                                     std::pair{AttentionMerge::kLse, DType::kBF16}}) {
-    SparsityConfig config = Config(0.2, merge);
-    config.attn.cache_dtype = dtype;
+  SparsityConfig additive = Config(0.2, AttentionMerge::kAdditive);
+  SparsityConfig lse = Config(0.2, AttentionMerge::kLse);
+  SparsityConfig narrow = lse;
+  narrow.attn.cache_dtype = DType::kBF16;
+  for (const SparsityConfig& config :
+       {additive, lse, narrow, Pooled(0.2), Pooled(0.2, AttentionMerge::kLse)}) {
     Layer layer(config, Geometry(6));
     const Input input = RandomInput(layer.geometry, 1);
     for (const bool is_full : {true, true, true, false}) layer.Run(is_full, input);

@@ -52,6 +52,21 @@ TEST(StepSchedule, TheFirstTwoStepsAreFullEvenWhenAScheduleLeavesThemOut) {
   EXPECT_EQ(Table(config, 6), "Fa----");
 }
 
+TEST(StepSchedule, AsManyFirstStepsAreFullAsTheColumnSumsAndTheCacheNeed) {
+  SparsityConfig config = Every(10, 50);
+  config.attn.full_step_schedule.emplace();
+  config.attn.merge = AttentionMerge::kPooled;
+  EXPECT_EQ(Table(config, 4), "Fa--") << "exact sums come from a full step";
+  config.attn.column_sums = ColumnSums::kPooled;
+  EXPECT_EQ(Table(config, 4), "m---");
+  EXPECT_EQ(StepSchedule(config).At(0).kind, StepKind::kSparse);
+  config.attn.merge = AttentionMerge::kLse;
+  EXPECT_EQ(Table(config, 4), "F---");
+  config.attn.merge = AttentionMerge::kPooled;
+  config.attn.full_step_schedule = {2};
+  EXPECT_EQ(Table(config, 4), "m-a-");
+}
+
 TEST(StepSchedule, AFullStepThatIsSkippedMovesToTheNextThatRuns) {
   SparsityConfig config = Every(5, 4);
   config.step_caching.is_enabled = true;

@@ -139,10 +139,14 @@ void ExpectEqual(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
 
 TEST(SparseSession, AllocatesExactlyWhatItPlans) {
   for (const bool compresses : {false, true}) {
-    for (const AttentionMerge merge : {AttentionMerge::kAdditive, AttentionMerge::kLse}) {
+    for (const auto& [merge, sums] : {std::pair{AttentionMerge::kAdditive, ColumnSums::kExact},
+                                      std::pair{AttentionMerge::kLse, ColumnSums::kPooled},
+                                      std::pair{AttentionMerge::kPooled, ColumnSums::kExact},
+                                      std::pair{AttentionMerge::kPooled, ColumnSums::kPooled}}) {
       SparsityConfig config = Config();
       config.attn.should_compress_indices = compresses;
       config.attn.merge = merge;
+      config.attn.column_sums = sums;
       config.step_caching.is_enabled = true;
       config.step_caching.threshold = 0.1;
       config.step_caching.reuse = compresses ? StepReuse::kHidden : StepReuse::kExtrapolate;
@@ -202,6 +206,40 @@ TEST(SparseSession, PlanAddsUpToTheShapesOfTheState) {
   EXPECT_EQ(bytes("MLP output cache"), 2u * 2 * 149 * 16 * 4);
   EXPECT_EQ(bytes("MLP block means"), 2u * 2 * 5 * 32 * 4);
   EXPECT_EQ(bytes("MLP selection"), 2u * 2 * 5 * (32 + 1) * 4);
+}
+
+TEST(SparseSession, KeepsNothingOfAttentionButTheSelectionWithoutDeltas) {
+  SparsityConfig config = Config();
+  config.attn.merge = AttentionMerge::kPooled;
+  config.attn.column_sums = ColumnSums::kPooled;
+  config.mlp.is_enabled = false;
+  const StatePlan plan = SparseSession::Plan(config, ToyModel::TwoInvocations());
+  ASSERT_EQ(plan.entries.size(), 2u) << plan.ToString();
+  EXPECT_EQ(plan.entries[0].name, "attention static columns");
+  EXPECT_EQ(plan.entries[1].name, "attention selection");
+  EXPECT_EQ(plan.entries[1].bytes, 2u * 2 * 3 * 19);
+}
+
+// No step need be full: what few-step models want.
+TEST(SparseSession, PooledColumnsWithoutDeltasAreSparseFromTheFirstStepOn) {
+  SparsityConfig config = Config();
+  config.attn.merge = AttentionMerge::kPooled;
+  config.attn.column_sums = ColumnSums::kPooled;
+  config.attn.full_step_schedule.emplace();
+  config.mlp.is_enabled = false;
+  SparseSession sparse(config, ToyModel::TwoInvocations());
+  SparseSession again(config, ToyModel::TwoInvocations());
+  ExpectEqual(Generate(sparse, 4, 7), Generate(again, 4, 7));
+  EXPECT_EQ(sparse.report().CountSteps(StepKind::kSparse), 4);
+  for (const StepReport& step : sparse.report().steps) {
+    EXPECT_GT(step.Attention().Sparsity(), 0.3);  // one of two layers
+  }
+  SparseSession dense(SparsityConfig::Dense(), ToyModel::TwoInvocations());
+  config.attn.top_keys = 1;
+  SparseSession everything(config, ToyModel::TwoInvocations());
+  const auto expected = Generate(dense, 4, 7);
+  const auto actual = Generate(everything, 4, 7);
+  for (size_t i = 0; i < actual.size(); ++i) EXPECT_LT(RelativeL2(actual[i], expected[i]), 1e-5);
 }
 
 TEST(SparseSession, DenseHoldsNothingAndComputesDensely) {
@@ -475,6 +513,8 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
       "attn.counts_multiple_of=64",
       "attn.mbm=64",
       "attn.merge=additive",
+      "attn.merge=pooled",
+      "attn.column_sums=pooled",
       "attn.cache_dtype=bf16",
       "step_caching.is_enabled=false",
       "step_caching.skip_step_schedule=[4]",

@@ -20,7 +20,18 @@ namespace tamias {
 enum class AttentionMerge : uint8_t {
   kAdditive,  // o_cache + A_S, the published form
   kLse,       // merged by log-sum-exp: the stale part keeps its exact weight as scores move (ours)
+  kPooled,    // merged with what mean rows give on the step itself: no output is kept (ours)
 };
+
+std::string_view Name(AttentionMerge merge);  // "additive", "lse", "pooled"
+
+// Whose column sums rank the columns.
+enum class ColumnSums : uint8_t {
+  kExact,   // of all rows, on full steps, with the log-sum-exp of the one before: as published
+  kPooled,  // of mean rows, an estimate that any step can afford (ours)
+};
+
+std::string_view Name(ColumnSums sums);  // "exact", "pooled"
 
 // What a skipped step is computed from.
 enum class StepReuse : uint8_t {
@@ -77,8 +88,13 @@ struct SparsityConfig {
     bool pad_qkv_before_kernel = true;    // no effect: kernels take any number of tokens
     int64_t mbm = 192;                    // query rows of a group
     AttentionMerge merge = AttentionMerge::kAdditive;  // ours
+    ColumnSums column_sums = ColumnSums::kExact;       // ours
     // Ours: how the output cache is stored, f32 or bf16; on a GPU it has the activations' 16 bits.
     DType cache_dtype = DType::kF32;
+
+    // How many steps at the beginning must be full for sparse ones to follow: two for exact column
+    // sums (log-sum-exp, then sums), one for a cache, none where both are pooled.
+    int64_t FirstFullSteps() const;
   } attn;
 
   // Where the reference keeps state between steps (GPU or host memory); no effect: it stays on the

@@ -5,6 +5,11 @@
 //   additive:  o_cache = o_full - A_S,                          o = o_cache + A_S(q, k, v)
 //   lse:       w = exp(lse_S - lse), o_rest = (o_full - w o_S) / (1 - w),
 //              lse_rest = lse + log(1 - w);  o = merge of (o_S, lse_S)(q, k, v), (o_rest, lse_rest)
+//   pooled:    o_rest and lse_rest are not kept: those of the mean of a few query rows serve them,
+//              from the queries, keys and values of the step itself
+// S is chosen by column sums: exact ones, of a full step, or pooled ones, of the mean rows. Where
+// nothing is kept that S belongs to, sparse steps choose their own by pooled sums, and no step need
+// be full.
 // Symbols: B batch, H heads, L text tokens, N image tokens, Nk = L + N keys, D head dimension,
 // G = ceil(N / group_size) groups of image queries. Text queries attend to everything, always.
 #pragma once
@@ -32,8 +37,9 @@ class DeltaAttention {
                  StateBuilder& state);
 
   // inputs and output [B, H, L + N, D], text first, in the type of the context's activations. Adds
-  // work, drift and time to the report. Without a selection a sparse step is computed as a full
-  // one. Throws kInvalidArgument for other shapes, kUnsupported for causal inputs.
+  // work, drift and time to the report. Without a selection, and unless it chooses its own, a
+  // sparse step is computed as a full one. Throws kInvalidArgument for other shapes, kUnsupported
+  // for causal inputs.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report);
 
@@ -58,6 +64,13 @@ class DeltaAttention {
                  LayerReport& report);
   void FullPart(Context& context, const Part& part, const AttentionInputs& image, TensorView output,
                 bool selects, Distance& drift, LayerReport& report);
+  // Whether sparse steps choose their own columns.
+  bool SelectsOnSparseSteps() const { return config_.FirstFullSteps() == 0; }
+  // Whether a step that can select does.
+  bool IsSelectionDue() const { return config_.recompute_mask || !has_selection_; }
+  void BeginSelection();
+  // [1, H, G, Nk] for the heads of a part.
+  TensorView AllocateColumnSums(Context& context, const Part& part) const;
   void SelectColumns(Context& context, const Part& part, ConstTensorView column_sums);
   // Leaves in the cache what the selected columns do not give.
   void Fold(Context& context, const Part& part, const AttentionInputs& image,
@@ -87,11 +100,12 @@ class DeltaAttention {
   int64_t num_groups_;
   int64_t capacity_;  // columns of a group at most
   int64_t full_steps_ = 0;
+  int64_t selections_ = 0;  // begun so far
   bool has_selection_ = false;
   double selected_pairs_ = 0;  // query-key pairs of the selection, over batch, heads and rows
 
-  Tensor log_sum_exp_;       // [B, H, N] of the last full step
-  Tensor cache_;             // [B, H, N, D]: o_cache, or o_rest, in CacheType()
+  Tensor log_sum_exp_;  // [B, H, N] of the last full step; for exact sums and merge lse
+  Tensor cache_;        // [B, H, N, D]: o_cache, or o_rest, in CacheType(); not for merge pooled
   Tensor rest_log_sum_exp_;  // [B, H, N]: lse_rest; merge lse only
   Tensor mask_;              // [B, H, G, ceil(Nk / 8)] u8; with should_compress_indices
   Tensor indices_;           // [B, H, G, capacity] i32; without

@@ -22,9 +22,10 @@ struct StepPlan {
 
 // Rules, in this order:
 // - A step in skip_step_schedule is skipped, except step 0, before which nothing is kept.
-// - Attention is full on the first two steps that run (log-sum-exp, then column sums: before these
-//   nothing can be selected) and on steps in full_step_schedule or, without one, on steps divisible
-//   by full_step_every. MLPs are full on the first step and on steps divisible by theirs.
+// - Attention is full on the first steps that run, two of them unless the configuration needs fewer
+//   (SparsityConfig::Attention::FirstFullSteps), and on steps in full_step_schedule or, without
+//   one, on steps divisible by full_step_every. MLPs are full on the first step and on steps
+//   divisible by theirs.
 // - A full step that is skipped moves to the next step that runs.
 class StepSchedule {
  public:

@@ -108,6 +108,23 @@ TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
   ExpectSameReport(steps);
 }
 
+// Pooled column sums and nothing kept, from the first step on.
+TEST_F(CudaSparseSession, ColumnsWithoutDeltasMatchTheCpu) {
+  SparsityConfig config = Accelerated();
+  config.attn.merge = AttentionMerge::kPooled;
+  config.attn.column_sums = ColumnSums::kPooled;
+  config.attn.full_step_schedule = {2};
+  config.mlp.is_enabled = false;
+  const Steps steps = RunOnBoth(DType::kBF16, config, 4);
+  RecordProperty("error", std::to_string(steps.largest_error));
+  RecordProperty("effect", std::to_string(steps.largest_effect));
+  EXPECT_EQ(steps.kinds[0], StepKind::kSparse);
+  EXPECT_EQ(steps.kinds[2], StepKind::kFull);
+  EXPECT_LT(steps.largest_error, 4e-2);
+  EXPECT_GT(steps.largest_effect, 2 * steps.largest_error);
+  ExpectSameReport(steps);
+}
+
 TEST_F(CudaSparseSession, StepCachingBySchedule) {
   SparsityConfig config = Accelerated();
   config.attn.is_enabled = false;
