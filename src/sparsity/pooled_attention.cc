@@ -1,7 +1,6 @@
 // Groups of mean rows lie in the order of the groups of rows: as many divide a group.
 #include "sparsity/pooled_attention.h"
 
-#include <algorithm>
 #include <numeric>
 
 #include "ops/attention_rest.h"
