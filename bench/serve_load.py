@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`tamias serve` under load and under kill -9, with the demo model at 64x64 and one step.
 
-    bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50] [--output FILE.json]
+    bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50] [--only one|many|killed]
 
 Three parts: one client, for the time of an answer beyond its generation; many clients of several keys at
 once, for loss, fairness and memory; submissions while the server is killed at random moments, for loss."""
@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -58,7 +59,7 @@ class Server:
 
 
 def measure_overhead(folder: Path, count: int) -> dict:
-    """Milliseconds from request to answer, less the generation's own."""
+    """Milliseconds from request to answer, less the generation's own, of which the plan is told apart."""
     server = Server(folder)
     beyond = []
     for seed in range(count):
@@ -67,8 +68,14 @@ def measure_overhead(folder: Path, count: int) -> dict:
         seconds = time.perf_counter() - begin
         assert status == 200, body
         beyond.append(1000 * (seconds - server.job(json.loads(body)["id"])["seconds"]["total"]))
+    metrics = server.ask("GET", "/metrics")[2].decode()
+    plan = float(re.search(r'stage_seconds_total{stage="plan"} (\S+)', metrics)[1])
     server.end()
-    return {"requests": count, "median_ms": statistics.median(beyond), "best_ms": min(beyond)}
+    return {
+        "requests": count,
+        "median_ms": statistics.median(beyond),
+        "of_it_planning_ms": 1000 * plan / count,
+    }
 
 
 class Client(threading.Thread):
@@ -161,21 +168,20 @@ def main():
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--keys", type=int, default=4)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--output", type=Path)
+    parser.add_argument("--only", choices=["one", "many", "killed"])
     options = parser.parse_args()
     if options.keys < 2:
         parser.error("--keys: expected at least 2")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        report = {
-            "one_client": measure_overhead(folder / "one", 50),
-            "many_clients": run_many(folder / "many", options.clients, options.seconds, options.keys),
-            "killed": run_kills(folder / "killed", options.kills),
+        parts = {
+            "one": lambda: measure_overhead(folder / "one", 50),
+            "many": lambda: run_many(folder / "many", options.clients, options.seconds, options.keys),
+            "killed": lambda: run_kills(folder / "killed", options.kills),
         }
-    text = json.dumps(report, indent=2) + "\n"
-    print(text, end="")
-    if options.output:
-        options.output.write_text(text)
+        for part, measure in parts.items():
+            if options.only in (None, part):
+                print(json.dumps({part: measure()}, indent=2), flush=True)
 
 
 if __name__ == "__main__":

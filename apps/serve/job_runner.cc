@@ -195,7 +195,9 @@ void JobRunner::Generate(LiveJob& live, const ServedModel& model, const JobSetti
     WriteResult(live, model, settings, so_far, image);
   };
   ProgressReporter reporter(live, metrics_);
+  const auto start = Clock::now();
   Generation generation = model.pipeline().Start(options, std::ref(reporter));
+  metrics_.AddSeconds("plan", SecondsSince(start));
   while (!generation.IsDone()) {
     while (generation.Step()) PublishPreview(live, preview, settings, generation, last);
     generation.Decode();

@@ -32,7 +32,7 @@ Metrics::Metrics()
       resident_bytes_(AddGauge(registry_, "tamias_resident_memory_bytes",
                                "Resident set of the process, mapped weights included")) {
   for (const char* kind : {"full", "sparse", "skip"}) steps_.Add({{"kind", kind}});
-  for (const char* stage : {"encode", "denoise", "decode", "write"}) {
+  for (const char* stage : {"plan", "encode", "denoise", "decode", "write"}) {
     seconds_.Add({{"stage", stage}});
   }
   for (const char* end : {"completed", "failed", "cancelled", "interrupted"}) {

@@ -16,8 +16,9 @@ class Metrics {
   Metrics();
 
   void CountRequest(int status);
-  void CountStep(const std::string& kind);                    // full, sparse, skip
-  void AddSeconds(const std::string& stage, double seconds);  // encode, denoise, decode, write
+  void CountStep(const std::string& kind);  // full, sparse, skip
+  void AddSeconds(const std::string& stage,
+                  double seconds);        // plan, encode, denoise, decode, write
   void CountJob(const std::string& end);  // completed, failed, cancelled, interrupted
 
   // Everything, with these as they are now and the resident memory of the process.

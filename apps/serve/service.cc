@@ -53,8 +53,13 @@ void Service::Start() {
 Service::~Service() { Stop(std::chrono::milliseconds(0)); }
 
 void Service::Recover() {
-  for (Job& job : store_.Unfinished()) {
+  std::vector<Job> jobs = store_.Unfinished();
+  for (Job& job : jobs) {
     if (job.status == JobStatus::kInProgress) ++job.interruptions;
+  }
+  // If it was such a job that ended the server, those that only waited have their turn before it.
+  std::ranges::stable_sort(jobs, {}, &Job::interruptions);
+  for (Job& job : jobs) {
     job.status = JobStatus::kQueued;
     job.started_at = 0;
     job.steps.clear();

@@ -40,7 +40,7 @@ class Service {
     int cancelled = 0;  // their clients waited for them, and are gone
     int failed = 0;     // the server ended kMaxInterruptions times while they ran
   };
-  static constexpr int kMaxInterruptions = 3;
+  static constexpr int kMaxInterruptions = 5;
 
   // Opens the store and queues what it holds. Throws Error.
   Service(const ServiceOptions& options, const ModelCatalog& catalog, Metrics& metrics);

@@ -17,13 +17,17 @@ def browser():
     browser.close()
 
 
-@pytest.fixture
-def page(browser, server):
-    """The page of the common server, set to something quick; its console must have stayed silent."""
+def open_page(browser, server):
     browser.go(f"http://127.0.0.1:{server.port}/")
     browser.wait("document.querySelector('#model').options.length > 0")
     small(browser)
     browser.messages()
+
+
+@pytest.fixture
+def page(browser, server):
+    """The page of the common server, set to something quick; its console must have stayed silent."""
+    open_page(browser, server)
     yield browser
     assert browser.messages() == []
 
@@ -48,6 +52,7 @@ def forget(server):
 
 def test_generate_and_compare(page, server):
     forget(server)
+    open_page(page, server)
     page.set("#dial", 1)
     assert "demo: of 50 steps" in page.text("#dial-note")
     page.click("#generate")

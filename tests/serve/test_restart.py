@@ -26,10 +26,8 @@ def test_nothing_acknowledged_is_lost_by_kill_9(serve):
     assert acknowledged
     for job in acknowledged:
         ended = server.wait(job)
-        # A job that was under way three times in a row when the server ended is given up, and says so.
-        assert ended["status"] == "completed" or ended["error"]["code"] == "interrupted", ended
-        if ended["status"] == "completed":
-            Image.open(server.folder / f"{job}-1.png").verify()
+        assert ended["status"] == "completed", ended
+        Image.open(server.folder / f"{job}-1.png").verify()
     names = {path.name for path in server.folder.iterdir()}
     assert not [name for name in names if name.startswith(".tamias-")]
 
@@ -42,15 +40,17 @@ def test_a_restart_says_what_is_queued_again(serve):
     server.stop()
     server = serve()
     assert "jobs of the last run queued again: 2" in server.said
+    # What was under way goes behind what waited: it may be what ended the server.
     assert server.wait(running, "in_progress")["interruptions"] == 1
-    assert server.job(waiting)["interruptions"] == 0
+    before = server.job(waiting)
+    assert (before["status"], before["interruptions"]) == ("completed", 0)
     server.ask("DELETE", f"/v1/jobs/{running}")
-    assert server.wait(waiting)["status"] == "completed"
+    server.wait(running)
 
 
 def test_a_job_that_ends_the_server_again_and_again_is_given_up(serve):
     job = None
-    for _ in range(3):
+    for _ in range(5):
         server = serve()
         job = job or server.submit(**LONG)
         server.wait(job, "in_progress")
