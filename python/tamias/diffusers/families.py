@@ -200,7 +200,7 @@ class Mochi(BlockFamily):
 
 
 def _grid_of_positions(positions: torch.Tensor, tokens: int) -> Grid:
-    """Of the img_ids [N, 3 or 4] of FLUX.1 and FLUX.2, whose columns 1 and 2 are row and column in one picture.
+    """Of the img_ids [N, 3 or 4] of FLUX.1 and FLUX.2: columns 1 and 2 are row and column in a picture.
     Anything else, such as a picture beside another to refer to, is a row of tokens: any order gives a correct
     picture.
     """
