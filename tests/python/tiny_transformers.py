@@ -142,6 +142,24 @@ def sd3_inputs(batch: int) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def make_flux2() -> torch.nn.Module:
+    return diffusers.Flux2Transformer2DModel(
+        in_channels=8, num_layers=2, num_single_layers=2, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=20, timestep_guidance_channels=16, axes_dims_rope=(4, 4, 4, 4),
+        guidance_embeds=False,
+    )  # fmt: skip
+
+
+def flux2_inputs(batch: int) -> dict[str, Any]:
+    def positions(ids: torch.Tensor) -> torch.Tensor:
+        return torch.cat([ids, torch.zeros(len(ids), 1)], dim=1).expand(batch, -1, -1)
+
+    return dict(
+        hidden_states=torch.randn(batch, 9 * 10, 8), encoder_hidden_states=text(batch),
+        img_ids=positions(flux_positions(9, 10)), txt_ids=positions(torch.zeros(TEXT_TOKENS, 3)),
+    )  # fmt: skip
+
+
 def make_cogvideox() -> torch.nn.Module:
     return diffusers.CogVideoXTransformer3DModel(
         num_attention_heads=4, attention_head_dim=8, in_channels=4, out_channels=4, time_embed_dim=6,
@@ -206,6 +224,7 @@ BLOCK_FAMILIES = {
 }
 ATTENTION_FAMILIES = {
     "sd3": Tiny(make_sd3, sd3_inputs),
+    "flux2": Tiny(make_flux2, flux2_inputs),
     "cogvideox": Tiny(make_cogvideox, cogvideox_inputs),
     "qwen-image": Tiny(make_qwen_image, qwen_image_inputs),
     "z-image": Tiny(

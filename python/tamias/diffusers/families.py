@@ -54,7 +54,7 @@ def _patches(patch: Grid, latents: torch.Tensor, axes: Grid) -> Grid:
 class Family:
     """One row of the table.
 
-    blocks: the name of the list of blocks; attention: that of a block's self-attention.
+    blocks: the names of the lists of blocks; attention: that of a block's self-attention.
     latents, time, text: names of the forward's arguments; output: of the module whose channels a prediction
         has.
     time_rises: timesteps grow from step to step; else they fall.
@@ -62,7 +62,7 @@ class Family:
 
     class_name: str
     grid: Callable[[nn.Module, Arguments], Grid]
-    blocks: str = "transformer_blocks"
+    blocks: tuple[str, ...] = ("transformer_blocks",)
     attention: str = "attn"
     text_is_first: bool = True
     latents: str = "hidden_states"
@@ -76,8 +76,12 @@ class Family:
         """Refuses what shares the class but is not served."""
 
     def layers(self, transformer: nn.Module) -> list[Layer]:
-        blocks = getattr(transformer, self.blocks)
-        return [Layer(block, getattr(block, self.attention)) for block in blocks]
+        blocks = [block for name in self.blocks for block in getattr(transformer, name)]
+        return [Layer(block, getattr(block, self.attention), self.mlp_of(block)) for block in blocks]
+
+    def mlp_of(self, block: nn.Module) -> Mlp | None:
+        """None: it is left to the model."""
+        return None
 
     def prediction_channels(self, transformer: nn.Module) -> int:
         """Numbers of a prediction for each image token."""
@@ -91,16 +95,21 @@ class Family:
 class BlockFamily(Family):
     """A family whose blocks are reached around.
 
+    mlp: the name of the MLP of a block's image tokens; blocks without one are single-stream blocks.
     per_token: the names of what a block takes for each image token; token_axis: that of the tokens in rotary
         tables.
     result: the place of the image tokens in what a block returns; None: it returns them alone.
     """
 
+    mlp: str = "ff"
     per_token: tuple[str, ...] = ("image_rotary_emb",)
     token_axis: int = 0
     result: int | None = 0
     # Arguments of the forward that it adds to the image tokens between blocks.
     residuals: tuple[str, ...] = ()
+
+    def mlp_of(self, block: nn.Module) -> Mlp:
+        return FeedForwardMlp(block, self.mlp) if hasattr(block, self.mlp) else SingleBlockMlp(block)
 
     def text_rows(self, arguments: Arguments) -> tuple[int, list[torch.Tensor | None]]:
         """L and for each item of the batch the text's rows that are no padding; None: all."""
@@ -137,11 +146,6 @@ class Flux(BlockFamily):
                     "none: diffusers is too old"
                 )
 
-    def layers(self, transformer: nn.Module) -> list[Layer]:
-        double = [Layer(b, b.attn, FeedForwardMlp(b, "ff")) for b in transformer.transformer_blocks]
-        single = [Layer(b, b.attn, SingleBlockMlp(b)) for b in transformer.single_transformer_blocks]
-        return double + single
-
     def text_rows(self, arguments: Arguments) -> tuple[int, list[torch.Tensor | None]]:
         batch, text_tokens = arguments["encoder_hidden_states"].shape[:2]
         return text_tokens, [None] * batch
@@ -169,9 +173,6 @@ class HunyuanVideo(Flux):
 class Wan(BlockFamily):
     """Wan 2.1: the video alone in self-attention; the text is seen by cross-attention."""
 
-    def layers(self, transformer: nn.Module) -> list[Layer]:
-        return [Layer(b, b.attn1, FeedForwardMlp(b, "ffn")) for b in transformer.blocks]
-
     def text_rows(self, arguments: Arguments) -> tuple[int, list[torch.Tensor | None]]:
         return 0, [None] * len(arguments["encoder_hidden_states"])
 
@@ -194,16 +195,15 @@ class Wan(BlockFamily):
 class Mochi(BlockFamily):
     """Mochi 1: one attention product for each item, over the video and the text that is no padding."""
 
-    def layers(self, transformer: nn.Module) -> list[Layer]:
-        return [Layer(b, b.attn1, FeedForwardMlp(b, "ff")) for b in transformer.transformer_blocks]
-
     def text_rows(self, arguments: Arguments) -> tuple[int, list[torch.Tensor | None]]:
         return _mask_rows(arguments["encoder_attention_mask"])
 
 
 def _grid_of_positions(positions: torch.Tensor, tokens: int) -> Grid:
-    """Of FLUX.1's img_ids [N, 3]: those of rows and columns of one picture. Anything else, such as a picture
-    beside another to refer to, is a row of tokens: any order gives a correct picture."""
+    """Of the img_ids [N, 3 or 4] of FLUX.1 and FLUX.2: columns 1 and 2 are row and column in a picture.
+    Anything else, such as a picture beside another to refer to, is a row of tokens: any order gives a correct
+    picture.
+    """
     ids = positions.reshape(-1, positions.shape[-1])[:tokens].long()
     rows, columns = ids[:, 1], ids[:, 2]
     width = int(columns.max() - columns.min()) + 1
@@ -263,28 +263,31 @@ def _ltx_video_grid(transformer: nn.Module, arguments: Arguments) -> Grid:
     return arguments["num_frames"], arguments["height"], arguments["width"]
 
 
+_DOUBLE_AND_SINGLE = ("transformer_blocks", "single_transformer_blocks")
+
 FAMILIES: tuple[Family, ...] = (
     Flux(
-        "FluxTransformer2DModel", _flux_grid, profile="flux-1-dev", result=1,
+        "FluxTransformer2DModel", _flux_grid, profile="flux-1-dev", blocks=_DOUBLE_AND_SINGLE, result=1,
         residuals=("controlnet_block_samples", "controlnet_single_block_samples"),
     ),
     HunyuanVideo(
-        "HunyuanVideoTransformer3DModel", _hunyuan_video_grid, profile="hunyuan-video", text_is_first=False,
-        per_token=("freqs_cis", "image_rotary_emb"),
+        "HunyuanVideoTransformer3DModel", _hunyuan_video_grid, profile="hunyuan-video",
+        blocks=_DOUBLE_AND_SINGLE, text_is_first=False, per_token=("freqs_cis", "image_rotary_emb"),
     ),
     Wan(
-        "WanTransformer3DModel", _wan_grid, profile="wan-2.1", blocks="blocks", attention="attn1",
-        per_token=("rotary_emb", "temb"), token_axis=1, result=None,
+        "WanTransformer3DModel", _wan_grid, profile="wan-2.1", blocks=("blocks",), attention="attn1",
+        mlp="ffn", per_token=("rotary_emb", "temb"), token_axis=1, result=None,
     ),
     Mochi(
         "MochiTransformer3DModel", _mochi_grid, profile="mochi", attention="attn1", text_is_first=False,
         time_rises=True,
     ),
     Family("SD3Transformer2DModel", _sd3_grid, text_is_first=False),
+    Family("Flux2Transformer2DModel", _flux_grid, blocks=_DOUBLE_AND_SINGLE),
     Family("CogVideoXTransformer3DModel", _cogvideox_grid, attention="attn1"),
     Family("QwenImageTransformer2DModel", _qwen_image_grid),
     Family(
-        "ZImageTransformer2DModel", _z_image_grid, blocks="layers", attention="attention",
+        "ZImageTransformer2DModel", _z_image_grid, blocks=("layers",), attention="attention",
         text_is_first=False, latents="x", time="t", text="cap_feats", time_rises=True,
         output="all_final_layer.2-1.linear",
     ),
