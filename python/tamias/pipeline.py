@@ -323,7 +323,7 @@ class Pipeline:
                 many = value if isinstance(value, (list, tuple)) else [value]
                 options.set_initial_latents([readable("initial_latents", one) for one in many])
             elif name == "overrides":
-                options.overrides = [*options.overrides, *_assignments(value)]
+                options.overrides = [*options.overrides, *assignments(value)]
             elif hasattr(options, name) and not name.startswith(("_", "set_")):
                 try:
                     setattr(options, name, os.fspath(value) if name == "sparsity" else value)
@@ -338,7 +338,7 @@ def _frames(result: Result) -> list[np.ndarray]:
     return [*result.images, *(frame for video in result.videos for frame in video.frames)]
 
 
-def _assignments(overrides: dict[str, Any] | Sequence[str]) -> list[str]:
+def assignments(overrides: dict[str, Any] | Sequence[str]) -> list[str]:
     """{"attn.top_keys": 0.1} as ["attn.top_keys=0.1"]."""
     if not isinstance(overrides, dict):
         return list(overrides)

@@ -36,6 +36,7 @@ OTHER_PROGRAMS = {
     "clang-format",
     "cmake",
     "ctest",
+    "curl",
     "git",
     "pip",
     "ptxas",

@@ -19,7 +19,7 @@ from tamias.diffusers.forward import DTYPES, Forward
 from tamias.diffusers.generation import Generation, Inputs, tensors_of
 from tamias.diffusers.interception import Interceptions, owner_of
 from tamias.diffusers.mlp import SingleBlockMlp
-from tamias.pipeline import _assignments as assignments_of
+from tamias.pipeline import assignments
 
 # Where pipelines have their transformers; those of Wan 2.2 have one for each half of the steps.
 _TRANSFORMERS = ("transformer", "transformer_2")
@@ -69,7 +69,7 @@ def _config_of(
     else:
         name = os.fspath(sparsity)
         config = SparsityConfig.load(_profile_of(target, family) if name == "auto" else name)
-    for assignment in assignments_of(overrides):
+    for assignment in assignments(overrides):
         config.set(assignment)
     if not isinstance(family, BlockFamily):
         _restrict_to_attention(config, family)
