@@ -6,12 +6,15 @@
 
 #include <algorithm>
 #include <array>
+#include <fstream>
+#include <regex>
 #include <set>
 #include <string_view>
 
 #include "api_error.h"
 #include "tamias/sparsity/config.h"
 #include "tamias/sparsity/schedule.h"
+#include "tamias/text.h"
 
 namespace tamias::serve {
 namespace {
@@ -22,6 +25,21 @@ constexpr int64_t kDefaultsPerLimit = 4;
 // Shipped profiles that were made for one family or model: nobody else is offered them.
 constexpr std::array<std::string_view, 6> kOfOneModel = {"demo",  "demo-video", "flux-1-dev",
                                                          "mochi", "wan-2.1",    "hunyuan-video"};
+
+// Reads "4.93x at 30.0 dB" from the comment that a profile's file begins with, as tune writes it,
+// where the comment names this model.
+void ReadMeasured(const std::filesystem::path& path, const std::string& id,
+                  ServedProfile& profile) {
+  static const std::regex kMeasured(R"(\b(\d+\.\d+)x at (\d+\.\d+) dB)");
+  std::ifstream file(path);
+  std::string comment, line;
+  while (std::getline(file, line) && line.starts_with("#")) comment += line.substr(1);
+  std::smatch found;
+  if (comment.find(id) == std::string::npos || !std::regex_search(comment, found, kMeasured))
+    return;
+  profile.measured_speedup = NumberFrom<double>("speed-up", found[1].str());
+  profile.measured_psnr = NumberFrom<double>("PSNR", found[2].str());
+}
 
 ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, int num_steps) {
   ServedProfile profile{.name = name};
@@ -72,6 +90,7 @@ void ServedModel::AddProfile(const std::string& name) {
     if (!is_own && !pipeline_.Warnings(options).empty()) return;
     profiles_.push_back(
         CountSteps(name, ParseSparsityConfig(pipeline_.SparsityYaml(options), name), num_steps));
+    ReadMeasured(FindProfile(name), id_, profiles_.back());
   } catch (const Error&) {
     // A file of the user's that is no profile, or one of another model: not offered.
   }
@@ -149,10 +168,13 @@ Json ModelCatalog::List() const {
     }
     Json profiles = Json::array();
     for (const ServedProfile& profile : model.profiles()) {
-      profiles.push_back({{"name", profile.name},
-                          {"full", profile.full},
-                          {"sparse", profile.sparse},
-                          {"skip", profile.skip}});
+      Json& json = profiles.emplace_back(Json{{"name", profile.name},
+                                              {"full", profile.full},
+                                              {"sparse", profile.sparse},
+                                              {"skip", profile.skip}});
+      if (profile.measured_speedup > 0) {
+        json["measured"] = {{"speedup", profile.measured_speedup}, {"psnr", profile.measured_psnr}};
+      }
     }
     data.push_back({{"id", model.id()},
                     {"object", "model"},
