@@ -17,7 +17,7 @@ import numpy as np
 import tamias
 import torch
 from PIL import Image
-from test_documents import blocks
+from test_python_documents import blocks
 from tiny_transformers import attributes
 
 ROOT = Path(__file__).parents[2]
