@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import urllib.error
@@ -28,9 +27,17 @@ PROMPT = "a large red circle at the center on a grey background"
 
 @pytest.fixture(scope="module")
 def served():
-    os.environ["PYTHONPATH"] = f"{PACKAGE}:{ROOT / 'integrations/ray'}"
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "OMP_WAIT_POLICY": "passive"}
-    sys.path[:0] = [PACKAGE, str(ROOT / "integrations/ray")]
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's processes inherit it.
+        patch.setenv("PYTHONPATH", f"{PACKAGE}:{ROOT / 'integrations/ray'}")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("OMP_WAIT_POLICY", "passive")
+        patch.syspath_prepend(PACKAGE)
+        patch.syspath_prepend(str(ROOT / "integrations/ray"))
+        yield from serve_two_replicas()
+
+
+def serve_two_replicas():
     import ray
     from ray import serve
     from tamias_ray import application
@@ -40,7 +47,6 @@ def served():
         include_dashboard=False,
         object_store_memory=100 << 20,
         log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}},
     )
     serve.start(http_options={"host": "127.0.0.1", "port": PORT})
     serve.run(application([str(ROOT / "models/demo-flux")], replicas=2, threads=1, cpus=0.5, max_queue=3))
@@ -199,8 +205,9 @@ def test_requests_beyond_the_queue_are_refused(served):
     assert 503 in answers
 
 
-def test_settings_as_text_are_checked():
-    sys.path[:0] = [PACKAGE, str(ROOT / "integrations/ray")]
+def test_settings_as_text_are_checked(monkeypatch):
+    monkeypatch.syspath_prepend(PACKAGE)
+    monkeypatch.syspath_prepend(str(ROOT / "integrations/ray"))
     from tamias_ray import build
 
     with pytest.raises(ValueError, match="models"):
