@@ -157,6 +157,11 @@ HttpServer::HttpServer(const HttpOptions& options, const ApiKeys& keys, std::vec
       routes_(std::move(routes)),
       listener_(std::make_unique<Listener>(options.max_body_bytes)) {
   using httplib::Request, httplib::Response;
+  // cpp-httplib would share the port with whoever asks for the same (SO_REUSEPORT).
+  listener_->set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
   listener_->set_default_headers({{"X-Content-Type-Options", "nosniff"},
                                   {"Cache-Control", "no-store"},
                                   {"Referrer-Policy", "no-referrer"}});

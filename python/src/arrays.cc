@@ -64,7 +64,15 @@ View MakeView(const Any& array, const char* name) {
                 std::string(name) + ": expected memory of the host, found that of DLPack device " +
                     std::to_string(array.device_type()) + ":" + std::to_string(array.device_id()));
   }
-  return View(array.data(), TypeOf(array.dtype(), name), ShapeOf(array, name), StridesOf(array));
+  const Shape strides = StridesOf(array);
+  for (const int64_t stride : strides.dims()) {
+    if (stride < 0) {
+      throw Error(ErrorCode::kInvalidArgument, std::string(name) +
+                                                   ": expected strides of 0 and more, found " +
+                                                   strides.ToString() + ": give a copy");
+    }
+  }
+  return View(array.data(), TypeOf(array.dtype(), name), ShapeOf(array, name), strides);
 }
 
 // Owned by the array that is returned.
@@ -103,6 +111,13 @@ std::vector<T> ElementsOf(const ConstArray& array, const char* name) {
 }
 
 }  // namespace
+
+void CheckApart(const Array& output, const ConstArray& input, const char* name) {
+  if (output.size() > 0 && output.data() == input.data()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string("out: expected memory apart from ") + name + ", found the same");
+  }
+}
 
 TensorView ViewOf(const Array& array, const char* name) {
   return MakeView<TensorView>(array, name);

@@ -34,6 +34,10 @@ ConstTensorView ViewOf(const ConstArray& array, const char* name);
 TensorView ViewOf(const OptionalArray& array, const char* name);
 ConstTensorView ViewOf(const OptionalConstArray& array, const char* name);
 
+// Throws kInvalidArgument where an output is the same memory as an input that is still read when
+// the output is written.
+void CheckApart(const Array& output, const ConstArray& input, const char* name);
+
 // [height, width, 3] u8; owns the pixels.
 Pixels ToArray(Image image);
 // [frames, height, width, 3] u8, a copy.

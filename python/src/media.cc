@@ -10,6 +10,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "released.h"
 #include "tamias/error.h"
 #include "tamias/image.h"
 #include "tamias/video.h"
@@ -18,7 +19,7 @@ namespace tamias::python {
 namespace {
 
 using nb::literals::operator""_a;
-using Released = nb::call_guard<nb::gil_scoped_release>;
+using WithoutLock = nb::call_guard<Released>;
 using Text = std::map<std::string, std::string>;
 
 }  // namespace
@@ -31,7 +32,7 @@ void BindMedia(nb::module_& module) {
       "write_image",
       [](const std::filesystem::path& path, const ConstArray& image, const Text& text,
          int quality) { WriteImage(path, ImageOf(image, "image"), text, {.quality = quality}); },
-      "path"_a, "image"_a, "text"_a = Text(), "quality"_a = 90, Released(),
+      "path"_a, "image"_a, "text"_a = Text(), "quality"_a = 90, WithoutLock(),
       "Writes [height, width, 3] u8 as .png, .jpg or .webp, complete or not at all. `text` goes "
       "into "
       "the file (Pipeline.text); quality 1 to 100 is of JPEG and WebP.");
@@ -45,7 +46,7 @@ void BindMedia(nb::module_& module) {
         }
         std::string bytes;
         {
-          const nb::gil_scoped_release released;
+          const Released released;
           bytes = EncodeImage(*known, ImageOf(image, "image"), text, {.quality = quality});
         }
         return nb::bytes(bytes.data(), bytes.size());
@@ -56,21 +57,21 @@ void BindMedia(nb::module_& module) {
       "write_video",
       [](const std::filesystem::path& path, const ConstArray& frames, double fps,
          const Text& text) { WriteVideo(path, VideoOf(frames, fps, "frames"), text); },
-      "path"_a, "frames"_a, "fps"_a, "text"_a = Text(), Released(),
+      "path"_a, "frames"_a, "fps"_a, "text"_a = Text(), WithoutLock(),
       "Writes [frames, height, width, 3] u8 as .mp4 or animated .webp, complete or not at all.");
   module.def(
       "psnr",
       [](const ConstArray& a, const ConstArray& b) {
         return Psnr(ImageOf(a, "a"), ImageOf(b, "b"));
       },
-      "a"_a, "b"_a, Released(),
+      "a"_a, "b"_a, WithoutLock(),
       "Peak signal-to-noise ratio in dB of two pictures [height, width, 3] u8; inf when equal.");
   module.def(
       "ssim",
       [](const ConstArray& a, const ConstArray& b) {
         return Ssim(ImageOf(a, "a"), ImageOf(b, "b"));
       },
-      "a"_a, "b"_a, Released(),
+      "a"_a, "b"_a, WithoutLock(),
       "Structural similarity (Wang et al. 2004) of the luma of two pictures [height, width, 3] "
       "u8.");
 }

@@ -1,5 +1,6 @@
 // The module tamias._tamias: what the package's Python files are written on.
 #include "bindings.h"
+#include "released.h"
 
 #include "tamias/machine.h"
 #include "tamias/pipeline.h"
@@ -9,6 +10,7 @@
 NB_MODULE(_tamias, module) {
   module.doc() = "The compiled part of tamias; use the package's own names.";
   tamias::python::BindErrors(module);
+  tamias::python::BindEnding(module);
   tamias::python::BindOperations(module);
   tamias::python::BindSparsity(module);
   tamias::python::BindMedia(module);

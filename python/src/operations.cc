@@ -12,6 +12,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "mlp_weights.h"
+#include "released.h"
 #include "shared_context.h"
 #include "tamias/context.h"
 #include "tamias/ops/attention.h"
@@ -40,7 +41,7 @@ void Define(nb::module_& module, const char* name, void (*run)(Context&, Argumen
         const std::lock_guard lock(shared.mutex);
         run(shared.context, std::forward<Arguments>(arguments)...);
       },
-      nb::call_guard<nb::gil_scoped_release>(), extra...);
+      nb::call_guard<Released>(), extra...);
 }
 
 AttentionInputs InputsOf(const ConstArray& query, const ConstArray& key, const ConstArray& value,
@@ -57,6 +58,8 @@ void BindAttention(nb::module_& module) {
       module, "dense_attention",
       +[](Context& context, const ConstArray& query, const ConstArray& key, const ConstArray& value,
           float scale, bool causal, const Array& output, const OptionalArray& log_sum_exp) {
+        CheckApart(output, key, "key");
+        CheckApart(output, value, "value");
         DenseAttention(context, InputsOf(query, key, value, scale, causal), ViewOf(output, "out"),
                        ViewOf(log_sum_exp, "log_sum_exp"));
       },
@@ -67,6 +70,8 @@ void BindAttention(nb::module_& module) {
       +[](Context& context, const ConstArray& query, const ConstArray& key, const ConstArray& value,
           float scale, bool causal, const ConstArray& previous, int64_t group_size,
           const Array& output, const Array& log_sum_exp, const Array& column_sums) {
+        CheckApart(output, key, "key");
+        CheckApart(output, value, "value");
         DenseAttentionColumnSums(context, InputsOf(query, key, value, scale, causal),
                                  ViewOf(previous, "previous_log_sum_exp"), group_size,
                                  ViewOf(output, "out"), ViewOf(log_sum_exp, "log_sum_exp"),
@@ -79,6 +84,8 @@ void BindAttention(nb::module_& module) {
           int64_t group_size, const OptionalConstArray& base,
           const OptionalConstArray& base_log_sum_exp, float sparse_scale, const Array& output,
           const OptionalArray& log_sum_exp) {
+        CheckApart(output, key, "key");
+        CheckApart(output, value, "value");
         ColumnSparseAttention(context, InputsOf(query, key, value, scale, causal),
                               {.indices = ViewOf(indices, "indices"),
                                .counts = ViewOf(counts, "counts"),

@@ -14,6 +14,7 @@
 
 #include "arrays.h"
 #include "bindings.h"
+#include "released.h"
 #include "tamias/generation.h"
 #include "tamias/likeness.h"
 #include "tamias/tune.h"
@@ -22,7 +23,7 @@ namespace tamias::python {
 namespace {
 
 using nb::literals::operator""_a;
-using Released = nb::call_guard<nb::gil_scoped_release>;
+using WithoutLock = nb::call_guard<Released>;
 
 const char* NameOf(Stage stage) {
   switch (stage) {
@@ -59,6 +60,7 @@ class Callback {
 // Calls the function where there is one; Ctrl-C and other signals of Python end the generation as
 // exceptions. False, and nothing else that a function may return, stops it.
 bool Report(const Callback& callback, const Progress& progress) {
+  if (IsEnding()) return false;
   const nb::gil_scoped_acquire lock;
   if (PyErr_CheckSignals() != 0) throw nb::python_error();
   return !callback || callback(nb::cast(progress)).ptr() != Py_False;
@@ -167,9 +169,9 @@ void BindProgress(nb::module_& module) {
 
 void BindGeneration(nb::module_& module) {
   nb::class_<Generation>(module, "Generation")
-      .def("encode", &Generation::Encode, Released())
-      .def("step", &Generation::Step, Released())
-      .def("decode", &Generation::Decode, Released())
+      .def("encode", &Generation::Encode, WithoutLock())
+      .def("step", &Generation::Step, WithoutLock())
+      .def("decode", &Generation::Decode, WithoutLock())
       .def_prop_ro("is_done", &Generation::IsDone)
       .def_prop_ro("image", &Generation::image)
       .def_prop_ro("next_step", &Generation::step)
@@ -217,14 +219,14 @@ void BindEngine(nb::module_& module) {
           [](Pipeline* pipeline, const std::filesystem::path& folder, std::string variant) {
             new (pipeline) Pipeline(folder, {.variant = std::move(variant)});
           },
-          "folder"_a, "variant"_a = "", Released())
+          "folder"_a, "variant"_a = "", WithoutLock())
       .def(
           "generate",
           [](const Pipeline& self, const GenerateOptions& options, nb::object progress) {
             const ProgressCallback callback = ToProgress(std::move(progress));
             GenerateResult result;
             {
-              const nb::gil_scoped_release released;
+              const Released released;
               result = self.Generate(options, callback);
             }
             return ToDict(std::move(result));
@@ -234,7 +236,7 @@ void BindEngine(nb::module_& module) {
           "start",
           [](const Pipeline& self, const GenerateOptions& options, nb::object progress) {
             const ProgressCallback callback = ToProgress(std::move(progress));
-            const nb::gil_scoped_release released;
+            const Released released;
             return self.Start(options, callback);
           },
           "options"_a, "progress"_a.none())
@@ -249,7 +251,7 @@ void BindEngine(nb::module_& module) {
             const ProgressCallback callback = ToProgress(std::move(progress));
             GenerateResult result;
             {
-              const nb::gil_scoped_release released;
+              const Released released;
               result = self.Decode(saved, options, callback);
             }
             return ToDict(std::move(result));
@@ -261,7 +263,7 @@ void BindEngine(nb::module_& module) {
           [](const Pipeline& self, const GenerateOptions& options) {
             MemoryPlan plan;
             {
-              const nb::gil_scoped_release released;
+              const Released released;
               plan = self.PlanMemory(options);
             }
             nb::dict all;
@@ -321,7 +323,7 @@ void BindTune(nb::module_& module) {
         };
         TuneResult result;
         {
-          const nb::gil_scoped_release released;
+          const Released released;
           result = Tune(pipeline, options);
         }
         nb::list trials;

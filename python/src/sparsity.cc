@@ -20,6 +20,7 @@
 #include "arrays.h"
 #include "bindings.h"
 #include "mlp_weights.h"
+#include "released.h"
 #include "shared_context.h"
 #include "tamias/error.h"
 #include "tamias/sparsity/delta_attention.h"
@@ -32,13 +33,14 @@ namespace tamias::python {
 namespace {
 
 using nb::literals::operator""_a;
-using Released = nb::call_guard<nb::gil_scoped_release>;
+using WithoutLock = nb::call_guard<Released>;
 
 // "demo", or the path of a YAML file, told apart as GenerateOptions::sparsity is.
-SparsityConfig LoadConfig(const std::string& name) {
+SparsityConfig LoadConfig(const std::filesystem::path& profile) {
+  const std::string name = profile.string();
   const bool is_path =
       name.find('/') != std::string::npos || name.ends_with(".yml") || name.ends_with(".yaml");
-  return LoadSparsityConfig(is_path ? std::filesystem::path(name) : FindProfile(name));
+  return LoadSparsityConfig(is_path ? profile : FindProfile(name));
 }
 
 void BindConfig(nb::module_& module) {
@@ -133,6 +135,8 @@ class Session {
   }
   void Attention(int layer, const ConstArray& query, const ConstArray& key, const ConstArray& value,
                  float scale, const Array& output) {
+    CheckApart(output, key, "key");
+    CheckApart(output, value, "value");
     const std::lock_guard lock(shared_.mutex);
     invocation().Attention(shared_.context, layer,
                            {.query = ViewOf(query, "query"),
@@ -186,10 +190,10 @@ void BindSession(nb::module_& module) {
           },
           "config"_a, nb::kw_only(), "grid"_a, "num_layers"_a, "num_heads"_a, "head_dim"_a,
           "model_dim"_a, "text_tokens"_a, "mlp_dim"_a, "gated_mlp"_a, "mlp_tokens"_a,
-          "prediction_channels"_a, "batch"_a, "dtype"_a, "threads"_a, Released())
-      .def("begin_step", &Session::BeginStep, "step"_a, "time"_a.none(), Released())
+          "prediction_channels"_a, "batch"_a, "dtype"_a, "threads"_a, WithoutLock())
+      .def("begin_step", &Session::BeginStep, "step"_a, "time"_a.none(), WithoutLock())
       .def(
-          "end_step", [](Session& self) { self.session().EndStep(); }, Released())
+          "end_step", [](Session& self) { self.session().EndStep(); }, WithoutLock())
       .def_prop_ro("is_skipped", [](Session& self) { return self.invocation().IsSkipped(); })
       .def(
           "begin_forward",
@@ -198,11 +202,11 @@ void BindSession(nb::module_& module) {
               return invocation.BeginForward(context, ViewOf(input, "modulated_input"));
             });
           },
-          Released())
-      .def("attention", &Session::Attention, Released())
+          WithoutLock())
+      .def("attention", &Session::Attention, WithoutLock())
       .def("has_sparse_mlp",
            [](Session& self, int layer) { return self.invocation().HasSparseMlp(layer); })
-      .def("mlp", &Session::Mlp, Released())
+      .def("mlp", &Session::Mlp, WithoutLock())
       .def(
           "store_hidden",
           [](Session& self, const ConstArray& hidden) {
@@ -210,7 +214,7 @@ void BindSession(nb::module_& module) {
               invocation.StoreHidden(context, ViewOf(hidden, "hidden"));
             });
           },
-          Released())
+          WithoutLock())
       .def(
           "cached_hidden",
           [](Session& self, const Array& hidden) {
@@ -218,7 +222,7 @@ void BindSession(nb::module_& module) {
               return invocation.CachedHidden(context, ViewOf(hidden, "out"));
             });
           },
-          Released())
+          WithoutLock())
       .def(
           "store_prediction",
           [](Session& self, const ConstArray& prediction) {
@@ -226,7 +230,7 @@ void BindSession(nb::module_& module) {
               invocation.StorePrediction(context, ViewOf(prediction, "prediction"));
             });
           },
-          Released())
+          WithoutLock())
       .def(
           "cached_prediction",
           [](Session& self, const Array& prediction) {
@@ -234,7 +238,7 @@ void BindSession(nb::module_& module) {
               invocation.CachedPrediction(context, ViewOf(prediction, "out"));
             });
           },
-          Released())
+          WithoutLock())
       .def_prop_ro("token_order",
                    [](Session& self) {
                      const auto tokens = self.session().token_order().tokens();
@@ -265,6 +269,8 @@ class OwnedDeltaAttention {
 
   void Run(bool is_full, const ConstArray& query, const ConstArray& key, const ConstArray& value,
            float scale, const Array& output) {
+    CheckApart(output, key, "key");
+    CheckApart(output, value, "value");
     const std::lock_guard lock(shared_.mutex);
     report_ = {};
     delta_.Run(shared_.context, is_full,
@@ -329,8 +335,8 @@ void BindLayers(nb::module_& module) {
                                              .mlp_tokens = {}};
             new (made) OwnedDeltaAttention(config, geometry, seed, dtype, threads);
           },
-          Released())
-      .def("run", &OwnedDeltaAttention::Run, Released())
+          WithoutLock())
+      .def("run", &OwnedDeltaAttention::Run, WithoutLock())
       .def_prop_ro(
           "sparsity",
           [](const OwnedDeltaAttention& self) { return self.report().attention.Sparsity(); })
@@ -353,8 +359,8 @@ void BindLayers(nb::module_& module) {
                                              .mlp_tokens = {tokens}};
             new (made) OwnedDeltaMlp(config, geometry, seed, dtype, threads);
           },
-          Released())
-      .def("run", &OwnedDeltaMlp::Run, Released())
+          WithoutLock())
+      .def("run", &OwnedDeltaMlp::Run, WithoutLock())
       .def_prop_ro("sparsity",
                    [](const OwnedDeltaMlp& self) { return self.report().mlp.Sparsity(); });
 }

@@ -4,7 +4,7 @@ transformer layer needs beside them.
 Inputs are arrays of NumPy, PyTorch or any library that speaks DLPack, in memory of the host, with any strides whose
 last is 1; they are not copied. Results are new arrays of the first input's library unless `out` is given. Element types
 are float32, or bfloat16 for all activations of a call (the arithmetic is then bf16 where the processor has it).
-A `Context` holds the number of threads and scratch memory; without one a call uses that of its Python thread, with one
+Infinities and NaN in queries and keys are not passed on to the result. A `Context` holds the number of threads and scratch memory; without one a call uses that of its Python thread, with one
 thread for each usable CPU.
 
 Symbols: B batch, H heads, Nq queries, Nk keys, D head dimension, G = ceil(N / group_size) groups of rows.
@@ -35,7 +35,7 @@ import threading
 from tamias import _tamias
 from tamias._tamias import Context
 from tamias.arrays import Array, context_dtype, delivered, empty, optional, readable
-from tamias.sparsity import MlpWeights
+from tamias.sparsity import MlpWeights, _checked_weights
 
 __all__ = [
     "Context",
@@ -82,6 +82,8 @@ def _attention_inputs(query: Array, key: Array, value: Array) -> tuple[Array, Ar
             raise _tamias.InvalidArgumentError(
                 f"{name}: expected [batch, heads, tokens, head_dim], found {list(array.shape)}"
             )
+        if 0 in array.shape:
+            raise _tamias.InvalidArgumentError(f"{name}: expected no empty axis, found {list(array.shape)}")
     return inputs
 
 
@@ -176,7 +178,10 @@ def column_sparse_attention(
     return (output, delivered(query, lse)) if with_log_sum_exp else output
 
 
-def _mask_like(scores: Array, rows: int, columns: int) -> Array:
+def _mask_like(scores: Array) -> Array:
+    if len(scores.shape) != 2:
+        raise _tamias.InvalidArgumentError(f"scores: expected [rows, columns], found {list(scores.shape)}")
+    rows, columns = scores.shape
     mask = empty(scores, (rows, -(-columns // 8)), "uint8")
     mask[...] = 0
     return mask
@@ -185,7 +190,7 @@ def _mask_like(scores: Array, rows: int, columns: int) -> Array:
 def top_k_mask(scores: Array, k: int, *, context: Context | None = None) -> Array:
     """Bits of the k largest scores of each row: scores [R, N] f32 -> [R, ceil(N / 8)] u8, bit j % 8 of byte j / 8."""
     scores = readable("scores", scores)
-    mask = _mask_like(scores, *scores.shape)
+    mask = _mask_like(scores)
     _tamias.top_k_mask(_context(context, scores), scores, k, mask)
     return delivered(scores, mask)
 
@@ -195,7 +200,7 @@ def approximate_top_k_mask(
 ) -> Array:
     """As top_k_mask with about k bits: all scores above a quantile that is estimated from a random sample."""
     scores = readable("scores", scores)
-    mask = _mask_like(scores, *scores.shape)
+    mask = _mask_like(scores)
     _tamias.approximate_top_k_mask(_context(context, scores), scores, k, sample_size, seed, mask)
     return delivered(scores, mask)
 
@@ -273,7 +278,7 @@ def column_sparse_mlp(
     """
     input = readable("input", input)
     _tamias.column_sparse_mlp(
-        _context(context, input), input, weights._weights, readable("indices", indices), readable("counts", counts),
+        _context(context, input), input, _checked_weights(weights), readable("indices", indices), readable("counts", counts),
         group_size, readable("cached_activations", cached_activations), readable("output_cache", output_cache),
     )  # fmt: skip
     return output_cache

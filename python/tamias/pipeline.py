@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,7 +131,18 @@ class Generation:
 
     def __init__(self, pipeline: _tamias.Pipeline, options: _tamias.GenerateOptions) -> None:
         self._last = _LastProgress()
+        self._lock = threading.Lock()
         self._generation = pipeline.start(options, self._last)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """A generation belongs to one thread at a time."""
+        if not self._lock.acquire(blocking=False):
+            raise _tamias.InvalidArgumentError("generation: expected one thread at a time, found two")
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def __iter__(self) -> Iterator[Step]:
         return self
@@ -143,18 +157,21 @@ class Generation:
 
     def encode(self) -> None:
         """Turns prompts into embeddings; the first step does it otherwise."""
-        self._generation.encode()
+        with self._alone():
+            self._generation.encode()
 
     def step(self) -> Step | None:
         """Runs the next step of the picture under way. None, and nothing done: it has no more, and decode() is next."""
-        if not self._generation.step():
-            return None
-        step = self._generation.next_step - 1
-        return Step(self.image, step, self.num_steps, self._last.kind, self._last.seconds)
+        with self._alone():
+            if not self._generation.step():
+                return None
+            step = self._generation.next_step - 1
+            return Step(self.image, step, self.num_steps, self._last.kind, self._last.seconds)
 
     def decode(self) -> None:
         """Ends the picture under way as it is now; the next step begins the next one."""
-        self._generation.decode()
+        with self._alone():
+            self._generation.decode()
 
     @property
     def is_done(self) -> bool:
@@ -195,6 +212,8 @@ class Pipeline:
         result = pipeline.generate("a large red circle at the center on a grey background", seed=3)
 
     Options of all methods that generate:
+        negative_prompt, true_cfg_scale: classifier-free guidance, two model calls a step above 1; guidance_scale: the
+        embedded guidance of distilled models; max_sequence_length: text tokens;
         width, height: pixels, multiples of info.size_multiple; num_frames, fps: of films; steps: denoising steps;
         seed: of the noise, the same as torch.Generator("cpu") in diffusers; num_images: from one stream of noise;
         image: what a film begins with, [height, width, 3] u8 or a path; initial_latents: what denoising begins with
@@ -228,6 +247,7 @@ class Pipeline:
         [tokens, channels]) what the model predicted on each step.
         """
         made = self._options(prompt, **options)
+        self._warn(made)
         if on_image is not None:
             made.set_on_image(on_image)
         if on_prediction is not None:
@@ -236,7 +256,14 @@ class Pipeline:
 
     def start(self, prompt: str = "", **options: Any) -> Generation:
         """The same step by step. Checks options and memory, and runs nothing yet."""
-        return Generation(self._pipeline, self._options(prompt, **options))
+        made = self._options(prompt, **options)
+        self._warn(made)
+        return Generation(self._pipeline, made)
+
+    def _warn(self, options: _tamias.GenerateOptions) -> None:
+        """Settings that have no effect or do not fit, as the command line's notes."""
+        for text in self._pipeline.warnings(options):
+            warnings.warn(text, stacklevel=3)
 
     def decode(
         self, latents: Array | Sequence[Array], *, progress: ProgressCallback | None = None, **options: Any
@@ -312,6 +339,8 @@ class Pipeline:
 
     def _options(self, prompt: str, **given: Any) -> _tamias.GenerateOptions:
         options = _tamias.GenerateOptions()
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt: expected a text, found {type(prompt)}")
         options.prompt = prompt
         for name, value in given.items():
             if value is None:
@@ -340,6 +369,8 @@ def _frames(result: Result) -> list[np.ndarray]:
 
 def assignments(overrides: dict[str, Any] | Sequence[str]) -> list[str]:
     """{"attn.top_keys": 0.1} as ["attn.top_keys=0.1"]."""
+    if isinstance(overrides, str):
+        raise TypeError(f"overrides: expected several assignments or a dictionary, found '{overrides}'")
     if not isinstance(overrides, dict):
         return list(overrides)
     return [f"{key}={_yaml(value)}" for key, value in overrides.items()]

@@ -7,6 +7,7 @@ C output channels. Image tokens are in `token_order` and follow the text.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,15 +20,28 @@ from tamias.arrays import Array, delivered, empty, optional, readable
 __all__ = ["DeltaAttention", "DeltaMlp", "MlpWeights", "SparseSession", "SparsityConfig"]
 
 
-def as_config(config: SparsityConfig | str) -> SparsityConfig:
+def as_config(config: SparsityConfig | str | os.PathLike[str]) -> SparsityConfig:
     """A configuration, or the profile or file of that name."""
-    return SparsityConfig.load(config) if isinstance(config, str) else config
+    return config if isinstance(config, SparsityConfig) else SparsityConfig.load(os.fspath(config))
 
 
-def _check_positive(**sizes: int) -> None:
+def _checked_grid(grid: Sequence[int]) -> tuple[int, int, int]:
+    sides = tuple(grid)
+    if len(sides) != 3 or min(sides) < 1:
+        raise InvalidArgumentError(f"grid: expected (time, height, width), each at least 1, found {sides}")
+    return sides
+
+
+def _check_least(least: int, **sizes: int) -> None:
     for name, size in sizes.items():
-        if size < 1:
-            raise InvalidArgumentError(f"{name}: expected at least 1, found {size}")
+        if size < least:
+            raise InvalidArgumentError(f"{name}: expected at least {least}, found {size}")
+
+
+def _checked_weights(weights: MlpWeights) -> _tamias.MlpWeights:
+    if not isinstance(weights, MlpWeights):
+        raise TypeError(f"weights: expected tamias.MlpWeights, found {type(weights)}")
+    return weights._weights
 
 
 class MlpWeights:
@@ -62,10 +76,14 @@ class SparseSession:
     A generation with classifier-free guidance makes two: one for each call. The loop calls `begin_step` and then the
     model, whose layers call `attention` and `mlp`; each is computed densely, or as a delta against what was kept.
 
-        session = tamias.SparseSession("demo", grid=(1, 32, 32), num_layers=8, num_heads=4, head_dim=64, model_dim=256)
+        session = tamias.SparseSession(
+            "demo", grid=(1, 32, 32), num_layers=8, num_heads=4, head_dim=64, model_dim=256, prediction_channels=64)
         for step in range(50):
-            if session.begin_step(step) != "skip":
+            if session.begin_step(step) == "skip":
+                session.cached_prediction(prediction)
+            else:
                 ...  # for each layer: out = session.attention(layer, q, k, v)
+                session.store_prediction(prediction)
 
     grid: image tokens as (time, height, width). mlp_tokens: rows of each layer's MLP, 0 where it has none to speed up.
     prediction_channels: C, where step caching keeps predictions. dtype: of the activations, "f32" or "bf16". Raises
@@ -74,7 +92,7 @@ class SparseSession:
 
     def __init__(
         self,
-        config: SparsityConfig | str,
+        config: SparsityConfig | str | os.PathLike[str],
         *,
         grid: tuple[int, int, int],
         num_layers: int,
@@ -90,7 +108,8 @@ class SparseSession:
         dtype: str = "f32",
         threads: int = 0,
     ) -> None:
-        config = as_config(config)
+        config, grid = as_config(config), _checked_grid(grid)
+        _check_least(0, text_tokens=text_tokens)
         if mlp_tokens is None and config.mlp.is_enabled:
             mlp_tokens = [grid[0] * grid[1] * grid[2] if mlp_dim else 0] * num_layers
             mlp_dim = mlp_dim or 1
@@ -144,7 +163,7 @@ class SparseSession:
         """The MLP of a layer: input [B, M, d] -> [B, M, d]."""
         input = readable("input", input)
         output = empty(input, tuple(input.shape)) if out is None else out
-        self._session.mlp(self._layer(layer), weights._weights, input, output)
+        self._session.mlp(self._layer(layer), _checked_weights(weights), input, output)
         return delivered(input, output) if out is None else out
 
     def store_hidden(self, hidden: Array) -> None:
@@ -196,7 +215,7 @@ class DeltaAttention:
 
     def __init__(
         self,
-        config: SparsityConfig | str,
+        config: SparsityConfig | str | os.PathLike[str],
         *,
         grid: tuple[int, int, int],
         num_heads: int,
@@ -207,10 +226,12 @@ class DeltaAttention:
         dtype: str = "f32",
         threads: int = 0,
     ) -> None:
-        _check_positive(grid=min(grid), num_heads=num_heads, head_dim=head_dim, batch=batch)
+        grid = _checked_grid(grid)
+        _check_least(1, num_heads=num_heads, head_dim=head_dim, batch=batch)
+        _check_least(0, text_tokens=text_tokens)
         self._shape = [batch, num_heads, text_tokens + grid[0] * grid[1] * grid[2], head_dim]
         self._delta = _tamias.DeltaAttention(
-            as_config(config), tuple(grid), num_heads, head_dim, text_tokens, batch, seed, dtype, threads
+            as_config(config), grid, num_heads, head_dim, text_tokens, batch, seed, dtype, threads
         )
 
     def __call__(
@@ -229,7 +250,7 @@ class DeltaAttention:
         for name, array in zip(("query", "key", "value", "out"), (*inputs, output)):
             if list(array.shape) != self._shape:
                 raise InvalidArgumentError(f"{name}: expected {self._shape}, found {list(array.shape)}")
-        self._delta.run(is_full, *inputs, self._shape[-1] ** -0.5 if scale is None else scale, output)
+        self._delta.run(bool(is_full), *inputs, self._shape[-1] ** -0.5 if scale is None else scale, output)
         return delivered(inputs[0], output) if out is None else out
 
     @property
@@ -252,7 +273,7 @@ class DeltaMlp:
 
     def __init__(
         self,
-        config: SparsityConfig | str,
+        config: SparsityConfig | str | os.PathLike[str],
         *,
         tokens: int,
         model_dim: int,
@@ -263,7 +284,7 @@ class DeltaMlp:
         dtype: str = "f32",
         threads: int = 0,
     ) -> None:
-        _check_positive(tokens=tokens, model_dim=model_dim, mlp_dim=mlp_dim, batch=batch)
+        _check_least(1, tokens=tokens, model_dim=model_dim, mlp_dim=mlp_dim, batch=batch)
         self._shape = [batch, tokens, model_dim]
         self._delta = _tamias.DeltaMlp(
             as_config(config), tokens, model_dim, mlp_dim, gated, batch, seed, dtype, threads
@@ -278,7 +299,7 @@ class DeltaMlp:
         for name, array in (("input", input), ("out", output)):
             if list(array.shape) != self._shape:
                 raise InvalidArgumentError(f"{name}: expected {self._shape}, found {list(array.shape)}")
-        self._delta.run(step, is_full, weights._weights, input, output)
+        self._delta.run(step, is_full, _checked_weights(weights), input, output)
         return delivered(input, output) if out is None else out
 
     @property

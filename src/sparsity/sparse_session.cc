@@ -39,6 +39,11 @@ void CheckGeometry(const SparsityConfig& config, const SparseGeometry& geometry)
          geometry.grid.time, geometry.grid.height, geometry.grid.width, kMaxImageTokens);
   }
   CheckPositive("num_layers", geometry.num_layers);
+  if (geometry.num_layers > kMaxLayers) {
+    Fail(ErrorCode::kInvalidArgument,
+         "sparse session: geometry.num_layers: expected at most {}, found {}", kMaxLayers,
+         geometry.num_layers);
+  }
   if (config.attn.is_enabled) {
     CheckPositive("num_heads", geometry.num_heads);
     CheckPositive("head_dim", geometry.head_dim);

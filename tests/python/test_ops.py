@@ -184,6 +184,24 @@ def test_bad_arrays_are_named(qkv, change, kind, text):
     assert "\n" not in str(error.value)
 
 
+def test_odd_memory_is_refused(qkv):
+    q, k, v = qkv
+    with pytest.raises(ValueError, match="key: expected strides of 0 and more"):
+        ops.dense_attention(q, k[:, :, ::-1], v)
+    same = normal(2, 3, 50, 32)
+    with pytest.raises(ValueError, match="out: expected memory apart from value"):
+        ops.dense_attention(q, normal(2, 3, 50, 32), same, out=same)
+    np.testing.assert_array_equal(ops.dense_attention(q, k, v, out=q.copy()), ops.dense_attention(q, k, v))
+    for empty in (q[:, :, :0], q[:0], q[..., :0]):
+        with pytest.raises(ValueError, match="query: expected no empty axis"):
+            ops.dense_attention(empty, k, v)
+    with pytest.raises(ValueError, match="scores: expected"):
+        ops.top_k_mask(normal(5), 2)
+    for threads in (-1, 10**6):
+        with pytest.raises(ValueError, match="threads: expected 0 to 1024"):
+            ops.Context(threads=threads)
+
+
 def test_bad_selections_are_refused(qkv):
     q, k, v = qkv
     indices, counts = selection_of(np.ones((2, 3, 4, 70), bool), 70)

@@ -3,12 +3,13 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 import tamias
-from conftest import PROMPT, ROOT, SMALL
+from conftest import PACKAGE, PROMPT, ROOT, SMALL
 from PIL import Image
 
 
@@ -177,6 +178,58 @@ def test_the_interpreter_goes_on_while_it_generates(pipeline):
     assert counted > 10
 
 
+def test_a_generation_belongs_to_one_thread_at_a_time(pipeline):
+    generation = pipeline.start(PROMPT, width=128, height=128, steps=50, sparsity="off")
+    generation.step()
+    refused, done = [], threading.Event()
+
+    def work():
+        while not done.is_set():
+            try:
+                generation.step()
+            except tamias.InvalidArgumentError as error:
+                refused.append(str(error))
+                done.set()
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert set(refused) == {"generation: expected one thread at a time, found two"}
+
+
+def test_the_interpreter_ends_while_a_thread_generates():
+    program = f"""
+import sys, threading, time
+sys.path.insert(0, {str(PACKAGE)!r})
+import numpy as np, tamias
+pipeline = tamias.Pipeline({str(ROOT / "models/demo-flux")!r})
+begun = threading.Event()
+def generate():
+    while True:
+        pipeline.generate("x", width=64, height=64, steps=1000, sparsity="off", progress=lambda p: begun.set())
+def attend():
+    x = np.ones((1, 1, 512, 64), np.float32)
+    while True:
+        tamias.ops.dense_attention(x, x, x)
+for work in (generate, attend):
+    threading.Thread(target=work, daemon=True).start()
+begun.wait(60)
+time.sleep(0.2)
+print("the end")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "the end\n"
+    assert "terminate" not in ran.stderr
+
+
+def test_notes_of_the_command_line_are_warnings(pipeline):
+    with pytest.warns(UserWarning, match="world_size"):
+        pipeline.generate(PROMPT, overrides={"world_size": 4}, decode=False, **SMALL)
+
+
 def test_comparison_measures_likeness(pipeline):
     compared = pipeline.compare(PROMPT, width=64, height=64, steps=8, sparsity="demo-tuned")
     assert 10 < compared.psnr < 99
@@ -243,6 +296,7 @@ def test_pictures_are_written_with_their_settings(pipeline, result, tmp_path):
         ({"image": np.zeros((8, 8, 3), np.uint8)}, ValueError, "image"),
         ({"image": "no-such.png"}, FileNotFoundError, "no-such.png"),
         ({"seed": -1}, TypeError, "seed"),
+        ({"overrides": "attn.top_keys=1"}, TypeError, "overrides"),
     ],
 )
 def test_bad_options_are_one_line(pipeline, options, kind, text):

@@ -38,6 +38,6 @@ def test_the_code_of_documents_runs(document, monkeypatch, tmp_path):
     for block in found:
         # Sizes of people make tests of a minute; the lines stay what they are.
         small = block.replace("4096", "256").replace("(1, 64, 64)", "(1, 16, 16)")
-        small = re.sub(r"steps=\d+", "steps=2, width=64, height=64", small)
+        small = re.sub(r"(generate|start)\(prompt", r"\1(prompt, steps=2, width=64, height=64", small)
         small = small.replace('background")', 'background", steps=2, width=64, height=64)')
         exec(compile(small, document, "exec"), names)

@@ -59,7 +59,7 @@ def test_attention_as_a_delta():
     q, k, v = (path(1, HEADS, TOKENS, WIDTH, deviation=2 if i < 2 else 1) for i in range(3))
     for step in range(8):
         dense = ops.dense_attention(q(step), k(step), v(step))
-        found = attention(q(step), k(step), v(step), is_full=step in (0, 1, 6))
+        found = attention(q(step), k(step), v(step), is_full=np.isin(step, (0, 1, 6)))
         if step in (0, 1, 6):
             assert error(found, dense) < 1e-5
             assert attention.sparsity == 0
@@ -173,5 +173,13 @@ def test_bad_calls_are_named():
         tamias.SparseSession(config(), **SESSION | {"num_heads": 0})
     with pytest.raises(MemoryError):
         tamias.SparseSession(config(), **SESSION | {"grid": (1000, 1000, 1000)})
+    with pytest.raises(ValueError, match="num_layers: expected at most 4096"):
+        tamias.SparseSession(config(), **SESSION | {"num_layers": 10**6})
+    with pytest.raises(ValueError, match="grid"):
+        tamias.SparseSession(config(), **SESSION | {"grid": (1, 8)})
+    with pytest.raises(ValueError, match="text_tokens"):
+        tamias.SparseSession(config(), **SESSION | {"text_tokens": -1})
+    with pytest.raises(TypeError, match="MlpWeights"):
+        session.mlp(2, None, normal(1, 256, 64))
     with pytest.raises(ValueError, match="heads"):
         tamias.DeltaAttention(config(), grid=GRID, num_heads=0, head_dim=4)

@@ -143,6 +143,12 @@ def test_two_servers_do_not_share_a_store(serve, tmp_path):
     assert "another process has it open" in line
 
 
+def test_two_servers_do_not_share_a_port(serve, tmp_path):
+    server = serve()
+    line = refused("--model", PICTURES, "--listen", f"127.0.0.1:{server.port}", "--output-dir", tmp_path / "other")
+    assert "cannot bind" in line
+
+
 def test_what_a_server_does_not_start_with(tmp_path):
     def line(*arguments):
         return refused("--model", PICTURES, "--output-dir", tmp_path / "results", *arguments)

@@ -23,6 +23,9 @@ namespace tamias {
 // size should fail before anything is built.
 inline constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
 
+// The most layers of a model: the largest published have about a hundred.
+inline constexpr int64_t kMaxLayers = 4096;
+
 // Named byte counts that are exact: what the constructor will allocate.
 struct StatePlan {
   struct Entry {

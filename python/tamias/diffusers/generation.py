@@ -27,10 +27,19 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
     return list(value) if isinstance(value, (list, tuple)) else []
 
 
-def _are_equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
-    return len(a) == len(b) and all(
-        x is y or (x.dtype == y.dtype and torch.equal(x, y)) for x, y in zip(a, b)
+def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equal, NaN in the same places."""
+    if a is b:
+        return True
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return torch.equal(a, b) or (
+        a.is_floating_point() and torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
     )
+
+
+def _are_equal(a: list[torch.Tensor], b: list[torch.Tensor]) -> bool:
+    return len(a) == len(b) and all(_is_same(x, y) for x, y in zip(a, b))
 
 
 @dataclass(frozen=True, eq=False)
