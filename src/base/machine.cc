@@ -15,6 +15,7 @@
 #include <cstring>
 #include <fstream>
 #include <latch>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -200,9 +201,15 @@ std::string BytesText(size_t bytes) {
 size_t PhysicalMemoryBytes() { return static_cast<size_t>(sysconf(_SC_PHYS_PAGES)) * PageSize(); }
 
 size_t PeakResidentBytes() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<size_t>(usage.ru_maxrss) * 1024;  // Linux counts in KiB
+  // Not getrusage's: that begins with what the process had which started this one.
+  std::ifstream status("/proc/self/status");
+  std::string name;
+  size_t kib = 0;
+  while (status >> name) {
+    if (name == "VmHWM:" && status >> kib) return kib * 1024;
+    status.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+  }
+  return ResidentBytes();  // a kernel that does not tell
 }
 
 size_t ResidentBytes() {

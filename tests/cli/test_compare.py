@@ -1,10 +1,12 @@
 """tamias compare: both pictures, what differs and a report that adds up."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-from conftest import MODEL, PROMPT, expect_error, read_json, run
+from conftest import MODEL, PROGRAM, PROMPT, SMALL, expect_error, read_json, run
 from PIL import Image
 
 SIZE = ["--width", "256", "--height", "192", "--steps", "6"]
@@ -54,6 +56,18 @@ def test_peak_memory_was_planned(comparison):
     """Within 10 % of the plan."""
     report = read_json(comparison[0] / "report.json")
     assert report["peak_memory_bytes"] == pytest.approx(report["planned_memory_bytes"], rel=0.1)
+
+
+def test_peak_memory_is_the_programs_own(tmp_path):
+    """Not that of the process that started it, which may be large: a notebook, a server."""
+    program = f"""
+import subprocess
+held = bytearray(b"x" * (700 << 20))
+subprocess.run({[str(PROGRAM), "compare", "--model", str(MODEL), "--prompt", PROMPT, *SMALL, "--output", str(tmp_path)]!r},
+               check=True, capture_output=True)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert read_json(tmp_path / "report.json")["peak_memory_bytes"] < 500 << 20
 
 
 def test_difference_is_amplified_four_times(comparison):
