@@ -87,6 +87,18 @@ def _attention_inputs(query: Array, key: Array, value: Array) -> tuple[Array, Ar
     return inputs
 
 
+def _attention_outputs(query: Array, out: Array | None, with_log_sum_exp: bool) -> tuple[Array, Array | None]:
+    """What an operation writes: the output, `out` where it is given, and the log-sum-exp where it is wanted."""
+    output = empty(query, tuple(query.shape)) if out is None else out
+    return output, empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
+
+
+def _attention_result(query: Array, out: Array | None, output: Array, lse: Array | None) -> Array:
+    """What the caller gets of these."""
+    output = delivered(query, output) if out is None else out
+    return output if lse is None else (output, delivered(query, lse))
+
+
 def dense_attention(
     query: Array,
     key: Array,
@@ -104,13 +116,11 @@ def dense_attention(
     sees keys j <= i + Nk - Nq. with_log_sum_exp: also the log-sum-exp of each row's scores, [B, H, Nq] f32.
     """
     query, key, value = _attention_inputs(query, key, value)
-    output = empty(query, tuple(query.shape)) if out is None else out
-    lse = empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
+    output, lse = _attention_outputs(query, out, with_log_sum_exp)
     _tamias.dense_attention(
         _context(context, query), query, key, value, _scale(scale, query), causal, output, lse
     )
-    output = delivered(query, output) if out is None else out
-    return (output, delivered(query, lse)) if with_log_sum_exp else output
+    return _attention_result(query, out, output, lse)
 
 
 def dense_attention_column_sums(
@@ -167,15 +177,13 @@ def column_sparse_attention(
     [B, H, Nq] the two are merged as attention to two parts of the keys (sparse_scale must be 1).
     """
     query, key, value = _attention_inputs(query, key, value)
-    output = empty(query, tuple(query.shape)) if out is None else out
-    lse = empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
+    output, lse = _attention_outputs(query, out, with_log_sum_exp)
     _tamias.column_sparse_attention(
         _context(context, query), query, key, value, _scale(scale, query), causal,
         readable("indices", indices), readable("counts", counts), group_size, optional("base", base),
         optional("base_log_sum_exp", base_log_sum_exp), sparse_scale, output, lse,
     )  # fmt: skip
-    output = delivered(query, output) if out is None else out
-    return (output, delivered(query, lse)) if with_log_sum_exp else output
+    return _attention_result(query, out, output, lse)
 
 
 def _mask_like(scores: Array) -> Array:
