@@ -27,8 +27,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is import
 import tamias
 import torch
 from diffusers import __version__ as diffusers_version
-from diffusers_peer import Diffusers, cache_candidates
-from generation import ROOT, likeness, read_prompts
+from diffusers_peer import Diffusers, cache_candidates, rows_of
+from generation import ROOT, read_prompts
 
 
 @contextmanager
@@ -66,16 +66,7 @@ def measure_prompt(peer: Diffusers, arguments, prompt: str, seed: int) -> tuple[
     last = peer.run(prompt, seed, arguments.steps)
     dense = (first["seconds"] + last["seconds"]) / 2
     runs = {f"diffusers, {arguments.steps} steps": last} | runs
-    rows = [
-        {
-            "candidate": name,
-            "prompt": prompt,
-            "seconds": run["seconds"],
-            "speedup": dense / run["seconds"],
-            **likeness(first["frames"], run["frames"]),
-        }
-        for name, run in runs.items()
-    ]
+    rows = rows_of(prompt, runs, dense, first)
     for row in rows:
         print(json.dumps(row), file=sys.stderr)
     return rows, failures

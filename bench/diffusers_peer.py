@@ -116,6 +116,20 @@ def cache_candidates(steps, mag_ratios):
     return candidates
 
 
+def rows_of(prompt: str, runs: dict, dense: float, reference: dict) -> list[dict]:
+    """The runs by name: their speed beside `dense` seconds and their likeness to the frames of the reference."""
+    return [
+        {
+            "candidate": name,
+            "prompt": prompt,
+            "seconds": run["seconds"],
+            "speedup": dense / run["seconds"],
+            **likeness(reference["frames"], run["frames"]),
+        }
+        for name, run in runs.items()
+    ]
+
+
 def measure_prompt(arguments, generator: Generator, peer: Diffusers, prompt, seed, caches):
     """Rows of the table, the comparison of the libraries, caches that failed, and the machine."""
     steps = arguments.steps
@@ -137,16 +151,7 @@ def measure_prompt(arguments, generator: Generator, peer: Diffusers, prompt, see
             peer.transformer.disable_cache()
     last, _ = generator.run(dense_options)
     dense = (first["seconds"]["denoise"] + last["seconds"]["denoise"]) / 2
-    rows = [
-        {
-            "candidate": name,
-            "prompt": prompt,
-            "seconds": run["seconds"],
-            "speedup": dense / run["seconds"],
-            **likeness(reference["frames"], run["frames"]),
-        }
-        for name, run in runs.items()
-    ]
+    rows = rows_of(prompt, runs, dense, reference)
     comparison = {
         "prompt": prompt,
         "tamias_dense_seconds": dense,
