@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 
-# Asking what the process may use of the machine takes milliseconds: each thread of Python asks once.
+# Asking what the process may use of the machine reads files of the system: each thread of Python asks once.
 _of_thread = threading.local()
 
 
