@@ -26,6 +26,8 @@ void CopyToDevice(const Context& context, ConstTensorView host, TensorView devic
 // A contiguous copy on the host of a contiguous view of the context's device. Waits for the work
 // enqueued before.
 Tensor CopyToHost(const Context& context, ConstTensorView device);
+// The same into a contiguous view of the host.
+void CopyToHost(const Context& context, ConstTensorView device, TensorView host);
 
 // A contiguous tensor of the host as the context's device reads it: the host's own memory on the
 // CPU; on a GPU a copy in the workspace, valid in the caller's scope. Waits for the copy.

@@ -47,9 +47,15 @@ Tensor CopyToHost(const Context& context, ConstTensorView device) {
   if (context.IsPlanning()) return Tensor::WithoutMemory(device.shape(), device.dtype(), {});
   if (!context.IsOnGpu()) return Tensor::CopyOf(device);
   Tensor host(device.shape(), device.dtype());
+  CopyToHost(context, device, host);
+  return host;
+}
+
+void CopyToHost(const Context& context, ConstTensorView device, TensorView host) {
+  if (context.IsPlanning()) return;
+  if (!context.IsOnGpu()) return CopyOnHost(device, host);
   cuda::Copy(context.stream(), device, host);
   context.Synchronize();
-  return host;
 }
 
 ConstTensorView OnDevice(Context& context, ConstTensorView host) {
@@ -69,9 +75,7 @@ void DeviceMirror::Upload(const Context& context) const {
 }
 
 void DeviceMirror::Download(const Context& context) const {
-  if (!context.IsOnGpu() || context.IsPlanning()) return;
-  cuda::Copy(context.stream(), device_, host_);
-  context.Synchronize();
+  if (context.IsOnGpu()) CopyToHost(context, device_, host_);
 }
 
 }  // namespace tamias

@@ -117,7 +117,7 @@ void Generation::Implementation::EncodePrompts() {
 
 void Generation::Implementation::EncodeImage() {
   if (!options_.image) return;
-  Context context(plan_.threads, plan_.image_workspace);
+  Context context(resources_, plan_.coder, plan_.threads, plan_.image_workspace);
   condition_ =
       family_.EncodeImage(context, *options_.image, plan_.latents, [this] { clock_.EndStep(); });
   CheckFinite(condition_.embedding, "the picture's embedding", family_);

@@ -43,12 +43,7 @@ struct StagePlans {
 
 // Also refuses devices that there are not.
 Placement CheckedPlacement(const ModelFamily& family, const GenerateOptions& options) {
-  const Device device = ParseDevice(options.device);
-  if (device.type == DeviceType::kCuda && !family.RunsOnGpu()) {
-    Fail(ErrorCode::kUnsupported, "device: {} runs on the CPU only, found {}", family.info().family,
-         options.device);
-  }
-  CheckDevice(device);
+  CheckDevice(ParseDevice(options.device));
   return family.PlacementFor(options);
 }
 
@@ -87,7 +82,7 @@ StageBytes PlanText(const ModelFamily& family, const GenerationPlan& plan,
 StageBytes PlanImage(const ModelFamily& family, const GenerationPlan& plan,
                      ImageCondition& condition) {
   if (!family.info().needs_image) return {};
-  Context context = Context::Planning({}, plan.threads);
+  Context context = Context::Planning(plan.coder, plan.threads);
   condition = family.EncodeImage(context, {}, plan.latents, [] {});
   return StageBytes::Of(context);
 }
@@ -203,7 +198,8 @@ size_t AddDevice(const ModelFamily& family, const GenerationPlan& plan, const St
   }
   // The stages follow each other; the greediest counts.
   add("workspace of the greediest stage",
-      std::max({stages.text.device, stages.denoising.device, stages.decoding.device}));
+      std::max({stages.text.device, stages.image.device, stages.denoising.device,
+                stages.decoding.device}));
   return memory.device_bytes - weights;
 }
 
@@ -224,8 +220,8 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   size_t encoding = entries.Add("workspace of the text encoders", on_host(stages.text));
   if (family.info().needs_image) {
     always += entries.Add("picture, encoded", stages.condition);
-    encoding =
-        std::max(encoding, entries.Add("workspace of the picture's encoders", stages.image.device));
+    encoding = std::max(encoding,
+                        entries.Add("workspace of the picture's encoders", on_host(stages.image)));
   }
   size_t denoising = 0;
   if (is_on_gpu) {

@@ -76,4 +76,9 @@ std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(
       constants);
 }
 
+void HunyuanVideoPipeline::CopyWeights(Context& context, Context& coder) const {
+  TwoPartFamily::CopyWeights(context, coder);
+  text_.CopyTo(coder);
+}
+
 }  // namespace tamias

@@ -30,8 +30,8 @@ std::string Instruct(const std::string& prompt) { return kInstructions + prompt 
 
 HunyuanVideoTextEncoders::HunyuanVideoTextEncoders(const ModelFolder& folder)
     : llama_tokenizer_(ByteLevelTokenizer::Load(folder.Component("tokenizer"))),
-      llama_weights_(folder.OpenWeights("text_encoder")),
-      llama_(LlamaTextConfig::FromJson(folder.Config("text_encoder")), llama_weights_),
+      llama_(LlamaTextConfig::FromJson(folder.Config("text_encoder")),
+             folder.OpenWeights("text_encoder")),
       clip_(folder, "tokenizer_2", "text_encoder_2") {
   CheckVocabulary(folder, "tokenizer", llama_tokenizer_.vocab_size(), "text_encoder",
                   llama_.config().vocab_size);
@@ -54,11 +54,16 @@ PromptEmbedding HunyuanVideoTextEncoders::Encode(Context& context, const std::st
   const int64_t most = kInstructionTokens + max_sequence_length;
   const std::vector<int32_t> ids =
       TokensOf(context, most, [&] { return llama_tokenizer_.Encode(Instruct(prompt), most); });
-  const Tensor states = llama_.Encode(context, ids, kLayersToSkip);
+  const Tensor states = llama_.On(context).Encode(context, ids, kLayersToSkip);
   const ConstTensorView kept = states.view().Slice(1, kInstructionTokens, states.dim(1));
   Tensor sequence = HostTensor(context, kept.shape(), DType::kF32);
   if (!context.IsPlanning()) CopyOnHost(kept, sequence);
   return {std::move(sequence), clip_.Encode(context, prompt)};
+}
+
+void HunyuanVideoTextEncoders::CopyTo(const Context& context) const {
+  llama_.CopyTo(context);
+  clip_.CopyTo(context);
 }
 
 bool HunyuanVideoTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {

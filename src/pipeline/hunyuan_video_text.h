@@ -11,6 +11,7 @@
 #include "models/text/llama_text_encoder.h"
 #include "pipeline/clip_prompt_encoder.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/model_on_devices.h"
 #include "pipeline/prompt_embedding.h"
 #include "tamias/context.h"
 #include "tamias/weights.h"
@@ -26,18 +27,20 @@ class HunyuanVideoTextEncoders {
   PromptEmbedding Encode(Context& context, const std::string& prompt,
                          int max_sequence_length) const;
 
+  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
+  void CopyTo(const Context& context) const;
+
   // True when the prompt is cut at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;
 
   int64_t sequence_dim() const { return llama_.config().hidden_size; }
   int64_t pooled_dim() const { return clip_.pooled_dim(); }
-  const Weights& llama_weights() const { return llama_weights_; }
+  const Weights& llama_weights() const { return llama_.weights(); }
   const Weights& clip_weights() const { return clip_.weights(); }
 
  private:
   ByteLevelTokenizer llama_tokenizer_;
-  Weights llama_weights_;
-  LlamaTextEncoder llama_;
+  ModelOnDevices<LlamaTextEncoder> llama_;
   ClipPromptEncoder clip_;
 };
 

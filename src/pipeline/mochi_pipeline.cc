@@ -79,4 +79,9 @@ std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const Ge
       transformer().On(context).RotaryPositions(context, latents.grid(), order.tokens()));
 }
 
+void MochiPipeline::CopyWeights(Context& context, Context& coder) const {
+  TwoPartFamily::CopyWeights(context, coder);
+  text_.CopyTo(coder);
+}
+
 }  // namespace tamias

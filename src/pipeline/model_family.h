@@ -67,8 +67,8 @@ class ModelFamily {
                                                  const TokenOrder& order,
                                                  const ImageCondition& image) const = 0;
 
-  // Of families that need an image (FamilyDefaults): the condition of a film of these latents, on
-  // the CPU. after_piece is called NumImagePieces times. When planning the image is not looked at.
+  // Of families that need an image (FamilyDefaults): the condition of a film of these latents, in
+  // memory of the host. after_piece is called NumImagePieces times. When planning the image is not looked at.
   virtual ImageCondition EncodeImage(Context& /*context*/, const Image& /*image*/,
                                      const LatentShape& /*latents*/,
                                      const std::function<void()>& /*after_piece*/) const {
@@ -84,7 +84,6 @@ class ModelFamily {
 
   // The weights whose type the activations follow.
   virtual const Weights& DenoiserWeights() const = 0;
-  virtual bool RunsOnGpu() const { return false; }
   // Where the options' device and dtype put the denoiser, whether there is such a device or not.
   // Throws as ParseDevice, ParseActivationType and PlacementOn.
   Placement PlacementFor(const GenerateOptions& options) const;

@@ -33,6 +33,7 @@ class TwoPartFamily : public ModelFamily {
 
   const ModelOnDevices<Transformer>& transformer() const { return transformer_; }
   const TransformerConfig& transformer_config() const { return transformer_.config(); }
+  const Vae& vae(Context& context) const { return vae_.On(context); }
   const VaeConfig& vae_config() const { return vae_.config(); }
   const Weights& vae_weights() const { return vae_.weights(); }
   // Width and height are multiples of this.

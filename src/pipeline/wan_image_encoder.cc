@@ -23,11 +23,11 @@ void WritePixels(const Image& image, TensorView pixels) {
 WanImageEncoder::WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
                                  const Weights& vae_weights)
     : vae_(vae),
-      vision_weights_(folder.OpenWeights("image_encoder")),
       processor_(ClipImageProcessor::FromJson(
           JsonObject::Load(folder.Component("image_processor") / "preprocessor_config.json"))),
-      vision_(ClipVisionConfig::FromJson(folder.Config("image_encoder")), vision_weights_),
-      film_encoder_(vae, vae_weights) {
+      vision_(ClipVisionConfig::FromJson(folder.Config("image_encoder")),
+              folder.OpenWeights("image_encoder")) {
+  const AutoencoderKlWanEncoder checked(vae, vae_weights);
   const int64_t size = vision_.config().image_size;
   if (processor_.crop_size != size) {
     Fail(ErrorCode::kInvalidFile,
@@ -41,21 +41,22 @@ LatentShape WanImageEncoder::ConditionShape(LatentShape latents) const {
   return latents;
 }
 
-ImageCondition WanImageEncoder::Encode(Context& context, const Image& image,
-                                       const LatentShape& latents,
+ImageCondition WanImageEncoder::Encode(Context& context, const AutoencoderKlWan& vae,
+                                       const Image& image, const LatentShape& latents,
                                        const std::function<void()>& after_piece) const {
   ImageCondition condition;
   condition.embedding = HostTensor(context, {1, embedding_tokens(), embedding_dim()}, DType::kF32);
-  vision_.Encode(context, Pixels(context, image), condition.embedding);
+  vision_.On(context).Encode(context, Pixels(context, image), condition.embedding);
   after_piece();
 
-  Workspace::Scope scope(context.workspace());
+  Workspace& host = context.host_workspace();
+  Workspace::Scope scope(host);
   const LatentShape shape = ConditionShape(latents);
-  const TensorView encoded = context.workspace().Allocate(
-      {latents.frames, latents.height, latents.width, vae_.z_dim}, DType::kF32);
-  EncodeFilm(context, image, latents, after_piece, encoded);
-  const TensorView unpacked = context.workspace().Allocate(
-      {shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
+  const TensorView encoded =
+      host.Allocate({latents.frames, latents.height, latents.width, vae_.z_dim}, DType::kF32);
+  EncodeFilm(context, vae, image, latents, after_piece, encoded);
+  const TensorView unpacked =
+      host.Allocate({shape.frames, shape.height, shape.width, shape.channels}, DType::kF32);
   if (context.IsPlanning()) {
     condition.latents =
         HostTensor(context, {1, shape.tokens(), shape.token_channels()}, DType::kF32);
@@ -86,7 +87,8 @@ void WanImageEncoder::Normalize(const LatentShape& latents, ConstTensorView enco
   }
 }
 
-void WanImageEncoder::EncodeFilm(Context& context, const Image& image, const LatentShape& latents,
+void WanImageEncoder::EncodeFilm(Context& context, const AutoencoderKlWan& vae, const Image& image,
+                                 const LatentShape& latents,
                                  const std::function<void()>& after_piece,
                                  TensorView encoded) const {
   const int64_t scale = vae_.spatial_scale();
@@ -100,7 +102,7 @@ void WanImageEncoder::EncodeFilm(Context& context, const Image& image, const Lat
     if (frame == 0) return WritePixels(resized, pixels);
     std::fill_n(pixels.host_data<float>(), pixels.NumElements(), 0.0f);
   };
-  film_encoder_.Encode(context, source, encoded, after_piece);
+  AutoencoderKlWanEncoder(vae_, vae.weights()).Encode(context, source, encoded, after_piece);
 }
 
 }  // namespace tamias

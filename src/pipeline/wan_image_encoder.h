@@ -11,6 +11,7 @@
 #include "models/vision/clip_vision_encoder.h"
 #include "pipeline/image_condition.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/model_on_devices.h"
 #include "pipeline/packed_latents.h"
 #include "tamias/context.h"
 #include "tamias/weights.h"
@@ -19,15 +20,19 @@ namespace tamias {
 
 class WanImageEncoder {
  public:
-  // Reads the components "image_encoder" and "image_processor", and the autoencoder's encoder from
-  // its weights.
+  // Reads the components "image_encoder" and "image_processor"; the autoencoder's weights must hold
+  // an encoder, too.
   WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
                   const Weights& vae_weights);
 
-  // latents: of the film's noise. The picture is resized to the film's pixels, whatever its shape.
-  // after_piece is called NumPieces times.
-  ImageCondition Encode(Context& context, const Image& image, const LatentShape& latents,
-                        const std::function<void()>& after_piece) const;
+  // Copies the vision encoder's weights to the context's GPU, where Encode then runs with contexts
+  // there.
+  void CopyTo(const Context& context) const { vision_.CopyTo(context); }
+
+  // vae: on the context's device. latents: of the film's noise. The picture is resized to the
+  // film's pixels, whatever its shape. after_piece is called NumPieces times.
+  ImageCondition Encode(Context& context, const AutoencoderKlWan& vae, const Image& image,
+                        const LatentShape& latents, const std::function<void()>& after_piece) const;
   int NumPieces(const LatentShape& latents) const { return 1 + static_cast<int>(latents.frames); }
 
   // The shape of a condition's latents: those of the noise with other channels.
@@ -35,21 +40,20 @@ class WanImageEncoder {
   int64_t channels() const { return vae_.temporal_scale() + vae_.z_dim; }
   int64_t embedding_dim() const { return vision_.config().hidden_size; }
   int64_t embedding_tokens() const { return vision_.config().tokens(); }
-  const Weights& weights() const { return vision_weights_; }
+  const Weights& weights() const { return vision_.weights(); }
 
  private:
   // As the vision encoder takes the picture; when planning none is looked at.
   Tensor Pixels(const Context& context, const Image& image) const;
   // The condition before it is packed: mask and normalised latents.
   void Normalize(const LatentShape& latents, ConstTensorView encoded, TensorView unpacked) const;
-  void EncodeFilm(Context& context, const Image& image, const LatentShape& latents,
-                  const std::function<void()>& after_piece, TensorView encoded) const;
+  void EncodeFilm(Context& context, const AutoencoderKlWan& vae, const Image& image,
+                  const LatentShape& latents, const std::function<void()>& after_piece,
+                  TensorView encoded) const;
 
   AutoencoderKlWanConfig vae_;
-  Weights vision_weights_;
   ClipImageProcessor processor_;
-  ClipVisionEncoder vision_;
-  AutoencoderKlWanEncoder film_encoder_;
+  ModelOnDevices<ClipVisionEncoder> vision_;
 };
 
 }  // namespace tamias

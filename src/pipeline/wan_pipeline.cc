@@ -131,20 +131,25 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
       RotaryPositions(context, TokenPositions(latents, order), transformer_config().RotaryAxes()),
       constants);
   if (!image_) return denoiser;
-  const ConstTensorView rows = OnDevice(context, image.latents);
-  const TensorView ordered = context.workspace().Allocate(rows.shape(), DType::kF32);
-  order.Apply(context, rows, ordered);
-  return std::make_unique<WanImageDenoiser>(std::move(denoiser), ordered);
+  const TensorView ordered = context.host_workspace().Allocate(image.latents.shape(), DType::kF32);
+  order.Apply(context, image.latents, ordered);
+  return std::make_unique<WanImageDenoiser>(std::move(denoiser), OnDevice(context, ordered));
 }
 
 ImageCondition WanPipeline::EncodeImage(Context& context, const Image& image,
                                         const LatentShape& latents,
                                         const std::function<void()>& after_piece) const {
-  return image_->Encode(context, image, latents, after_piece);
+  return image_->Encode(context, vae(context), image, latents, after_piece);
 }
 
 int WanPipeline::NumImagePieces(const LatentShape& latents) const {
   return image_ ? image_->NumPieces(latents) : 0;
+}
+
+void WanPipeline::CopyWeights(Context& context, Context& coder) const {
+  TwoPartFamily::CopyWeights(context, coder);
+  text_.CopyTo(coder);
+  if (image_) image_->CopyTo(coder);
 }
 
 }  // namespace tamias

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import MODEL, ROOT, expect_error, generate, run
+from conftest import MODEL, expect_error, generate, run
 
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
@@ -37,11 +37,6 @@ def test_compare_takes_it_as_well(without_gpu, tmp_path):
 def test_unknown_devices_are_refused(tmp_path, device):
     result = generate(f"--device={device}", "--output", tmp_path / "p.png")
     expect_error(result, 2, "expected cpu, cuda or cuda:<number>")
-
-
-def test_families_that_run_on_the_cpu_only_say_so(tmp_path):
-    result = run("inspect", "--model", ROOT / "models/demo-video", "--device", "cuda")
-    expect_error(result, 2, "HunyuanVideoPipeline runs on the CPU only", "cuda")
 
 
 def test_the_plan_has_a_place_for_a_gpu(tmp_path):

@@ -2,8 +2,8 @@
 
 It holds one folder, tamias-gpu: bin/ (programs), lib/ (every shared library but the C library's and FFmpeg's, found by
 the programs through their own path), models/, configs/, tests/data/, tools/. FFmpeg's libraries, which are larger than
-all the rest together, are replaced by stand-ins whose functions fail: GPUs make pictures, and PNG is written without
-them. cuBLASLt (0.5 GB) is that machine's own.
+all the rest together, are replaced by stand-ins whose functions fail: pictures and the frames of films are written as
+PNG without them. cuBLASLt (0.5 GB) is that machine's own.
 """
 
 import json
@@ -32,7 +32,7 @@ OPTIONS = (
     "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,--disable-new-dtags",
     "-DTAMIAS_TEST_ROOT=.",
 )
-FOLDERS = ("configs", "models", "tests/data/models", "tools")
+FOLDERS = ("configs", "models", "tests/data/models", "tests/data/pipeline", "tools")
 TOP = "tamias-gpu"
 
 

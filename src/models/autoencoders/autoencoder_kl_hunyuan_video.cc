@@ -10,7 +10,6 @@
 #include "models/autoencoders/autoencoder_config.h"
 #include "models/config_fields.h"
 #include "ops/check_tensor.h"
-#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -124,20 +123,20 @@ void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents
     Fail(ErrorCode::kInvalidArgument, "{}: latents: expected at least one value, found {}", kName,
          latents.shape().ToString());
   }
-  Workspace::Scope scope(context.workspace());
+  Workspace& host = context.host_workspace();
+  Workspace::Scope scope(host);
   const int64_t frames = latents.dim(0), height = latents.dim(1), width = latents.dim(2);
   const int64_t num_tiles = NumFrameTiles(frames), scale = config_.temporal_scale();
   const std::optional<TileGrid> grid = decoder_.GridFor(TileFrames(0, frames), height, width);
   const auto shape_of = [&](int64_t latent_frames) {
     return decoder_.network().OutputShape(latent_frames, height, width);
   };
-  const TensorView pixels =
-      context.workspace().Allocate(shape_of(TileFrames(0, frames)), DType::kF32);
+  const TensorView pixels = host.Allocate(shape_of(TileFrames(0, frames)), DType::kF32);
   TensorView room, last_frames;  // of the tile before
   if (num_tiles > 1) {
     Shape shape = pixels.shape();
     shape[0] = FadedFrames();
-    room = context.workspace().Allocate(shape, DType::kF32);
+    room = host.Allocate(shape, DType::kF32);
   }
   for (int64_t i = 0; i < num_tiles; ++i) {
     const int64_t begin = i * FrameStep(), tile_frames = TileFrames(begin, frames);
@@ -152,7 +151,7 @@ void AutoencoderKlHunyuanVideo::Decode(Context& context, ConstTensorView latents
     const int64_t kept = is_last ? tile.dim(0) : scale * FrameStep() + (i == 0 ? 1 : 0);
     if (!is_last) {
       last_frames = room.Slice(0, 0, std::min(FadedFrames(), tile.dim(0)));
-      Copy(context, tile.Slice(0, tile.dim(0) - last_frames.dim(0), tile.dim(0)), last_frames);
+      CopyOnHost(tile.Slice(0, tile.dim(0) - last_frames.dim(0), tile.dim(0)), last_frames);
     }
     sink(tile.Slice(0, 0, kept));
   }

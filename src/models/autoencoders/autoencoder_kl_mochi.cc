@@ -202,7 +202,7 @@ void AutoencoderKlMochi::DecodeFrom(Turn& turn, size_t level, TensorView frame) 
 void AutoencoderKlMochi::Finish(Turn& turn, const TensorView& frame) const {
   FramePass& pass = turn.pass;
   const FramePass::Scope scope(pass);
-  const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
+  const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours}, DType::kF32);
   pass.Run([&] { Activate(pass.context(), Activation::kSilu, frame); });
   ApplyToPixels(pass, proj_out_, frame, /*accumulate=*/false, pixels);
   if (pass.is_dry()) return;

@@ -167,7 +167,7 @@ void AutoencoderKlWan::Enlarge(const Turn& turn, size_t level, const TensorView&
 
 void AutoencoderKlWan::Finish(const Turn& turn, const TensorView& frame) const {
   FramePass& pass = turn.pass;
-  const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours});
+  const TensorView pixels = pass.Allocate({1, frame.dim(1), frame.dim(2), kColours}, DType::kF32);
   NormConvolve(pass, norm_out_, conv_out_, frame, /*accumulate=*/false, pixels);
   if (!pass.is_dry()) turn.sink(pixels);
 }

@@ -53,6 +53,8 @@ class AutoencoderKlWan : public FrameDecoder {
                    const FrameTiling& tiling = {});
 
   const AutoencoderKlWanConfig& config() const { return config_; }
+  // The encoder's are among them, where the checkpoint has one.
+  const Weights& weights() const { return weights_; }
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/dry_run.h"
+#include "models/autoencoders/activations_of.h"
 #include "ops/check_tensor.h"
 #include "tamias/ops/copy.h"
 
@@ -20,6 +21,25 @@ constexpr int64_t kLatentsToSteadyState = 4;
 // Latent pixels along a side up to which the operations' scratch is asked for, which takes time in
 // proportion to the picture; frames beyond take hundreds of GiB without it.
 constexpr int64_t kLongestSideWithScratch = 512;
+
+// Frame `number` of the source, by way of the host's memory, to where the pass reads it.
+void ReadFrame(FramePass& pass, const FrameSource& source, int64_t number,
+               const TensorView& frame) {
+  Context& context = pass.context();
+  if (!context.IsOnGpu()) {
+    if (!pass.is_dry()) source(number, frame);
+    return;
+  }
+  const FramePass::Scope scope(pass);
+  Workspace& host = context.host_workspace();
+  const Workspace::Scope host_scope(host);
+  const TensorView pixels = host.Allocate(frame.shape(), DType::kF32);
+  const TensorView uploaded = pass.Allocate(frame.shape(), DType::kF32);
+  if (pass.is_dry()) return;
+  source(number, pixels);
+  CopyToDevice(context, pixels, uploaded);
+  Convert(context, uploaded, frame);
+}
 
 }  // namespace
 
@@ -88,7 +108,7 @@ bool AutoencoderKlWanEncoder::EncodeFrame(FramePass& pass, int64_t number,
   const int64_t scale = config_.spatial_scale();
   const int64_t height = scale * latents.dim(1), width = scale * latents.dim(2);
   const TensorView pixels = pass.TakeFrame({1, height, width, kColours});
-  if (!pass.is_dry()) source(number, pixels);
+  ReadFrame(pass, source, number, pixels);
   TensorView frame = pass.Allocate({1, height, width, config_.base_dim});
   pass.Convolve(conv_in_, pixels, /*accumulate=*/false, {frame});
   for (const Level& level : levels_) {
@@ -140,8 +160,10 @@ void AutoencoderKlWanEncoder::Encode(Context& context, const FrameSource& source
   const Workspace::Scope scope(context.workspace());
   const bool runs_operations =
       !context.IsPlanning() || std::max(latents.dim(1), latents.dim(2)) <= kLongestSideWithScratch;
-  FramePass pass(context, CountFrames(context, latents), runs_operations);
-  EncodeFrames(pass, source, latents, after_piece);
+  const DeviceMirror encoded(context, latents);
+  FramePass pass(context, CountFrames(context, encoded.device()), runs_operations);
+  EncodeFrames(pass, source, encoded.device(), after_piece);
+  encoded.Download(context);
 }
 
 }  // namespace tamias

@@ -22,7 +22,8 @@
 
 namespace tamias {
 
-// Writes frame number `frame` of the film, pixels [1, H, W, 3] f32 in [-1, 1].
+// Writes frame number `frame` of the film, pixels [1, H, W, 3] f32 in [-1, 1], in memory of the
+// host.
 using FrameSource = std::function<void(int64_t frame, TensorView pixels)>;
 
 class AutoencoderKlWanEncoder {
@@ -30,14 +31,14 @@ class AutoencoderKlWanEncoder {
   // Throws when a tensor is missing or has another shape.
   AutoencoderKlWanEncoder(const AutoencoderKlWanConfig& config, const Weights& weights);
 
-  // F frames of the source, asked for in their order -> latents [T, h, w, C] f32, contiguous: the
-  // means, not yet brought to the diffusion model's scale. after_piece is called T times. Frames
-  // are encoded whole.
+  // F frames of the source, asked for in their order -> latents [T, h, w, C] f32, contiguous, in
+  // memory of the host: the means, not yet brought to the diffusion model's scale. after_piece is
+  // called T times. Frames are encoded whole.
   void Encode(Context& context, const FrameSource& source, TensorView latents,
               const std::function<void()>& after_piece = {}) const;
 
-  // Peak workspace of Encode, the same for any number of latent frames from four on; without the
-  // operations' scratch beyond 512 latent pixels a side.
+  // Peak workspace of Encode on the CPU, the same for any number of latent frames from four on;
+  // without the operations' scratch beyond 512 latent pixels a side.
   size_t PlanBytes(int64_t frames, int64_t height, int64_t width, int threads = 0) const;
 
  private:

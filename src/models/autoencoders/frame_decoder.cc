@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/dry_run.h"
+#include "models/autoencoders/activations_of.h"
 #include "ops/check_tensor.h"
-#include "tamias/ops/copy.h"
 
 namespace tamias {
 namespace {
@@ -78,32 +78,46 @@ size_t FrameDecoder::PlanBytes(int64_t frames, int64_t height, int64_t width, in
 void FrameDecoder::DecodeWhole(Context& context, ConstTensorView latents, const FrameSink& sink,
                                const std::function<void()>& after_piece) const {
   const Workspace::Scope scope(context.workspace());
+  const Workspace::Scope host_scope(context.host_workspace());
+  const TileFormat format = TileFormatOf(latents.dim(0));
+  TensorView downloaded;
+  FrameSink to_host = sink;
+  if (context.IsOnGpu()) {
+    downloaded = context.host_workspace().Allocate(
+        {1, format.scale * latents.dim(1), format.scale * latents.dim(2), format.channels},
+        DType::kF32);
+    to_host = [&](ConstTensorView pixels) {
+      CopyToHost(context, pixels, downloaded);
+      sink(downloaded);
+    };
+  }
+  latents = ActivationsOf(context, latents);
   FramePass pass(context, CountFrames(context, latents));
-  DecodeFrames(pass, latents, sink, after_piece);
+  DecodeFrames(pass, latents, to_host, after_piece);
 }
 
 void FrameDecoder::DecodeTiles(Context& context, const TileGrid& grid, ConstTensorView latents,
                                const FrameSink& sink,
                                const std::function<void()>& after_piece) const {
-  const Workspace::Scope scope(context.workspace());
+  Workspace& host = context.host_workspace();
+  const Workspace::Scope scope(host);
   const TileFormat format = TileFormatOf(latents.dim(0));
-  const TensorView film =
-      context.workspace().Allocate({format.frames, format.scale * latents.dim(1),
-                                    format.scale * latents.dim(2), format.channels},
-                                   DType::kF32);
-  const TileBlender blender(context.workspace(), grid, format);
+  const TensorView film = host.Allocate({format.frames, format.scale * latents.dim(1),
+                                         format.scale * latents.dim(2), format.channels},
+                                        DType::kF32);
+  const TileBlender blender(host, grid, format);
   for (int64_t row = 0; row < grid.rows(); ++row) {
     for (int64_t column = 0; column < grid.columns(); ++column) {
-      const Workspace::Scope tile_scope(context.workspace());
+      const Workspace::Scope tile_scope(host);
       const int64_t top = grid.Begin(row), left = grid.Begin(column);
       const ConstTensorView part = latents.Slice(1, top, top + grid.TileHeight(row))
                                        .Slice(2, left, left + grid.TileWidth(column));
-      const TensorView window = context.workspace().Allocate(part.shape(), DType::kF32);
-      Copy(context, part, window);
+      const TensorView window = host.Allocate(part.shape(), DType::kF32);
+      if (!context.IsPlanning()) CopyOnHost(part, window);
       const TensorView tile = blender.Tile(row, column);
       int64_t next = 0;
       const FrameSink into_tile = [&](ConstTensorView pixels) {
-        Copy(context, pixels, tile.Slice(0, next, next + 1));
+        CopyOnHost(pixels, tile.Slice(0, next, next + 1));
         ++next;
       };
       DecodeWhole(context, window, into_tile, after_piece);

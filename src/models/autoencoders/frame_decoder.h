@@ -31,15 +31,16 @@ class FrameDecoder {
  public:
   virtual ~FrameDecoder() = default;
 
-  // latents [T, h, w, C] f32, contiguous -> F frames for the sink. after_piece is called
-  // NumPieces(T, h, w) times. Decoded whole, frames come one by one. A film in tiles comes at the
-  // end; it is not quite the whole one, for tiles do not see beyond their edges.
+  // latents [T, h, w, C] f32, contiguous -> F frames for the sink, both in memory of the host,
+  // whatever the context's device. after_piece is called NumPieces(T, h, w) times. Decoded whole,
+  // frames come one by one. A film in tiles comes at the end; it is not quite the whole one, for
+  // tiles do not see beyond their edges.
   void Decode(Context& context, ConstTensorView latents, const FrameSink& sink,
               const std::function<void()>& after_piece = {}) const;
 
   int64_t NumPieces(int64_t frames, int64_t height, int64_t width) const;
-  // Peak workspace of Decode: whole, the same for any number of latent frames from four on; in
-  // tiles, twice the film's pixels come on top. threads as Context.
+  // Peak workspace of Decode on the CPU: whole, the same for any number of latent frames from four
+  // on; in tiles, twice the film's pixels come on top. threads as Context.
   size_t PlanBytes(int64_t frames, int64_t height, int64_t width, int threads = 0) const;
 
  protected:
@@ -51,8 +52,8 @@ class FrameDecoder {
   };
   FrameDecoder(const Format& format, const FrameTiling& tiling);
 
-  // The next latent frame, [1, h, w, C], all the way to the sink, which is not called in a dry
-  // pass.
+  // The next latent frame, [1, h, w, C] of activations, all the way to the sink, which is not
+  // called in a dry pass and takes pixels on the context's device.
   virtual void DecodeLatentFrame(FramePass& pass, bool is_first, ConstTensorView latents,
                                  const FrameSink& sink) const = 0;
 

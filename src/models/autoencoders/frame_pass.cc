@@ -27,14 +27,14 @@ FramePass::FramePass(Context& context, const FramePass& counted, bool runs_opera
   for (const Pool& planned : counted.pools_) {
     Pool& pool = pools_.emplace_back(Pool{planned.shape, planned.count, {}});
     for (int64_t i = 0; i < pool.count; ++i) {
-      pool.free.push_back(context.workspace().Allocate(pool.shape, DType::kF32));
+      pool.free.push_back(context.workspace().Allocate(pool.shape, context.activation_dtype()));
     }
   }
 }
 
-TensorView FramePass::Allocate(const Shape& shape) {
-  if (!counts_) return context_.workspace().Allocate(shape, DType::kF32);
-  return TensorView::WithoutMemory(shape, DType::kF32, context_.device());
+TensorView FramePass::Allocate(const Shape& shape, DType dtype) {
+  if (!counts_) return context_.workspace().Allocate(shape, dtype);
+  return TensorView::WithoutMemory(shape, dtype, context_.device());
 }
 
 FramePass::Pool& FramePass::PoolOf(const Shape& shape) {
@@ -47,7 +47,7 @@ TensorView FramePass::TakeFrame(const Shape& shape) {
   if (pool.free.empty()) {
     TAMIAS_CHECK(counts_);
     ++pool.count;
-    return TensorView::WithoutMemory(shape, DType::kF32, context_.device());
+    return TensorView::WithoutMemory(shape, context_.activation_dtype(), context_.device());
   }
   const TensorView frame = pool.free.back();
   pool.free.pop_back();

@@ -53,15 +53,17 @@ class FramePass {
     Workspace::Scope scope_;
   };
 
-  // Uninitialised; only shapes may be asked for in a dry pass.
-  TensorView Allocate(const Shape& shape);
+  // Uninitialised, in the type of the context's activations or the given one; only shapes may be
+  // asked for in a dry pass.
+  TensorView Allocate(const Shape& shape) { return Allocate(shape, context_.activation_dtype()); }
+  TensorView Allocate(const Shape& shape, DType dtype);
   // Runs an operation where operations run.
   template <typename Operation>
   void Run(const Operation& operation) {
     if (runs_operations_) operation();
   }
 
-  // A frame [1, H, W, C] to write and then to give to Convolve, which keeps it.
+  // A frame [1, H, W, C] of activations to write and then to give to Convolve, which keeps it.
   TensorView TakeFrame(const Shape& shape);
   // The convolution at this frame: the pass knows those before. Each output, [1, H, W, O / n] of n,
   // takes its share of the output channels. accumulate: outputs += convolution + bias.

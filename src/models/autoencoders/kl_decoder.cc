@@ -2,8 +2,8 @@
 #include "models/autoencoders/kl_decoder.h"
 
 #include "base/check.h"
+#include "models/autoencoders/activations_of.h"
 #include "tamias/device_memory.h"
-#include "tamias/ops/elementwise.h"
 
 namespace tamias {
 namespace {
@@ -16,16 +16,6 @@ ConvLayer LoadPostQuantConv(const Weights& weights, const KlDecoderConfig& confi
   }
   return {weights.Get("post_quant_conv.weight", {channels, channels, 1, 1, 1}),
           weights.Get("post_quant_conv.bias", {channels}), PaddingMode::kReplicate};
-}
-
-// Latents of the host on the context's GPU, in the type of its activations.
-ConstTensorView ActivationsOf(Context& context, const ConstTensorView& latents) {
-  const TensorView uploaded = context.workspace().Allocate(latents.shape(), DType::kF32);
-  CopyToDevice(context, latents, uploaded);
-  const TensorView converted =
-      context.workspace().Allocate(latents.shape(), context.activation_dtype());
-  Convert(context, uploaded, converted);
-  return converted;
 }
 
 }  // namespace
@@ -94,7 +84,7 @@ void KlDecoder::Decode(Context& context, ConstTensorView latents, TensorView pix
   const DecoderBuffers buffers =
       MeasureBuffers(context, latents.dim(0), latents.dim(1), latents.dim(2));
   DeviceMirror picture(context, pixels);
-  if (context.IsOnGpu()) latents = ActivationsOf(context, latents);
+  latents = ActivationsOf(context, latents);
   DecoderPass pass(context, config_.norm_num_groups, buffers);
   Forward(pass, latents.shape(), latents, picture.device());
   picture.Download(context);

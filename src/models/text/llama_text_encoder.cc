@@ -193,8 +193,8 @@ void LlamaTextEncoder::ProjectAndRotate(Context& context, const LinearLayer& pro
   Workspace::Scope scope(context.workspace());
   const int64_t batch = heads.dim(0), num_heads = heads.dim(1), length = heads.dim(2);
   const int64_t half = config_.head_dim / 2;
-  const TensorView projected =
-      context.workspace().Allocate({batch, length, num_heads * config_.head_dim}, DType::kF32);
+  const TensorView projected = context.workspace().Allocate(
+      {batch, length, num_heads * config_.head_dim}, context.activation_dtype());
   projection(context, normed, projected);
   // Llama turns the pairs (i, i + D/2), the operation adjacent ones: the halves are interleaved.
   // Query and key are so alike, and their products do not depend on the order of the components.
@@ -212,12 +212,12 @@ void LlamaTextEncoder::Attend(Context& context, const Layer& layer, const Rotary
   const int64_t query_heads = config_.num_attention_heads;
   const int64_t key_heads = config_.num_key_value_heads;
   const int64_t group = query_heads / key_heads;
-  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView query = workspace.Allocate({batch, query_heads, length, head_dim}, DType::kF32);
-  const TensorView key = workspace.Allocate({batch, key_heads, length, head_dim}, DType::kF32);
-  const TensorView value = workspace.Allocate({batch, length, key_heads * head_dim}, DType::kF32);
-  const TensorView attended =
-      workspace.Allocate({batch, length, query_heads * head_dim}, DType::kF32);
+  const DType dtype = context.activation_dtype();
+  const TensorView normed = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView query = workspace.Allocate({batch, query_heads, length, head_dim}, dtype);
+  const TensorView key = workspace.Allocate({batch, key_heads, length, head_dim}, dtype);
+  const TensorView value = workspace.Allocate({batch, length, key_heads * head_dim}, dtype);
+  const TensorView attended = workspace.Allocate({batch, length, query_heads * head_dim}, dtype);
 
   RmsNorm(context, hidden, layer.attention_norm.weight, config_.rms_norm_eps, normed);
   ProjectAndRotate(context, layer.query, normed, positions, query);
@@ -229,7 +229,7 @@ void LlamaTextEncoder::Attend(Context& context, const Layer& layer, const Rotary
     // One key and value head seen by all query heads of its group: stride 0 over the group.
     const auto shared = [&](const ConstTensorView& heads) {
       const ConstTensorView head = heads.Select(1, i);
-      return ConstTensorView(head.raw(), DType::kF32, {batch, group, length, head_dim},
+      return ConstTensorView(head.raw(), dtype, {batch, group, length, head_dim},
                              {head.stride(0), 0, head.stride(1), 1}, head.device());
     };
     BiasedAttention(context,
@@ -247,9 +247,10 @@ void LlamaTextEncoder::FeedForward(Context& context, const Layer& layer, TensorV
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const Shape inner = {hidden.dim(0), hidden.dim(1), config_.intermediate_size};
-  const TensorView normed = workspace.Allocate(hidden.shape(), DType::kF32);
-  const TensorView gate = workspace.Allocate(inner, DType::kF32);
-  const TensorView up = workspace.Allocate(inner, DType::kF32);
+  const DType dtype = context.activation_dtype();
+  const TensorView normed = workspace.Allocate(hidden.shape(), dtype);
+  const TensorView gate = workspace.Allocate(inner, dtype);
+  const TensorView up = workspace.Allocate(inner, dtype);
 
   RmsNorm(context, hidden, layer.mlp_norm.weight, config_.rms_norm_eps, normed);
   layer.gate(context, normed, gate, {.activation = config_.hidden_act});

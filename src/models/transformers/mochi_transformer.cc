@@ -9,10 +9,10 @@
 #include "models/attention_heads.h"
 #include "models/config_fields.h"
 #include "models/transformers/skippable_forward.h"
+#include "ops/biased_attention.h"
 #include "ops/check_tensor.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/activation.h"
-#include "tamias/ops/attention.h"
 #include "tamias/ops/block_mean.h"
 #include "tamias/ops/copy.h"
 #include "tamias/ops/elementwise.h"
@@ -202,17 +202,19 @@ void MochiTransformer::PoolText(Context& context, ConstTensorView text, TensorVi
   } else {
     ScaleShift(context, mean, 0.0f, 0.0f, mean);
   }
-  const TensorView query = workspace.Allocate({batch, 1, width}, DType::kF32);
-  const TensorView key_value = workspace.Allocate({batch, 1 + length, 2 * width}, DType::kF32);
-  const TensorView attended = workspace.Allocate({batch, 1, width}, DType::kF32);
+  const DType dtype = context.activation_dtype();
+  const TensorView query = workspace.Allocate({batch, 1, width}, dtype);
+  const TensorView key_value = workspace.Allocate({batch, 1 + length, 2 * width}, dtype);
+  const TensorView attended = workspace.Allocate({batch, 1, width}, dtype);
   pooler_query_(context, mean, query);
   pooler_key_value_(context, tokens, key_value);
-  DenseAttention(context,
-                 {.query = SplitHeads(query, kPoolerHeads),
-                  .key = SplitHeads(key_value.Slice(2, 0, width), kPoolerHeads),
-                  .value = SplitHeads(key_value.Slice(2, width, 2 * width), kPoolerHeads),
-                  .scale = 1.0f / std::sqrt(static_cast<float>(width / kPoolerHeads))},
-                 SplitHeads(attended, kPoolerHeads));
+  // Heads of 512 elements in the published model.
+  BiasedAttention(context,
+                  {.query = SplitHeads(query, kPoolerHeads),
+                   .key = SplitHeads(key_value.Slice(2, 0, width), kPoolerHeads),
+                   .value = SplitHeads(key_value.Slice(2, width, 2 * width), kPoolerHeads),
+                   .scale = 1.0f / std::sqrt(static_cast<float>(width / kPoolerHeads))},
+                  SplitHeads(attended, kPoolerHeads));
   pooler_out_(context, attended.Select(1, 0), pooled, {.accumulate = true});
 }
 

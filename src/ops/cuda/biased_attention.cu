@@ -243,7 +243,7 @@ void BiasedAttention(Stream& stream, const BiasedAttentionInputs& inputs, Tensor
     most = (most - 1) / Tile::kLines * Tile::kLines;
   }
   Scratch memory(kName, scratch, ScoreBytes(batch * heads, most, keys));
-  const Shape shape = {batch, heads, most, ScoresPerRow(keys)};
+  const Shape shape = {batch, heads, most, WholeVectors(keys)};
   const TensorView all_scores = memory.Take(shape, DType::kF32);
   const TensorView all_weights = memory.Take(shape, inputs.value.dtype());
   for (int64_t begin = 0; begin < queries; begin += most) {

@@ -5,9 +5,12 @@
 // channels of those are copied to shared memory as the rows of a column-sparse product are; pixels
 // outside are zeros. B is the weight with the channels fastest, packed at each call.
 // An input that is normalised as it is read goes through memory first: in registers each pixel
-// would be normalised again for each of its taps.
+// would be normalised again for each of its taps. So does one whose channels are no whole vectors
+// (pixels of three colours, latents of twelve channels): zeros are put behind them.
 #include "ops/cuda/convolution.h"
 
+#include "base/cuda/memory.h"
+#include "ops/copy.h"
 #include "ops/cuda/gathered_product.cuh"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
@@ -190,13 +193,15 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) ConvolutionKernel(Convoluti
   Write(task, first_pixel, first_output, accumulators, shared);
 }
 
-// packed[o, k, i, j, c] = weight[o, c, k, i, j] in the packed type, an element a thread.
+// packed[o, k, i, j, c] = weight[o, c, k, i, j] in the packed type, zeros behind the last channel;
+// an element a thread.
 struct PackTask {
   const void* weight;
   void* packed;
   DType weight_type, packed_type;
   int64_t strides[5];  // of o, k, i, j, c in the weight
   int sizes[5];        // of the packed axes
+  int channels;        // of the weight
   int64_t count;
 };
 
@@ -206,16 +211,18 @@ __global__ void __launch_bounds__(kPackThreads) PackWeightKernel(PackTask task) 
   CheckLaunchBounds<kPackThreads>();
   const int64_t element = static_cast<int64_t>(blockIdx.x) * kPackThreads + threadIdx.x;
   if (element >= task.count) return;
+  const bool is_padding = element % task.sizes[4] >= task.channels;
   int64_t offset = 0, rest = element;
   for (int axis = 4; axis >= 0; --axis) {
     offset += rest % task.sizes[axis] * task.strides[axis];
     rest /= task.sizes[axis];
   }
-  StoreOne(task.packed, task.packed_type, element, LoadOne(task.weight, task.weight_type, offset));
+  StoreOne(task.packed, task.packed_type, element,
+           is_padding ? 0.0f : LoadOne(task.weight, task.weight_type, offset));
 }
 
 Shape PackedShape(const ConstTensorView& weight) {
-  return {weight.dim(0), weight.dim(2), weight.dim(3), weight.dim(4), weight.dim(1)};
+  return {weight.dim(0), weight.dim(2), weight.dim(3), weight.dim(4), WholeVectors(weight.dim(1))};
 }
 
 void PackWeight(Stream& stream, const ConstTensorView& weight, const TensorView& packed) {
@@ -225,6 +232,7 @@ void PackWeight(Stream& stream, const ConstTensorView& weight, const TensorView&
                 .packed_type = packed.dtype(),
                 .strides = {},
                 .sizes = {},
+                .channels = static_cast<int>(weight.dim(1)),
                 .count = packed.NumElements()};
   constexpr int kAxes[] = {0, 2, 3, 4, 1};
   for (int axis = 0; axis < 5; ++axis) {
@@ -252,10 +260,19 @@ void Normalise(Stream& stream, const ConstTensorView& input, const Conv3dOptions
   }
 }
 
+// Zeros behind the channels.
+void Pad(Stream& stream, const ConstTensorView& input, const TensorView& padded) {
+  Zero(stream, padded);
+  CopyStrided(stream, input, padded.Slice(4, 0, input.dim(4)));
+}
+
 void Check(const Convolution& c, const TensorView& output) {
   CheckHalves(c.name, "input", c.input);
-  CheckVectorRows(c.name, "input", c.input);
-  CheckMultiple(c.name, "input: channels", c.input.dim(4), kVector);
+  const bool reads_in_place = c.input.dim(4) % kVector == 0;
+  if (reads_in_place) CheckVectorRows(c.name, "input", c.input);
+  if (!c.options.input_gain.empty() || c.doubles_pixels) {
+    CheckMultiple(c.name, "input: channels", c.input.dim(4), kVector);
+  }
   if (output.dim(4) % kVector == 0) CheckVectorRows(c.name, "output", output);
   // All indices within a kernel fit 32 bits.
   constexpr int64_t kMost = 1 << 30;
@@ -323,6 +340,12 @@ void Convolve(Stream& stream, const Convolution& convolution, TensorView scratch
     const TensorView normalised = memory.Take(input.shape(), input.dtype());
     Normalise(stream, input, c.options, normalised);
     input = normalised;
+  } else if (input.dim(4) % kVector != 0) {
+    Shape shape = input.shape();
+    shape[4] = WholeVectors(shape[4]);
+    const TensorView padded = memory.Take(shape, input.dtype());
+    Pad(stream, input, padded);
+    input = padded;
   }
   const ConvolutionTask task = MakeTask(c, input, weight, output);
   const LaunchShape launch = ProductLaunch(c.name, task.schedule);

@@ -18,7 +18,8 @@ struct Convolution {
   bool repeats_first_frame = false;  // in front, whatever options.padding.mode
 };
 
-// What `scratch` (ops/cuda/scratch.h) must hold.
+// What `scratch` (ops/cuda/scratch.h) must hold. input: without axes where it is enlarged, and then
+// read in place.
 size_t ConvolutionScratchBytes(const Shape& input, const ConstTensorView& weight,
                                bool scales_input);
 

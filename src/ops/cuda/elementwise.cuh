@@ -59,11 +59,15 @@ inline ElementwiseOperand OperandOf(const ConstTensorView& view, bool one_row) {
 template <typename Operation>
 void Elementwise(Stream& stream, const char* name, Operation operation, ConstTensorView a,
                  ConstTensorView b, TensorView output) {
-  CheckVectorRows(name, "first operand", a);
-  CheckVectorRows(name, "second operand", b);
-  CheckVectorRows(name, "output", output);
   if (output.NumElements() == 0) return;
   const bool one_row = a.IsContiguous() && output.IsContiguous() && (b.empty() || b.IsContiguous());
+  const auto check = [&](const char* argument, const ConstTensorView& view) {
+    CheckVectorRows(name, argument,
+                    one_row && !view.empty() ? view.Reshape({view.NumElements()}) : view);
+  };
+  check("first operand", a);
+  check("second operand", b);
+  check("output", output);
   const int64_t columns = one_row ? output.NumElements() : output.dim(-1);
   const int64_t rows = output.NumElements() / columns;
   const int64_t vectors = (columns + kVector - 1) / kVector;

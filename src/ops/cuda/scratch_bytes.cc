@@ -19,21 +19,21 @@ size_t ScratchBytes(const Shape& shape, DType dtype) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
-int64_t ScoresPerRow(int64_t keys) {
+int64_t WholeVectors(int64_t elements) {
   constexpr int64_t kVectorElements = 8;
-  return (keys + kVectorElements - 1) / kVectorElements * kVectorElements;
+  return (elements + kVectorElements - 1) / kVectorElements * kVectorElements;
 }
 
 // 2^26 scores over all heads, so that the second product has a tile for every multiprocessor at the
 // 16,384 pixels of FLUX's autoencoder.
 int64_t ScoredRows(int64_t heads, int64_t queries, int64_t keys) {
   constexpr int64_t kMostScores = int64_t{1} << 26, kTile = 128;
-  const int64_t rows = kMostScores / std::max<int64_t>(heads * ScoresPerRow(keys), 1);
+  const int64_t rows = kMostScores / std::max<int64_t>(heads * WholeVectors(keys), 1);
   return std::min(queries, std::max<int64_t>(rows / kTile, 1) * kTile);
 }
 
 size_t ScoreBytes(int64_t heads, int64_t rows, int64_t keys) {
-  const Shape shape = {heads, rows, ScoresPerRow(keys)};
+  const Shape shape = {heads, rows, WholeVectors(keys)};
   return ScratchBytes(shape, DType::kF32) + ScratchBytes(shape, DType::kBF16);
 }
 
@@ -53,8 +53,14 @@ size_t GroupNormStatisticsScratchBytes(const Shape& input, int64_t groups) {
 
 size_t ConvolutionScratchBytes(const Shape& input, const ConstTensorView& weight,
                                bool scales_input) {
-  return ScratchBytes(weight.shape(), DType::kBF16) +
-         (scales_input ? ScratchBytes(input, DType::kBF16) : 0);
+  Shape packed = weight.shape(), copied = input;
+  packed[1] = WholeVectors(packed[1]);
+  size_t bytes = ScratchBytes(packed, DType::kBF16);
+  if (input.rank() == 0) return bytes;
+  const int last = input.rank() - 1;
+  copied[last] = WholeVectors(copied[last]);
+  if (scales_input || copied != input) bytes += ScratchBytes(copied, DType::kBF16);
+  return bytes;
 }
 
 size_t Conv2dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input) {

@@ -9,8 +9,10 @@ namespace tamias::cuda {
 // What one piece of scratch takes: pieces begin at multiples of 256 bytes.
 size_t ScratchBytes(const Shape& shape, DType dtype);
 
-// Of biased attention: scores are stored in whole vectors of eight keys.
-int64_t ScoresPerRow(int64_t keys);
+// So many elements, or as many more as make whole vectors of eight.
+int64_t WholeVectors(int64_t elements);
+
+// Of biased attention, whose scores are stored in whole vectors of keys.
 // Query rows whose scores lie in memory at a time, a multiple of 128 or all of them.
 int64_t ScoredRows(int64_t heads, int64_t queries, int64_t keys);
 // What `rows` rows of scores and weights take.

@@ -1,10 +1,13 @@
-// The text encoders on a GPU against the states that transformers computed in fp32. The fixtures'
-// weights are rounded to 16 bits on the way to the GPU, and so are the activations.
+// The encoders of texts and pictures on a GPU against the states that transformers computed in fp32
+// or against the CPU's. Weights are rounded to 16 bits on the way to the GPU, and so are the
+// activations.
 #include "models/text/clip_text_encoder.h"
 
 #include <fmt/format.h>
 
+#include "models/text/llama_text_encoder.h"
 #include "models/text/t5_encoder.h"
+#include "models/vision/clip_vision_encoder.h"
 #include "tamias/device_memory.h"
 #include "tests/support/device_test.h"
 #include "tests/support/dry_run_case.h"
@@ -66,6 +69,40 @@ TEST_F(CudaTextEncoder, T5AgreesWithTransformers) {
     EXPECT_LT(error, 5e-2);
     EXPECT_LT(fine_error, 5e-3);
   }
+}
+
+// The film demo's, whose weights are f16; its fixtures have heads that GPUs do not take.
+TEST_F(CudaTextEncoder, LlamaAgreesWithTheCpu) {
+  const auto folder = std::filesystem::path(TAMIAS_SOURCE_DIR) / "models/demo-video/text_encoder";
+  const auto config = LlamaTextConfig::FromJson(JsonObject::Load(folder / "config.json"));
+  const Weights weights = Weights::Open(folder);
+  const std::vector<int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2};
+  const auto encode = [&](Context& context) {
+    return LlamaTextEncoder(config, weights.CopyToDevice(context)).Encode(context, tokens, 2);
+  };
+  Context cpu(1), gpu(kPlacement, 1);
+  const double error = RelativeL2(encode(gpu), encode(cpu));
+  RecordProperty("error", std::to_string(error));
+  EXPECT_LT(error, 2e-2);
+  ExpectPlanned(PlannedWorkspace(kPlacement, 1, encode), gpu, gpu.workspace().peak_bytes());
+}
+
+TEST_F(CudaTextEncoder, ClipVisionAgreesWithTheCpu) {
+  const auto folder =
+      std::filesystem::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan-image/image_encoder";
+  const auto config = ClipVisionConfig::FromJson(JsonObject::Load(folder / "config.json"));
+  const Weights weights = Weights::Open(folder);
+  const Tensor pixels = RandomTensor({2, config.image_size, config.image_size, 3}, 1);
+  const auto encode = [&](Context& context) {
+    Tensor hidden = HostTensor(context, {2, config.tokens(), config.hidden_size}, DType::kF32);
+    ClipVisionEncoder(config, weights.CopyToDevice(context)).Encode(context, pixels, hidden);
+    return hidden;
+  };
+  Context cpu(1), gpu(kPlacement, 1);
+  const double error = RelativeL2(encode(gpu), encode(cpu));
+  RecordProperty("error", std::to_string(error));
+  EXPECT_LT(error, 2e-2);
+  ExpectPlanned(PlannedWorkspace(kPlacement, 1, encode), gpu, gpu.workspace().peak_bytes());
 }
 
 TEST_F(CudaTextEncoder, TakeWhatDryRunsTake) {

@@ -65,6 +65,10 @@ class CudaConvolution : public CudaTest {
     return kOutputs[random.Integer(0, 6)];
   }
   static int64_t RandomChannels(Random& random) { return 8 * random.Integer(1, 6); }
+  // In every other case such as are copied with zeros behind them: colours, latents.
+  static int64_t AnyChannels(Random& random) {
+    return random.Coin() ? RandomChannels(random) : random.Integer(1, 14);
+  }
 
   cuda::Stream stream_;
   Context context_{1};
@@ -75,7 +79,7 @@ TEST_F(CudaConvolution, Conv3dMatchesReferenceOverRandomShapes) {
     SCOPED_TRACE(seed);
     Random random(seed);
     const Shape size = {random.Integer(1, 2), random.Integer(1, 3), random.Integer(1, 7),
-                        random.Integer(1, 13), RandomChannels(random)};
+                        random.Integer(1, 13), AnyChannels(random)};
     const Shape kernel = {RandomOutputs(random), size[4], random.Integer(1, 3),
                           random.Integer(1, 3), random.Integer(1, 3)};
     Conv3dOptions options;
@@ -202,20 +206,24 @@ TEST_F(CudaConvolution, PicturesAreFilmsOfOneFrame) {
 }
 
 TEST_F(CudaConvolution, ErrorsNameTheArgument) {
-  const auto message = [&](const Shape& size, DType dtype, int64_t scratch_bytes) {
+  const auto message = [&](const Shape& size, DType dtype, int64_t scratch_bytes,
+                           bool is_scaled = false) {
     const Tensor input = ToDevice(stream_, Tensor::Zeros(size, dtype).view());
     const Tensor weight = ToDevice(stream_, Tensor::Zeros({8, 16, 1, 1, 1}, DType::kF32).view());
     Tensor output = ToDevice(stream_, Tensor::Zeros({1, 1, 4, 4, 8}, DType::kBF16).view());
     Tensor scratch = cuda::DeviceTensor({scratch_bytes}, DType::kU8, stream_.device().index);
+    const Tensor gain = ToDevice(stream_, Tensor::Zeros({1, 1, size[4]}, DType::kF32).view());
+    Conv3dOptions options;
+    if (is_scaled) options.input_gain = options.input_offset = gain;
     return ErrorOf(
-        [&] { cuda::Conv3d(stream_, input.view(), weight.view(), {}, {}, scratch, output); });
+        [&] { cuda::Conv3d(stream_, input.view(), weight.view(), {}, options, scratch, output); });
   };
   using ::testing::HasSubstr;
   EXPECT_EQ(message({1, 1, 4, 4, 16}, DType::kBF16, 1024), "");
   EXPECT_THAT(message({1, 1, 4, 4, 16}, DType::kF32, 1024),
               HasSubstr("conv3d: input: expected f16 or bf16"));
-  EXPECT_THAT(message({1, 1, 4, 4, 12}, DType::kBF16, 1024),
-              HasSubstr("conv3d: input: expected strides of whole 16-byte vectors"));
+  EXPECT_THAT(message({1, 1, 4, 4, 12}, DType::kBF16, 1024, /*is_scaled=*/true),
+              HasSubstr("conv3d: input: channels: expected a multiple of 8, found 12"));
   EXPECT_THAT(message({1, 1, 4, 4, 16}, DType::kBF16, 64), HasSubstr("conv3d: scratch: bytes"));
 }
 

@@ -22,7 +22,12 @@ class CudaElementwise : public CudaTest {
       const int64_t axes = random.Integer(0, 3);
       for (int64_t axis = 0; axis < axes; ++axis) shape.Append(random.Integer(1, 6));
       shape.Append(random.Integer(1, random.Coin() ? 40 : 3000));
+      const bool is_contiguous = random.Coin();  // then rows may begin anywhere
       const auto operand = [&] {
+        if (is_contiguous) {
+          return MakeOperand(stream, random, shape, RandomFloatType(random), 1, 0,
+                             Layout::kContiguous);
+        }
         // Rows of any length must begin at vectors: strides, not shapes, are whole vectors.
         Shape padded = shape;
         padded[shape.rank() - 1] = (shape[shape.rank() - 1] + 7) / 8 * 8;
