@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "ops/activation.h"
+#include "tests/cuda_emulator/streams.h"
 
 namespace tamias::cuda {
 namespace {
@@ -37,16 +38,8 @@ std::vector<float> Widened(const void* data, DType dtype, int64_t first, int64_t
   return values;
 }
 
-}  // namespace
-
-class CublasLt::State {};
-
-CublasLt::CublasLt(Device) {}
-
-CublasLt::~CublasLt() = default;
-
-void CublasLt::Multiply(Stream&, const LinearPlan& plan, const void* input, const void* weight,
-                        const void* bias, void* output, void*) {
+void Product(const LinearPlan& plan, const void* input, const void* weight, const void* bias,
+             void* output) {
   const std::vector<float> w =
       Widened(weight, plan.dtype, 0, plan.outputs, plan.weight_stride, plan.inputs);
   for (int64_t batch = 0; batch < plan.batches; ++batch) {
@@ -69,6 +62,19 @@ void CublasLt::Multiply(Stream&, const LinearPlan& plan, const void* input, cons
       }
     }
   }
+}
+
+}  // namespace
+
+class CublasLt::State {};
+
+CublasLt::CublasLt(Device) {}
+
+CublasLt::~CublasLt() = default;
+
+void CublasLt::Multiply(Stream& stream, const LinearPlan& plan, const void* input,
+                        const void* weight, const void* bias, void* output, void*) {
+  cuda_emulator::Enqueue(stream.handle(), [=] { Product(plan, input, weight, bias, output); });
 }
 
 }  // namespace tamias::cuda

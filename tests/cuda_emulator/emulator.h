@@ -8,7 +8,8 @@
 //   dynamic shared memory  is filled with NaN before each block, writes behind it are an error
 //   misaligned accesses    are errors, vectors and scalars alike (alignment.cc)
 //   device memory          is host memory filled with NaN, writes around it are an error
-//   streams                are synchronous
+//   streams                are synchronous, unless a test lets them run in any order that their
+//                          events allow (streams.h)
 #pragma once
 
 #include <algorithm>
@@ -19,6 +20,7 @@
 #include <cstring>
 
 #include "tests/cuda_emulator/block.h"
+#include "tests/cuda_emulator/streams.h"
 
 #define __global__
 #define __device__
@@ -147,10 +149,11 @@ inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 
 // ---- runtime ------------------------------------------------------------------------------------
 using cudaStream_t = struct CUstream_st*;
+using cudaEvent_t = struct CUevent_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
-constexpr unsigned cudaStreamNonBlocking = 1;
+constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0;
 struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
@@ -172,8 +175,14 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaMalloc(void** memory, size_t bytes);
 cudaError_t cudaFree(void* memory);
+cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags);
+cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned flags);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventDestroy(cudaEvent_t event);

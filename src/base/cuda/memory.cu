@@ -45,6 +45,17 @@ Tensor DeviceTensor(const Shape& shape, DType dtype, int device) {
   return Tensor(std::move(owner), shape, dtype, {DeviceType::kCuda, device});
 }
 
+Tensor PinnedTensor(const Shape& shape, DType dtype, int device) {
+  const DeviceScope scope(device);
+  const size_t bytes = BytesOf(shape, dtype);
+  void* memory = nullptr;
+  Check(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault),
+        fmt::format("allocating {} bytes of pinned memory", bytes));
+  std::shared_ptr<std::byte> owner(static_cast<std::byte*>(memory),
+                                   [](std::byte* p) { static_cast<void>(cudaFreeHost(p)); });
+  return Tensor(std::move(owner), shape, dtype);
+}
+
 void Copy(Stream& stream, ConstTensorView source, TensorView destination) {
   CheckPlace(stream, "source", source);
   CheckPlace(stream, "destination", destination);

@@ -9,6 +9,10 @@ namespace tamias::cuda {
 // Uninitialised, contiguous, 256-byte aligned. Throws kOutOfMemory.
 Tensor DeviceTensor(const Shape& shape, DType dtype, int device);
 
+// Memory of the host that the GPU reads and writes by itself while kernels run. Uninitialised,
+// contiguous. Throws kOutOfMemory.
+Tensor PinnedTensor(const Shape& shape, DType dtype, int device);
+
 // Enqueues a copy between contiguous views of one shape and one dtype, on the host or on the
 // stream's device. Host memory must live until the stream has been synchronised.
 void Copy(Stream& stream, ConstTensorView source, TensorView destination);

@@ -1,6 +1,7 @@
 // What a build without CUDA answers (cmake/TamiasCuda.cmake).
 #include "base/check.h"
 #include "base/cuda/device.h"
+#include "base/cuda/event.h"
 #include "base/cuda/memory.h"
 #include "base/cuda/stream.h"
 
@@ -22,6 +23,16 @@ Stream::Stream(int device) : device_(device) { FailWithoutCuda(device); }
 Stream::~Stream() = default;
 
 void Stream::Synchronize() { FailWithoutCuda(device_); }
+
+Event::Event(int device) : device_(device) { FailWithoutCuda(device); }
+
+Event::~Event() = default;
+
+void Event::Record(Stream& stream) { FailWithoutCuda(stream.device().index); }
+
+void Event::BlockStream(Stream& stream) const { FailWithoutCuda(stream.device().index); }
+
+Tensor PinnedTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
 
 Tensor DeviceTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
 

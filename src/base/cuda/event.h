@@ -1,0 +1,28 @@
+// A mark in a queue of work, which other queues of the device wait for.
+#pragma once
+
+#include "base/cuda/stream.h"
+
+struct CUevent_st;
+
+namespace tamias::cuda {
+
+class Event {
+ public:
+  explicit Event(int device);
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  // Marks what the stream holds by now. An event may be recorded again.
+  void Record(Stream& stream);
+  // What is enqueued on the stream from now on begins once the work marked last is done; at once
+  // where nothing was.
+  void BlockStream(Stream& stream) const;
+
+ private:
+  int device_;
+  CUevent_st* handle_ = nullptr;
+};
+
+}  // namespace tamias::cuda

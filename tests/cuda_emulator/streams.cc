@@ -1,0 +1,152 @@
+// Queues of work: see the header. An event is a place in a queue; a piece of work that waits for
+// one may begin when the queue has come past it.
+#include "tests/cuda_emulator/streams.h"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <vector>
+
+#include "tests/cuda_emulator/emulator.h"
+
+struct CUstream_st {
+  struct Piece {
+    std::function<void()> work;            // empty: waits
+    std::shared_ptr<CUstream_st> awaited;  // for this queue
+    uint64_t position = 0;                 // to have done so many pieces
+  };
+  std::deque<Piece> pieces;
+  uint64_t done = 0, enqueued = 0;
+};
+
+struct CUevent_st {
+  std::shared_ptr<CUstream_st> stream;  // null: not recorded
+  uint64_t position = 0;
+};
+
+namespace tamias::cuda_emulator {
+namespace {
+
+std::recursive_mutex mutex;
+std::vector<std::shared_ptr<CUstream_st>> streams;
+bool is_shuffled = false;
+std::mt19937_64 random_bits;
+
+std::shared_ptr<CUstream_st> Find(cudaStream_t stream) {
+  const auto found =
+      std::ranges::find_if(streams, [&](const auto& one) { return one.get() == stream; });
+  return found == streams.end() ? nullptr : *found;
+}
+
+bool CanRun(const CUstream_st& stream) {
+  if (stream.pieces.empty()) return false;
+  const CUstream_st::Piece& piece = stream.pieces.front();
+  return piece.awaited == nullptr || piece.awaited->done >= piece.position;
+}
+
+void RunOne(CUstream_st& stream) {
+  const CUstream_st::Piece piece = std::move(stream.pieces.front());
+  stream.pieces.pop_front();
+  ++stream.done;
+  if (piece.work) piece.work();
+}
+
+void RunTo(CUstream_st& stream, uint64_t position) {
+  while (stream.done < position) {
+    const CUstream_st::Piece& piece = stream.pieces.front();
+    if (piece.awaited != nullptr) RunTo(*piece.awaited, piece.position);
+    RunOne(stream);
+  }
+}
+
+void RunAny() {
+  while (random_bits() % 3 != 0) {
+    std::vector<CUstream_st*> able;
+    for (const auto& stream : streams) {
+      if (CanRun(*stream)) able.push_back(stream.get());
+    }
+    if (able.empty()) return;
+    RunOne(*able[random_bits() % able.size()]);
+  }
+}
+
+void Append(CUstream_st& stream, CUstream_st::Piece piece) {
+  stream.pieces.push_back(std::move(piece));
+  ++stream.enqueued;
+  RunAny();
+}
+
+}  // namespace
+
+void Enqueue(cudaStream_t stream, std::function<void()> work) {
+  {
+    const std::lock_guard lock(mutex);
+    if (is_shuffled) return Append(*stream, {.work = std::move(work), .awaited = {}});
+  }
+  work();
+}
+
+void FinishAll() {
+  const std::lock_guard lock(mutex);
+  for (const auto& stream : streams) RunTo(*stream, stream->enqueued);
+}
+
+ShuffledStreams::ShuffledStreams(uint64_t seed) {
+  const std::lock_guard lock(mutex);
+  is_shuffled = true;
+  random_bits.seed(seed);
+}
+
+ShuffledStreams::~ShuffledStreams() {
+  const std::lock_guard lock(mutex);
+  FinishAll();
+  is_shuffled = false;
+}
+
+}  // namespace tamias::cuda_emulator
+
+using namespace tamias::cuda_emulator;
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const std::lock_guard lock(mutex);
+  *stream = streams.emplace_back(std::make_shared<CUstream_st>()).get();
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  const std::lock_guard lock(mutex);
+  RunTo(*stream, stream->enqueued);
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const std::lock_guard lock(mutex);
+  RunTo(*stream, stream->enqueued);
+  std::erase_if(streams, [&](const auto& one) { return one.get() == stream; });
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  *event = new CUevent_st;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  const std::lock_guard lock(mutex);
+  *event = {.stream = Find(stream), .position = stream->enqueued};
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
+  const std::lock_guard lock(mutex);
+  if (event->stream == nullptr || !is_shuffled) return cudaSuccess;
+  Append(*stream, {.work = {}, .awaited = event->stream, .position = event->position});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete event;
+  return cudaSuccess;
+}
