@@ -1,5 +1,6 @@
 // OpenAI's pictures and films. Fields beyond theirs: seed, steps, profile, sparsity,
-// negative_prompt, true_cfg_scale, guidance_scale, max_sequence_length, frames, fps, wait.
+// negative_prompt, true_cfg_scale, true_cfg_scale_2, guidance_scale, max_sequence_length, frames,
+// fps, wait.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -52,6 +53,7 @@ JobRequest ReadCommon(RequestFields& fields, const Limits& limits) {
   request.steps = AsInt(fields.Whole("steps", 1, limits.max_steps));
   request.seed = fields.Seed("seed");
   request.true_cfg_scale = fields.Number("true_cfg_scale", 0, 100);
+  request.true_cfg_scale_2 = fields.Number("true_cfg_scale_2", 0, 100);
   request.guidance_scale = fields.Number("guidance_scale", 0, 100);
   request.max_sequence_length = AsInt(fields.Whole("max_sequence_length", 1, 4096));
   request.profile = fields.Text("profile", 256).value_or("auto");

@@ -30,6 +30,9 @@ std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOpt
   if (!options.negative_prompt.empty() && !settings.use_true_cfg()) {
     warnings.emplace_back("negative_prompt has no effect while true_cfg_scale is not above 1");
   }
+  if (options.true_cfg_scale_2 && !settings.use_true_cfg()) {
+    warnings.emplace_back("true_cfg_scale_2 has no effect while true_cfg_scale is not above 1");
+  }
   for (const ComponentInfo& component : family.info().components) {
     if (component.variant == variant || variant.empty()) continue;
     warnings.push_back(fmt::format("{} has no weights of the variant '{}'; its plain ones are read",

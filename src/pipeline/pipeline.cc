@@ -81,6 +81,10 @@ int Pipeline::NumSteps(const GenerateOptions& options) const {
       ->num_steps();
 }
 
+int Pipeline::SecondExpertStep(const GenerateOptions& options) const {
+  return tamias::SecondExpertStep(*parts_->family, Settings(options), NumImageTokens(options));
+}
+
 std::string Pipeline::SparsityYaml(const GenerateOptions& options) const {
   const SparsityConfig config = SparsityOf(*parts_->family, options);
   return config.IsAnythingEnabled() ? WriteYaml(config) : "";
