@@ -53,7 +53,6 @@ JobRequest ReadCommon(RequestFields& fields, const Limits& limits) {
   request.steps = AsInt(fields.Whole("steps", 1, limits.max_steps));
   request.seed = fields.Seed("seed");
   request.true_cfg_scale = fields.Number("true_cfg_scale", 0, 100);
-  request.true_cfg_scale_2 = fields.Number("true_cfg_scale_2", 0, 100);
   request.guidance_scale = fields.Number("guidance_scale", 0, 100);
   request.max_sequence_length = AsInt(fields.Whole("max_sequence_length", 1, 4096));
   request.profile = fields.Text("profile", 256).value_or("auto");
@@ -91,6 +90,7 @@ JobRequest ReadVideoRequest(RequestFields& fields, const Limits& limits) {
   request.seconds = ReadSeconds(fields);
   request.num_frames = AsInt(fields.Whole("frames", 1, kMaxFrames));
   request.fps = fields.Number("fps", 0.01, 1000);
+  request.true_cfg_scale_2 = fields.Number("true_cfg_scale_2", 0, 100);
   if (request.seconds && request.num_frames) {
     throw InvalidRequest("seconds", "seconds: stands beside frames, expected one of them");
   }

@@ -53,7 +53,6 @@ class ImageRequest(BaseModel):
     sparsity: dict[str, bool | int | float | str | list[int] | None] = {}
     negative_prompt: str = Field("", max_length=8192)
     true_cfg_scale: float | None = None
-    true_cfg_scale_2: float | None = None
     guidance_scale: float | None = None
 
     def options(self) -> dict[str, Any]:
@@ -67,7 +66,6 @@ class ImageRequest(BaseModel):
             "overrides": self.sparsity,
             "negative_prompt": self.negative_prompt,
             "true_cfg_scale": self.true_cfg_scale,
-            "true_cfg_scale_2": self.true_cfg_scale_2,
             "guidance_scale": self.guidance_scale,
         }
 

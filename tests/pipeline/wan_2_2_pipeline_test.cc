@@ -1,5 +1,5 @@
-// The whole Wan 2.2 pipelines with two transformers against diffusers: same folder, picture, prompt,
-// seed, size and steps. Steps 0 to 2 of 8 are the first transformer's.
+// The whole Wan 2.2 pipelines with two transformers against diffusers: same folder, picture,
+// prompt, seed, size and steps. Steps 0 to 2 of 8 are the first transformer's.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -105,20 +105,19 @@ TEST_P(Wan22PipelineTest, SparseGenerationThatSelectsEverythingMatchesDiffusers)
       kinds);
   ExpectLatents(result, golden_.Get("latents"));
   // Each transformer needs two full steps before it can be sparse.
-  EXPECT_THAT(kinds, ElementsAre("full", "full", "sparse", "full", "full", "sparse", "sparse",
-                                 "sparse"));
+  EXPECT_THAT(kinds,
+              ElementsAre("full", "full", "sparse", "full", "full", "sparse", "sparse", "sparse"));
 }
 
 TEST_P(Wan22PipelineTest, NoSkippedStepReusesWhatTheFirstTransformerGave) {
   std::vector<std::string> kinds;
-  const GenerateResult result = GenerateWatched(
-      Pipeline(folder_),
-      SparseOptions({"attn.is_enabled=false", "step_caching.reuse=prediction", "steps=8",
-                     "step_caching.skip_step_schedule=[1, 3, 4, 6]"}),
-      kinds);
+  const GenerateResult result =
+      GenerateWatched(Pipeline(folder_),
+                      SparseOptions({"attn.is_enabled=false", "step_caching.reuse=prediction",
+                                     "steps=8", "step_caching.skip_step_schedule=[1, 3, 4, 6]"}),
+                      kinds);
   ExpectLatents(result, golden_.Get("skipped_latents"));
-  EXPECT_THAT(kinds,
-              ElementsAre("full", "skip", "full", "full", "skip", "full", "skip", "full"));
+  EXPECT_THAT(kinds, ElementsAre("full", "skip", "full", "full", "skip", "full", "skip", "full"));
 }
 
 TEST_P(Wan22PipelineTest, TheSecondTransformerBeginsAtTheBoundary) {
@@ -144,16 +143,14 @@ TEST_P(Wan22PipelineTest, OneTransformerTwiceIsOneModel) {
 }
 
 TEST_P(Wan22PipelineTest, DriftIsNotMeasuredAcrossTheBoundary) {
-  const GenerateResult result =
-      Pipeline(folder_).Generate(SparseOptions({"attn.top_keys=0.3", "attn.random_keys=0",
-                                                "attn.local_voxels=0", "attn.first_n_dense_layers=0",
-                                                "attn.counts_multiple_of=1", "attn.mbm=12",
-                                                "attn.full_step_every=2",
-                                                "step_caching.is_enabled=false"}));
+  const GenerateResult result = Pipeline(folder_).Generate(
+      SparseOptions({"attn.top_keys=0.3", "attn.random_keys=0", "attn.local_voxels=0",
+                     "attn.first_n_dense_layers=0", "attn.counts_multiple_of=1", "attn.mbm=12",
+                     "attn.full_step_every=2", "step_caching.is_enabled=false"}));
   EXPECT_GT(result.attention_sparsity, 0.1);
   std::vector<bool> is_measured;
   for (const auto& step : nlohmann::json::parse(result.report_json).at("steps")) {
-    is_measured.push_back(step.at("layers").at(0).contains("attention_drift"));
+    is_measured.push_back(!step.at("attention_drift").is_null());
   }
   // Full steps are 0, 1, 2, then 3, 4, 6: of each transformer the third measures.
   EXPECT_THAT(is_measured, ElementsAre(false, false, true, false, false, false, true, false));
@@ -181,7 +178,8 @@ TEST_P(Wan22PipelineTest, ListsAndPlansBothTransformers) {
 
 TEST_P(Wan22PipelineTest, SavesTheSecondScale) {
   const Pipeline pipeline(folder_);
-  EXPECT_THAT(pipeline.PngText(GoldenOptions(), 0).at("tamias"), HasSubstr("\"true_cfg_scale_2\":2.0"));
+  EXPECT_THAT(pipeline.PngText(GoldenOptions(), 0).at("tamias"),
+              HasSubstr("\"true_cfg_scale_2\":2.0"));
   GenerateOptions options = GoldenOptions();
   options.true_cfg_scale = 1;
   EXPECT_THAT(pipeline.Warnings(options),
@@ -195,26 +193,20 @@ TEST_P(Wan22PipelineTest, RefusesAFolderWithoutTheSecondTransformer) {
 }
 
 TEST_P(Wan22PipelineTest, RefusesTransformersThatDiffer) {
-  for (const auto& [field, from, to] :
-       {std::tuple{"num_layers", "\"num_layers\": 2", "\"num_layers\": 1"},
-        {"ffn_dim", "\"ffn_dim\": 96", "\"ffn_dim\": 80"}}) {
-    Edit(data_, "transformer", "config.json", from, to);
-    const std::string error = LoadError();
-    // The one read from smaller numbers than its file holds is refused, whichever check is first.
-    EXPECT_THAT(error, testing::AnyOf(HasSubstr(field), HasSubstr("shape"))) << field;
-  }
+  Edit(data_, "transformer_2", "config.json", "\"num_layers\": 2", "\"num_layers\": 1");
+  EXPECT_THAT(LoadError(ErrorCode::kInvalidFile),
+              HasSubstr("transformer_2: field 'num_layers' is 1, but transformer gives 2"));
+  Link("transformer_2",
+       kFixtures / (TakesImage() ? "tiny-wan-2.2" : "tiny-wan-2.2-image") / "transformer_2");
+  EXPECT_THAT(LoadError(ErrorCode::kInvalidFile),
+              HasSubstr(TakesImage()
+                            ? "transformer_2: field 'in_channels' is 4, but transformer gives 12"
+                            : "transformer_2: field 'in_channels' is 12, but transformer gives 4"));
 }
 
 TEST_P(Wan22PipelineTest, RefusesAnotherBoundaryByName) {
   SetBoundary(1.5);
   EXPECT_THAT(LoadError(ErrorCode::kInvalidFile), HasSubstr("field 'boundary_ratio'"));
-}
-
-TEST_P(Wan22PipelineTest, RefusesATimestepForEachTokenByName) {
-  nlohmann::json index = nlohmann::json::parse(ReadBytes(data_ / "model_index.json"));
-  index["expand_timesteps"] = true;
-  WriteIndex(index.dump());
-  EXPECT_THAT(LoadError(ErrorCode::kUnsupported), HasSubstr("field 'expand_timesteps'"));
 }
 
 INSTANTIATE_TEST_SUITE_P(TextAndImage, Wan22PipelineTest,
