@@ -125,9 +125,9 @@ TEST_P(Wan22PipelineTest, TheSecondTransformerBeginsAtTheBoundary) {
   GenerateOptions few = GoldenOptions();
   few.steps = 1;
   EXPECT_EQ(Pipeline(folder_).SecondExpertStep(few), 0);
-  for (const auto& [ratio, step] : {std::pair{1.0, 1}, {0.0, 0}}) {
+  for (const double ratio : {0.0, 1.0}) {  // all steps are the first's, or all the second's
     SetBoundary(ratio);
-    EXPECT_EQ(Pipeline(folder_).SecondExpertStep(GoldenOptions()), step) << ratio;
+    EXPECT_EQ(Pipeline(folder_).SecondExpertStep(GoldenOptions()), 0) << ratio;
   }
 }
 
@@ -149,7 +149,8 @@ TEST_P(Wan22PipelineTest, DriftIsNotMeasuredAcrossTheBoundary) {
                      "attn.full_step_every=2", "step_caching.is_enabled=false"}));
   EXPECT_GT(result.attention_sparsity, 0.1);
   std::vector<bool> is_measured;
-  for (const auto& step : nlohmann::json::parse(result.report_json).at("steps")) {
+  const nlohmann::json report = nlohmann::json::parse(result.report_json);
+  for (const nlohmann::json& step : report.at("steps")) {
     is_measured.push_back(!step.at("attention_drift").is_null());
   }
   // Full steps are 0, 1, 2, then 3, 4, 6: of each transformer the third measures.
