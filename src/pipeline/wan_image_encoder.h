@@ -1,8 +1,7 @@
 // What Wan's image-to-video model knows of the picture that a film begins with (diffusers'
-// WanImageToVideoPipeline): in Wan 2.1 the vision encoder's tokens of it, and latents beside the
-// noise: the
-// autoencoder's of a film that is this picture and then grey, normalised, and before them a mask
-// that says which of the frames behind each latent frame are given.
+// WanImageToVideoPipeline): latents beside the noise, the autoencoder's of a film that is this
+// picture and then grey, normalised, and before them a mask that says which of the frames behind
+// each latent frame are given; in Wan 2.1 also the vision encoder's tokens of it.
 #pragma once
 
 #include <functional>

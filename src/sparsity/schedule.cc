@@ -25,8 +25,8 @@ bool StepSchedule::IsSkipped(int64_t step) const {
 StepPlan StepSchedule::At(int64_t step) const {
   if (IsSkipped(step)) return {.is_skipped = true, .kind = StepKind::kSkip};
   const int64_t first = FirstStep(step);
-  int64_t previous =
-      step - 1;  // this model's last step before this one that ran; below first: none
+  // The last step of this model that ran; below `first`: none.
+  int64_t previous = step - 1;
   while (previous >= first && IsSkipped(previous)) --previous;
   const auto& schedule = attention_.full_step_schedule;
   const bool is_first = previous < first;

@@ -20,12 +20,11 @@ struct StepPlan {
   StepKind kind = StepKind::kFull;
 };
 
-// Rules, in this order, where a model's first step is step 0, or `restart` of a second one:
+// Rules, in this order, where a model's first step is step 0 or `restart`:
 // - A step in skip_step_schedule is skipped, except a first one, before which nothing is kept.
-// - Attention is full on a model's first steps that run, two of them unless the configuration needs
-// fewer
-//   (SparsityConfig::Attention::FirstFullSteps), and on steps in full_step_schedule or, without
-//   one, on steps divisible by full_step_every. MLPs are full on the first step and on steps
+// - Attention is full on the first steps of a model that run, two of them unless the configuration
+//   needs fewer (SparsityConfig::Attention::FirstFullSteps), and on steps in full_step_schedule or,
+//   without one, on steps divisible by full_step_every. MLPs are full on a first step and on steps
 //   divisible by theirs.
 // - A full step that is skipped moves to the next step that runs.
 class StepSchedule {
