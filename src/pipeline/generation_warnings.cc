@@ -9,14 +9,16 @@ namespace tamias {
 
 std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOptions& options,
                                     const GenerationSettings& settings,
-                                    const SparsityConfig& sparsity, int num_steps) {
+                                    const SparsityConfig& sparsity, int num_steps,
+                                    int second_expert_step) {
   const SchedulerFactory& scheduler = family.scheduler();
   const std::string& variant = family.folder().variant();
   std::vector<std::string> warnings;
   if (sparsity.IsAnythingEnabled()) {
     warnings = ConfigWarnings(sparsity, {.placement = family.PlacementFor(options),
                                          .num_steps = num_steps,
-                                         .num_invocations = settings.num_invocations()});
+                                         .num_invocations = settings.num_invocations(),
+                                         .restart = second_expert_step});
   }
   if (!scheduler.other_class().empty()) {
     warnings.push_back(

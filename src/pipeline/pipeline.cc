@@ -92,7 +92,8 @@ std::string Pipeline::SparsityYaml(const GenerateOptions& options) const {
 
 std::vector<std::string> Pipeline::Warnings(const GenerateOptions& options) const {
   return WarningsOf(*parts_->family, options, Settings(options),
-                    SparsityOf(*parts_->family, options), NumSteps(options));
+                    SparsityOf(*parts_->family, options), NumSteps(options),
+                    SecondExpertStep(options));
 }
 
 std::map<std::string, std::string> Pipeline::PngText(const GenerateOptions& options,

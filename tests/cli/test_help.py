@@ -30,7 +30,7 @@ def test_help_has_examples(command):
 
 
 def options_of(*command):
-    return {name for name in re.findall(r"^ +(?:-\w,)?(--[a-z-]+)", run(*command, "--help").stdout, re.MULTILINE)
+    return {name for name in re.findall(r"^ +(?:-\w,)?(--[a-z0-9-]+)", run(*command, "--help").stdout, re.MULTILINE)
             if name != "--help"}
 
 

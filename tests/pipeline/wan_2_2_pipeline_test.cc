@@ -1,5 +1,6 @@
 // The whole Wan 2.2 pipelines with two transformers against diffusers: same folder, picture,
 // prompt, seed, size and steps. Steps 0 to 2 of 8 are the first transformer's.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -82,6 +83,9 @@ TEST_P(Wan22PipelineTest, LatentsAndFramesMatchDiffusers) {
   options.decode = true;
   const GenerateResult result = Pipeline(folder_).Generate(options);
   ExpectLatents(result, golden_.Get("latents"));
+  RecordProperty("relative_l2",
+                 fmt::format("{:.2e}", RelativeL2(result.latents[0].values,
+                                                  ValuesOf(golden_.Get("latents")))));
   ASSERT_EQ(result.videos.size(), 1u);
   EXPECT_EQ(result.videos[0].fps, 16);
   ExpectFrames(result.videos[0].frames, golden_.Get("frames"));
@@ -186,6 +190,13 @@ TEST_P(Wan22PipelineTest, SavesTheSecondScale) {
   EXPECT_THAT(pipeline.Warnings(options),
               testing::Contains(HasSubstr("true_cfg_scale_2 has no effect")));
   EXPECT_THAT(pipeline.Warnings(GoldenOptions()), testing::IsEmpty());
+}
+
+TEST_P(Wan22PipelineTest, ASkippedFirstStepOfTheSecondTransformerIsSaid) {
+  const Pipeline pipeline(folder_);
+  EXPECT_THAT(
+      pipeline.Warnings(SparseOptions({"steps=8", "step_caching.skip_step_schedule=[3, 6]"})),
+      ElementsAre(HasSubstr("step 3 cannot be skipped and is run")));
 }
 
 TEST_P(Wan22PipelineTest, RefusesAFolderWithoutTheSecondTransformer) {
