@@ -45,6 +45,15 @@ def t5():
     return transformers.T5EncoderModel(transformers.T5Config(**T5_XXL))
 
 
+def umt5():
+    return transformers.UMT5EncoderModel(transformers.UMT5Config(**UMT5_XXL))
+
+
+def unipc(flow_shift):
+    return diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=flow_shift)
+
+
 def euler(**options):
     return diffusers.FlowMatchEulerDiscreteScheduler(**options)
 
@@ -71,19 +80,31 @@ MODELS = {
     "wan-2.1": ("WanPipeline", {
         "transformer": lambda: diffusers.WanTransformer3DModel(),
         "vae": lambda: diffusers.AutoencoderKLWan(),
-        "text_encoder": lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**UMT5_XXL)),
-        "scheduler": lambda: diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=5.0),
+        "text_encoder": umt5,
+        "scheduler": lambda: unipc(5.0),
     }, {"tokenizer": T5_TOKENIZER}),
     "wan-2.1-i2v": ("WanImageToVideoPipeline", {
         "transformer": lambda: diffusers.WanTransformer3DModel(
             in_channels=36, image_dim=1280, added_kv_proj_dim=5120),
         "vae": lambda: diffusers.AutoencoderKLWan(),
-        "text_encoder": lambda: transformers.UMT5EncoderModel(transformers.UMT5Config(**UMT5_XXL)),
+        "text_encoder": umt5,
         "image_encoder": lambda: transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**CLIP_VIT_H)),
         "image_processor": transformers.CLIPImageProcessor,
-        "scheduler": lambda: diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
+        "scheduler": lambda: unipc(3.0),
+    }, {"tokenizer": T5_TOKENIZER}),
+    "wan-2.2": ("WanPipeline", {
+        "transformer": lambda: diffusers.WanTransformer3DModel(),
+        "transformer_2": lambda: diffusers.WanTransformer3DModel(),
+        "vae": lambda: diffusers.AutoencoderKLWan(),
+        "text_encoder": umt5,
+        "scheduler": lambda: unipc(12.0),
+    }, {"tokenizer": T5_TOKENIZER}),
+    "wan-2.2-i2v": ("WanImageToVideoPipeline", {
+        "transformer": lambda: diffusers.WanTransformer3DModel(in_channels=36),
+        "transformer_2": lambda: diffusers.WanTransformer3DModel(in_channels=36),
+        "vae": lambda: diffusers.AutoencoderKLWan(),
+        "text_encoder": umt5,
+        "scheduler": lambda: unipc(5.0),
     }, {"tokenizer": T5_TOKENIZER}),
     "mochi": ("MochiPipeline", {
         "transformer": lambda: diffusers.MochiTransformer3DModel(),
@@ -92,6 +113,9 @@ MODELS = {
         "scheduler": lambda: euler(invert_sigmas=True),
     }, {"tokenizer": T5_TOKENIZER}),
 }
+
+# Fields of model_index.json beside the components.
+FIELDS = {"wan-2.2": {"boundary_ratio": 0.875}, "wan-2.2-i2v": {"boundary_ratio": 0.9}}
 
 
 def write_header(path: Path, model: torch.nn.Module) -> int:
@@ -112,8 +136,8 @@ def write_header(path: Path, model: torch.nn.Module) -> int:
     return size
 
 
-def make(family: str, components: dict, folder: Path) -> None:
-    index = {"_class_name": family, "_diffusers_version": diffusers.__version__}
+def make(family: str, components: dict, fields: dict, folder: Path) -> None:
+    index = {"_class_name": family, "_diffusers_version": diffusers.__version__} | fields
     for name, build in components.items():
         with torch.device("cpu" if name == "scheduler" else "meta"):
             component = build()
@@ -141,7 +165,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
     family, components, tokenizers = MODELS[options.model]
-    make(family, components, options.folder)
+    make(family, components, FIELDS.get(options.model, {}), options.folder)
     for name, source in tokenizers.items():
         shutil.copytree(source, options.folder / name, dirs_exist_ok=True)
 

@@ -41,6 +41,7 @@ JobSettings SettingsFrom(const Json& json) {
   json.at("seed").get_to(settings.seed);
   json.at("n").get_to(settings.n);
   json.at("true_cfg_scale").get_to(settings.true_cfg_scale);
+  if (json.contains("true_cfg_scale_2")) settings.true_cfg_scale_2 = json.at("true_cfg_scale_2");
   if (json.contains("guidance_scale")) settings.guidance_scale = json.at("guidance_scale");
   json.at("max_sequence_length").get_to(settings.max_sequence_length);
   json.at("profile").get_to(settings.profile);
@@ -94,6 +95,7 @@ GenerateOptions OptionsOf(const JobSettings& settings) {
   options.seed = settings.seed;
   options.num_images = settings.n;
   options.true_cfg_scale = settings.true_cfg_scale;
+  options.true_cfg_scale_2 = settings.true_cfg_scale_2;
   options.guidance_scale = settings.guidance_scale;
   options.max_sequence_length = settings.max_sequence_length;
   options.sparsity = settings.profile;
@@ -120,6 +122,7 @@ Json ToJson(const JobSettings& settings) {
   json["seed"] = settings.seed;
   json["n"] = settings.n;
   json["true_cfg_scale"] = settings.true_cfg_scale;
+  if (settings.true_cfg_scale_2) json["true_cfg_scale_2"] = *settings.true_cfg_scale_2;
   if (settings.guidance_scale) json["guidance_scale"] = *settings.guidance_scale;
   json["max_sequence_length"] = settings.max_sequence_length;
   json["profile"] = settings.profile;
@@ -181,6 +184,8 @@ std::string CommandLine(const JobSettings& settings) {
   }
   line += fmt::format(" --steps {} --seed {} --true-cfg-scale {}", settings.steps, settings.seed,
                       settings.true_cfg_scale);
+  if (settings.true_cfg_scale_2)
+    line += fmt::format(" --true-cfg-scale-2 {}", *settings.true_cfg_scale_2);
   if (settings.guidance_scale)
     line += fmt::format(" --guidance-scale {}", *settings.guidance_scale);
   line += fmt::format(" --max-sequence-length {} --sparsity {}", settings.max_sequence_length,

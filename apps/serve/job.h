@@ -30,6 +30,7 @@ struct JobSettings {
   uint64_t seed = 0;
   int n = 1;  // pictures or films
   double true_cfg_scale = 1;
+  std::optional<double> true_cfg_scale_2;  // of models with a second transformer
   std::optional<double> guidance_scale;
   int max_sequence_length = 0;
   std::string profile;                 // "off", or a profile's name

@@ -47,6 +47,7 @@ GenerateOptions OptionsOf(const JobRequest& request, const ServedModel& model) {
   options.fps = request.fps;
   options.steps = request.steps;
   options.true_cfg_scale = request.true_cfg_scale;
+  options.true_cfg_scale_2 = request.true_cfg_scale_2;
   options.guidance_scale = request.guidance_scale;
   options.max_sequence_length = request.max_sequence_length;
   options.num_images = request.n;
@@ -121,6 +122,7 @@ JobSettings RequestChecker::Complete(const JobRequest& request) {
     settings.seed = request.seed ? *request.seed : DrawSeed();
     settings.n = request.n;
     settings.true_cfg_scale = in_force.true_cfg_scale;
+    settings.true_cfg_scale_2 = in_force.true_cfg_scale_2;
     settings.guidance_scale = request.guidance_scale;
     settings.max_sequence_length = in_force.max_sequence_length;
     settings.profile = options.sparsity;

@@ -29,6 +29,7 @@ struct JobRequest {
   std::optional<uint64_t> seed;  // absent: one is drawn
   int n = 1;
   std::optional<double> true_cfg_scale;
+  std::optional<double> true_cfg_scale_2;
   std::optional<double> guidance_scale;
   std::optional<int> max_sequence_length;
   std::string profile = "auto";

@@ -23,8 +23,8 @@ using Json = nlohmann::ordered_json;
 
 constexpr int64_t kDefaultsPerLimit = 4;
 // Shipped profiles that were made for one family or model: nobody else is offered them.
-constexpr std::array<std::string_view, 6> kOfOneModel = {"demo",  "demo-video", "flux-1-dev",
-                                                         "mochi", "wan-2.1",    "hunyuan-video"};
+constexpr std::array<std::string_view, 7> kOfOneModel = {
+    "demo", "demo-video", "flux-1-dev", "mochi", "wan-2.1", "wan-2.2", "hunyuan-video"};
 
 // Reads "4.93x at 30.0 dB" from the comment that a profile's file begins with, as tune writes it,
 // where the comment names this model.
@@ -41,9 +41,10 @@ void ReadMeasured(const std::filesystem::path& path, const std::string& id,
   profile.measured_psnr = NumberFrom<double>("PSNR", found[2].str());
 }
 
-ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, int num_steps) {
+ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, int num_steps,
+                         int second_expert_step) {
   ServedProfile profile{.name = name};
-  const StepSchedule schedule(config);
+  const StepSchedule schedule(config, second_expert_step);
   for (int step = 0; step < num_steps; ++step) {
     switch (schedule.At(step).kind) {
       case StepKind::kFull:
@@ -88,8 +89,8 @@ void ServedModel::AddProfile(const std::string& name) {
     const bool is_own = name == pipeline_.info().default_profile;
     if (!is_own && std::ranges::find(kOfOneModel, name) != kOfOneModel.end()) return;
     if (!is_own && !pipeline_.Warnings(options).empty()) return;
-    profiles_.push_back(
-        CountSteps(name, ParseSparsityConfig(pipeline_.SparsityYaml(options), name), num_steps));
+    profiles_.push_back(CountSteps(name, ParseSparsityConfig(pipeline_.SparsityYaml(options), name),
+                                   num_steps, pipeline_.SecondExpertStep(options)));
     ReadMeasured(FindProfile(name), id_, profiles_.back());
   } catch (const Error&) {
     // A file of the user's that is no profile, or one of another model: not offered.
@@ -162,6 +163,7 @@ Json ModelCatalog::List() const {
                      {"steps", defaults.steps},
                      {"true_cfg_scale", defaults.true_cfg_scale},
                      {"max_sequence_length", defaults.max_sequence_length}};
+    if (defaults.true_cfg_scale_2) settings["true_cfg_scale_2"] = *defaults.true_cfg_scale_2;
     if (info.makes_videos) {
       settings["num_frames"] = defaults.num_frames;
       settings["fps"] = defaults.fps;

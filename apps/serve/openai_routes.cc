@@ -1,5 +1,6 @@
 // OpenAI's pictures and films. Fields beyond theirs: seed, steps, profile, sparsity,
-// negative_prompt, true_cfg_scale, guidance_scale, max_sequence_length, frames, fps, wait.
+// negative_prompt, true_cfg_scale, true_cfg_scale_2, guidance_scale, max_sequence_length, frames,
+// fps, wait.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -89,6 +90,7 @@ JobRequest ReadVideoRequest(RequestFields& fields, const Limits& limits) {
   request.seconds = ReadSeconds(fields);
   request.num_frames = AsInt(fields.Whole("frames", 1, kMaxFrames));
   request.fps = fields.Number("fps", 0.01, 1000);
+  request.true_cfg_scale_2 = fields.Number("true_cfg_scale_2", 0, 100);
   if (request.seconds && request.num_frames) {
     throw InvalidRequest("seconds", "seconds: stands beside frames, expected one of them");
   }

@@ -34,6 +34,9 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
   AddNumber(command, "--true-cfg-scale", generate.true_cfg_scale,
             "Classifier-free guidance; above 1 the model runs twice a step")
       ->type_name("S");
+  AddNumber(command, "--true-cfg-scale-2", generate.true_cfg_scale_2,
+            "The same for the second transformer of Wan 2.2; else that of the first")
+      ->type_name("S");
   AddNumber(command, "--guidance-scale", generate.guidance_scale,
             "Embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)")
       ->type_name("G");

@@ -46,6 +46,7 @@ nlohmann::ordered_json Defaults(const ModelInfo& info) {
                                  {"max_sequence_length", defaults.max_sequence_length},
                                  {"true_cfg_scale", defaults.true_cfg_scale},
                                  {"guidance_scale", defaults.guidance_scale}};
+  if (defaults.true_cfg_scale_2) json["true_cfg_scale_2"] = *defaults.true_cfg_scale_2;
   if (info.makes_videos) {
     json["num_frames"] = defaults.num_frames;
     json["fps"] = defaults.fps;
@@ -91,6 +92,9 @@ void PrintText(const Pipeline& pipeline, const GenerateOptions& options, const M
   fmt::print("\nTokens: {} {} + {} text\n", pipeline.NumImageTokens(options),
              info.makes_videos ? "video" : "image", pipeline.NumTextTokens(options));
   fmt::print("Scheduler: {}\n", info.scheduler);
+  if (const int step = pipeline.SecondExpertStep(options); step > 0) {
+    fmt::print("Second transformer: from step {} on\n", step);
+  }
   fmt::print("Profile: {}\n", info.default_profile);
   fmt::print("Settings in force:\n");
   const nlohmann::ordered_json settings = InspectedSettings(pipeline, options);
@@ -137,6 +141,9 @@ void Run(const CommonOptions& options) {
   json["num_frames"] = NumFrames(pipeline, options.generate);
   json["image_tokens"] = pipeline.NumImageTokens(options.generate);
   json["text_tokens"] = pipeline.NumTextTokens(options.generate);
+  if (const int step = pipeline.SecondExpertStep(options.generate); step > 0) {
+    json["second_expert_step"] = step;
+  }
   json["default_profile"] = pipeline.info().default_profile;
   json["defaults"] = Defaults(pipeline.info());
   json["settings"] = InspectedSettings(pipeline, options.generate);

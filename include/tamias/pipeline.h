@@ -58,6 +58,9 @@ struct GenerateOptions {
   std::string prompt;
   std::string negative_prompt;           // used when true_cfg_scale > 1
   std::optional<double> true_cfg_scale;  // classifier-free guidance, two model calls a step; 1: off
+  // The same on the steps of the second transformer, of models with one for high and one for low
+  // noise (Wan 2.2), else none; not given: true_cfg_scale, which alone turns guidance on.
+  std::optional<double> true_cfg_scale_2;
   // the embedded guidance of guidance-distilled models (FLUX.1-dev, HunyuanVideo)
   std::optional<double> guidance_scale;
   // What a film begins with, for models that need one (ModelInfo::needs_image), else none: 1 to
@@ -108,6 +111,7 @@ struct GenerationSettings {
   int steps = 0;
   int max_sequence_length = 0;  // text tokens
   double true_cfg_scale = 1;
+  std::optional<double> true_cfg_scale_2;  // of models with a second transformer
   double guidance_scale = 0;
   bool use_true_cfg() const { return true_cfg_scale > 1; }
   int num_invocations() const { return use_true_cfg() ? 2 : 1; }  // model calls a step
@@ -230,6 +234,9 @@ class Pipeline {
   // Steps of the denoising loop, which profiles count: `steps`, or 2 steps - 1 where the scheduler
   // is of second order (FlowMatchHeunDiscreteScheduler) and calls the model twice.
   int NumSteps(const GenerateOptions& options) const;
+  // The step from which the second transformer predicts, of models with one for high and one for
+  // low noise (Wan 2.2); 0 where one makes all steps.
+  int SecondExpertStep(const GenerateOptions& options) const;
   // The sparsity profile in force for these options, as YAML; "" when sparsity is off.
   std::string SparsityYaml(const GenerateOptions& options) const;
   // Settings that have no effect here, one sentence each.

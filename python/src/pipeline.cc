@@ -105,6 +105,7 @@ void BindOptions(nb::module_& module) {
       .def_rw("prompt", &Options::prompt)
       .def_rw("negative_prompt", &Options::negative_prompt)
       .def_rw("true_cfg_scale", &Options::true_cfg_scale)
+      .def_rw("true_cfg_scale_2", &Options::true_cfg_scale_2)
       .def_rw("guidance_scale", &Options::guidance_scale)
       .def_rw("width", &Options::width)
       .def_rw("height", &Options::height)
@@ -200,6 +201,7 @@ void BindModelInfo(nb::module_& module) {
       .def_ro("steps", &GenerationSettings::steps)
       .def_ro("max_sequence_length", &GenerationSettings::max_sequence_length)
       .def_ro("true_cfg_scale", &GenerationSettings::true_cfg_scale)
+      .def_ro("true_cfg_scale_2", &GenerationSettings::true_cfg_scale_2)
       .def_ro("guidance_scale", &GenerationSettings::guidance_scale);
   nb::class_<ModelInfo>(module, "ModelInfo")
       .def_ro("family", &ModelInfo::family)

@@ -203,7 +203,7 @@ class Generation:
 
 
 class Pipeline:
-    """A model: FLUX.1, HunyuanVideo, Wan 2.1 or Mochi from a checkpoint folder in diffusers' layout.
+    """A model: FLUX.1, HunyuanVideo, Wan or Mochi from a checkpoint folder in diffusers' layout.
 
     Weights are memory-mapped. variant: of weights that a folder holds in several ("fp16"). Threads may share a
     pipeline. Options that are not given take the model's own defaults (tamias.json in its folder), else its family's.
@@ -212,8 +212,9 @@ class Pipeline:
         result = pipeline.generate("a large red circle at the center on a grey background", seed=3)
 
     Options of all methods that generate:
-        negative_prompt, true_cfg_scale: classifier-free guidance, two model calls a step above 1; guidance_scale: the
-        embedded guidance of distilled models; max_sequence_length: text tokens;
+        negative_prompt, true_cfg_scale: classifier-free guidance, two model calls a step above 1; true_cfg_scale_2: the
+        scale of the second transformer of Wan 2.2; guidance_scale: the embedded guidance of distilled models;
+        max_sequence_length: text tokens;
         width, height: pixels, multiples of info.size_multiple; num_frames, fps: of films; steps: denoising steps;
         seed: of the noise, the same as torch.Generator("cpu") in diffusers; num_images: from one stream of noise;
         image: what a film begins with, [height, width, 3] u8 or a path; initial_latents: what denoising begins with

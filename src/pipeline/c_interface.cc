@@ -95,6 +95,7 @@ const std::map<std::string_view, Setter>& Setters() {
       {"device", Text(&Options::device)},
       {"dtype", Text(&Options::dtype)},
       {"true_cfg_scale", Number(&Options::true_cfg_scale)},
+      {"true_cfg_scale_2", Number(&Options::true_cfg_scale_2)},
       {"guidance_scale", Number(&Options::guidance_scale)},
       {"width", Number(&Options::width)},
       {"height", Number(&Options::height)},

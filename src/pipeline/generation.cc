@@ -120,7 +120,9 @@ void Generation::Implementation::EncodeImage() {
   Context context(resources_, plan_.coder, plan_.threads, plan_.image_workspace);
   condition_ =
       family_.EncodeImage(context, *options_.image, plan_.latents, [this] { clock_.EndStep(); });
-  CheckFinite(condition_.embedding, "the picture's embedding", family_);
+  if (!condition_.embedding.empty()) {
+    CheckFinite(condition_.embedding, "the picture's embedding", family_);
+  }
   CheckFinite(condition_.latents, "the picture's latents", family_);
 }
 

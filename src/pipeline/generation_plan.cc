@@ -4,6 +4,7 @@
 #include "pipeline/generation_plan.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -97,9 +98,13 @@ StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbe
   Tensor negative = WithoutMemory(plan.latents);
   const GuidedModel model(context, family, plan, prompts, condition, session.token_order(),
                           {.latents = latents, .prediction = prediction, .negative = negative});
-  for (const StepPlan& kind : session.KindsOfSteps()) {
-    session.BeginPlannedStep(kind);
-    model.Predict(context, /*timestep=*/0, session);
+  const auto scheduler = family.scheduler().Make(plan.settings.steps, plan.latents.tokens());
+  for (const int first : std::set{0, plan.second_expert_step}) {
+    session.Restart();
+    for (const StepPlan& kind : session.KindsOfSteps()) {
+      session.BeginPlannedStep(kind);
+      model.Predict(context, scheduler->timestep(first), session);
+    }
   }
   return StageBytes::Of(context);
 }
@@ -155,7 +160,10 @@ size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries
     if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
   }
   if (plan.placement.IsOnGpu()) return bytes;
-  const size_t copied = family.DenoiserWeights().DeviceBytes(plan.placement);
+  size_t copied = 0;
+  for (const Weights& weights : family.DenoiserWeights()) {
+    copied += weights.DeviceBytes(plan.placement);
+  }
   if (plan.placement.activation_dtype != DType::kF32 && copied > 0) {
     bytes += entries.Add("weights of transformer, in bf16", copied);
   }
@@ -252,6 +260,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   GenerationPlan plan = BeginPlan(family, options);
   plan.geometries.assign(static_cast<size_t>(plan.settings.num_invocations()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
+  plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
   StagePlans stages;
   std::vector<PromptEmbedding> prompts;
   ImageCondition condition;
@@ -271,6 +280,18 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
     PlanMemory(family, stages, plan);
   }
   return plan;
+}
+
+int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
+                     int64_t image_tokens) {
+  const auto scheduler = family.scheduler().Make(settings.steps, image_tokens);
+  for (int step = 1; step < scheduler->num_steps(); ++step) {
+    if (family.ExpertAt(scheduler->timestep(step)) !=
+        family.ExpertAt(scheduler->timestep(step - 1))) {
+      return step;
+    }
+  }
+  return 0;
 }
 
 GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options) {

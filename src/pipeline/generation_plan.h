@@ -24,6 +24,7 @@ struct GenerationPlan {
   // and of autoencoders leave the range of f16.
   Placement coder;
   LatentShape latents;
+  int second_expert_step = 0;  // the first of another transformer; 0: one makes all steps
   std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
   StatePlan state;
   StatePlace state_place = StatePlace::kMemory;
@@ -42,6 +43,9 @@ struct GenerationPlan {
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
 // could hold. Whether this one can: pipeline/memory_check.h.
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options);
+// The first step of a second transformer (ModelFamily::ExpertAt); 0: one makes all steps.
+int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
+                     int64_t image_tokens);
 // Of a generation that is nothing but its decoding.
 GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options);
 

@@ -137,6 +137,12 @@ GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDe
                family.max_sequence_length_limit));
   settings.true_cfg_scale =
       pick(options.true_cfg_scale, model.true_cfg_scale, family.true_cfg_scale);
+  if (family.has_experts) {
+    settings.true_cfg_scale_2 =
+        pick(options.true_cfg_scale_2, model.true_cfg_scale_2, settings.true_cfg_scale);
+  } else if (options.true_cfg_scale_2) {
+    Fail(ErrorCode::kInvalidArgument, "true_cfg_scale_2: this model has one transformer");
+  }
   settings.guidance_scale =
       pick(options.guidance_scale, model.guidance_scale, family.guidance_scale);
 
@@ -149,6 +155,9 @@ GenerationSettings ResolveSettings(const GenerateOptions& options, const ModelDe
   CheckRange("max_sequence_length", settings.max_sequence_length, 1,
              family.max_sequence_length_limit);
   CheckRange("true_cfg_scale", settings.true_cfg_scale, 0, 1000);
+  if (settings.true_cfg_scale_2) {
+    CheckRange("true_cfg_scale_2", *settings.true_cfg_scale_2, 0, 1000);
+  }
   CheckRange("guidance_scale", settings.guidance_scale, 0, 1000);
   CheckRange("num_images", options.num_images, 1, kMaxImages);
   CheckRange("threads", options.threads, 0, kMaxThreads);

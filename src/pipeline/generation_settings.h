@@ -24,6 +24,7 @@ struct FamilyDefaults {
   int size_multiple = 16;               // pixels
   int max_sequence_length_limit = 512;  // text tokens
   bool needs_image = false;             // films begin with a picture
+  bool has_experts = false;             // a transformer for high noise and one for low
   bool makes_videos() const { return num_frames > 1; }
 };
 

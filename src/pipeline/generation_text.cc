@@ -26,6 +26,7 @@ std::string SettingsJson(const ModelFamily& family, const GenerateOptions& optio
   }
   json["steps"] = settings.steps;
   json["true_cfg_scale"] = settings.true_cfg_scale;
+  if (settings.true_cfg_scale_2) json["true_cfg_scale_2"] = *settings.true_cfg_scale_2;
   json["guidance_scale"] = settings.guidance_scale;
   json["max_sequence_length"] = settings.max_sequence_length;
   json["seed"] = options.seed;

@@ -9,14 +9,16 @@ namespace tamias {
 
 std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOptions& options,
                                     const GenerationSettings& settings,
-                                    const SparsityConfig& sparsity, int num_steps) {
+                                    const SparsityConfig& sparsity, int num_steps,
+                                    int second_expert_step) {
   const SchedulerFactory& scheduler = family.scheduler();
   const std::string& variant = family.folder().variant();
   std::vector<std::string> warnings;
   if (sparsity.IsAnythingEnabled()) {
     warnings = ConfigWarnings(sparsity, {.placement = family.PlacementFor(options),
                                          .num_steps = num_steps,
-                                         .num_invocations = settings.num_invocations()});
+                                         .num_invocations = settings.num_invocations(),
+                                         .restart = second_expert_step});
   }
   if (!scheduler.other_class().empty()) {
     warnings.push_back(
@@ -29,6 +31,9 @@ std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOpt
   }
   if (!options.negative_prompt.empty() && !settings.use_true_cfg()) {
     warnings.emplace_back("negative_prompt has no effect while true_cfg_scale is not above 1");
+  }
+  if (options.true_cfg_scale_2 && !settings.use_true_cfg()) {
+    warnings.emplace_back("true_cfg_scale_2 has no effect while true_cfg_scale is not above 1");
   }
   for (const ComponentInfo& component : family.info().components) {
     if (component.variant == variant || variant.empty()) continue;

@@ -13,6 +13,7 @@ namespace tamias {
 // One sentence each, as Pipeline::Warnings.
 std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOptions& options,
                                     const GenerationSettings& settings,
-                                    const SparsityConfig& sparsity, int num_steps);
+                                    const SparsityConfig& sparsity, int num_steps,
+                                    int second_expert_step);
 
 }  // namespace tamias

@@ -20,7 +20,9 @@ GuidedModel::GuidedModel(Context& context, const ModelFamily& family, const Gene
                          const std::vector<PromptEmbedding>& prompts,
                          const ImageCondition& condition, const TokenOrder& order,
                          const StepTensors& tensors)
-    : scale_(plan.settings.true_cfg_scale),
+    : family_(family),
+      scales_{plan.settings.true_cfg_scale,
+              plan.settings.true_cfg_scale_2.value_or(plan.settings.true_cfg_scale)},
       tensors_(tensors),
       denoiser_(family.MakeDenoiser(context, plan.settings, plan.latents, order, condition)),
       latents_(context, tensors.latents),
@@ -34,7 +36,9 @@ void GuidedModel::Predict(Context& context, float timestep, SparseSession& sessi
   Call(context, 0, timestep, session, prediction_);
   if (!negative_) return;
   Call(context, 1, timestep, session, *negative_);
-  if (!context.IsPlanning()) Guide(scale_, tensors_.negative, tensors_.prediction);
+  if (context.IsPlanning()) return;
+  const auto expert = static_cast<size_t>(family_.ExpertAt(timestep));
+  Guide(scales_[expert], tensors_.negative, tensors_.prediction);
 }
 
 void GuidedModel::Call(Context& context, int invocation, float timestep, SparseSession& session,

@@ -3,6 +3,7 @@
 // device it runs. Symbols: N image tokens, P numbers of a token.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -37,14 +38,16 @@ class GuidedModel {
               const TokenOrder& order, const StepTensors& tensors);
 
   // tensors.prediction = the velocity of tensors.latents at the timestep: with guidance
-  // negative + scale (positive - negative). Waits for the device.
+  // negative + scale (positive - negative), with the scale of the transformer of this timestep.
+  // Waits for the device.
   void Predict(Context& context, float timestep, SparseSession& session) const;
 
  private:
   void Call(Context& context, int invocation, float timestep, SparseSession& session,
             const DeviceMirror& prediction) const;
 
-  double scale_;  // of the guidance
+  const ModelFamily& family_;
+  std::array<double, 2> scales_;  // of the guidance, by expert
   StepTensors tensors_;
   std::vector<PromptViews> prompts_;
   std::unique_ptr<Denoiser> denoiser_;

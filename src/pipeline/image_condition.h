@@ -7,7 +7,7 @@
 namespace tamias {
 
 struct ImageCondition {
-  Tensor embedding;  // [1, K, C] f32
+  Tensor embedding;  // [1, K, C] f32; empty of models that take latents alone
   Tensor latents;    // [1, N, P] f32, packed in row order: what lies beside the noisy latents
 };
 

@@ -50,7 +50,7 @@ ModelFamily::ModelFamily(const ModelFolder& folder)
 }
 
 Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
-  return PlacementOn(ParseDevice(options.device), DenoiserWeights().MainDType(),
+  return PlacementOn(ParseDevice(options.device), DenoiserWeights().front().MainDType(),
                      ParseActivationType(options.dtype));
 }
 
@@ -75,10 +75,10 @@ void ModelFamily::SetScheduler(SchedulerConventions conventions) {
 }
 
 void ModelFamily::CheckTransformerField(const char* field, int64_t found, const char* where,
-                                        int64_t expected) const {
+                                        int64_t expected, const char* transformer) const {
   if (found != expected) {
-    Fail(ErrorCode::kInvalidFile, "{}: transformer: field '{}' is {}, but {} gives {}",
-         folder_.path().string(), field, found, where, expected);
+    Fail(ErrorCode::kInvalidFile, "{}: {}: field '{}' is {}, but {} gives {}",
+         folder_.path().string(), transformer, field, found, where, expected);
   }
 }
 

@@ -60,6 +60,9 @@ class ModelFamily {
   // Whether the end of the prompt does not fit.
   virtual bool IsCut(const std::string& prompt, const GenerationSettings& settings) const = 0;
   virtual bool HasGuidanceEmbedding() const = 0;
+  // Which of its transformers predicts at a timestep of the scheduler: 0, or 1 where a family has a
+  // second one for low noise (Wan 2.2's experts). All have the same geometry.
+  virtual int ExpertAt(float /*timestep*/) const { return 0; }
   // What it computes once lies in the context's workspace, from where the caller's scope frees it.
   virtual std::unique_ptr<Denoiser> MakeDenoiser(Context& context,
                                                  const GenerationSettings& settings,
@@ -68,7 +71,8 @@ class ModelFamily {
                                                  const ImageCondition& image) const = 0;
 
   // Of families that need an image (FamilyDefaults): the condition of a film of these latents, in
-  // memory of the host. after_piece is called NumImagePieces times. When planning the image is not looked at.
+  // memory of the host. after_piece is called NumImagePieces times. When planning the image is not
+  // looked at.
   virtual ImageCondition EncodeImage(Context& /*context*/, const Image& /*image*/,
                                      const LatentShape& /*latents*/,
                                      const std::function<void()>& /*after_piece*/) const {
@@ -82,8 +86,8 @@ class ModelFamily {
                       const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
   virtual int NumDecodePieces(const LatentShape& latents) const = 0;
 
-  // The weights whose type the activations follow.
-  virtual const Weights& DenoiserWeights() const = 0;
+  // Those of each transformer; the activations follow the type of the first.
+  virtual std::vector<Weights> DenoiserWeights() const = 0;
   // Where the options' device and dtype put the denoiser, whether there is such a device or not.
   // Throws as ParseDevice, ParseActivationType and PlacementOn.
   Placement PlacementFor(const GenerateOptions& options) const;
@@ -104,9 +108,9 @@ class ModelFamily {
   void SetDefaults(const FamilyDefaults& family, const std::string& profile);
   // Reads the folder's scheduler; called once by a family's constructor.
   void SetScheduler(SchedulerConventions conventions);
-  // Throws kInvalidFile unless a number of the transformer's config is what another component says.
-  void CheckTransformerField(const char* field, int64_t found, const char* where,
-                             int64_t expected) const;
+  // Throws kInvalidFile unless a number of a transformer's config is what another component says.
+  void CheckTransformerField(const char* field, int64_t found, const char* where, int64_t expected,
+                             const char* transformer = "transformer") const;
 
  private:
   ModelFolder folder_;

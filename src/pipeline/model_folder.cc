@@ -26,7 +26,7 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
   ModelDefaults defaults;
   if (!HasEntry(path)) return defaults;
   const JsonObject json = JsonObject::Load(path);
-  constexpr std::array<std::string_view, 9> kKnown = {
+  constexpr std::array<std::string_view, 10> kKnown = {
       "profile",
       "width",
       "height",
@@ -35,6 +35,7 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
       "steps",
       "max_sequence_length",
       "true_cfg_scale",
+      "true_cfg_scale_2",
       "guidance_scale",
   };
   for (const std::string& key : json.Keys()) {
@@ -54,6 +55,7 @@ ModelDefaults LoadDefaults(const std::filesystem::path& path) {
   defaults.steps = integer("steps", 1000);
   defaults.max_sequence_length = integer("max_sequence_length", 1 << 16);
   defaults.true_cfg_scale = number("true_cfg_scale");
+  defaults.true_cfg_scale_2 = number("true_cfg_scale_2");
   defaults.guidance_scale = number("guidance_scale");
   return defaults;
 }
@@ -89,7 +91,7 @@ WeightLibrary LibraryOf(const std::filesystem::path& model, const std::string& c
     if (it->front() == "diffusers") return WeightLibrary::kDiffusers;
     if (it->front() == "transformers") return WeightLibrary::kTransformers;
   }
-  const bool is_diffusers = component == "transformer" || component == "vae";
+  const bool is_diffusers = component.starts_with("transformer") || component == "vae";
   return is_diffusers ? WeightLibrary::kDiffusers : WeightLibrary::kTransformers;
 }
 

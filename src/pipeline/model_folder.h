@@ -23,6 +23,7 @@ struct ModelDefaults {
   std::optional<int> steps;
   std::optional<int> max_sequence_length;
   std::optional<double> true_cfg_scale;
+  std::optional<double> true_cfg_scale_2;
   std::optional<double> guidance_scale;
 };
 

@@ -28,6 +28,7 @@ PictureDenoising::PictureDenoising(std::shared_ptr<DeviceResources> resources,
                                    const ImageCondition& condition, const GenerateOptions& options,
                                    int image)
     : image_(image),
+      second_expert_step_(plan.second_expert_step),
       host_(plan.threads),
       context_(std::move(resources), plan.placement, plan.threads, plan.denoising_workspace),
       session_(context_, plan.sparsity, GeometriesOf(family, plan, prompts), plan.state_place),
@@ -51,6 +52,7 @@ PictureDenoising::PictureDenoising(std::shared_ptr<DeviceResources> resources,
 }
 
 StepKind PictureDenoising::Step(const std::function<void(const StepPrediction&)>& on_prediction) {
+  if (step_ > 0 && step_ == second_expert_step_) session_.Restart();
   session_.BeginStep(step_, scheduler_->sigma(step_));
   model_.Predict(context_, scheduler_->timestep(step_), session_);
   if (on_prediction) ReportPrediction(on_prediction);

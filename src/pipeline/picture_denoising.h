@@ -44,6 +44,7 @@ class PictureDenoising {
   void ReportPrediction(const std::function<void(const StepPrediction&)>& on_prediction);
 
   int image_;
+  int second_expert_step_;
   int step_ = 0;
   Context host_;  // of noise, scheduler and token order
   Context context_;

@@ -81,6 +81,10 @@ int Pipeline::NumSteps(const GenerateOptions& options) const {
       ->num_steps();
 }
 
+int Pipeline::SecondExpertStep(const GenerateOptions& options) const {
+  return tamias::SecondExpertStep(*parts_->family, Settings(options), NumImageTokens(options));
+}
+
 std::string Pipeline::SparsityYaml(const GenerateOptions& options) const {
   const SparsityConfig config = SparsityOf(*parts_->family, options);
   return config.IsAnythingEnabled() ? WriteYaml(config) : "";
@@ -88,7 +92,8 @@ std::string Pipeline::SparsityYaml(const GenerateOptions& options) const {
 
 std::vector<std::string> Pipeline::Warnings(const GenerateOptions& options) const {
   return WarningsOf(*parts_->family, options, Settings(options),
-                    SparsityOf(*parts_->family, options), NumSteps(options));
+                    SparsityOf(*parts_->family, options), NumSteps(options),
+                    SecondExpertStep(options));
 }
 
 std::map<std::string, std::string> Pipeline::PngText(const GenerateOptions& options,

@@ -47,7 +47,8 @@ class Tuner {
         prompts_(options.prompts.empty() ? std::vector{options.generate.prompt} : options.prompts),
         run_options_(RunOptions(options)),
         dense_options_(run_options_),
-        steps_(pipeline.Settings(options.generate).steps) {
+        steps_(pipeline.Settings(options.generate).steps),
+        second_expert_step_(pipeline.SecondExpertStep(options.generate)) {
     dense_options_.sparsity = "off";
     dense_options_.overrides.clear();
     Outcome dense = Generate("dense", dense_options_, &traces_);
@@ -87,7 +88,7 @@ class Tuner {
   // What the caller has fixed comes last.
   GenerateOptions OptionsOf(const TuneChoice& choice) const {
     GenerateOptions generate = run_options_;
-    generate.overrides = TuneOverrides(choice, traces_);
+    generate.overrides = TuneOverrides(choice, traces_, second_expert_step_);
     std::ranges::copy(run_options_.overrides, std::back_inserter(generate.overrides));
     return generate;
   }
@@ -146,6 +147,7 @@ class Tuner {
   GenerateOptions run_options_;
   GenerateOptions dense_options_;
   int steps_;
+  int second_expert_step_;
   double dense_seconds_ = 0;
   std::vector<Video> dense_;
   std::vector<PredictionTrace> traces_;  // of the dense results

@@ -36,12 +36,13 @@ std::vector<int64_t> FullSteps(const std::vector<int64_t>& runs, int64_t steps) 
 }  // namespace
 
 std::vector<std::string> TuneOverrides(const TuneChoice& choice,
-                                       std::span<const PredictionTrace> traces) {
+                                       std::span<const PredictionTrace> traces, int64_t restart) {
   const int64_t steps = traces[0].num_steps();
   const int64_t period = kTunePeriods[choice.period];
   const TuneDensity& density = kTuneDensities[choice.density];
   const bool is_sparse = density.columns < 1;
-  const std::vector<int64_t> runs = ChooseRuns(traces, (steps + period / 2) / period, choice.reuse);
+  const std::vector<int64_t> runs =
+      ChooseRuns(traces, (steps + period / 2) / period, choice.reuse, restart);
   std::vector<std::string> overrides = {
       fmt::format("steps={}", steps), fmt::format("step_caching.is_enabled={}", period > 1),
       fmt::format("attn.is_enabled={}", is_sparse), fmt::format("mlp.is_enabled={}", is_sparse)};

@@ -33,9 +33,11 @@ struct TuneChoice {
   std::optional<AttentionMerge> merge = {};  // empty: as the profile has it
 };
 
-// The changes that make a choice. traces: of the dense runs, all of the same number of steps.
+// The changes that make a choice. traces: of the dense runs, all of the same number of steps;
+// restart: as in ChooseRuns.
 std::vector<std::string> TuneOverrides(const TuneChoice& choice,
-                                       std::span<const PredictionTrace> traces);
+                                       std::span<const PredictionTrace> traces,
+                                       int64_t restart = 0);
 
 // What a profile does in a generation of `steps`, in a few words.
 std::string DescribeSetting(const SparsityConfig& config, int steps);

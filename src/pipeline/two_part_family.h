@@ -1,9 +1,12 @@
-// What every family gets from its transformer and its VAE alone, pictures and films alike: loading
-// on any device, the shape of its latents, sparsity, decoding. A picture is a film of one frame.
+// What every family gets from its transformers (one, or two that share the steps) and its VAE
+// alone, pictures and films alike: loading on any device, the shape of its latents, sparsity,
+// decoding. A picture is a film of one frame.
 #pragma once
 
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "pipeline/model_family.h"
 #include "pipeline/model_on_devices.h"
@@ -16,32 +19,45 @@ class TwoPartFamily : public ModelFamily {
   using TransformerConfig = std::remove_cvref_t<decltype(std::declval<Transformer>().config())>;
   using VaeConfig = std::remove_cvref_t<decltype(std::declval<Vae>().config())>;
 
-  explicit TwoPartFamily(const ModelFolder& folder)
+  // transformers: their components, in the order of ExpertAt.
+  explicit TwoPartFamily(const ModelFolder& folder,
+                         const std::vector<std::string>& transformers = {"transformer"})
       : ModelFamily(folder),
-        transformer_(TransformerConfig::FromJson(folder.Config("transformer")),
-                     folder.OpenWeights("transformer")),
-        vae_(VaeConfig::FromJson(folder.Config("vae")), folder.OpenWeights("vae")) {}
+        transformer_names_(transformers),
+        vae_(VaeConfig::FromJson(folder.Config("vae")), folder.OpenWeights("vae")) {
+    for (const std::string& name : transformers) {
+      transformers_.emplace_back(TransformerConfig::FromJson(folder.Config(name)),
+                                 folder.OpenWeights(name));
+    }
+  }
 
   // Called by a family's constructor, after it has added its text encoders. patch: latent pixels
   // along a side of a token; scaling: from the diffusion model's latents to the VAE's.
   void SetLatents(int64_t patch, LatentScaling scaling) {
     patch_ = patch;
     scaling_ = std::move(scaling);
-    AddComponent("transformer", transformer_.weights());
+    for (size_t i = 0; i < transformers_.size(); ++i) {
+      AddComponent(transformer_names_[i], transformers_[i].weights());
+    }
     AddComponent("vae", vae_.weights());
   }
 
-  const ModelOnDevices<Transformer>& transformer() const { return transformer_; }
-  const TransformerConfig& transformer_config() const { return transformer_.config(); }
+  size_t num_transformers() const { return transformers_.size(); }
+  const ModelOnDevices<Transformer>& transformer(size_t i = 0) const { return transformers_[i]; }
+  const TransformerConfig& transformer_config() const { return transformer().config(); }
   const Vae& vae(Context& context) const { return vae_.On(context); }
   const VaeConfig& vae_config() const { return vae_.config(); }
   const Weights& vae_weights() const { return vae_.weights(); }
   // Width and height are multiples of this.
   int64_t pixels_of_token() const { return vae_config().spatial_scale() * patch_; }
 
-  const Weights& DenoiserWeights() const final { return transformer_.weights(); }
+  std::vector<Weights> DenoiserWeights() const final {
+    std::vector<Weights> weights;
+    for (const auto& transformer : transformers_) weights.push_back(transformer.weights());
+    return weights;
+  }
   void CopyWeights(Context& context, Context& coder) const override {
-    transformer_.CopyTo(context);
+    for (const auto& transformer : transformers_) transformer.CopyTo(context);
     vae_.CopyTo(coder);
   }
 
@@ -56,10 +72,16 @@ class TwoPartFamily : public ModelFamily {
   }
 
   void PrepareForSparsity(Context& context) const final {
-    transformer_.On(context).PrepareForSparsity(context);
+    for (const auto& transformer : transformers_) {
+      transformer.On(context).PrepareForSparsity(context);
+    }
   }
   size_t SparsityWeightBytes(const Placement& placement) const final {
-    return transformer_.on_cpu().SparsityWeightBytes(placement);
+    size_t bytes = 0;
+    for (const auto& transformer : transformers_) {
+      bytes += transformer.on_cpu().SparsityWeightBytes(placement);
+    }
+    return bytes;
   }
 
   void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,
@@ -75,7 +97,9 @@ class TwoPartFamily : public ModelFamily {
     return static_cast<int>(vae_.on_cpu().NumPieces(latents.frames, latents.height, latents.width));
   }
 
-  ModelOnDevices<Transformer> transformer_;  // prepared once for sparse MLPs, on first need
+  std::vector<std::string> transformer_names_;
+  // Prepared once for sparse MLPs, on first need.
+  std::vector<ModelOnDevices<Transformer>> transformers_;
   ModelOnDevices<Vae> vae_;
   int64_t patch_ = 0;
   LatentScaling scaling_;

@@ -1,5 +1,6 @@
-// Picture -> the vision encoder's tokens [1, L, d] and the packed condition: at each place of each
-// latent frame the mask's channels (1: given) and then the VAE's C channels, (value - mean) / std.
+// Picture -> where there is a vision encoder its tokens [1, L, d], and the packed condition: at
+// each place of each latent frame the mask's channels (1: given) and then the VAE's C channels,
+// (value - mean) / std.
 #include "pipeline/wan_image_encoder.h"
 
 #include <algorithm>
@@ -20,20 +21,24 @@ void WritePixels(const Image& image, TensorView pixels) {
 
 }  // namespace
 
-WanImageEncoder::WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
-                                 const Weights& vae_weights)
-    : vae_(vae),
-      processor_(ClipImageProcessor::FromJson(
+WanImageEncoder::Vision::Vision(const ModelFolder& folder)
+    : processor(ClipImageProcessor::FromJson(
           JsonObject::Load(folder.Component("image_processor") / "preprocessor_config.json"))),
-      vision_(ClipVisionConfig::FromJson(folder.Config("image_encoder")),
+      encoder(ClipVisionConfig::FromJson(folder.Config("image_encoder")),
               folder.OpenWeights("image_encoder")) {
-  const AutoencoderKlWanEncoder checked(vae, vae_weights);
-  const int64_t size = vision_.config().image_size;
-  if (processor_.crop_size != size) {
+  const int64_t size = encoder.config().image_size;
+  if (processor.crop_size != size) {
     Fail(ErrorCode::kInvalidFile,
          "{}: image_processor: field 'crop_size' is {}, but image_encoder takes {}",
-         folder.path().string(), processor_.crop_size, size);
+         folder.path().string(), processor.crop_size, size);
   }
+}
+
+WanImageEncoder::WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
+                                 const Weights& vae_weights, bool has_vision)
+    : vae_(vae) {
+  const AutoencoderKlWanEncoder checked(vae, vae_weights);
+  if (has_vision) vision_.emplace(folder);
 }
 
 LatentShape WanImageEncoder::ConditionShape(LatentShape latents) const {
@@ -45,10 +50,10 @@ ImageCondition WanImageEncoder::Encode(Context& context, const AutoencoderKlWan&
                                        const Image& image, const LatentShape& latents,
                                        const std::function<void()>& after_piece) const {
   ImageCondition condition;
-  condition.embedding = HostTensor(context, {1, embedding_tokens(), embedding_dim()}, DType::kF32);
-  vision_.On(context).Encode(context, Pixels(context, image), condition.embedding);
-  after_piece();
-
+  if (vision_) {
+    condition.embedding = Embed(context, image);
+    after_piece();
+  }
   Workspace& host = context.host_workspace();
   Workspace::Scope scope(host);
   const LatentShape shape = ConditionShape(latents);
@@ -67,9 +72,16 @@ ImageCondition WanImageEncoder::Encode(Context& context, const AutoencoderKlWan&
   return condition;
 }
 
+Tensor WanImageEncoder::Embed(Context& context, const Image& image) const {
+  const int64_t tokens = vision_->encoder.config().tokens();
+  Tensor embedding = HostTensor(context, {1, tokens, embedding_dim()}, DType::kF32);
+  vision_->encoder.On(context).Encode(context, Pixels(context, image), embedding);
+  return embedding;
+}
+
 Tensor WanImageEncoder::Pixels(const Context& context, const Image& image) const {
-  if (!context.IsPlanning()) return processor_(image);
-  const int64_t size = vision_.config().image_size;
+  if (!context.IsPlanning()) return vision_->processor(image);
+  const int64_t size = vision_->encoder.config().image_size;
   return HostTensor(context, {1, size, size, 3}, DType::kF32);
 }
 

@@ -1,8 +1,11 @@
-// Wan 2.1 from its parts: UMT5 states padded with zeros, UniPC or Euler steps, the transformer (for
-// image-to-video with the condition behind the latents' channels), the causal 3D VAE.
+// Wan from its parts: UMT5 states padded with zeros, UniPC or Euler steps, the transformer or the
+// two of Wan 2.2 (for image-to-video with the condition behind the latents' channels), the causal
+// 3D VAE.
 #include "pipeline/wan_pipeline.h"
 
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "base/check.h"
 #include "pipeline/rotary_denoiser.h"
@@ -12,17 +15,48 @@
 namespace tamias {
 namespace {
 
-// Wan 2.2 has a second transformer, or a timestep for each token.
-void RefuseLaterVersions(const ModelFolder& folder) {
-  const JsonObject index = JsonObject::Load(folder.path() / "model_index.json");
-  const bool expands = index.BoolOr("expand_timesteps", false);
-  if (expands || index.Has("boundary_ratio")) {
-    Fail(ErrorCode::kUnsupported, "{}: field '{}': Wan 2.2 is not supported", index.source(),
-         expands ? "expand_timesteps" : "boundary_ratio");
+JsonObject IndexOf(const ModelFolder& folder) {
+  return JsonObject::Load(folder.path() / "model_index.json");
+}
+
+// The components that predict, refusing models with a timestep for each token.
+std::vector<std::string> TransformersOf(const ModelFolder& folder) {
+  const JsonObject index = IndexOf(folder);
+  if (index.BoolOr("expand_timesteps", false)) {
+    Fail(ErrorCode::kUnsupported, "{}: field 'expand_timesteps': Wan 2.2 5B is not supported",
+         index.source());
   }
+  if (!index.Has("boundary_ratio")) return {"transformer"};
+  return {"transformer", "transformer_2"};
+}
+
+// The timestep below which the second transformer predicts.
+float BoundaryOf(const ModelFolder& folder) {
+  const double ratio = IndexOf(folder).FloatOr("boundary_ratio", 0, {.min = 0, .max = 1});
+  const JsonObject scheduler = folder.Config("scheduler");
+  return static_cast<float>(ratio *
+                            static_cast<double>(scheduler.IntOr("num_train_timesteps", 1000)));
 }
 
 using WanDenoiser = RotaryDenoiser<WanTransformer, WanTransformerInputs>;
+
+// Predicts with the transformer of the timestep.
+class WanExpertsDenoiser final : public Denoiser {
+ public:
+  // experts: in the family's order.
+  WanExpertsDenoiser(const ModelFamily& family, std::vector<std::unique_ptr<Denoiser>> experts)
+      : family_(family), experts_(std::move(experts)) {}
+
+  void Predict(Context& context, float timestep, const PromptViews& prompt, ConstTensorView latents,
+               SparseInvocation& invocation, TensorView prediction) const override {
+    const Denoiser& expert = *experts_[static_cast<size_t>(family_.ExpertAt(timestep))];
+    expert.Predict(context, timestep, prompt, latents, invocation, prediction);
+  }
+
+ private:
+  const ModelFamily& family_;
+  std::vector<std::unique_ptr<Denoiser>> experts_;
+};
 
 // Puts the picture's latents behind the noisy ones, token by token.
 class WanImageDenoiser final : public Denoiser {
@@ -48,16 +82,19 @@ class WanImageDenoiser final : public Denoiser {
 
 }  // namespace
 
-WanPipeline::WanPipeline(const ModelFolder& folder) : TwoPartFamily(folder), text_(folder) {
-  RefuseLaterVersions(folder);
+WanPipeline::WanPipeline(const ModelFolder& folder)
+    : TwoPartFamily(folder, TransformersOf(folder)), text_(folder), boundary_(BoundaryOf(folder)) {
   SetScheduler({});
   if (folder.family() == "WanImageToVideoPipeline") {
-    image_ = std::make_unique<WanImageEncoder>(folder, vae_config(), vae_weights());
+    image_ = std::make_unique<WanImageEncoder>(folder, vae_config(), vae_weights(),
+                                               transformer_config().takes_image());
   }
   CheckTransformer();
+  const bool has_experts = num_transformers() > 1;
+  if (has_experts) CheckSecondTransformer();
   const WanTransformerConfig& config = transformer_config();
   AddComponent("text_encoder", text_.weights());
-  if (image_) AddComponent("image_encoder", image_->weights());
+  if (image_ && image_->has_vision()) AddComponent("image_encoder", image_->vision_weights());
   SetLatents(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean});
   FamilyDefaults defaults;
   defaults.width = 832;
@@ -69,7 +106,8 @@ WanPipeline::WanPipeline(const ModelFolder& folder) : TwoPartFamily(folder), tex
   defaults.frame_multiple = static_cast<int>(vae_config().temporal_scale());
   defaults.size_multiple = static_cast<int>(pixels_of_token());
   defaults.needs_image = image_ != nullptr;
-  SetDefaults(defaults, "wan-2.1");
+  defaults.has_experts = has_experts;
+  SetDefaults(defaults, has_experts ? "wan-2.2" : "wan-2.1");
 }
 
 void WanPipeline::CheckTransformer() const {
@@ -93,6 +131,27 @@ void WanPipeline::CheckTransformer() const {
   CheckTransformerField("patch_size[0]", config.patch_size[0], "Wan", 1);
   CheckTransformerField("patch_size[2]", config.patch_size[2], "patch_size[1]",
                         config.patch_size[1]);
+}
+
+// Both serve one state, one rotary table and one condition.
+void WanPipeline::CheckSecondTransformer() const {
+  const WanTransformerConfig& first = transformer_config();
+  const WanTransformerConfig& second = transformer(1).config();
+  const auto check = [&](const char* field, int64_t found, int64_t expected) {
+    CheckTransformerField(field, found, "transformer", expected, "transformer_2");
+  };
+  check("num_layers", second.num_layers, first.num_layers);
+  check("num_attention_heads", second.num_attention_heads, first.num_attention_heads);
+  check("attention_head_dim", second.attention_head_dim, first.attention_head_dim);
+  check("ffn_dim", second.ffn_dim, first.ffn_dim);
+  check("in_channels", second.in_channels, first.in_channels);
+  check("out_channels", second.out_channels, first.out_channels);
+  check("text_dim", second.text_dim, first.text_dim);
+  check("image_dim", second.image_dim, first.image_dim);
+  check("pos_embed_seq_len", second.pos_embed_seq_len, first.pos_embed_seq_len);
+  check("patch_size[0]", second.patch_size[0], first.patch_size[0]);
+  check("patch_size[1]", second.patch_size[1], first.patch_size[1]);
+  check("patch_size[2]", second.patch_size[2], first.patch_size[2]);
 }
 
 std::unique_ptr<ModelFamily> LoadWanPipeline(const ModelFolder& folder) {
@@ -125,11 +184,16 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
                                                     const TokenOrder& order,
                                                     const ImageCondition& image) const {
   WanTransformerInputs constants;
-  if (image_) constants.encoder_hidden_states_image = OnDevice(context, image.embedding);
-  auto denoiser = std::make_unique<WanDenoiser>(
-      transformer().On(context),
-      RotaryPositions(context, TokenPositions(latents, order), transformer_config().RotaryAxes()),
-      constants);
+  if (image_ && image_->has_vision()) {
+    constants.encoder_hidden_states_image = OnDevice(context, image.embedding);
+  }
+  const RotaryTable rotary =
+      RotaryPositions(context, TokenPositions(latents, order), transformer_config().RotaryAxes());
+  std::vector<std::unique_ptr<Denoiser>> experts;
+  for (size_t i = 0; i < num_transformers(); ++i) {
+    experts.push_back(std::make_unique<WanDenoiser>(transformer(i).On(context), rotary, constants));
+  }
+  auto denoiser = std::make_unique<WanExpertsDenoiser>(*this, std::move(experts));
   if (!image_) return denoiser;
   const TensorView ordered = context.host_workspace().Allocate(image.latents.shape(), DType::kF32);
   order.Apply(context, image.latents, ordered);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -392,8 +393,11 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const Conf
                     "they are used as they are",
                     config.steps, use.num_steps));
   }
-  if (config.step_caching.is_enabled && config.step_caching.skip_step_schedule.contains(0)) {
-    warnings.push_back("step_caching.skip_step_schedule: step 0 cannot be skipped and is run");
+  for (const int64_t first : std::set{int64_t{0}, use.restart}) {
+    if (config.step_caching.is_enabled && config.step_caching.skip_step_schedule.contains(first)) {
+      warnings.push_back(fmt::format(
+          "step_caching.skip_step_schedule: step {} cannot be skipped and is run", first));
+    }
   }
   return warnings;
 }

@@ -128,6 +128,12 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   }
 }
 
+void DeltaAttention::Forget() {
+  full_steps_ = 0;
+  selections_ = 0;
+  has_selection_ = false;
+}
+
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
                              LayerReport& report) {
   if (full_steps_ == 0 && config_.column_sums == ColumnSums::kExact) {

@@ -127,6 +127,11 @@ void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeight
   }
 }
 
+void DeltaMlp::Forget() {
+  full_steps_ = 0;
+  selection_step_ = -1;
+}
+
 void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights,
                        ConstTensorView input, TensorView output, LayerReport& report) {
   const bool measures = full_steps_ > 0;

@@ -27,6 +27,8 @@ class InvocationState {
   // Steps report into `report`, which must stay where it is until the next call. time: the step's
   // noise level.
   void BeginStep(const StepPlan& plan, double time, StepReport* report);
+  // The next step is as the first.
+  void Forget();
   // Counts this invocation as skipped on this step.
   void ReportSkipped();
   // Where a layer reports to on this step.

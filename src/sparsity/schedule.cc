@@ -18,20 +18,24 @@ std::string_view Name(StepKind kind) {
 }
 
 bool StepSchedule::IsSkipped(int64_t step) const {
-  return step > 0 && step_caching_.is_enabled && step_caching_.skip_step_schedule.contains(step);
+  return step != FirstStep(step) && step_caching_.is_enabled &&
+         step_caching_.skip_step_schedule.contains(step);
 }
 
 StepPlan StepSchedule::At(int64_t step) const {
   if (IsSkipped(step)) return {.is_skipped = true, .kind = StepKind::kSkip};
-  int64_t previous = step - 1;  // the last step before this one that ran; -1: none
-  while (previous >= 0 && IsSkipped(previous)) --previous;
+  const int64_t first = FirstStep(step);
+  // The last step of this model that ran; below `first`: none.
+  int64_t previous = step - 1;
+  while (previous >= first && IsSkipped(previous)) --previous;
   const auto& schedule = attention_.full_step_schedule;
-  const bool is_second = previous == 0;
+  const bool is_first = previous < first;
+  const bool is_second = previous == first;
   const int64_t first_full_steps = attention_.FirstFullSteps();
   StepPlan plan;
   plan.attention_is_full =
-      (previous < 0 && first_full_steps > 0) || (is_second && first_full_steps > 1);
-  plan.mlp_is_full = previous < 0;
+      (is_first && first_full_steps > 0) || (is_second && first_full_steps > 1);
+  plan.mlp_is_full = is_first;
   for (int64_t due = previous + 1; due <= step; ++due) {
     plan.attention_is_full |=
         schedule ? schedule->contains(due) : due % attention_.full_step_every == 0;

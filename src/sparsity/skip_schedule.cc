@@ -14,6 +14,7 @@ namespace tamias {
 namespace {
 
 constexpr size_t kMaxValues = size_t{1} << 18;
+constexpr double kUnreachable = std::numeric_limits<double>::infinity();
 
 // A run and the run before it; before step 0 there is none, and distance is 0.
 struct Runs {
@@ -21,10 +22,15 @@ struct Runs {
   int64_t distance;
 };
 
-// |e|^2 of the steps between runs.last and `next`, the run after it (T: the end).
-double GapError(const PredictionTrace& trace, Runs runs, int64_t next, StepReuse reuse) {
+// |e|^2 of the steps between runs.last and `next`, the run after it (T: the end); infinite where
+// `restart` would be one of them.
+double GapError(const PredictionTrace& trace, Runs runs, int64_t next, StepReuse reuse,
+                int64_t restart) {
+  if (runs.last < restart && restart < next) return kUnreachable;
   const int64_t previous = runs.last - runs.distance;
-  const bool extrapolates = reuse == StepReuse::kExtrapolate && runs.distance > 0;
+  const bool is_of_one_model = runs.last < restart || previous >= restart;
+  const bool extrapolates =
+      reuse == StepReuse::kExtrapolate && runs.distance > 0 && is_of_one_model;
   std::array<int64_t, kMaxRunDistance + 2> steps{previous, runs.last};
   std::array<double, kMaxRunDistance + 2> weights{};  // e = sum of weights[i] v[steps[i]]
   size_t count = 2;
@@ -53,8 +59,8 @@ double GapError(const PredictionTrace& trace, Runs runs, int64_t next, StepReuse
 // The best way to each state with a given number of runs.
 class Programme {
  public:
-  Programme(std::span<const PredictionTrace> traces, StepReuse reuse)
-      : traces_(traces), reuse_(reuse), num_steps_(traces[0].num_steps()) {
+  Programme(std::span<const PredictionTrace> traces, StepReuse reuse, int64_t restart)
+      : traces_(traces), reuse_(reuse), restart_(restart), num_steps_(traces[0].num_steps()) {
     layers_.push_back(Layer(num_steps_));
     layers_[0].At({0, 0}).error = 0;
     FillGapErrors();
@@ -102,8 +108,6 @@ class Programme {
   }
 
  private:
-  static constexpr double kUnreachable = std::numeric_limits<double>::infinity();
-
   struct Cell {
     double error = kUnreachable;
     int64_t before = 0;  // the distance between the two runs before
@@ -130,7 +134,8 @@ class Programme {
         for (int64_t distance = 0; distance <= std::min(last, kMaxRunDistance); ++distance) {
           double* gaps = &gaps_[Layer::Index({last, distance}) * kMaxRunDistance];
           for (int64_t step = 1; step <= kMaxRunDistance && last + step <= num_steps_; ++step) {
-            gaps[step - 1] += weight * GapError(trace, {last, distance}, last + step, reuse_);
+            gaps[step - 1] +=
+                weight * GapError(trace, {last, distance}, last + step, reuse_, restart_);
           }
         }
       }
@@ -139,6 +144,7 @@ class Programme {
 
   std::span<const PredictionTrace> traces_;
   StepReuse reuse_;
+  int64_t restart_;
   int64_t num_steps_;
   std::vector<double> gaps_;
   std::vector<Layer> layers_;  // [runs - 1]
@@ -183,7 +189,7 @@ double PredictionTrace::Product(int64_t a, int64_t b) const {
 }
 
 std::vector<int64_t> ChooseRuns(std::span<const PredictionTrace> traces, int64_t num_runs,
-                                StepReuse reuse) {
+                                StepReuse reuse, int64_t restart) {
   if (traces.empty() || traces[0].num_steps() == 0) {
     Fail(ErrorCode::kInvalidArgument, "skip schedule: no predictions to choose from");
   }
@@ -194,9 +200,12 @@ std::vector<int64_t> ChooseRuns(std::span<const PredictionTrace> traces, int64_t
            trace.num_steps());
     }
   }
-  const int64_t fewest = (num_steps + kMaxRunDistance - 1) / kMaxRunDistance;
+  const auto fewest_of = [](int64_t steps) {
+    return (steps + kMaxRunDistance - 1) / kMaxRunDistance;
+  };
+  const int64_t fewest = fewest_of(restart) + fewest_of(num_steps - restart);
   num_runs = std::clamp(num_runs, fewest, num_steps);
-  Programme programme(traces, reuse);
+  Programme programme(traces, reuse, restart);
   for (int64_t run = 1; run < num_runs; ++run) programme.AddRun();
   return programme.Best();
 }

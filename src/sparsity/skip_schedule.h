@@ -9,7 +9,8 @@
 // model answers a strayed sample is not seen, as it is not run again; but what strays early is
 // carried through all that the predictions still change, so the e of a gap after run a counts
 // exp(kGrowth r_a) times, with r_a = sum over t >= a of |v_{t+1} - v_t| / |v_t|. Chosen are the
-// runs whose sum of squares is smallest.
+// runs whose sum of squares is smallest. Where another model takes over on the way, its first step
+// runs, and no prediction serves across it.
 #pragma once
 
 #include <cstddef>
@@ -53,9 +54,10 @@ constexpr int64_t kMaxRunDistance = 16;
 
 // The num_runs steps to run, ascending, step 0 first; the mean over traces of the same T is what is
 // made small. `reuse`: kExtrapolate, or one of the others, which count as kPrediction. num_runs is
-// raised to what kMaxRunDistance needs, and to T at most. Throws kInvalidArgument without traces,
-// or when their numbers of steps differ. Time grows with T num_runs, milliseconds at T = 50.
+// raised to what kMaxRunDistance needs, and to T at most. restart: the step at which another model
+// takes over; 0: none does. Throws kInvalidArgument without traces, or when their numbers of steps
+// differ. Time grows with T num_runs, milliseconds at T = 50.
 std::vector<int64_t> ChooseRuns(std::span<const PredictionTrace> traces, int64_t num_runs,
-                                StepReuse reuse);
+                                StepReuse reuse, int64_t restart = 0);
 
 }  // namespace tamias

@@ -68,6 +68,16 @@ void InvocationState::BeginStep(const StepPlan& plan, double time, StepReport* r
   step_cache_.BeginStep(time);
 }
 
+void InvocationState::Forget() {
+  for (const auto& attention : attention_) {
+    if (attention != nullptr) attention->Forget();
+  }
+  for (const auto& mlp : mlp_) {
+    if (mlp != nullptr) mlp->Forget();
+  }
+  step_cache_.Forget();
+}
+
 void InvocationState::ReportSkipped() {
   if (report_ != nullptr) ++report_->invocations_skipped;
 }

@@ -311,6 +311,13 @@ void SparseSession::EndStep() {
   self.step_start.reset();
 }
 
+void SparseSession::Restart() {
+  EndStep();
+  Implementation& self = *implementation_;
+  self.schedule = StepSchedule(self.config, static_cast<int64_t>(self.report.steps.size()));
+  for (auto& invocation : self.invocations) invocation->state().Forget();
+}
+
 std::vector<StepPlan> SparseSession::KindsOfSteps() const {
   const SparsityConfig& config = implementation_->config;
   const StepPlan full = {.attention_is_full = true, .mlp_is_full = true, .kind = StepKind::kFull};

@@ -56,6 +56,13 @@ bool StepCache::ShouldRun(Context& context, bool must_run, ConstTensorView modul
   return true;
 }
 
+void StepCache::Forget() {
+  has_value_ = false;
+  has_earlier_ = false;
+  has_input_ = false;
+  accumulated_ = 0;
+}
+
 void StepCache::Store(Context& context, ConstTensorView value) {
   if (!is_enabled_) return;
   CheckTensor("step cache", keeps_hidden() ? "hidden" : "prediction", value, DType::kF32,

@@ -37,6 +37,8 @@ class StepCache {
   bool has_value() const { return has_value_; }
   // output f32: what stands in for it on the step begun last. Needs one Store.
   void Reuse(Context& context, TensorView output) const;
+  // The next step is as the first.
+  void Forget();
   // The change summed up since the last step that ran.
   double accumulated_change() const { return accumulated_; }
 

@@ -62,7 +62,7 @@ static void TestErrors(const char* folder) {
 static void TestNumbers(void) {
   static const char* const whole[] = {
       "width", "height", "frames", "steps", "max_sequence_length", "seed", "num_images", "threads"};
-  static const char* const real[] = {"true_cfg_scale", "guidance_scale", "fps"};
+  static const char* const real[] = {"true_cfg_scale", "true_cfg_scale_2", "guidance_scale", "fps"};
   static const char* const never[] = {"",
                                       " ",
                                       "+5",

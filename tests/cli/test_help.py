@@ -30,7 +30,7 @@ def test_help_has_examples(command):
 
 
 def options_of(*command):
-    return {name for name in re.findall(r"^ +(?:-\w,)?(--[a-z-]+)", run(*command, "--help").stdout, re.MULTILINE)
+    return {name for name in re.findall(r"^ +(?:-\w,)?(--[a-z0-9-]+)", run(*command, "--help").stdout, re.MULTILINE)
             if name != "--help"}
 
 
@@ -82,7 +82,8 @@ INSPECT = {
 
 def test_every_option_of_inspect_is_listed_here():
     assert options_of("inspect") == set(INSPECT) | {
-        "--model", "--json", "--device", "--variant"}  # test_device.py, test_model_folders.py
+        "--model", "--json", "--device", "--variant",  # test_device.py, test_model_folders.py
+        "--true-cfg-scale-2"}  # test_two_transformers.py
 
 
 @pytest.mark.parametrize("model, arguments", INSPECT.values(), ids=INSPECT.keys())

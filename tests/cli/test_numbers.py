@@ -7,7 +7,7 @@ from conftest import MODEL, PROMPT, expect_error, generate, run
 
 WHOLE = ["--width", "--height", "--frames", "--steps", "--max-sequence-length", "--num-images", "--seed", "--threads",
          "--quality"]
-REAL = ["--true-cfg-scale", "--guidance-scale", "--fps"]
+REAL = ["--true-cfg-scale", "--true-cfg-scale-2", "--guidance-scale", "--fps"]
 NO_NUMBERS = [" ", "+5", " 5", "5 ", "0x10", "12x", "nan", "inf", "-inf", "1,5", "five", "1_000", "0b11", "5\n"]
 TOO_LARGE = ["99999999999999999999999", "18446744073709551616"]
 

@@ -65,6 +65,23 @@ TEST(GenerationSettings, FramesAreOneMoreThanAMultiple) {
   EXPECT_THROW(ResolveSettings(options, {}, film), Error);
 }
 
+TEST(GenerationSettings, TheScaleOfTheSecondTransformerIsTheFirstsUnlessGiven) {
+  const FamilyDefaults experts = {.true_cfg_scale = 5, .has_experts = true};
+  GenerateOptions options;
+  ModelDefaults model;
+  EXPECT_EQ(ResolveSettings(options, model, experts).true_cfg_scale_2, 5);
+  options.true_cfg_scale = 4;
+  EXPECT_EQ(ResolveSettings(options, model, experts).true_cfg_scale_2, 4);
+  model.true_cfg_scale_2 = 3;
+  EXPECT_EQ(ResolveSettings(options, model, experts).true_cfg_scale_2, 3);
+  options.true_cfg_scale_2 = 2;
+  EXPECT_EQ(ResolveSettings(options, model, experts).true_cfg_scale_2, 2);
+  EXPECT_EQ(Refusal(options), "true_cfg_scale_2: this model has one transformer");
+  options.true_cfg_scale_2 = 1001;
+  EXPECT_THAT(ErrorOf([&] { ResolveSettings(options, model, experts); }),
+              HasSubstr("true_cfg_scale_2: expected a number from 0"));
+}
+
 // What nobody asked for is never refused.
 TEST(GenerationSettings, DefaultsFitTheModel) {
   const FamilyDefaults film = {.width = 1280,

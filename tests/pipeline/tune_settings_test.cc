@@ -44,6 +44,14 @@ TEST(TuneSettings, APeriodSkipsAllButItsShareOfTheSteps) {
   }
 }
 
+TEST(TuneSettings, TheStepWhereAnotherTransformerTakesOverRuns) {
+  const PredictionTrace trace = Trace(12);
+  for (const int64_t restart : {1, 5, 11}) {
+    const SparsityConfig config = Config(TuneOverrides({.period = 4}, {&trace, 1}, restart));
+    EXPECT_FALSE(config.step_caching.skip_step_schedule.contains(restart)) << restart;
+  }
+}
+
 TEST(TuneSettings, ADensityComputesItsShareAndFullStepsAreAmongThoseThatRun) {
   const PredictionTrace trace = Trace(12);
   const TuneChoice choice = {

@@ -169,9 +169,18 @@ TEST_F(WanPipelineTest, RefusesFramesThatDoNotFit) {
   }
 }
 
-TEST_F(WanPipelineTest, RefusesLaterVersionsByName) {
-  WriteIndex(R"({"_class_name": "WanPipeline", "boundary_ratio": 0.875})");
-  EXPECT_THAT(LoadError(ErrorCode::kUnsupported), testing::HasSubstr("boundary_ratio"));
+TEST_F(WanPipelineTest, RefusesTheScaleOfASecondTransformer) {
+  GenerateOptions options = GoldenOptions();
+  options.true_cfg_scale_2 = 2;
+  EXPECT_EQ(ErrorOf(options), "true_cfg_scale_2: this model has one transformer");
+  EXPECT_EQ(Pipeline(folder_).info().defaults.true_cfg_scale_2, std::nullopt);
+  EXPECT_EQ(Pipeline(folder_).SecondExpertStep(GoldenOptions()), 0);
+}
+
+TEST_F(WanPipelineTest, RefusesATimestepForEachTokenByName) {
+  WriteIndex(R"({"_class_name": "WanPipeline", "expand_timesteps": true})");
+  EXPECT_THAT(LoadError(ErrorCode::kUnsupported),
+              testing::HasSubstr("field 'expand_timesteps': Wan 2.2 5B is not supported"));
 }
 
 }  // namespace

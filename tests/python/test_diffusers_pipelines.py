@@ -335,6 +335,44 @@ def test_wan_image_to_video_is_as_the_engine(tmp_path, monkeypatch):
     check_film(pipeline, folder, prompts | size | options, prompts | size | engine_options)
 
 
+def test_wan_2_2_is_as_the_engine(tmp_path):
+    parts = {name: TINY / "tiny-wan" / name for name in ("text_encoder", "vae", "scheduler")}
+    folder = folder_of("tiny-wan-2.2", tmp_path, tokenizer=DEMO / "tokenizer_2", **parts)
+    pipeline = quiet(
+        diffusers.WanPipeline(
+            tokenizer=transformers.T5Tokenizer.from_pretrained(DEMO / "tokenizer_2", local_files_only=True),
+            text_encoder=float_model(transformers.UMT5EncoderModel, folder / "text_encoder"),
+            vae=float_model(diffusers.AutoencoderKLWan, folder / "vae"),
+            scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
+            transformer=float_model(diffusers.WanTransformer3DModel, folder / "transformer"),
+            transformer_2=float_model(diffusers.WanTransformer3DModel, folder / "transformer_2"),
+            boundary_ratio=0.875,
+        )
+    )
+    shared = dict(
+        prompt="a small blue star", negative_prompt="a grey background", width=48, height=64, num_frames=9,
+        max_sequence_length=40,
+    )  # fmt: skip
+    options = shared | dict(num_inference_steps=8, guidance_scale=3.0, guidance_scale_2=2.0)
+    plain = film(pipeline, (1, 2, 2), **options)
+    with tamias.accelerate(pipeline, tamias.SparsityConfig(), overrides=FILM, threads=1) as acceleration:
+        found = film(pipeline, (1, 2, 2), **options)
+        report = acceleration.report()
+    yaml = folder / "profile.yml"
+    yaml.write_text(tamias.SparsityConfig().yaml)
+    # There each transformer counts its own steps: the fourth of the second is step 6 here.
+    expected = tamias.Pipeline(folder).generate(
+        sparsity=str(yaml), overrides=FILM | {"step_caching.skip_step_schedule": {6}}, seed=11, decode=False,
+        threads=1, steps=8, true_cfg_scale=3.0, true_cfg_scale_2=2.0, **shared,
+    )  # fmt: skip
+    assert kinds(report) + kinds(report["transformer_2"]) == kinds(expected.report)
+    assert kinds(expected.report) == ["full", "full", "sparse", "full", "full", "sparse", "skip", "sparse"]
+    effect = relative_error(found, plain)
+    assert effect > 5e-4
+    for one, other in zip(found, expected.latents, strict=True):
+        assert relative_error(one, other) < min(TOLERANCE, effect / 20)
+
+
 def test_mochi_is_as_the_engine(tmp_path):
     links = dict(tokenizer=DEMO / "tokenizer_2", text_encoder=DEMO / "text_encoder_2")
     folder = folder_of("tiny-mochi", tmp_path, **links)

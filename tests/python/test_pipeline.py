@@ -286,6 +286,7 @@ def test_pictures_are_written_with_their_settings(pipeline, result, tmp_path):
     [
         ({"width": 63}, ValueError, "width"),
         ({"steps": 0}, tamias.InvalidArgumentError, "steps"),
+        ({"true_cfg_scale_2": 2.0}, tamias.InvalidArgumentError, "true_cfg_scale_2"),
         ({"sparsity": "dmeo"}, FileNotFoundError, "did you mean 'demo'"),
         ({"overrides": {"attn.topkeys": 1}}, ValueError, "attn.top_keys"),
         ({"widht": 64}, TypeError, "'widht'"),

@@ -5,7 +5,7 @@ import socket
 import time
 
 from PIL import Image
-from server_process import JSON, LONG, PICTURES, SMALL
+from server_process import JSON, LONG, PICTURES, ROOT, SMALL, SMALL_FILM
 
 
 def test_events_tell_every_step_and_the_end(server):
@@ -65,6 +65,29 @@ def test_a_waiting_job_is_cancelled_at_once(server):
     assert [name for name, _ in server.events(waiting)] == ["end"]
     server.ask("DELETE", f"/v1/jobs/{running}")
     server.wait(running)
+
+
+def test_a_model_with_two_transformers_has_two_scales(serve, tmp_path):
+    tiny = ROOT / "tests/data/pipeline"
+    model = tmp_path / "tiny-wan-2.2"
+    model.mkdir()
+    parts = [tiny / "tiny-wan" / name for name in ("text_encoder", "vae", "scheduler")]
+    for part in [*(tiny / "tiny-wan-2.2").iterdir(), *parts]:
+        (model / part.name).symlink_to(part)
+    (model / "tokenizer").symlink_to(PICTURES / "tokenizer_2")
+    server = serve(models=(model,))
+    (served,) = server.get("/v1/models").json()["data"]
+    assert served["defaults"]["true_cfg_scale_2"] == 5
+    film = SMALL_FILM | {"steps": 8, "true_cfg_scale": 3, "max_sequence_length": 40}
+    of_default = server.post("/v1/videos", film).json()["id"]
+    of_request = server.post("/v1/videos", film | {"true_cfg_scale_2": 2}).json()["id"]
+    for job, scale in ((of_default, 3), (of_request, 2)):
+        ended = server.wait(job)
+        assert ended["status"] == "completed", ended
+        assert ended["settings"]["true_cfg_scale_2"] == scale
+        assert f"--true-cfg-scale-2 {scale}" in ended["command"]
+    films = [server.get(f"/v1/videos/{job}/content").body for job in (of_default, of_request)]
+    assert films[0] != films[1]
 
 
 def test_an_ended_job_is_removed_with_its_files(server):

@@ -130,6 +130,7 @@ def test_errors_name_the_field(server):
         "sparsity": {"sparsity": {"attn=1\n": 1}},
         "output_format": {"output_format": "gif"},
         "true_cfg_scale": {"true_cfg_scale": "3"},
+        "true_cfg_scale_2": {"true_cfg_scale_2": 2},  # of films
         "stepps": {"stepps": 3},
         "wait": {"wait": "yes"},
     }

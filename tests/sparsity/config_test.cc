@@ -221,6 +221,10 @@ TEST(SparsityConfig, WarnsWhenSchedulesAreForAnotherNumberOfSteps) {
   config.step_caching.skip_step_schedule = {0};
   EXPECT_THAT(ConfigWarnings(config, {.num_steps = 50}),
               ElementsAre(HasSubstr("step 0 cannot be skipped")));
+  config.step_caching.skip_step_schedule = {0, 15};
+  EXPECT_THAT(
+      ConfigWarnings(config, {.num_steps = 50, .restart = 15}),
+      ElementsAre(HasSubstr("step 0 cannot be skipped"), HasSubstr("step 15 cannot be skipped")));
 }
 
 TEST(SparsityConfig, WarnsOfACacheTypeWhereNothingIsCached) {

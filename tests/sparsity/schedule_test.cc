@@ -9,8 +9,8 @@ namespace tamias {
 namespace {
 
 // One letter a step: F both full, a attention only, m MLP only, - none, x skipped.
-std::string Table(const SparsityConfig& config, int64_t steps) {
-  const StepSchedule schedule(config);
+std::string Table(const SparsityConfig& config, int64_t steps, int64_t restart = 0) {
+  const StepSchedule schedule(config, restart);
   std::string table;
   for (int64_t step = 0; step < steps; ++step) {
     const StepPlan plan = schedule.At(step);
@@ -78,6 +78,24 @@ TEST(StepSchedule, SkipsNothingWhenStepCachingIsDisabled) {
   SparsityConfig config = Every(10, 10);
   config.step_caching.skip_step_schedule = {2, 3};
   EXPECT_EQ(Table(config, 5), "Fa---");
+}
+
+TEST(StepSchedule, AnotherModelBeginsAsTheFirstDid) {
+  EXPECT_EQ(Table(Every(10, 10), 22, 5), "Fa---Fa---F---------F-");
+  SparsityConfig config = Every(10, 50);
+  config.attn.full_step_schedule.emplace();
+  EXPECT_EQ(Table(config, 9, 1), "FFa------") << "the first has one step";
+  config.attn.merge = AttentionMerge::kPooled;
+  config.attn.column_sums = ColumnSums::kPooled;
+  EXPECT_EQ(Table(config, 6, 3), "m--m--") << "no step need be full";
+}
+
+TEST(StepSchedule, AnotherModelsFirstStepIsNeverSkipped) {
+  SparsityConfig config = Every(5, 50);
+  config.step_caching.is_enabled = true;
+  config.step_caching.skip_step_schedule = {1, 4, 5, 6, 7, 8, 9, 10};
+  EXPECT_EQ(Table(config, 13, 0), "Fxa-xxxxxxxa-");
+  EXPECT_EQ(Table(config, 13, 6), "Fxa-xxFxxxxa-");
 }
 
 TEST(StepSchedule, PublishedVideoScheduleRunsTwentyFiveOfFiftySteps) {

@@ -56,7 +56,9 @@ double SquaredDistance(const std::vector<float>& a, const std::vector<float>& b)
 }
 
 // The weighted sum of squares that ChooseRuns makes small, from the definition.
-double ErrorOf(const Predictions& v, const std::vector<int64_t>& runs, StepReuse reuse) {
+// restart: where another model takes over.
+double ErrorOf(const Predictions& v, const std::vector<int64_t>& runs, StepReuse reuse,
+               int64_t restart = 0) {
   const auto count = static_cast<int64_t>(v.size());
   double total = 0;
   for (size_t r = 0; r < runs.size(); ++r) {
@@ -65,7 +67,7 @@ double ErrorOf(const Predictions& v, const std::vector<int64_t>& runs, StepReuse
     for (int64_t t = runs[r] + 1; t < next; ++t) {
       for (size_t i = 0; i < e.size(); ++i) {
         double u = v[static_cast<size_t>(runs[r])][i];
-        if (reuse == StepReuse::kExtrapolate && r > 0) {
+        if (reuse == StepReuse::kExtrapolate && r > 0 && runs[r] != restart) {
           const double from = SigmaOf(runs[r - 1], count);
           const double slope =
               (u - v[static_cast<size_t>(runs[r - 1])][i]) / (SigmaOf(runs[r], count) - from);
@@ -84,17 +86,18 @@ double ErrorOf(const Predictions& v, const std::vector<int64_t>& runs, StepReuse
   return total;
 }
 
-// The least error over all ways to run `num_runs` of the steps.
-double LeastError(const Predictions& v, int64_t num_runs, StepReuse reuse) {
+// The least error over all ways to run `num_runs` of the steps, the first of each model among them.
+double LeastError(const Predictions& v, int64_t num_runs, StepReuse reuse, int64_t restart = 0) {
   const auto count = static_cast<int64_t>(v.size());
   double least = std::numeric_limits<double>::infinity();
   for (uint32_t mask = 0; mask < (1u << (count - 1)); ++mask) {
+    if (restart > 0 && (mask >> (restart - 1) & 1) == 0) continue;
     std::vector<int64_t> runs = {0};
     for (int64_t step = 1; step < count; ++step) {
       if ((mask >> (step - 1) & 1) != 0) runs.push_back(step);
     }
     if (static_cast<int64_t>(runs.size()) == num_runs)
-      least = std::min(least, ErrorOf(v, runs, reuse));
+      least = std::min(least, ErrorOf(v, runs, reuse, restart));
   }
   return least;
 }
@@ -112,6 +115,23 @@ TEST(ChooseRuns, FindsTheLeastErrorOfAllSchedules) {
         const double least = LeastError(walk, num_runs, reuse);
         EXPECT_NEAR(ErrorOf(walk, runs, reuse), least, 1e-5 * (1 + least)) << seed << num_runs;
       }
+    }
+  }
+}
+
+TEST(ChooseRuns, NothingServesAcrossTheStepWhereAnotherModelTakesOver) {
+  for (const StepReuse reuse : {StepReuse::kPrediction, StepReuse::kExtrapolate}) {
+    for (const int64_t restart : {1, 4, 10}) {
+      const Predictions walk = Walk(11, static_cast<uint64_t>(restart));
+      const PredictionTrace trace = TraceOf(walk);
+      for (const int64_t num_runs : {2, 3, 5, 11}) {
+        const std::vector<int64_t> runs = ChooseRuns({&trace, 1}, num_runs, reuse, restart);
+        ASSERT_EQ(static_cast<int64_t>(runs.size()), num_runs);
+        EXPECT_TRUE(std::ranges::binary_search(runs, restart));
+        const double least = LeastError(walk, num_runs, reuse, restart);
+        EXPECT_NEAR(ErrorOf(walk, runs, reuse, restart), least, 1e-5 * (1 + least)) << restart;
+      }
+      EXPECT_THAT(ChooseRuns({&trace, 1}, 1, reuse, restart), ElementsAre(0, restart));
     }
   }
 }

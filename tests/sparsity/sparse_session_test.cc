@@ -321,6 +321,45 @@ TEST(SparseSession, TwoSessionsDoNotSeeEachOther) {
   ExpectEqual(actual, expected);
 }
 
+// The predictions of both invocations over five steps from `first` on, of latents that begin anew.
+std::vector<Tensor> GenerateFrom(SparseSession& session, int64_t first, uint64_t seed) {
+  const ToyModel model;
+  Context context(2);
+  std::vector<Tensor> results;
+  for (int64_t step = 0; step < 5; ++step) {
+    session.BeginStep(first + step, static_cast<double>(step));
+    for (const int i : {0, 1}) {
+      const Tensor x = Latents(step, seed + static_cast<uint64_t>(i));
+      results.push_back(model.Forward(context, x, session.invocation(i), Modulation(step)));
+    }
+  }
+  return results;
+}
+
+TEST(SparseSession, AfterARestartItRemembersNothing) {
+  for (const StepReuse reuse : {StepReuse::kHidden, StepReuse::kExtrapolate}) {
+    for (const double threshold : {0.0, 0.1}) {
+      SparsityConfig config = Config();
+      config.attn.full_step_every = 100;
+      config.mlp.full_step_every = 100;
+      config.mlp.random_keys = 0;
+      config.step_caching.is_enabled = true;
+      config.step_caching.reuse = reuse;
+      config.step_caching.threshold = threshold;
+      config.step_caching.skip_step_schedule = {3, 5, 8};
+      SparseSession used(config, ToyModel::TwoInvocations());
+      GenerateFrom(used, 0, 7);
+      used.Restart();
+      SparseSession fresh(config, ToyModel::TwoInvocations());
+      ExpectEqual(GenerateFrom(used, 5, 3), GenerateFrom(fresh, 0, 3));
+      const std::vector<StepReport>& steps = used.report().steps;
+      ASSERT_EQ(steps.size(), 10u);
+      EXPECT_EQ(steps[5].kind, StepKind::kFull) << "though the schedule would skip it";
+      EXPECT_EQ(steps[8].kind, StepKind::kSkip);
+    }
+  }
+}
+
 TEST(SparseSession, TheOrderOfInvocationsDoesNotMatter) {
   SparseSession a(Config(), ToyModel::TwoInvocations());
   SparseSession b(Config(), ToyModel::TwoInvocations());

@@ -151,6 +151,7 @@ struct ConfigUse {
   Placement placement = {};
   int64_t num_steps = 0;        // 0: not known yet
   int64_t num_invocations = 0;  // model calls per step; 0: not known yet
+  int64_t restart = 0;          // the step at which another model takes over; 0: none does
 };
 
 // One sentence for each key in keys_set that asks for something the device does not do or that the

@@ -42,6 +42,8 @@ class DeltaAttention {
   // for causal inputs.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report);
+  // The next step is as the first.
+  void Forget();
 
  private:
   // One batch item and a run of heads: what is worked on at a time, so that scratch stays bounded.

@@ -36,6 +36,8 @@ class DeltaMlp {
   // full step, a sparse step is computed as a full one. Throws kInvalidArgument for other shapes.
   void Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
            ConstTensorView input, TensorView output, LayerReport& report);
+  // The next step is as the first.
+  void Forget();
 
  private:
   void RunFull(Context& context, int64_t step, const MlpWeights& weights, ConstTensorView input,

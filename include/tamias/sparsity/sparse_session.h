@@ -76,6 +76,9 @@ class SparseSession {
   StepKind BeginStep(int64_t step, std::optional<double> time = std::nullopt);
   // Ends the step begun last; implied by the next BeginStep.
   void EndStep();
+  // Another model of the same geometry makes the steps from the next one on: nothing that is kept
+  // serves it, and it begins as the first did (StepSchedule's restart).
+  void Restart();
 
   // For plans. The steps after which everything that a generation may compute was computed once,
   // whatever its schedule: the model run dry on each of them, in turn, takes from the workspace

@@ -1,4 +1,4 @@
-// The Wan 2.1 diffusion transformer, text-to-video and image-to-video (diffusers'
+// The Wan 2.1 and 2.2 diffusion transformer, text-to-video and image-to-video (diffusers'
 // WanTransformer3DModel; Wan team, 2503.20314). Symbols: B batch, L text tokens, K tokens of a
 // picture, N video tokens, H heads, D head dimension, d = H D model width, F MLP width, P = C pt ph
 // pw numbers of a latent patch, in that order.
