@@ -80,6 +80,11 @@ void AddMachineOptions(CLI::App& command, CommonOptions& options) {
            "Where the plan needs more than this, the sparsity state goes to a temporary file "
            "in $TMPDIR; 0: it never does")
       ->type_name("BYTES|8GiB");
+  AddBytes(
+      command, "--max-gpu-memory", generate.max_gpu_memory_bytes,
+      "What may be taken of the GPU's memory; 0: what the card has. Where the plan needs more, "
+      "models, state and blocks stay in the host's memory but for their turn")
+      ->type_name("BYTES|16GiB");
   command
       .add_option("--device", generate.device, "Where text encoders, transformer and decoder run")
       ->type_name("cpu|cuda[:N]")

@@ -20,7 +20,7 @@ struct CommonOptions {
 
 // --model, --variant, size and frames: the result's shape.
 void AddSizeOptions(CLI::App& command, CommonOptions& options);
-// --max-memory, --device, --threads and --json.
+// --max-memory, --max-gpu-memory, --device, --threads and --json.
 void AddMachineOptions(CLI::App& command, CommonOptions& options);
 // Both, and steps, guidance, sparsity, --set: what decides plan and speed.
 void AddModelOptions(CLI::App& command, CommonOptions& options);

@@ -34,7 +34,8 @@ nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
           {"spill_bytes", plan.spill_bytes},
           {"entries", entries},
           {"device_bytes", plan.device_bytes},
-          {"device_entries", device}};
+          {"device_entries", device},
+          {"device_measures", plan.device_measures}};
 }
 
 // Of the options, for this model.
@@ -64,6 +65,7 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
   if (plan.spill_bytes > 0) print("on disk: the sparsity state", plan.spill_bytes);
   for (const MemoryEntry& entry : plan.device_entries) print("GPU: " + entry.name, entry.bytes);
   if (!plan.device_entries.empty()) print("GPU", plan.device_bytes);
+  for (const std::string& measure : plan.device_measures) fmt::print("  {}\n", measure);
 }
 
 // What a generation with these options would use, without the parts that inspect has no options

@@ -92,6 +92,11 @@ struct GenerateOptions {
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
   size_t max_memory_bytes = 0;
+  // What a generation may take of the GPU's memory; 0: what the card has, less what the driver
+  // takes. Where the plan needs more, models are loaded for their stage alone, then state, then
+  // blocks of the transformer are kept in the host's memory but for their turn; what still does not
+  // fit is refused. Plans can then be made for GPUs that this machine does not have.
+  size_t max_gpu_memory_bytes = 0;
   bool decode = true;  // false: stop at the latents
   // Called on the generating thread in every denoising step, when its prediction is there.
   std::function<void(const StepPrediction&)> on_prediction;
@@ -173,9 +178,11 @@ struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
   size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
-  // On a GPU: what of it lies there (all at one time) instead of in the host's memory.
+  // On a GPU: what of it lies there instead of in the host's memory, all at one time or, with
+  // measures, by stage; and the most at one time.
   std::vector<MemoryEntry> device_entries;
   size_t device_bytes = 0;
+  std::vector<std::string> device_measures;  // what is done so that it fits; empty: nothing
 };
 
 struct ComponentInfo {

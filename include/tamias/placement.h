@@ -14,6 +14,9 @@ struct Placement {
   // Of what layers hand to each other: f32 or bf16 on the CPU, f16 or bf16 on a GPU. The residual
   // stream, modulation vectors, log-sum-exps and column sums are f32 everywhere.
   DType activation_dtype = DType::kF32;
+  // Blocks of the model come to the GPU for their turn (WeightTurn, tamias/weights.h): what is made
+  // of their weights is made at each turn.
+  bool streams_weights = false;
 
   bool IsOnGpu() const { return device.type == DeviceType::kCuda; }
 };

@@ -14,6 +14,8 @@
 
 namespace tamias {
 
+class OffloadedParts;
+
 // Whose rules choose among several sets of files of one component.
 enum class WeightLibrary { kDiffusers, kTransformers };
 
@@ -46,6 +48,8 @@ class Weights {
 
   // Names below the prefix, without it, sorted.
   std::vector<std::string> names() const;
+  // "prefix.index" with this Weights' own prefix before it: a block as CopyToDevice takes it.
+  std::string PathOf(std::string_view prefix, int64_t index) const;
   // Elements, and bytes on disk, of all tensors below the prefix.
   int64_t TotalParameters() const;
   int64_t TotalBytes() const;
@@ -58,10 +62,14 @@ class Weights {
   // its activations, other types as they are; without those that Get would refuse. On the CPU what
   // has that type stays where it is. Views that its Get returns are valid as long as any Weights
   // made from it lives. Throws kOutOfMemory. With a planning context they have shapes and types
-  // alone.
-  Weights CopyToDevice(const Context& context) const;
+  // alone. The tensors of streamed blocks (paths, in the order in which they run) stay in pinned
+  // memory of the host, and are on the GPU for a WeightTurn alone.
+  Weights CopyToDevice(const Context& context, const std::vector<std::string>& streamed = {}) const;
   // What CopyToDevice takes there, in bytes.
-  size_t DeviceBytes(const Placement& placement) const;
+  size_t DeviceBytes(const Placement& placement,
+                     const std::vector<std::string>& streamed = {}) const;
+  // And what of the host's memory, pinned.
+  size_t PinnedBytes(const Placement& placement, const std::vector<std::string>& streamed) const;
   // The element type that Get gives most elements below the prefix; f32 when there are none.
   DType MainDType() const;
 
@@ -71,12 +79,33 @@ class Weights {
   void CheckFinite(const Context& context) const;
 
  private:
+  friend class WeightTurn;
   struct Store;
+  // Bytes of each streamed block on the placement's device.
+  std::vector<size_t> BlockBytes(const Placement& placement,
+                                 const std::vector<std::string>& streamed) const;
   Weights(std::shared_ptr<const Store> store, std::string prefix)
       : store_(std::move(store)), prefix_(std::move(prefix)) {}
 
   std::shared_ptr<const Store> store_;
   std::string prefix_;  // "" or ends in '.'
+};
+
+// While one lives, what is enqueued on the context's queue finds the weights of a block,
+// "prefix.index" of `weights`, on the device; a thread holds one at a time. Nothing where they are
+// there all the time. On its way already if the blocks run in their order.
+class WeightTurn {
+ public:
+  WeightTurn(const Weights& weights, std::string_view prefix, int64_t index,
+             const Context& context);
+  ~WeightTurn();
+  WeightTurn(const WeightTurn&) = delete;
+  WeightTurn& operator=(const WeightTurn&) = delete;
+
+ private:
+  const Context& context_;
+  std::shared_ptr<OffloadedParts> parts_;  // null: nothing to do
+  size_t part_ = 0;
 };
 
 }  // namespace tamias

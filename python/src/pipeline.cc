@@ -121,6 +121,7 @@ void BindOptions(nb::module_& module) {
       .def_rw("device", &Options::device)
       .def_rw("dtype", &Options::dtype)
       .def_rw("max_memory_bytes", &Options::max_memory_bytes)
+      .def_rw("max_gpu_memory_bytes", &Options::max_gpu_memory_bytes)
       .def_rw("decode", &Options::decode)
       .def("set_image",
            [](Options& self, const ConstArray& image) { self.image = ImageOf(image, "image"); })
@@ -274,6 +275,7 @@ void BindEngine(nb::module_& module) {
             all["spill_bytes"] = plan.spill_bytes;
             all["device_bytes"] = plan.device_bytes;
             all["device_entries"] = ToDict(plan.device_entries);
+            all["device_measures"] = plan.device_measures;
             return all;
           },
           "options"_a)

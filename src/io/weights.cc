@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "base/check.h"
+#include "base/offloaded_parts.h"
 #include "base/parallel.h"
 #include "io/model_file.h"
 #include "io/one_line.h"
@@ -29,6 +30,9 @@ struct Weights::Store {
   // Of weights on a device: the tensors there, and the store of the files.
   std::map<std::string, Tensor, std::less<>> on_device;
   std::shared_ptr<const Store> source;
+  // Of streamed blocks, by path; their tensors in on_device lie in these.
+  std::shared_ptr<OffloadedParts> parts;
+  std::map<std::string, size_t, std::less<>> part_of;
 
   const SafetensorsFile::Entry& EntryOf(const std::string& name) const {
     return tensors.find(name)->second->entries().find(name)->second;
@@ -266,42 +270,131 @@ const std::filesystem::path& Weights::folder() const { return store_->folder; }
 
 const std::string& Weights::variant() const { return store_->variant; }
 
-Weights Weights::CopyToDevice(const Context& context) const {
+namespace {
+
+// Of the streamed blocks the one that a tensor belongs to; empty: it stays on the device.
+std::optional<size_t> BlockOf(const std::string& tensor, const std::vector<std::string>& streamed) {
+  for (size_t block = 0; block < streamed.size(); ++block) {
+    const std::string& path = streamed[block];
+    if (tensor.starts_with(path) && tensor[path.size()] == '.') return block;
+  }
+  return std::nullopt;
+}
+
+constexpr size_t kPartAlignment = 256;  // of a tensor in a block
+
+size_t AlignedBytes(const Shape& shape, DType dtype) {
+  const size_t bytes = static_cast<size_t>(shape.NumElements()) * SizeOf(dtype);
+  return (bytes + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
+}
+
+}  // namespace
+
+std::string Weights::PathOf(std::string_view prefix, int64_t index) const {
+  return fmt::format("{}{}.{}", prefix_, prefix, index);
+}
+
+Weights Weights::CopyToDevice(const Context& context,
+                              const std::vector<std::string>& streamed) const {
+  const Placement& placement = context.placement();
   auto store = std::make_shared<Store>();
   store->folder = store_->folder;
   store->variant = store_->variant;
   store->source = store_;
+  if (!streamed.empty() && !context.IsPlanning()) {
+    store->parts =
+        std::make_shared<OffloadedParts>(placement.device, BlockBytes(placement, streamed));
+    for (size_t block = 0; block < streamed.size(); ++block) {
+      store->part_of.emplace(streamed[block], block);
+    }
+  }
+  std::vector<size_t> used(streamed.size(), 0);  // bytes of the blocks
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
-    store->tensors.emplace(full, store_->tensors.find(full)->second);
+    const SafetensorsFile* file = store_->tensors.find(full)->second;
+    store->tensors.emplace(full, file);
     const std::optional<DType> served = store_->ServedType(full);
     if (!served) continue;  // no model asks for it
-    const DType dtype = DTypeOn(context.placement(), *served);
-    if (StaysInPlace(context.placement(), *served)) continue;
+    const DType dtype = DTypeOn(placement, *served);
+    if (StaysInPlace(placement, *served)) continue;
+    const Shape shape = file->ShapeOf(full);
     if (context.IsPlanning()) {
-      const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
       store->on_device.emplace(full, TensorOn(context, shape, dtype));
       continue;
     }
-    const ConstTensorView tensor = Get(name);
-    store->on_device.emplace(
-        full, tensor.dtype() == dtype
-                  ? tamias::CopyToDevice(context, tensor)
-                  : tamias::CopyToDevice(context, Converted(context, tensor, dtype)));
+    Tensor converted;
+    ConstTensorView tensor = Get(name);
+    if (tensor.dtype() != dtype) {
+      converted = Converted(context, tensor, dtype);
+      tensor = converted;
+    }
+    const std::optional<size_t> block = BlockOf(full, streamed);
+    if (!block) {
+      store->on_device.emplace(full, tamias::CopyToDevice(context, tensor));
+      continue;
+    }
+    size_t& position = used[*block];
+    std::memcpy(store->parts->host_memory(*block) + position, tensor.raw(),
+                static_cast<size_t>(tensor.NumElements()) * SizeOf(dtype));
+    std::shared_ptr<std::byte> memory(store->parts, store->parts->device_memory(*block) + position);
+    store->on_device.emplace(full, Tensor(std::move(memory), shape, dtype, placement.device));
+    position += AlignedBytes(shape, dtype);
   }
   return {std::move(store), prefix_};
 }
 
-size_t Weights::DeviceBytes(const Placement& placement) const {
-  size_t bytes = 0;
+std::vector<size_t> Weights::BlockBytes(const Placement& placement,
+                                        const std::vector<std::string>& streamed) const {
+  std::vector<size_t> bytes(streamed.size(), 0);
+  for (const std::string& name : names()) {
+    const std::string full = prefix_ + name;
+    const std::optional<size_t> block = BlockOf(full, streamed);
+    const std::optional<DType> dtype = store_->ServedType(full);
+    if (!block || !dtype) continue;
+    bytes[*block] +=
+        AlignedBytes(store_->tensors.find(full)->second->ShapeOf(full), DTypeOn(placement, *dtype));
+  }
+  return bytes;
+}
+
+size_t Weights::DeviceBytes(const Placement& placement,
+                            const std::vector<std::string>& streamed) const {
+  size_t bytes = OffloadedParts::DeviceBytes(BlockBytes(placement, streamed));
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     const std::optional<DType> dtype = store_->ServedType(full);
-    if (!dtype || StaysInPlace(placement, *dtype)) continue;
+    if (!dtype || StaysInPlace(placement, *dtype) || BlockOf(full, streamed)) continue;
     const auto count = store_->tensors.find(full)->second->ShapeOf(full).NumElements();
     bytes += static_cast<size_t>(count) * SizeOf(DTypeOn(placement, *dtype));
   }
   return bytes;
+}
+
+size_t Weights::PinnedBytes(const Placement& placement,
+                            const std::vector<std::string>& streamed) const {
+  size_t bytes = 0;
+  for (const size_t block : BlockBytes(placement, streamed)) bytes += block;
+  return bytes;
+}
+
+WeightTurn::WeightTurn(const Weights& weights, std::string_view prefix, int64_t index,
+                       const Context& context)
+    : context_(context) {
+  const Weights::Store& store = *weights.store_;
+  if (store.parts == nullptr) return;
+  const auto part = store.part_of.find(weights.PathOf(prefix, index));
+  if (part == store.part_of.end()) return;
+  part_ = part->second;
+  store.parts->Acquire(context.stream(), part_);
+  parts_ = store.parts;
+}
+
+WeightTurn::~WeightTurn() {
+  if (parts_ == nullptr) return;
+  try {
+    parts_->Release(context_.stream(), part_, /*is_changed=*/false);
+  } catch (const Error&) {  // of the device: shows at the next wait for it, too
+  }
 }
 
 DType Weights::MainDType() const {

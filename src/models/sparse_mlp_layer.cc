@@ -21,21 +21,28 @@ void SparseMlpLayer::PrepareForSparsity(Context& context) {
   Transpose(context, fc2, fc2_transposed_);
 }
 
-ConstTensorView SparseMlpLayer::Transposed(const Context& context) const {
-  if (!context.IsPlanning()) return fc2_transposed_.view();
+ConstTensorView SparseMlpLayer::Transposed(Context& context) const {
   const ConstTensorView& fc2 = weights_.fc2_weight;
-  return TensorView::WithoutMemory({fc2.dim(1), fc2.dim(0)}, context.activation_dtype(),
-                                   context.device());
+  const Shape shape = {fc2.dim(1), fc2.dim(0)};
+  if (context.placement().streams_weights) {
+    const TensorView transposed = context.workspace().Allocate(shape, context.activation_dtype());
+    Transpose(context, fc2, transposed);
+    return transposed;
+  }
+  if (!context.IsPlanning()) return fc2_transposed_.view();
+  return TensorView::WithoutMemory(shape, context.activation_dtype(), context.device());
 }
 
 void SparseMlpLayer::operator()(Context& context, int layer, SparseInvocation& invocation,
                                 ConstTensorView input, TensorView output) const {
+  Workspace::Scope scope(context.workspace());
   MlpWeights weights = weights_;
   if (invocation.HasSparseMlp(layer)) weights.fc2_weight_transposed = Transposed(context);
   invocation.Mlp(context, layer, weights, input, output);
 }
 
 size_t SparseMlpLayer::PreparedBytes(const Placement& placement) const {
+  if (placement.streams_weights) return 0;
   return static_cast<size_t>(weights_.fc2_weight.NumElements()) *
          SizeOf(placement.activation_dtype);
 }

@@ -1,5 +1,6 @@
 // The MLP of a block whose deltas may be sparse: its weights and, once prepared, the second matrix
-// on its side, for kernels that gather its columns. d model width, F neurons.
+// on its side, for kernels that gather its columns; where weights are streamed that is made at each
+// turn. d model width, F neurons.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +23,7 @@ class SparseMlpLayer {
   // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called
   // once, before the first sparse step.
   void PrepareForSparsity(Context& context);
-  // Bytes that PrepareForSparsity holds there.
+  // Bytes that PrepareForSparsity holds there; 0 where weights are streamed.
   size_t PreparedBytes(const Placement& placement) const;
 
   // The MLP of layer `layer`, as SparseInvocation::Mlp. What PrepareForSparsity made is read by
@@ -31,8 +32,8 @@ class SparseMlpLayer {
                   TensorView output) const;
 
  private:
-  // [F, d]; when planning without memory, prepared or not.
-  ConstTensorView Transposed(const Context& context) const;
+  // [F, d]: prepared, or made now in the caller's workspace scope; when planning without memory.
+  ConstTensorView Transposed(Context& context) const;
 
   MlpWeights weights_;  // without fc2_weight_transposed
   Tensor fc2_transposed_;

@@ -110,6 +110,10 @@ const std::map<std::string_view, Setter>& Setters() {
        [](Options& options, std::string_view name, std::string_view text) {
          options.max_memory_bytes = tamias::BytesFrom(name, text);
        }},
+      {"max_gpu_memory",
+       [](Options& options, std::string_view name, std::string_view text) {
+         options.max_gpu_memory_bytes = tamias::BytesFrom(name, text);
+       }},
       {"image", [](Options& options, std::string_view,
                    std::string_view text) { options.image = tamias::ReadImage(text); }},
       {"set", [](Options& options, std::string_view,

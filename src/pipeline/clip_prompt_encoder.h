@@ -21,11 +21,8 @@ class ClipPromptEncoder {
   // [1, P]. What does not fit the encoder's positions is cut.
   Tensor Encode(Context& context, const std::string& prompt) const;
 
-  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
-  void CopyTo(const Context& context) const { encoder_.CopyTo(context); }
-
   int64_t pooled_dim() const { return encoder_.config().hidden_size; }  // P
-  const Weights& weights() const { return encoder_.weights(); }
+  const PlacedModel& encoder() const { return encoder_; }
 
  private:
   ClipTokenizer tokenizer_;

@@ -14,8 +14,8 @@ void CheckFinite(ConstTensorView values, const char* what, const ModelFamily& fa
     return;
   }
   const Context context;
-  for (const ModelFamily::Component& component : family.components()) {
-    component.weights.CheckFinite(context);
+  for (const ModelComponent& component : family.components()) {
+    component.model->weights().CheckFinite(context);
   }
   Fail(ErrorCode::kInvalidFile,
        "{}: {} became infinite or not a number, though all weights are finite",

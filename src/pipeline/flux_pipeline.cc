@@ -29,8 +29,8 @@ FluxPipeline::FluxPipeline(const ModelFolder& folder) : TwoPartFamily(folder), t
                         text_.sequence_dim());
   CheckTransformerField("pooled_projection_dim", config.pooled_projection_dim, "text_encoder",
                         text_.pooled_dim());
-  AddComponent("text_encoder", text_.clip_weights());
-  AddComponent("text_encoder_2", text_.t5_weights());
+  AddComponent("text_encoder", text_.clip(), {ModelStage::kEncode});
+  AddComponent("text_encoder_2", text_.t5(), {ModelStage::kEncode});
   SetLatents(kPatch, LatentScaling::Uniform(channels, 1 / vae_config().scaling_factor,
                                             vae_config().shift_factor));
   FamilyDefaults defaults;
@@ -66,11 +66,6 @@ std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
       transformer().On(context),
       RotaryPositions(context, TokenPositions(latents, order), transformer_config().axes_dims_rope),
       constants, kTrainingTimesteps);
-}
-
-void FluxPipeline::CopyWeights(Context& context, Context& coder) const {
-  TwoPartFamily::CopyWeights(context, coder);
-  text_.CopyTo(coder);
 }
 
 }  // namespace tamias

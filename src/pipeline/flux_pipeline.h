@@ -23,7 +23,6 @@ class FluxPipeline final : public TwoPartFamily<FluxTransformer, AutoencoderKl> 
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  void CopyWeights(Context& context, Context& coder) const override;
 
   FluxTextEncoders text_;
 };

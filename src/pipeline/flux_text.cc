@@ -27,11 +27,6 @@ PromptEmbedding FluxTextEncoders::Encode(Context& context, const std::string& pr
   return embedding;
 }
 
-void FluxTextEncoders::CopyTo(const Context& context) const {
-  clip_.CopyTo(context);
-  t5_.CopyTo(context);
-}
-
 bool FluxTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {
   return static_cast<int>(t5_tokenizer_.Tokenize(prompt).size()) > max_sequence_length;
 }

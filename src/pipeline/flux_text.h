@@ -22,16 +22,13 @@ class FluxTextEncoders {
   PromptEmbedding Encode(Context& context, const std::string& prompt,
                          int max_sequence_length) const;
 
-  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
-  void CopyTo(const Context& context) const;
-
   // True when T5 cuts the prompt at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;
 
   int64_t pooled_dim() const { return clip_.pooled_dim(); }
   int64_t sequence_dim() const { return t5_.config().d_model; }
-  const Weights& clip_weights() const { return clip_.weights(); }
-  const Weights& t5_weights() const { return t5_.weights(); }
+  const PlacedModel& clip() const { return clip_.encoder(); }
+  const PlacedModel& t5() const { return t5_; }
 
  private:
   ClipPromptEncoder clip_;

@@ -82,22 +82,21 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
       clock_(progress, num_images),
       report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.placement),
       num_steps_(
-          family_.scheduler().Make(plan_.settings.steps, plan_.latents.tokens())->num_steps()) {
+          family_.scheduler().Make(plan_.settings.steps, plan_.latents.tokens())->num_steps()),
+      resources_(parts_->devices.Resources(plan_)) {
   result_.planned_memory_bytes = plan_.memory.peak_bytes;
   result_.planned_device_memory_bytes = plan_.memory.device_bytes;
 }
 
-void Generation::Implementation::Prepare() {
-  if (resources_ == nullptr) resources_ = parts_->devices.Prepare(family_, plan_);
-}
-
 void Generation::Implementation::Encode() {
   if (is_encoded_) return;
-  Prepare();
   clock_.BeginStage(Stage::kEncodePrompt, 0,
                     plan_.settings.num_invocations() + family_.NumImagePieces(plan_.latents));
-  EncodePrompts();
-  EncodeImage();
+  {
+    const ModelDevices::Lease encoders = parts_->devices.Use(family_, plan_, ModelStage::kEncode);
+    EncodePrompts();
+    EncodeImage();
+  }
   is_encoded_ = true;
   result_.seconds_encode = clock_.Seconds();
 }
@@ -127,6 +126,7 @@ void Generation::Implementation::EncodeImage() {
 }
 
 void Generation::Implementation::BeginPicture() {
+  denoiser_.emplace(parts_->devices.Use(family_, plan_, ModelStage::kDenoise));
   picture_.emplace(resources_, family_, plan_, prompts_, condition_, options_, image_);
   if (image_ == 0) result_.seconds_to_first_step = clock_.Seconds();
   clock_.BeginStage(Stage::kDenoise, image_, num_steps_);
@@ -149,13 +149,13 @@ void Generation::Implementation::Decode() {
   report_.AddImage(picture_->report());
   const Tensor latents = picture_->latents();
   picture_.reset();
+  denoiser_.reset();
   result_.latents.push_back(ToLatents(latents));
   if (options_.on_latents) options_.on_latents(result_, image_);
   FinishPicture(latents);
 }
 
 void Generation::Implementation::Decode(const Latents& latents) {
-  Prepare();
   result_.latents.push_back(latents);
   FinishPicture(ViewOf(latents));
 }
@@ -163,6 +163,7 @@ void Generation::Implementation::Decode(const Latents& latents) {
 void Generation::Implementation::FinishPicture(ConstTensorView latents) {
   if (options_.decode) {
     clock_.BeginStage(Stage::kDecode, image_, family_.NumDecodePieces(plan_.latents));
+    const ModelDevices::Lease decoder = parts_->devices.Use(family_, plan_, ModelStage::kDecode);
     std::vector<Image> frames =
         DecodeFrames(resources_, family_, plan_, latents, [this] { clock_.EndStep(); });
     if (family_.info().makes_videos) {

@@ -40,7 +40,6 @@ class Generation::Implementation {
   GenerateResult& result() { return result_; }
 
  private:
-  void Prepare();
   void EncodePrompts();
   void EncodeImage();
   void BeginPicture();
@@ -58,11 +57,12 @@ class Generation::Implementation {
   GenerationClock clock_;
   GenerationReport report_;
   int num_steps_;
-  std::shared_ptr<DeviceResources> resources_;  // null until Prepare
+  std::shared_ptr<DeviceResources> resources_;
   bool is_encoded_ = false;
   std::vector<PromptEmbedding> prompts_;
   ImageCondition condition_;
   int image_ = 0;
+  std::optional<ModelDevices::Lease> denoiser_;  // while a picture is under way
   std::optional<PictureDenoising> picture_;
   GenerateResult result_;
 };

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/machine.h"
+#include "pipeline/device_plan.h"
 #include "pipeline/guided_model.h"
 #include "pipeline/sparsity_choice.h"
 
@@ -42,9 +43,9 @@ struct StagePlans {
   StageBytes decoding;
 };
 
-// Also refuses devices that there are not.
+// Also refuses devices that there are not, unless the memory of one is given to plan for.
 Placement CheckedPlacement(const ModelFamily& family, const GenerateOptions& options) {
-  CheckDevice(ParseDevice(options.device));
+  if (options.max_gpu_memory_bytes == 0) CheckDevice(ParseDevice(options.device));
   return family.PlacementFor(options);
 }
 
@@ -155,11 +156,15 @@ size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries
   for (const ComponentInfo& component : family.info().components) {
     bytes += entries.Add("weights of " + component.name + " (mapped)", component.bytes);
   }
-  for (const ModelFamily::Component& component : family.components()) {
-    const auto widened = static_cast<size_t>(component.weights.WidenedBytes());
+  for (const ModelComponent& component : family.components()) {
+    const auto widened = static_cast<size_t>(component.model->weights().WidenedBytes());
     if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
   }
-  if (plan.placement.IsOnGpu()) return bytes;
+  if (plan.placement.IsOnGpu()) {
+    const size_t pinned = PinnedWeightBytes(family, plan);
+    if (pinned > 0) bytes += entries.Add("weights that come to the GPU in turn (pinned)", pinned);
+    return bytes;
+  }
   size_t copied = 0;
   for (const Weights& weights : family.DenoiserWeights()) {
     copied += weights.DeviceBytes(plan.placement);
@@ -187,34 +192,11 @@ size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   return bytes;
 }
 
-// What lies on the GPU, all at one time. Returns what of it is not weights.
-size_t AddDevice(const ModelFamily& family, const GenerationPlan& plan, const StagePlans& stages,
-                 MemoryPlan& memory) {
-  Entries entries(memory.device_entries);
-  const auto add = [&](std::string name, size_t bytes) {
-    memory.device_bytes += entries.Add(std::move(name), bytes);
-  };
-  for (const ModelFamily::Component& component : family.components()) {
-    add("weights of " + component.name, component.weights.DeviceBytes(plan.placement));
-  }
-  if (plan.sparsity.mlp.is_enabled) {
-    add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
-  }
-  const size_t weights = memory.device_bytes;
-  for (const StatePlan::Entry& entry : plan.state.entries) {
-    add("state: " + entry.name, entry.bytes);
-  }
-  // The stages follow each other; the greediest counts.
-  add("workspace of the greediest stage",
-      std::max({stages.text.device, stages.image.device, stages.denoising.device,
-                stages.decoding.device}));
-  return memory.device_bytes - weights;
-}
-
 // Fills in the plan's memory, and what of it is the generation's own.
 void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationPlan& plan) {
-  plan.memory = {};
   MemoryPlan& memory = plan.memory;
+  memory.entries.clear();
+  memory.spill_bytes = 0;
   Entries entries(memory.entries);
   const bool is_on_gpu = plan.placement.IsOnGpu();
   const auto on_host = [&](const StageBytes& stage) {
@@ -233,7 +215,9 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   }
   size_t denoising = 0;
   if (is_on_gpu) {
-    plan.new_device_bytes = AddDevice(family, plan, stages, memory);
+    if (plan.state_place == StatePlace::kHost) {
+      denoising += entries.Add("state (pinned)", plan.state.offloaded_host_bytes);
+    }
   } else {
     denoising += AddState(plan, memory);
   }
@@ -254,6 +238,23 @@ size_t BytesOf(const std::vector<PromptEmbedding>& prompts) {
   return bytes;
 }
 
+StageWorkspaces WorkspacesOf(const StagePlans& stages) {
+  return {.encode = std::max(stages.text.device, stages.image.device),
+          .denoise = stages.denoising.device,
+          .decode = stages.decoding.device};
+}
+
+// What streams weights takes more of the workspace, which a second dry run measures.
+void PlanForGpu(const ModelFamily& family, const GenerateOptions& options,
+                const std::vector<PromptEmbedding>& prompts, const ImageCondition& condition,
+                StagePlans& stages, GenerationPlan& plan) {
+  const size_t limit = DeviceLimit(options, plan.placement);
+  FitDevice(family, WorkspacesOf(stages), limit, plan);
+  if (!plan.placement.streams_weights || !plan.sparsity.mlp.is_enabled) return;
+  stages.denoising = PlanDenoising(family, prompts, condition, plan);
+  FitDevice(family, WorkspacesOf(stages), limit, plan);
+}
+
 }  // namespace
 
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options) {
@@ -270,6 +271,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   stages.condition = condition.embedding.bytes() + condition.latents.bytes();
   stages.denoising = PlanDenoising(family, prompts, condition, plan);
   stages.decoding = PlanDecodingStage(family, plan);
+  if (plan.placement.IsOnGpu()) PlanForGpu(family, options, prompts, condition, stages, plan);
   plan.image_workspace = stages.image.device;
   plan.denoising_workspace = stages.denoising.device;
   plan.decoding_workspace = stages.decoding.device;
@@ -316,7 +318,10 @@ GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& op
                                 is_on_gpu ? stages.decoding.host : stages.decoding.device);
   plan.new_bytes += entries.Add(PictureName(family), PictureBytes(plan));
   plan.memory.peak_bytes = loaded + plan.new_bytes;
-  if (is_on_gpu) plan.new_device_bytes = AddDevice(family, plan, stages, plan.memory);
+  if (is_on_gpu) {
+    plan.residency.takes_turns = true;  // the decoder is all that there is
+    PlanDevice(family, WorkspacesOf(stages), plan);
+  }
   return plan;
 }
 

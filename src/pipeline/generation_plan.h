@@ -7,6 +7,7 @@
 
 #include "pipeline/generation_settings.h"
 #include "pipeline/model_family.h"
+#include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
 #include "tamias/pipeline.h"
 #include "tamias/placement.h"
@@ -28,6 +29,7 @@ struct GenerationPlan {
   std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
   StatePlan state;
   StatePlace state_place = StatePlace::kMemory;
+  ModelResidency residency;  // on a GPU
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.
   size_t image_workspace = 0;  // of the picture's encoders

@@ -26,8 +26,8 @@ HunyuanVideoPipeline::HunyuanVideoPipeline(const ModelFolder& folder)
                         text_.sequence_dim());
   CheckTransformerField("pooled_projection_dim", config.pooled_projection_dim, "text_encoder_2",
                         text_.pooled_dim());
-  AddComponent("text_encoder", text_.llama_weights());
-  AddComponent("text_encoder_2", text_.clip_weights());
+  AddComponent("text_encoder", text_.llama(), {ModelStage::kEncode});
+  AddComponent("text_encoder_2", text_.clip(), {ModelStage::kEncode});
   SetLatents(config.patch_size,
              LatentScaling::Uniform(config.in_channels, 1 / vae_config().scaling_factor));
   FamilyDefaults defaults;
@@ -74,11 +74,6 @@ std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(
       RotaryPositions(context, TokenPositions(latents, order), config.rope_axes_dim,
                       config.rope_theta),
       constants);
-}
-
-void HunyuanVideoPipeline::CopyWeights(Context& context, Context& coder) const {
-  TwoPartFamily::CopyWeights(context, coder);
-  text_.CopyTo(coder);
 }
 
 }  // namespace tamias

@@ -22,7 +22,6 @@ class HunyuanVideoPipeline final
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  void CopyWeights(Context& context, Context& coder) const override;
 
   HunyuanVideoTextEncoders text_;
 };

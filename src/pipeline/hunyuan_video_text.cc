@@ -61,11 +61,6 @@ PromptEmbedding HunyuanVideoTextEncoders::Encode(Context& context, const std::st
   return {std::move(sequence), clip_.Encode(context, prompt)};
 }
 
-void HunyuanVideoTextEncoders::CopyTo(const Context& context) const {
-  llama_.CopyTo(context);
-  clip_.CopyTo(context);
-}
-
 bool HunyuanVideoTextEncoders::IsCut(const std::string& prompt, int max_sequence_length) const {
   const auto length = static_cast<int64_t>(llama_tokenizer_.Tokenize(Instruct(prompt)).size());
   return length > kInstructionTokens + max_sequence_length;

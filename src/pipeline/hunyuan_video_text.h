@@ -27,16 +27,13 @@ class HunyuanVideoTextEncoders {
   PromptEmbedding Encode(Context& context, const std::string& prompt,
                          int max_sequence_length) const;
 
-  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
-  void CopyTo(const Context& context) const;
-
   // True when the prompt is cut at this length.
   bool IsCut(const std::string& prompt, int max_sequence_length) const;
 
   int64_t sequence_dim() const { return llama_.config().hidden_size; }
   int64_t pooled_dim() const { return clip_.pooled_dim(); }
-  const Weights& llama_weights() const { return llama_.weights(); }
-  const Weights& clip_weights() const { return clip_.weights(); }
+  const PlacedModel& llama() const { return llama_; }
+  const PlacedModel& clip() const { return clip_.encoder(); }
 
  private:
   ByteLevelTokenizer llama_tokenizer_;

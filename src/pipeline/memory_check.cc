@@ -47,11 +47,13 @@ void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_
 void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, size_t others) {
   if (!plan.placement.IsOnGpu()) return;
   const size_t on_gpu = cuda::PropertiesOf(plan.placement.device.index).memory_bytes;
-  if (plan.memory.device_bytes + others <= on_gpu) return;
+  const bool is_asked = options.max_gpu_memory_bytes > 0 && options.max_gpu_memory_bytes < on_gpu;
+  const size_t limit = is_asked ? options.max_gpu_memory_bytes : on_gpu;
+  if (plan.memory.device_bytes + others <= limit) return;
   Fail(ErrorCode::kOutOfMemory,
-       "{} need {} of GPU memory{}, {} has {} (`tamias inspect` shows the plan)",
+       "{} need {} of GPU memory{} at the least, {} {} (`tamias inspect` shows the plan)",
        SizeText(plan.settings), BytesText(plan.memory.device_bytes + others), Beside(others),
-       options.device, BytesText(on_gpu));
+       is_asked ? "but max_gpu_memory is" : options.device + " has", BytesText(limit));
 }
 
 }  // namespace

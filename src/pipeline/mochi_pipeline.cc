@@ -34,7 +34,7 @@ MochiPipeline::MochiPipeline(const ModelFolder& folder)
   CheckTransformerField("out_channels", config.out_channels, "the VAE", config.in_channels);
   CheckTransformerField("text_embed_dim", config.text_embed_dim, "text_encoder",
                         text_.sequence_dim());
-  AddComponent("text_encoder", text_.weights());
+  AddComponent("text_encoder", text_.encoder(), {ModelStage::kEncode});
   SetLatents(config.patch_size, Scaling(vae_config()));
   SetDefaults({.width = 848,
                .height = 480,
@@ -77,11 +77,6 @@ std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const Ge
   return std::make_unique<MochiDenoiser>(
       transformer().On(context),
       transformer().On(context).RotaryPositions(context, latents.grid(), order.tokens()));
-}
-
-void MochiPipeline::CopyWeights(Context& context, Context& coder) const {
-  TwoPartFamily::CopyWeights(context, coder);
-  text_.CopyTo(coder);
 }
 
 }  // namespace tamias

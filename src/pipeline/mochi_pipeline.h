@@ -22,7 +22,6 @@ class MochiPipeline final : public TwoPartFamily<MochiTransformer, AutoencoderKl
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  void CopyWeights(Context& context, Context& coder) const override;
 
   T5PromptEncoder text_;
   bool force_zeros_for_empty_prompt_;

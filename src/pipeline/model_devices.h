@@ -1,12 +1,15 @@
-// The placements (devices, types of activations) that a model was made ready for: what each keeps
-// open, its weights there, and what sparse MLPs need. Nothing of it is loaded or opened twice, and
-// all of it lives as long as the pipeline.
+// The placements (devices, types of activations) where a model runs: what each keeps open, and
+// which of its components are loaded there. Nothing is loaded or opened twice. What generations
+// loaded stays as long as the pipeline, unless their plans have models take turns on a GPU: then it
+// goes when nobody uses it any more.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <tuple>
+#include <vector>
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
@@ -15,20 +18,49 @@
 namespace tamias {
 
 class ModelDevices {
+  struct Place;
+
  public:
-  // Makes ready, for the plan's placement, what every generation there shares, unless it is
-  // already. Threads may call it at once: one uploads, those of the same placement wait, others do
-  // not.
-  std::shared_ptr<DeviceResources> Prepare(const ModelFamily& family, const GenerationPlan& plan);
+  // While one lives, the models of a stage are ready to run.
+  class Lease {
+   public:
+    Lease(Lease&& other) noexcept;
+    Lease& operator=(Lease&&) = delete;
+    ~Lease();
+
+   private:
+    friend class ModelDevices;
+    Lease(Place& place, const GenerationPlan& plan) : place_(&place), plan_(&plan) {}
+
+    Place* place_;  // null: moved from
+    const GenerationPlan* plan_;
+    std::vector<const PlacedModel*> models_;
+  };
+
+  std::shared_ptr<DeviceResources> Resources(const GenerationPlan& plan);
+  // Loads what is not there yet; the plan must outlive the lease. Threads may call it at once: one
+  // loads, those of the same placement wait, others do not. Throws kOutOfMemory where generations
+  // under way hold a model in another way than the plan wants it.
+  Lease Use(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage);
 
  private:
+  struct Loaded {
+    int users = 0;
+    bool is_there = false;
+    bool is_prepared_for_sparsity = false;
+    std::vector<std::string> streamed;
+    Placement placement;
+  };
   struct Place {
     std::mutex mutex;
     std::shared_ptr<DeviceResources> resources;
-    bool is_loaded = false;
-    bool is_prepared_for_sparsity = false;
+    std::map<const PlacedModel*, Loaded> models;
   };
-  Place& PlaceOf(const Placement& placement);
+  static void Drop(const PlacedModel& model, Loaded& loaded);
+  // The place must be locked.
+  static void Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
+                   const ModelComponent& component);
+  Place& PlaceOf(const GenerationPlan& plan);
 
   std::mutex mutex_;  // of the map alone
   std::map<std::tuple<DeviceType, int, DType>, Place> places_;

@@ -54,9 +54,27 @@ Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
                      ParseActivationType(options.dtype));
 }
 
-void ModelFamily::AddComponent(const std::string& name, const Weights& weights) {
-  components_.push_back({name, weights});
-  info_.components.push_back(Describe(name, folder_.Config(name), weights));
+std::vector<Weights> ModelFamily::DenoiserWeights() const {
+  std::vector<Weights> weights;
+  for (const ModelComponent& component : components_) {
+    if (component.RunsIn(ModelStage::kDenoise)) weights.push_back(component.model->weights());
+  }
+  return weights;
+}
+
+size_t ModelFamily::SparsityWeightBytes(const Placement& placement) const {
+  size_t bytes = 0;
+  for (const ModelComponent& component : components_) {
+    bytes += component.model->SparsityWeightBytes(placement);
+  }
+  return bytes;
+}
+
+void ModelFamily::AddComponent(const std::string& name, const PlacedModel& model,
+                               std::initializer_list<ModelStage> stages) {
+  ModelComponent& component = components_.emplace_back(ModelComponent{name, &model, 0});
+  for (const ModelStage stage : stages) component.stages |= static_cast<uint8_t>(stage);
+  info_.components.push_back(Describe(name, folder_.Config(name), model.weights()));
 }
 
 void ModelFamily::SetDefaults(const FamilyDefaults& family, const std::string& profile) {

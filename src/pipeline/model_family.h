@@ -7,6 +7,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +19,7 @@
 #include "pipeline/generation_settings.h"
 #include "pipeline/image_condition.h"
 #include "pipeline/model_folder.h"
+#include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
 #include "pipeline/prompt_embedding.h"
 #include "tamias/context.h"
@@ -30,12 +32,6 @@ namespace tamias {
 
 class ModelFamily {
  public:
-  // A part with weights, as the checkpoint names it.
-  struct Component {
-    std::string name;
-    Weights weights;
-  };
-
   virtual ~ModelFamily() = default;
   ModelFamily(const ModelFamily&) = delete;
   ModelFamily& operator=(const ModelFamily&) = delete;
@@ -44,7 +40,7 @@ class ModelFamily {
   const ModelInfo& info() const { return info_; }
   const FamilyDefaults& defaults() const { return defaults_; }
   const SchedulerFactory& scheduler() const { return *scheduler_; }
-  const std::vector<Component>& components() const { return components_; }
+  const std::vector<ModelComponent>& components() const { return components_; }
   // Resident before anything of the model was loaded.
   size_t program_bytes() const { return program_bytes_; }
 
@@ -86,25 +82,21 @@ class ModelFamily {
                       const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
   virtual int NumDecodePieces(const LatentShape& latents) const = 0;
 
-  // Those of each transformer; the activations follow the type of the first.
-  virtual std::vector<Weights> DenoiserWeights() const = 0;
+  // The weights of each transformer; the activations follow the type of the first.
+  std::vector<Weights> DenoiserWeights() const;
+  // What all transformers hold once they are prepared for sparse MLPs.
+  size_t SparsityWeightBytes(const Placement& placement) const;
   // Where the options' device and dtype put the denoiser, whether there is such a device or not.
   // Throws as ParseDevice, ParseActivationType and PlacementOn.
   Placement PlacementFor(const GenerateOptions& options) const;
-  // Copies the weights of all components to where they are computed with, in the type that they are
-  // computed with: the denoiser's for `context`, those of text encoders and decoder for `coder`. On
-  // the CPU what has that type stays in its file. Called once for each placement, before anything
-  // else runs there.
-  virtual void CopyWeights(Context& context, Context& coder) const = 0;
-  // Called once for each placement, before the first generation with sparse MLPs there.
-  virtual void PrepareForSparsity(Context& context) const = 0;
-  virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
 
  protected:
   explicit ModelFamily(const ModelFolder& folder);
 
   // Called by a family's constructor: for each component that has weights, then once at the end.
-  void AddComponent(const std::string& name, const Weights& weights);
+  // model must stay where it is; stages: those that run it.
+  void AddComponent(const std::string& name, const PlacedModel& model,
+                    std::initializer_list<ModelStage> stages);
   void SetDefaults(const FamilyDefaults& family, const std::string& profile);
   // Reads the folder's scheduler; called once by a family's constructor.
   void SetScheduler(SchedulerConventions conventions);
@@ -117,7 +109,7 @@ class ModelFamily {
   size_t program_bytes_;
   FamilyDefaults defaults_;
   std::optional<SchedulerFactory> scheduler_;
-  std::vector<Component> components_;
+  std::vector<ModelComponent> components_;
   ModelInfo info_;
 };
 

@@ -5,6 +5,8 @@
 #include <array>
 #include <memory>
 #include <mutex>
+#include <string>
+#include <vector>
 
 #include "base/check.h"
 #include "tamias/context.h"
@@ -12,26 +14,47 @@
 
 namespace tamias {
 
+// A model as it is loaded and let go, whatever its class.
+class PlacedModel {
+ public:
+  virtual ~PlacedModel() = default;
+  virtual const Weights& weights() const = 0;
+  // The blocks that may be streamed, in the order in which they run; none: the model is on a GPU
+  // whole or not at all.
+  virtual std::vector<std::string> BlockPaths() const = 0;
+  // Copies the weights to the context's device in the type of its activations, those that lie there
+  // in that type already excepted; nothing for f32 on the CPU, which takes weights of any type.
+  // streamed: as Weights::CopyToDevice.
+  virtual void CopyTo(const Context& context, const std::vector<std::string>& streamed) const = 0;
+  // Lets go what CopyTo copied; nothing of it may be in use.
+  virtual void Drop(const Placement& placement) const = 0;
+  // Of transformers: before the first generation with sparse MLPs at the context's placement.
+  virtual void PrepareForSparsity(Context& context) const = 0;
+  virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
+};
+
 template <typename Model>
-class ModelOnDevices {
+class ModelOnDevices final : public PlacedModel {
  public:
   template <typename Config>
   ModelOnDevices(const Config& config, const Weights& weights)
       : weights_(weights), on_cpu_(config, weights) {}
 
-  // Copies the weights to the context's device in the type of its activations, those that lie there
-  // in that type already excepted; nothing for f32 on the CPU, which takes weights of any type.
-  void CopyTo(const Context& context) const {
-    if (ServesFiles(context)) return;
-    copies_[SlotOf(context)] =
-        std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context));
+  void CopyTo(const Context& context,
+              const std::vector<std::string>& streamed = {}) const override {
+    if (ServesFiles(context.placement())) return;
+    copies_[SlotOf(context.placement())] =
+        std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context, streamed));
+  }
+  void Drop(const Placement& placement) const override {
+    if (!ServesFiles(placement)) copies_[SlotOf(placement)].reset();
   }
 
   // The model whose weights CopyTo copied for the context's placement; for a plan one of which the
   // copies have no memory. Not const: models may be prepared once.
   Model& On(const Context& context) const {
-    if (ServesFiles(context)) return on_cpu_;
-    if (!context.IsPlanning()) return *copies_[SlotOf(context)];
+    if (ServesFiles(context.placement())) return on_cpu_;
+    if (!context.IsPlanning()) return *copies_[SlotOf(context.placement())];
     const std::lock_guard lock(*mutex_);
     std::unique_ptr<Model>& planned = planned_[context.IsOnGpu() ? 1 : 0];
     if (planned == nullptr) {
@@ -40,26 +63,46 @@ class ModelOnDevices {
     return *planned;
   }
 
+  std::vector<std::string> BlockPaths() const override {
+    if constexpr (requires(const Model& model) { model.BlockPaths(); }) {
+      return on_cpu_.BlockPaths();
+    } else {
+      return {};
+    }
+  }
+  void PrepareForSparsity(Context& context) const override {
+    if constexpr (requires(Model & model) { model.PrepareForSparsity(context); }) {
+      On(context).PrepareForSparsity(context);
+    }
+  }
+  size_t SparsityWeightBytes(const Placement& placement) const override {
+    if constexpr (requires(const Model& model) { model.SparsityWeightBytes(placement); }) {
+      return on_cpu_.SparsityWeightBytes(placement);
+    } else {
+      return 0;
+    }
+  }
+
   const auto& config() const { return on_cpu_.config(); }
   const Model& on_cpu() const { return on_cpu_; }
-  const Weights& weights() const { return weights_; }
+  const Weights& weights() const override { return weights_; }
 
  private:
   static constexpr int kMaxGpus = 64;
 
-  static bool ServesFiles(const Context& context) {
-    return !context.IsOnGpu() && context.activation_dtype() == DType::kF32;
+  static bool ServesFiles(const Placement& placement) {
+    return !placement.IsOnGpu() && placement.activation_dtype == DType::kF32;
   }
 
   // One of bf16 on the CPU, two for each GPU: of bf16 and of f16.
-  static size_t SlotOf(const Context& context) {
-    if (!context.IsOnGpu()) return 0;
-    const int gpu = context.device().index;
+  static size_t SlotOf(const Placement& placement) {
+    if (!placement.IsOnGpu()) return 0;
+    const int gpu = placement.device.index;
     if (gpu >= kMaxGpus) {
       Fail(ErrorCode::kUnsupported, "device: expected a number below {}, found {}", kMaxGpus,
-           Name(context.device()));
+           Name(placement.device));
     }
-    return static_cast<size_t>(1 + 2 * gpu + (context.activation_dtype() == DType::kF16 ? 1 : 0));
+    return static_cast<size_t>(1 + 2 * gpu + (placement.activation_dtype == DType::kF16 ? 1 : 0));
   }
 
   Weights weights_;

@@ -23,14 +23,11 @@ class T5PromptEncoder {
   // [1, L, C]: the prompt's tokens and the end token, L <= max_length.
   Tensor Encode(Context& context, const std::string& prompt, int max_length) const;
 
-  // Copies the weights to the context's GPU, where Encode then runs with contexts there.
-  void CopyTo(const Context& context) const { encoder_.CopyTo(context); }
-
   // True when the prompt is cut at this length.
   bool IsCut(const std::string& prompt, int max_length) const;
 
   int64_t sequence_dim() const { return encoder_.config().d_model; }  // C
-  const Weights& weights() const { return encoder_.weights(); }
+  const PlacedModel& encoder() const { return encoder_; }
 
  private:
   UnigramTokenizer tokenizer_;

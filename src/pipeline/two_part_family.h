@@ -32,14 +32,19 @@ class TwoPartFamily : public ModelFamily {
   }
 
   // Called by a family's constructor, after it has added its text encoders. patch: latent pixels
-  // along a side of a token; scaling: from the diffusion model's latents to the VAE's.
-  void SetLatents(int64_t patch, LatentScaling scaling) {
+  // along a side of a token; scaling: from the diffusion model's latents to the VAE's; encodes: the
+  // VAE encodes pictures, too.
+  void SetLatents(int64_t patch, LatentScaling scaling, bool encodes = false) {
     patch_ = patch;
     scaling_ = std::move(scaling);
     for (size_t i = 0; i < transformers_.size(); ++i) {
-      AddComponent(transformer_names_[i], transformers_[i].weights());
+      AddComponent(transformer_names_[i], transformers_[i], {ModelStage::kDenoise});
     }
-    AddComponent("vae", vae_.weights());
+    if (encodes) {
+      AddComponent("vae", vae_, {ModelStage::kEncode, ModelStage::kDecode});
+    } else {
+      AddComponent("vae", vae_, {ModelStage::kDecode});
+    }
   }
 
   size_t num_transformers() const { return transformers_.size(); }
@@ -51,16 +56,6 @@ class TwoPartFamily : public ModelFamily {
   // Width and height are multiples of this.
   int64_t pixels_of_token() const { return vae_config().spatial_scale() * patch_; }
 
-  std::vector<Weights> DenoiserWeights() const final {
-    std::vector<Weights> weights;
-    for (const auto& transformer : transformers_) weights.push_back(transformer.weights());
-    return weights;
-  }
-  void CopyWeights(Context& context, Context& coder) const override {
-    for (const auto& transformer : transformers_) transformer.CopyTo(context);
-    vae_.CopyTo(coder);
-  }
-
  private:
   LatentShape LatentsOf(const GenerationSettings& settings) const final {
     const VaeConfig& config = vae_.config();
@@ -69,19 +64,6 @@ class TwoPartFamily : public ModelFamily {
             .height = settings.height / config.spatial_scale(),
             .width = settings.width / config.spatial_scale(),
             .patch = patch_};
-  }
-
-  void PrepareForSparsity(Context& context) const final {
-    for (const auto& transformer : transformers_) {
-      transformer.On(context).PrepareForSparsity(context);
-    }
-  }
-  size_t SparsityWeightBytes(const Placement& placement) const final {
-    size_t bytes = 0;
-    for (const auto& transformer : transformers_) {
-      bytes += transformer.on_cpu().SparsityWeightBytes(placement);
-    }
-    return bytes;
   }
 
   void Decode(Context& context, const LatentShape& shape, ConstTensorView latents,

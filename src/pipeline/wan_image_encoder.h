@@ -26,12 +26,6 @@ class WanImageEncoder {
   WanImageEncoder(const ModelFolder& folder, const AutoencoderKlWanConfig& vae,
                   const Weights& vae_weights, bool has_vision);
 
-  // Copies the vision encoder's weights to the context's GPU, where Encode then runs with contexts
-  // there.
-  void CopyTo(const Context& context) const {
-    if (vision_) vision_->encoder.CopyTo(context);
-  }
-
   // vae: on the context's device. latents: of the film's noise. The picture is resized to the
   // film's pixels, whatever its shape. after_piece is called NumPieces times.
   ImageCondition Encode(Context& context, const AutoencoderKlWan& vae, const Image& image,
@@ -46,7 +40,7 @@ class WanImageEncoder {
   bool has_vision() const { return vision_.has_value(); }
   // Of the vision encoder; 0 without one.
   int64_t embedding_dim() const { return vision_ ? vision_->encoder.config().hidden_size : 0; }
-  const Weights& vision_weights() const { return vision_->encoder.weights(); }
+  const PlacedModel& vision() const { return vision_->encoder; }
 
  private:
   struct Vision {

@@ -93,9 +93,12 @@ WanPipeline::WanPipeline(const ModelFolder& folder)
   const bool has_experts = num_transformers() > 1;
   if (has_experts) CheckSecondTransformer();
   const WanTransformerConfig& config = transformer_config();
-  AddComponent("text_encoder", text_.weights());
-  if (image_ && image_->has_vision()) AddComponent("image_encoder", image_->vision_weights());
-  SetLatents(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean});
+  AddComponent("text_encoder", text_.encoder(), {ModelStage::kEncode});
+  if (image_ && image_->has_vision()) {
+    AddComponent("image_encoder", image_->vision(), {ModelStage::kEncode});
+  }
+  SetLatents(config.patch_size[1], {vae_config().latents_std, vae_config().latents_mean},
+             /*encodes=*/image_ != nullptr);
   FamilyDefaults defaults;
   defaults.width = 832;
   defaults.height = 480;
@@ -208,12 +211,6 @@ ImageCondition WanPipeline::EncodeImage(Context& context, const Image& image,
 
 int WanPipeline::NumImagePieces(const LatentShape& latents) const {
   return image_ ? image_->NumPieces(latents) : 0;
-}
-
-void WanPipeline::CopyWeights(Context& context, Context& coder) const {
-  TwoPartFamily::CopyWeights(context, coder);
-  text_.CopyTo(coder);
-  if (image_) image_->CopyTo(coder);
 }
 
 }  // namespace tamias

@@ -30,7 +30,6 @@ class WanPipeline final : public TwoPartFamily<WanTransformer, AutoencoderKlWan>
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
                                          const LatentShape& latents, const TokenOrder& order,
                                          const ImageCondition& image) const override;
-  void CopyWeights(Context& context, Context& coder) const override;
   ImageCondition EncodeImage(Context& context, const Image& image, const LatentShape& latents,
                              const std::function<void()>& after_piece) const override;
   int NumImagePieces(const LatentShape& latents) const override;

@@ -38,12 +38,23 @@ class InvocationState {
   // Null: computed densely.
   DeltaAttention* attention(int layer);
   DeltaMlp* mlp(int layer);
-  // Called when a layer's attention or MLP is done for this step: spilled state leaves memory.
-  void ReleaseAttention(int layer) { attention_range_[static_cast<size_t>(layer)].Release(); }
-  void ReleaseMlp(int layer) { mlp_range_[static_cast<size_t>(layer)].Release(); }
-  void ReleaseStepCache() { step_cache_range_.Release(); }
+  // Around a layer's attention or MLP, or the step cache: state that is elsewhere comes, and goes
+  // again, kept as it is where it is_changed.
+  template <typename Body>
+  void WithAttention(const Context& context, int layer, const Body& body) {
+    const auto i = static_cast<size_t>(layer);
+    With(context, attention_part_[i], attention_[i]->Changes(plan_.attention_is_full), body);
+  }
+  template <typename Body>
+  void WithMlp(const Context& context, int layer, const Body& body) {
+    With(context, mlp_part_[static_cast<size_t>(layer)], /*is_changed=*/true, body);
+  }
+  template <typename Body>
+  void WithStepCache(const Context& context, const Body& body) {
+    With(context, step_cache_part_, /*is_changed=*/true, body);
+  }
   StepCache& step_cache() { return step_cache_; }
-  // StepCache::Store and Reuse, timed; what is spilled then leaves memory.
+  // StepCache::Store and Reuse, timed.
   void Store(Context& context, ConstTensorView value);
   void Reuse(Context& context, TensorView output);
   // A full step that the deltas wait for: it runs however little the input has changed.
@@ -56,6 +67,14 @@ class InvocationState {
   void CheckStepHasBegun() const;
 
  private:
+  template <typename Body>
+  static void With(const Context& context, const StatePart& part, bool is_changed,
+                   const Body& body) {
+    part.Enter(context);
+    body();
+    part.Leave(context, is_changed);
+  }
+
   int index_;
   int num_layers_;
   bool needs_steps_;
@@ -63,9 +82,9 @@ class InvocationState {
   bool has_mlp_;
   std::vector<std::unique_ptr<DeltaAttention>> attention_;
   std::vector<std::unique_ptr<DeltaMlp>> mlp_;
-  std::vector<SpilledRange> attention_range_;
-  std::vector<SpilledRange> mlp_range_;
-  SpilledRange step_cache_range_;
+  std::vector<StatePart> attention_part_;
+  std::vector<StatePart> mlp_part_;
+  StatePart step_cache_part_;
   StepCache step_cache_;
   StepPlan plan_{.attention_is_full = true, .mlp_is_full = true};
   StepReport* report_ = nullptr;

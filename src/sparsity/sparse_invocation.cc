@@ -18,10 +18,10 @@ namespace {
 uint64_t SeedOf(int64_t layer, uint64_t use) { return (static_cast<uint64_t>(layer) << 8) ^ use; }
 
 StepCache MakeStepCache(const SparsityConfig::StepCaching& config, const SparseGeometry& geometry,
-                        StateBuilder& builder, SpilledRange& range) {
+                        StateBuilder& builder, StatePart& part) {
   builder.BeginPart();
   StepCache cache(config, geometry, builder);
-  range = builder.EndPart();
+  part = builder.EndPart();
   return cache;
 }
 
@@ -41,23 +41,23 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
       has_mlp_(config.mlp.is_enabled),
       attention_(static_cast<size_t>(geometry.num_layers)),
       mlp_(static_cast<size_t>(geometry.num_layers)),
-      attention_range_(static_cast<size_t>(geometry.num_layers)),
-      mlp_range_(static_cast<size_t>(geometry.num_layers)),
-      step_cache_(MakeStepCache(config.step_caching, geometry, builder, step_cache_range_)) {
+      attention_part_(static_cast<size_t>(geometry.num_layers)),
+      mlp_part_(static_cast<size_t>(geometry.num_layers)),
+      step_cache_(MakeStepCache(config.step_caching, geometry, builder, step_cache_part_)) {
   for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
       builder.BeginPart();
       attention_[i] = std::make_unique<DeltaAttention>(config.attn, config.should_profile, geometry,
                                                        *selector, SeedOf(layer, 1), builder);
-      attention_range_[i] = builder.EndPart();
+      attention_part_[i] = builder.EndPart();
     }
     if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&
         geometry.mlp_tokens[i] > 0) {
       builder.BeginPart();
       mlp_[i] = std::make_unique<DeltaMlp>(config.mlp, config.should_profile, geometry,
                                            geometry.mlp_tokens[i], SeedOf(layer, 2), builder);
-      mlp_range_[i] = builder.EndPart();
+      mlp_part_[i] = builder.EndPart();
     }
   }
 }
@@ -93,14 +93,12 @@ double& InvocationState::step_cache_seconds() {
 
 void InvocationState::Store(Context& context, ConstTensorView value) {
   Stopwatch watch(context, step_cache_seconds());
-  step_cache_.Store(context, value);
-  ReleaseStepCache();
+  WithStepCache(context, [&] { step_cache_.Store(context, value); });
 }
 
 void InvocationState::Reuse(Context& context, TensorView output) {
   Stopwatch watch(context, step_cache_seconds());
-  step_cache_.Reuse(context, output);
-  ReleaseStepCache();
+  WithStepCache(context, [&] { step_cache_.Reuse(context, output); });
 }
 
 DeltaAttention* InvocationState::attention(int layer) {
@@ -131,9 +129,11 @@ bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_
     Fail(ErrorCode::kInvalidArgument, "sparse invocation: BeginForward: this step is skipped");
   }
   Stopwatch watch(context, state_->step_cache_seconds());
-  const bool runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input);
+  bool runs = true;
+  state_->WithStepCache(context, [&] {
+    runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input);
+  });
   if (!runs) state_->ReportSkipped();
-  state_->ReleaseStepCache();
   return runs;
 }
 
@@ -142,8 +142,9 @@ void SparseInvocation::Attention(Context& context, int layer, const AttentionInp
   state_->CheckStepHasBegun();
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaAttention* attention = state_->attention(layer); attention != nullptr) {
-    attention->Run(context, state_->plan().attention_is_full, inputs, output, report);
-    state_->ReleaseAttention(layer);
+    state_->WithAttention(context, layer, [&] {
+      attention->Run(context, state_->plan().attention_is_full, inputs, output, report);
+    });
     return;
   }
   Stopwatch watch(context, report.seconds.attention);
@@ -160,8 +161,9 @@ void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weight
   state_->CheckStepHasBegun();
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaMlp* mlp = state_->mlp(layer); mlp != nullptr) {
-    mlp->Run(context, state_->step(), state_->plan().mlp_is_full, weights, input, output, report);
-    state_->ReleaseMlp(layer);
+    state_->WithMlp(context, layer, [&] {
+      mlp->Run(context, state_->step(), state_->plan().mlp_is_full, weights, input, output, report);
+    });
     return;
   }
   Stopwatch watch(context, report.seconds.mlp);

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/cuda/device.h"
 #include "base/machine.h"
+#include "base/offloaded_parts.h"
 #include "io/spill_file.h"
 #include "sparsity/invocation_state.h"
 #include "tamias/ops/mask.h"
@@ -132,6 +133,10 @@ StatePlan PlanOf(const StateBuilder& builder) {
   for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
   plan.spill_bytes = builder.spill_bytes();
   plan.spill_resident_bytes = builder.spill_resident_bytes();
+  plan.offloaded_device_bytes =
+      builder.unparted_bytes() + OffloadedParts::DeviceBytes(builder.part_bytes());
+  for (const size_t bytes : builder.part_bytes()) plan.offloaded_host_bytes += bytes;
+  plan.part_bytes = builder.part_bytes();
   return plan;
 }
 
@@ -162,12 +167,17 @@ void CheckFits(const StatePlan& plan, Device device) {
 
 StateBuilder MakeBuilder(const Context& context, StatePlace place, const StatePlan& plan) {
   if (place == StatePlace::kMemory) return StateBuilder(context);
-  if (context.IsOnGpu()) {
-    Fail(ErrorCode::kUnsupported,
-         "sparse session: state on {} cannot be kept in a file (max_memory); it can on the CPU",
-         Name(context.device()));
+  if (context.IsOnGpu() != (place == StatePlace::kHost)) {
+    Fail(
+        ErrorCode::kUnsupported, "sparse session: state on {} cannot be kept in {}",
+        Name(context.device()),
+        context.IsOnGpu() ? "a file (max_memory); it can on the CPU" : "pinned memory of the host");
   }
   if (context.IsPlanning()) return StateBuilder(context);
+  if (place == StatePlace::kHost) {
+    return StateBuilder(context,
+                        std::make_shared<OffloadedParts>(context.device(), plan.part_bytes));
+  }
   return StateBuilder(context, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
 }
 

@@ -1,17 +1,19 @@
-// One running position gives each tensor its place (multiples of 64 bytes) and each layer's part
+// One running position gives each tensor its place (multiples of 256 bytes) and each layer's part
 // whole pages, whether memory is taken, a file is mapped, or bytes are only counted.
 #include "tamias/sparsity/state_builder.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/check.h"
+#include "base/offloaded_parts.h"
 #include "io/spill_file.h"
 #include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {
 
-constexpr size_t kTensorAlignment = 64;
+constexpr size_t kTensorAlignment = 256;  // as GPUs want it
 
 size_t RoundUp(size_t value, size_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
@@ -19,7 +21,14 @@ size_t RoundUp(size_t value, size_t multiple) {
 
 }  // namespace
 
-void SpilledRange::Release() const { ReleasePages(begin, bytes); }
+void StatePart::Enter(const Context& context) const {
+  if (parts_ != nullptr) parts_->Acquire(context.stream(), index_);
+}
+
+void StatePart::Leave(const Context& context, bool is_changed) const {
+  if (parts_ != nullptr) return parts_->Release(context.stream(), index_, is_changed);
+  ReleasePages(begin_, bytes_);
+}
 
 void StateBuilder::Count(std::string_view name, size_t bytes) {
   AddEntry(name, bytes);
@@ -42,6 +51,12 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
   AddEntry(name, bytes);
   const size_t begin = RoundUp(position_, kTensorAlignment);
   position_ = begin + bytes;
+  if (offloaded_ != nullptr && is_in_part_) {
+    const size_t part = part_bytes_.size(), offset = begin - part_begin_;
+    std::memset(offloaded_->host_memory(part) + offset, 0, bytes);
+    std::shared_ptr<std::byte> memory(offloaded_, offloaded_->device_memory(part) + offset);
+    return Tensor(std::move(memory), shape, dtype, context_.device());
+  }
   if (file_ == nullptr) {
     Tensor tensor = TensorOn(context_, shape, dtype);
     Zero(context_, tensor);
@@ -55,13 +70,17 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
 void StateBuilder::BeginPart() {
   position_ = RoundUp(position_, PageBytes());
   part_begin_ = position_;
+  is_in_part_ = true;
 }
 
-SpilledRange StateBuilder::EndPart() {
+StatePart StateBuilder::EndPart() {
+  is_in_part_ = false;
   position_ = RoundUp(position_, PageBytes());
   const size_t bytes = position_ - part_begin_;
   parts_ += bytes;
   largest_part_ = std::max(largest_part_, bytes);
+  part_bytes_.push_back(bytes);
+  if (offloaded_ != nullptr && bytes > 0) return {offloaded_, part_bytes_.size() - 1};
   if (file_ == nullptr) return {};
   return {file_->data() + part_begin_, std::min(bytes, file_->size() - part_begin_)};
 }

@@ -21,6 +21,11 @@ size_t StaticSharedBytes(const Kernel& kernel);
 // cudaFuncAttributeMaxDynamicSharedMemorySize: what is left of 48 KiB at first.
 size_t MostDynamicSharedBytes(const void* kernel);
 
+// What cudaMalloc gave out: now, and at most since the last call of ResetPeak.
+size_t AllocatedBytes();
+size_t PeakBytes();
+void ResetPeak();
+
 // Throws tamias::Error, naming the kernel, what it asks for and what is allowed, where a GPU would
 // refuse the launch: threads of a block, blocks of the grid, shared memory. Launch bounds show when
 // the kernel runs (CheckLaunchBounds).

@@ -15,12 +15,32 @@ constexpr int kNaNByte = 0xFF;
 
 std::mutex mutex;
 std::map<void*, size_t> sizes;  // of live allocations
+size_t allocated = 0, peak = 0;
 
 bool IsIntact(const unsigned char* guard) {
   return std::all_of(guard, guard + kGuard, [](unsigned char byte) { return byte == kNaNByte; });
 }
 
 }  // namespace
+
+namespace tamias::cuda_emulator {
+
+size_t AllocatedBytes() {
+  const std::lock_guard lock(mutex);
+  return allocated;
+}
+
+size_t PeakBytes() {
+  const std::lock_guard lock(mutex);
+  return peak;
+}
+
+void ResetPeak() {
+  const std::lock_guard lock(mutex);
+  peak = allocated;
+}
+
+}  // namespace tamias::cuda_emulator
 
 const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
@@ -57,6 +77,8 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   *memory = storage + kGuard;
   const std::lock_guard lock(mutex);
   sizes[*memory] = bytes;
+  allocated += bytes;
+  peak = std::max(peak, allocated);
   return cudaSuccess;
 }
 
@@ -70,6 +92,7 @@ cudaError_t cudaFree(void* memory) {
     if (found == sizes.end()) return cudaErrorInvalidValue;
     bytes = found->second;
     sizes.erase(found);
+    allocated -= bytes;
   }
   auto* begin = static_cast<unsigned char*>(memory);
   if (!IsIntact(begin - kGuard) || !IsIntact(begin + bytes)) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/guided_model.h"
+#include "pipeline/model_devices.h"
 #include "tamias/error.h"
 #include "tests/support/linked_model.h"
 
@@ -41,9 +42,8 @@ std::vector<PromptEmbedding> Prompts(const ModelFamily& family, const Generation
 
 size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
                      const std::vector<PromptEmbedding>& prompts, int steps) {
-  Context context(plan.placement, plan.threads), coder(plan.coder, plan.threads);
-  family.CopyWeights(context, coder);
-  if (plan.sparsity.mlp.is_enabled) family.PrepareForSparsity(context);
+  ModelDevices devices;
+  const ModelDevices::Lease lease = devices.Use(family, plan, ModelStage::kDenoise);
   Context stage(plan.placement, plan.threads);
   SparseSession session(stage, plan.sparsity, plan.geometries, StatePlace::kMemory);
   const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};

@@ -42,6 +42,8 @@ class DeltaAttention {
   // for causal inputs.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report);
+  // Whether Run changes the state.
+  bool Changes(bool is_full) const { return is_full || !has_selection_ || SelectsOnSparseSteps(); }
   // The next step is as the first.
   void Forget();
 

@@ -36,14 +36,19 @@ struct StatePlan {
   // Spilled: the file's size, and what of it is in memory at one time.
   size_t spill_bytes = 0;
   size_t spill_resident_bytes = 0;
+  // Offloaded: what is on the GPU at one time, and what in pinned memory of the host.
+  size_t offloaded_device_bytes = 0;
+  size_t offloaded_host_bytes = 0;
+  std::vector<size_t> part_bytes;  // of each attention, MLP and step cache
 
   size_t TotalBytes() const;     // of the entries
   std::string ToString() const;  // "attention output cache 12.0 MiB, ..."
 };
 
 enum class StatePlace : uint8_t {
-  kMemory,
-  kFile,  // a temporary file in SpillFolder(), of which one layer at a time is in memory
+  kMemory,  // of the device
+  kFile,  // a temporary file in SpillFolder(), of which one layer at a time is in memory: of a CPU
+  kHost,  // pinned memory of the host, of which three layers at a time are on the device: of a GPU
 };
 
 class SparseSession {
@@ -54,8 +59,8 @@ class SparseSession {
   SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
                 StatePlace place = StatePlace::kMemory);
   // On the context's device, which models then run on with this session. Throws kUnsupported for
-  // state in a file on a GPU. With a planning context the state has no memory, whatever fits, and
-  // models run dry with it: see KindsOfSteps.
+  // state in a file of a GPU, or in the host's memory of a CPU. With a planning context the state
+  // has no memory, whatever fits, and models run dry with it: see KindsOfSteps.
   SparseSession(const Context& context, const SparsityConfig& config,
                 std::vector<SparseGeometry> invocations, StatePlace place = StatePlace::kMemory);
   // One model call a step.

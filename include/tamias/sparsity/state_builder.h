@@ -15,14 +15,28 @@
 
 namespace tamias {
 
+class OffloadedParts;
 class SpillFile;
 
-// What one attention or MLP keeps, where it is spilled; empty where it is not.
-struct SpilledRange {
-  std::byte* begin = nullptr;
-  size_t bytes = 0;
-  // Out of memory until the layer's turn comes again.
-  void Release() const;
+// What one attention or MLP keeps, where it is not in memory of its device all the time.
+class StatePart {
+ public:
+  StatePart() = default;  // it is
+  // Spilled to these pages of a file.
+  StatePart(std::byte* begin, size_t bytes) : begin_(begin), bytes_(bytes) {}
+  // In the host's memory but for its turn on the context's GPU.
+  StatePart(std::shared_ptr<OffloadedParts> parts, size_t index)
+      : parts_(std::move(parts)), index_(index) {}
+
+  // Before and after what is enqueued with it. is_changed: it is to be kept as it is now.
+  void Enter(const Context& context) const;
+  void Leave(const Context& context, bool is_changed) const;
+
+ private:
+  std::byte* begin_ = nullptr;
+  size_t bytes_ = 0;
+  std::shared_ptr<OffloadedParts> parts_;
+  size_t index_ = 0;
 };
 
 class StateBuilder {
@@ -31,6 +45,9 @@ class StateBuilder {
   // The context must outlive this, and zeroing is enqueued on its queue.
   explicit StateBuilder(const Context& context, std::shared_ptr<SpillFile> file = {})
       : context_(context), file_(std::move(file)) {}
+  // With parts that take turns on the context's GPU, of the sizes of a plan's part_bytes().
+  StateBuilder(const Context& context, std::shared_ptr<OffloadedParts> parts)
+      : context_(context), offloaded_(std::move(parts)) {}
 
   // Zeroed; without memory when planning.
   Tensor Make(std::string_view name, Shape shape, DType dtype = DType::kF32);
@@ -38,7 +55,7 @@ class StateBuilder {
   void Count(std::string_view name, size_t bytes);
   // What is made in between belongs to one attention or MLP.
   void BeginPart();
-  SpilledRange EndPart();
+  StatePart EndPart();
 
   const Placement& placement() const { return context_.placement(); }
   // Bytes by name, in the order of first use.
@@ -47,16 +64,23 @@ class StateBuilder {
   size_t spill_bytes() const { return position_; }
   // What of it is in memory at one time when it is spilled: the largest part, and all that belongs
   // to no part or is held elsewhere.
-  size_t spill_resident_bytes() const { return position_ - parts_ + largest_part_ + counted_; }
+  size_t spill_resident_bytes() const { return unparted_bytes() + largest_part_; }
+  // All that belongs to no part or is held elsewhere.
+  size_t unparted_bytes() const { return position_ - parts_ + counted_; }
+  // Of the parts, in the order in which they were made.
+  const std::vector<size_t>& part_bytes() const { return part_bytes_; }
 
  private:
   void AddEntry(std::string_view name, size_t bytes);
 
   const Context& context_;
   std::shared_ptr<SpillFile> file_;  // null: memory of the device
+  std::shared_ptr<OffloadedParts> offloaded_;
   std::vector<std::pair<std::string, size_t>> entries_;
   size_t position_ = 0;  // of the next tensor in the file
+  bool is_in_part_ = false;
   size_t part_begin_ = 0;
+  std::vector<size_t> part_bytes_;
   size_t largest_part_ = 0;
   size_t parts_ = 0;    // bytes of all parts
   size_t counted_ = 0;  // bytes held elsewhere

@@ -23,6 +23,8 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kBlocks = "layers";
+
 // The rotary fields: "rope_parameters" as transformers 5 writes them, or "rope_theta" and
 // "rope_scaling" of older versions.
 void ReadRotary(const JsonObject& json, LlamaTextConfig& config) {
@@ -111,7 +113,7 @@ LlamaTextEncoder::LlamaTextEncoder(const LlamaTextConfig& config, const Weights&
   const int64_t inner = config.intermediate_size;
   token_embedding_ = weights_.Get("embed_tokens.weight", {config.vocab_size, d});
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    const Weights block = weights_.Sub("layers", i);
+    const Weights block = weights_.Sub(kBlocks, i);
     const auto attention = [&](const char* name, int64_t in, int64_t out) {
       return LinearLayer::Load(block.Sub("self_attn"), name, in, out, config.attention_bias);
     };
@@ -129,6 +131,14 @@ LlamaTextEncoder::LlamaTextEncoder(const LlamaTextConfig& config, const Weights&
                        .down = mlp("down_proj", inner, d)});
   }
   final_norm_ = NormLayer::Load(weights_, "norm", d, false);
+}
+
+std::vector<std::string> LlamaTextEncoder::BlockPaths() const {
+  std::vector<std::string> paths;
+  for (int64_t i = 0; i < config_.num_hidden_layers; ++i) {
+    paths.push_back(weights_.PathOf(kBlocks, i));
+  }
+  return paths;
 }
 
 void LlamaTextEncoder::Encode(Context& context, ConstTensorView tokens, int64_t layers_to_skip,
@@ -152,6 +162,7 @@ void LlamaTextEncoder::Encode(Context& context, ConstTensorView tokens, int64_t 
   Embedding(context, token_embedding_, tokens, hidden);
   for (int64_t i = 0; i < config_.num_hidden_layers - layers_to_skip; ++i) {
     const Layer& layer = layers_[static_cast<size_t>(i)];
+    const WeightTurn turn(weights_, kBlocks, i, context);
     Attend(context, layer, positions, hidden);
     FeedForward(context, layer, hidden);
   }

@@ -68,6 +68,8 @@ class LlamaTextEncoder {
   Tensor Encode(Context& context, std::span<const int32_t> tokens, int64_t layers_to_skip) const;
 
   const LlamaTextConfig& config() const { return config_; }
+  // The blocks that may be streamed (Weights::CopyToDevice).
+  std::vector<std::string> BlockPaths() const;
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:

@@ -19,6 +19,8 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kBlocks = "encoder.block";
+
 // The bias [H, L, L] as a view of its diagonals: it depends on key - query alone.
 ConstTensorView BiasOf(const ConstTensorView& diagonals, int64_t length) {
   const ConstTensorView first = diagonals.Slice(1, length - 1, diagonals.dim(1));  // of query 0
@@ -80,7 +82,7 @@ T5Encoder::T5Encoder(const T5Config& config, const Weights& weights)
       weights.Get(weights.Has("shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight",
                   {config.vocab_size, d});
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const Weights block = weights.Sub("encoder.block", i);
+    const Weights block = weights.Sub(kBlocks, i);
     const Weights attention = block.Sub("layer.0.SelfAttention");
     const Weights mlp = block.Sub("layer.1.DenseReluDense");
     Layer layer;
@@ -103,6 +105,12 @@ T5Encoder::T5Encoder(const T5Config& config, const Weights& weights)
   final_norm_ = NormLayer::Load(weights, "encoder.final_layer_norm", d, false);
 }
 
+std::vector<std::string> T5Encoder::BlockPaths() const {
+  std::vector<std::string> paths;
+  for (int64_t i = 0; i < std::ssize(layers_); ++i) paths.push_back(weights_.PathOf(kBlocks, i));
+  return paths;
+}
+
 void T5Encoder::Encode(Context& context, ConstTensorView tokens,
                        TensorView last_hidden_state) const {
   CheckTensor("T5", "tokens", tokens, DType::kI32, {-1, -1});
@@ -118,7 +126,9 @@ void T5Encoder::Encode(Context& context, ConstTensorView tokens,
   DeviceMirror states(context, last_hidden_state);
 
   Embedding(context, token_embedding_, tokens, hidden);
+  int64_t index = 0;
   for (const Layer& layer : layers_) {
+    const WeightTurn turn(weights_, kBlocks, index++, context);
     if (!layer.relative_bias.empty()) ExpandBias(context, layer.relative_bias, diagonals);
     Attend(context, layer, BiasOf(diagonals, length), hidden);
     FeedForward(context, layer, hidden);

@@ -45,6 +45,8 @@ class T5Encoder {
   void Encode(Context& context, ConstTensorView tokens, TensorView last_hidden_state) const;
 
   const T5Config& config() const { return config_; }
+  // The blocks that may be streamed (Weights::CopyToDevice).
+  std::vector<std::string> BlockPaths() const;
   int64_t num_parameters() const { return weights_.TotalParameters(); }
 
  private:

@@ -57,6 +57,7 @@ class FluxTransformer {
   size_t SparsityWeightBytes(const Placement& placement) const {
     return joint_.SparsityWeightBytes(placement);
   }
+  std::vector<std::string> BlockPaths() const { return joint_.BlockPaths(); }
 
   // prediction [B, N, out_channels] f32: the velocity. Weights, inputs and prediction lie on the
   // context's device.

@@ -68,6 +68,7 @@ class HunyuanVideoTransformer {
   size_t SparsityWeightBytes(const Placement& placement) const {
     return joint_.SparsityWeightBytes(placement);
   }
+  std::vector<std::string> BlockPaths() const { return joint_.BlockPaths(); }
 
   // prediction [B, N, out_channels pt p p] f32: the velocity, its patches ordered as the input's.
   void Forward(Context& context, const HunyuanVideoTransformerInputs& inputs,

@@ -8,20 +8,33 @@ namespace tamias {
 namespace {
 
 constexpr float kNormOutEpsilon = 1e-6f;
+constexpr const char* kDoubleBlocks = "transformer_blocks";
+constexpr const char* kSingleBlocks = "single_transformer_blocks";
 
 }  // namespace
 
 JointTransformer::JointTransformer(const JointTransformerShape& shape, const Weights& weights)
-    : shape_(shape) {
+    : shape_(shape), weights_(weights) {
   const int64_t d = shape.block.model_dim();
   for (int64_t i = 0; i < shape.num_layers; ++i) {
-    double_blocks_.emplace_back(shape.block, weights.Sub("transformer_blocks", i));
+    double_blocks_.emplace_back(shape.block, weights.Sub(kDoubleBlocks, i));
   }
   for (int64_t i = 0; i < shape.num_single_layers; ++i) {
-    single_blocks_.emplace_back(shape.block, weights.Sub("single_transformer_blocks", i));
+    single_blocks_.emplace_back(shape.block, weights.Sub(kSingleBlocks, i));
   }
   norm_out_ = LinearLayer::Load(weights, "norm_out.linear", d, 2 * d);
   proj_out_ = LinearLayer::Load(weights, "proj_out", d, shape.out_channels);
+}
+
+std::vector<std::string> JointTransformer::BlockPaths() const {
+  std::vector<std::string> paths;
+  for (int64_t i = 0; i < shape_.num_layers; ++i)
+    paths.push_back(weights_.PathOf(kDoubleBlocks, i));
+  for (int64_t i = 0; i < shape_.num_single_layers; ++i) {
+    paths.push_back(weights_.PathOf(kSingleBlocks, i));
+  }
+  paths.erase(paths.begin());
+  return paths;
 }
 
 void JointTransformer::PrepareForSparsity(Context& context) {
@@ -76,9 +89,11 @@ void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
   const auto run_blocks = [&] {
     int layer = 0;
     for (const JointDoubleBlock& block : double_blocks_) {
+      const WeightTurn turn(weights_, kDoubleBlocks, layer, context);
       block.Forward(context, inputs, layer++, invocation, hidden);
     }
     for (const JointSingleBlock& block : single_blocks_) {
+      const WeightTurn turn(weights_, kSingleBlocks, layer - shape_.num_layers, context);
       block.Forward(context, inputs, layer++, invocation, hidden);
     }
   };

@@ -39,6 +39,10 @@ class JointTransformer {
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes(const Placement& placement) const;
 
+  // The blocks that may be streamed (Weights::CopyToDevice): all but the first, whose modulation is
+  // asked for before it runs.
+  std::vector<std::string> BlockPaths() const;
+
   // Weights, inputs and results lie on the context's device.
   // hidden [B, S, d] f32: the embedded tokens, text first, whatever they are on a skipped step;
   // overwritten. prediction [B, N, C] f32.
@@ -55,6 +59,7 @@ class JointTransformer {
                   TensorView prediction) const;
 
   JointTransformerShape shape_;
+  Weights weights_;
   std::vector<JointDoubleBlock> double_blocks_;
   std::vector<JointSingleBlock> single_blocks_;
   LinearLayer norm_out_;

@@ -21,6 +21,7 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kBlocks = "transformer_blocks";
 constexpr int64_t kPoolerHeads = 8;     // not in the configuration
 constexpr double kRotaryArea = 36'864;  // 192 x 192: what height times width is scaled to
 constexpr float kNormOutEpsilon = 1e-6f;
@@ -80,7 +81,7 @@ MochiTransformer::MochiTransformer(const MochiTransformerConfig& config, const W
                                          .head_dim = config.attention_head_dim,
                                          .text_dim = config.pooled_projection_dim,
                                          .updates_text = i + 1 < config.num_layers},
-                         weights.Sub("transformer_blocks", i));
+                         weights.Sub(kBlocks, i));
   }
   norm_out_ = LinearLayer::Load(weights, "norm_out.linear", d, 2 * d);
   proj_out_ =
@@ -140,6 +141,12 @@ Tensor MochiTransformer::HostFrequencies(Context& context) const {
       context.workspace().Allocate(position_frequencies_.shape(), DType::kF32);
   Convert(context, position_frequencies_, frequencies);
   return CopyToHost(context, frequencies);
+}
+
+std::vector<std::string> MochiTransformer::BlockPaths() const {
+  std::vector<std::string> paths;
+  for (int64_t i = 1; i < config_.num_layers; ++i) paths.push_back(weights_.PathOf(kBlocks, i));
+  return paths;
 }
 
 SparseGeometry MochiTransformer::Geometry(int64_t batch, int64_t text_tokens,
@@ -237,6 +244,7 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
     caption_projection_(context, inputs.encoder_hidden_states, text);
     int layer = 0;
     for (const MochiBlock& block : blocks_) {
+      const WeightTurn turn(weights_, kBlocks, layer, context);
       block.Forward(context, block_inputs, layer++, invocation, text, video);
     }
   };

@@ -62,6 +62,8 @@ class MochiTransformer {
   void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes(const Placement& placement) const;
+  // As JointTransformer.
+  std::vector<std::string> BlockPaths() const;
 
   // cos, sin [H, N, D] of the model's learned frequencies, position i being the row-order token
   // tokens[i] of the grid. Height and width are centred and scaled to an area of 192 x 192. In the

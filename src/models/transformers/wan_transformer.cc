@@ -16,6 +16,8 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kBlocks = "blocks";
+
 // Image-to-video models have all of these fields but the last, which those of one picture lack.
 void ReadImageFields(const JsonObject& json, WanTransformerConfig& config) {
   constexpr IntRange kSize = {1, 1 << 20};
@@ -97,7 +99,7 @@ WanTransformer::WanTransformer(const WanTransformerConfig& config, const Weights
                                .cross_attn_norm = config.cross_attn_norm,
                                .attends_image = config.takes_image()};
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    blocks_.emplace_back(shape, weights.Sub("blocks", i));
+    blocks_.emplace_back(shape, weights.Sub(kBlocks, i));
   }
   scale_shift_table_ = weights.Get("scale_shift_table", {1, 2, d}).Select(0, 0);
   proj_out_ =
@@ -112,6 +114,12 @@ size_t WanTransformer::SparsityWeightBytes(const Placement& placement) const {
   size_t bytes = 0;
   for (const WanBlock& block : blocks_) bytes += block.mlp().PreparedBytes(placement);
   return bytes;
+}
+
+std::vector<std::string> WanTransformer::BlockPaths() const {
+  std::vector<std::string> paths;
+  for (int64_t i = 1; i < config_.num_layers; ++i) paths.push_back(weights_.PathOf(kBlocks, i));
+  return paths;
 }
 
 SparseGeometry WanTransformer::Geometry(int64_t batch, const TokenGrid& grid) const {
@@ -205,6 +213,7 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
     }
     int layer = 0;
     for (const WanBlock& block : blocks_) {
+      const WeightTurn turn(weights_, kBlocks, layer, context);
       block.Forward(context, block_inputs, layer++, invocation, hidden);
     }
   };

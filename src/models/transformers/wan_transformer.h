@@ -69,6 +69,8 @@ class WanTransformer {
   void PrepareForSparsity(Context& context);
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes(const Placement& placement) const;
+  // As JointTransformer.
+  std::vector<std::string> BlockPaths() const;
 
   // prediction [B, N, out_channels pt ph pw] f32: the velocity, its patches ordered as the input's.
   // Layers are numbered for `invocation` from 0.

@@ -1,0 +1,25 @@
+// Streamed blocks: see the header.
+#include "pipeline/model_residency.h"
+
+#include <algorithm>
+
+namespace tamias {
+
+std::vector<std::string> StreamedBlocks(const ModelComponent& component,
+                                        const ModelResidency& residency) {
+  const std::vector<std::string> all = component.model->BlockPaths();
+  const auto count = static_cast<int64_t>(all.size());
+  int64_t streamed = 0;
+  if (component.RunsIn(ModelStage::kDenoise)) streamed = residency.streamed_blocks;
+  if (component.RunsIn(ModelStage::kEncode) && residency.streams_encoders) streamed = count;
+  streamed = std::min(streamed, count);
+  std::vector<std::string> blocks;
+  for (int64_t i = 0; i < count; ++i) {
+    if ((i + 1) * streamed / count > i * streamed / count) {
+      blocks.push_back(all[static_cast<size_t>(i)]);
+    }
+  }
+  return blocks;
+}
+
+}  // namespace tamias

@@ -1,0 +1,138 @@
+// Generations in less of a GPU's memory than they would take: the same picture to the bit, and no
+// more memory than was planned, whatever order of copies and kernels the queues allow.
+#include <optional>
+
+#include "tamias/pipeline.h"
+#include "tests/support/device_test.h"
+#include "tests/support/linked_model.h"
+#ifdef TAMIAS_CUDA_EMULATION
+#include "tests/cuda_emulator/device.h"
+#include "tests/cuda_emulator/streams.h"
+#endif
+
+namespace tamias {
+namespace {
+
+using ::testing::HasSubstr;
+
+class CudaGpuMemory : public LinkedModelTest {
+ protected:
+  CudaGpuMemory() : LinkedModelTest("gpu-memory") {}
+  void SetUp() override {
+    ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
+  }
+
+  static GenerateOptions Picture() {
+    GenerateOptions options;
+    options.prompt = "a small pink heart at the top right on a marble white background";
+    options.width = options.height = 64;
+    options.steps = 4;
+    options.true_cfg_scale = 2;
+    options.seed = 5;
+    options.device = "cuda";
+    options.sparsity = "demo";
+    options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
+                         "step_caching.skip_step_schedule=[3]"};
+    return options;
+  }
+
+  // With a limit; checks the memory taken where it can be counted.
+  static GenerateResult Generate(const Pipeline& pipeline, GenerateOptions options, size_t limit) {
+    options.max_gpu_memory_bytes = limit;
+#ifdef TAMIAS_CUDA_EMULATION
+    const size_t before = cuda_emulator::AllocatedBytes();
+    cuda_emulator::ResetPeak();
+    GenerateResult result;
+    {
+      const cuda_emulator::ShuffledStreams shuffled(7);
+      result = pipeline.Generate(options);
+    }
+    const size_t taken = cuda_emulator::PeakBytes() - before;
+    const size_t planned = result.planned_device_memory_bytes;
+    EXPECT_LE(taken, planned);
+    // Models that stay are there before the second generation.
+    EXPECT_GE(static_cast<double>(taken), before > 0 ? 0 : 0.9 * static_cast<double>(planned));
+    return result;
+#else
+    return pipeline.Generate(options);
+#endif
+  }
+
+  static size_t Least(const Pipeline& pipeline, GenerateOptions options) {
+    options.max_gpu_memory_bytes = 1;
+    return pipeline.PlanMemory(options).device_bytes;
+  }
+};
+
+TEST_F(CudaGpuMemory, PicturesAreTheSameInTheLeastMemory) {
+  const GenerateOptions options = Picture();
+  const Image expected = Generate(Pipeline(kDemoModel), options, 0).images.at(0);
+  const Pipeline pipeline(kDemoModel);
+  const size_t all = pipeline.PlanMemory(options).device_bytes, least = Least(pipeline, options);
+  EXPECT_LT(static_cast<double>(least), 0.7 * static_cast<double>(all));
+  const MemoryPlan plan = [&] {
+    GenerateOptions limited = options;
+    limited.max_gpu_memory_bytes = least;
+    return pipeline.PlanMemory(limited);
+  }();
+  EXPECT_EQ(plan.device_bytes, least);
+  EXPECT_THAT(
+      plan.device_measures,
+      ::testing::ElementsAre(HasSubstr("in their stage alone"), HasSubstr("the state"),
+                             HasSubstr("of the transformer's"), HasSubstr("text encoders")));
+  EXPECT_EQ(Generate(pipeline, options, least).images.at(0).rgb, expected.rgb);
+#ifdef TAMIAS_CUDA_EMULATION
+  EXPECT_EQ(cuda_emulator::AllocatedBytes(), 0u);
+#endif
+  // With all of the memory again, what was let go is loaded again.
+  EXPECT_EQ(Generate(pipeline, options, 0).images.at(0).rgb, expected.rgb);
+}
+
+TEST_F(CudaGpuMemory, MeasuresAreTakenInTheirOrder) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options = Picture();
+  size_t measures = 0, limit = pipeline.PlanMemory(options).device_bytes;
+  const size_t least = Least(pipeline, options);
+  for (; limit >= least; limit -= limit / 64) {
+    options.max_gpu_memory_bytes = limit;
+    const MemoryPlan plan = pipeline.PlanMemory(options);
+    EXPECT_LE(plan.device_bytes, limit);
+    EXPECT_GE(plan.device_measures.size(), measures);
+    measures = plan.device_measures.size();
+  }
+  EXPECT_GE(measures, 3u);
+}
+
+TEST_F(CudaGpuMemory, WhatCannotFitIsRefusedWithWhatWould) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options = Picture();
+  options.max_gpu_memory_bytes = Least(pipeline, options) - 1;
+  EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory),
+              HasSubstr("of GPU memory at the least, but max_gpu_memory is"));
+}
+
+TEST_F(CudaGpuMemory, FilmsOfAPictureAreTheSameInTheLeastMemory) {
+  const fs::path tiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan-image";
+  LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler", "image_encoder",
+           "image_processor"},
+          tiny);
+  Link("tokenizer", kDemoModel / "tokenizer_2");
+  GenerateOptions options = Picture();
+  options.image = ReadImage(tiny / "picture.png");
+  options.width = options.height = 32;
+  options.num_frames = 5;
+  options.max_sequence_length = 40;
+  options.sparsity = "wan-2.1";
+  options.overrides = {"attn.full_step_schedule={0, 1}", "attn.first_n_dense_layers=0",
+                       "step_caching.is_enabled=false"};
+  const Pipeline pipeline(folder_);
+  const GenerateResult limited = Generate(pipeline, options, Least(pipeline, options));
+  const GenerateResult expected = Generate(Pipeline(folder_), options, 0);
+  ASSERT_EQ(limited.videos.at(0).frames.size(), 5u);
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(limited.videos[0].frames[i].rgb, expected.videos.at(0).frames.at(i).rgb) << i;
+  }
+}
+
+}  // namespace
+}  // namespace tamias
