@@ -86,6 +86,7 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
       resources_(parts_->devices.Resources(plan_)) {
   result_.planned_memory_bytes = plan_.memory.peak_bytes;
   result_.planned_device_memory_bytes = plan_.memory.device_bytes;
+  result_.device_measures = plan_.memory.device_measures;
 }
 
 void Generation::Implementation::Encode() {

@@ -53,6 +53,7 @@ void GenerationReport::Finish(GenerateResult& result) {
   json["peak_memory_bytes"] = PeakResidentBytes();
   if (placement_.IsOnGpu()) {
     json["planned_device_memory_bytes"] = result.planned_device_memory_bytes;
+    json["device_measures"] = result.device_measures;
   }
   json["steps"] = steps_;
   result.report_json = json.dump(2);

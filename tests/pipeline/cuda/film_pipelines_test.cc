@@ -123,6 +123,17 @@ TEST_F(CudaFilmPipeline, WanMakesTheCpusFilmOfAPicture) {
   ExpectTheCpus(folder_, options, "wan-2.1");
 }
 
+// Steps 0 to 2 of 8 are the first transformer's.
+TEST_F(CudaFilmPipeline, Wan22MakesTheCpusLatents) {
+  LinkWan("tiny-wan");
+  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyModels / "tiny-wan-2.2");
+  GenerateOptions options = Accelerated(Options(), "wan-2.2");
+  options.steps = 8;
+  const Outcome outcome = Compare(folder_, options);
+  EXPECT_LT(outcome.relative_l2, 5e-2);
+  EXPECT_GT(outcome.on_gpu.attention_sparsity, 0.05);
+}
+
 TEST_F(CudaFilmPipeline, MochiMakesTheCpusFilm) {
   LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTinyModels / "tiny-mochi");
   Link("text_encoder", kDemoModel / "text_encoder_2");
