@@ -9,7 +9,6 @@ without it; and no type, weight or name changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tamias import UnsupportedError
+from tamias.denoising.product import Product
 
 _PLACE = "_compiled_call_impl"
 
@@ -64,20 +64,6 @@ class Interceptions:
             if vars(module).get(_PLACE) is answer:
                 del vars(module)[_PLACE]
         self._answers.clear()
-
-
-@dataclass(frozen=True)
-class Product:
-    """Arguments of scaled_dot_product_attention: query [B, H, S, D], key and value [B, H, Nk, D]."""
-
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    attn_mask: torch.Tensor | None = None
-    dropout_p: float = 0.0
-    is_causal: bool = False
-    scale: float | None = None
-    enable_gqa: bool = False
 
 
 class AttentionProducts(TorchFunctionMode):

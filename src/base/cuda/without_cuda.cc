@@ -19,9 +19,13 @@ DeviceProperties PropertiesOf(int device) { FailWithoutCuda(device); }
 
 Stream::Stream(int device) : device_(device) { FailWithoutCuda(device); }
 
+Stream::Stream(const Stream& own, CUstream_st*) : device_(own.device_) { FailWithoutCuda(device_); }
+
 Stream::~Stream() = default;
 
 void Stream::Synchronize() { FailWithoutCuda(device_); }
+
+void Stream::WaitFor(const Stream&) { FailWithoutCuda(device_); }
 
 Tensor DeviceTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
 
