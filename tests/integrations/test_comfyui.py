@@ -270,7 +270,7 @@ def test_errors_are_one_line(model):
         accelerated(model, ("attn.top_kex=1",))
     with pytest.raises(tamias.UnsupportedError, match="expected one of Flux, HunyuanVideo, WanModel, found Linear"):
         accelerated(torch.nn.Linear(1, 1))
-    with pytest.raises(tamias.UnsupportedError, match="expected torch.float32 or torch.bfloat16 on CPU, found torch.float16"):
+    with pytest.raises(tamias.UnsupportedError, match="expected torch.float32 or torch.bfloat16 on the CPU, found torch.float16"):
         stub.sample(accelerated(model), stub.noise_of(model).half(), [stub.prompt(1)])
     old = accelerated(model)
     model._blocks = lambda img, *_: img

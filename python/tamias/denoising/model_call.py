@@ -33,9 +33,8 @@ def check_activations(name: str, tensor: torch.Tensor) -> None:
         raise UnsupportedError(f"{name}: expected tensors on the CPU or a CUDA GPU, found {tensor.device}")
     if tensor.dtype not in served:
         expected = " or ".join(str(dtype) for dtype in served)
-        raise UnsupportedError(
-            f"{name}: expected {expected} on {tensor.device.type.upper()}, found {tensor.dtype}"
-        )
+        place = "the CPU" if tensor.device.type == "cpu" else "a GPU"
+        raise UnsupportedError(f"{name}: expected {expected} on {place}, found {tensor.dtype}")
 
 
 @dataclass(frozen=True)
