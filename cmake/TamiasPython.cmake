@@ -1,4 +1,4 @@
-# tamias_add_python_package(<target> <folder>): the Python package in a folder of the build tree: the module
+# tamias_add_python_package(<target> <folder> [NOSTRIP]): the Python package in a folder of the build tree: the module
 # tamias._tamias in C++ and, as links, the package's own files and the profiles. It targets the stable ABI of CPython
 # 3.10, with nanobind's backend from PyPI, so that one wheel serves every later version.
 macro(tamias_find_python)
@@ -12,7 +12,7 @@ function(tamias_add_python_package target folder)
   tamias_find_python()
   set(source ${PROJECT_SOURCE_DIR}/python)
   file(GLOB sources CONFIGURE_DEPENDS ${source}/src/*.cc)
-  nanobind_add_module(${target} BACKEND_MODULE nanobind_backend NOMINSIZE NB_SUPPRESS_WARNINGS ${sources})
+  nanobind_add_module(${target} ${ARGN} BACKEND_MODULE nanobind_backend NOMINSIZE NB_SUPPRESS_WARNINGS ${sources})
   tamias_set_warnings(${target})
   # Exported symbols of the library would meet those of other copies in the process.
   target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL)

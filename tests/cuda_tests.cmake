@@ -48,7 +48,8 @@ if(NOT TAMIAS_SANITIZE)
   gtest_discover_tests(cuda_emulation_test TEST_PREFIX "emulated." DISCOVERY_MODE PRE_TEST
                        PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
   if(TAMIAS_BUILD_PYTHON)
-    tamias_add_python_package(tamias-python-emulated ${PROJECT_BINARY_DIR}/python_emulated/tamias)
+    # The emulator reads the symbols of kernels.
+    tamias_add_python_package(tamias-python-emulated ${PROJECT_BINARY_DIR}/python_emulated/tamias NOSTRIP)
     target_link_libraries(tamias-python-emulated PRIVATE cuda_emulation)
   endif()
 endif()

@@ -272,7 +272,9 @@ class OwnedDeltaAttention {
         order_(MakeTokenOrder(config.patchify, geometry.grid)),
         selector_(MakeColumnSelector(config.attn, config.patchify, geometry, order_)),
         state_(shared_.context),
-        delta_(config.attn, config.should_profile, geometry, *selector_, seed, state_) {}
+        delta_(config.attn, config.should_profile, geometry, *selector_, seed, state_) {
+    selector_->MoveTo(shared_.context);
+  }
 
   void Run(bool is_full, const ConstArray& query, const ConstArray& key, const ConstArray& value,
            float scale, const Array& output, uintptr_t stream) {

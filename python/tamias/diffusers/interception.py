@@ -9,6 +9,7 @@ without it; and no type, weight or name changes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MethodType
 from typing import Any
 
 import torch
@@ -30,8 +31,27 @@ class Answer:
         self._plain = module._call_impl
         self._answer = answer
 
+    # A transformer that torch.compile has wrapped meets its calls here: they run as without it, for what they do
+    # changes from step to step.
+    @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._answer(self._plain, *args, **kwargs)
+
+
+class _NoCompile:
+    """In place of the compile() of a module whose calls are answered: what it compiled would leave the answer out."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        raise UnsupportedError(
+            f"{type(self._module).__name__}.compile(): not served while tamias.accelerate() is in force: restore() first"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the module has no answer, and its own compile()."""
+        return MethodType(nn.Module.compile, memo[id(self._module)])
 
 
 def owner_of(module: nn.Module) -> Any:
@@ -57,12 +77,14 @@ class Interceptions:
             raise UnsupportedError(f"{type(module).__name__}: expected a module that is not compiled")
         answers = Answer(self._owner, module, answer)
         setattr(module, _PLACE, answers)
+        module.compile = _NoCompile(module)
         self._answers.append((module, answers))
 
     def remove_all(self) -> None:
         for module, answer in self._answers:
             if vars(module).get(_PLACE) is answer:
                 del vars(module)[_PLACE]
+                del vars(module)["compile"]
         self._answers.clear()
 
 
