@@ -1,4 +1,4 @@
-"""The node "Tamias Accelerate" for ComfyUI: this folder, or a link to it, in ComfyUI's custom_nodes (docs/comfyui.md)."""
+"""The node "Tamias Accelerate" for ComfyUI: this folder, or a link to it, in custom_nodes (docs/comfyui.md)."""
 
 from .node import TamiasAccelerate
 

@@ -19,7 +19,7 @@ class TamiasAccelerate:
     and the dials say."""
 
     CATEGORY = "model_patches"
-    DESCRIPTION = "Column-sparse attention and step caching, without training. What a dial leaves alone is the profile's."
+    DESCRIPTION = "Column-sparse attention and step caching, without training, as a profile and the dials say."
     RETURN_TYPES = ("MODEL",)
     FUNCTION = "accelerate"
 
@@ -37,7 +37,8 @@ class TamiasAccelerate:
                 "attention": (["profile", "on", "off"], {"tooltip": "Column-sparse attention."}),
                 "top_keys": (
                     "FLOAT",
-                    share | {"tooltip": "Share of the key columns that sparse steps compute; -1: the profile's."},
+                    share
+                    | {"tooltip": "Share of the key columns that sparse steps compute; -1: the profile's."},
                 ),
                 "step_caching": (
                     ["profile", "off", "threshold"],
@@ -51,7 +52,11 @@ class TamiasAccelerate:
             "optional": {
                 "overrides": (
                     "STRING",
-                    {"default": "", "multiline": True, "tooltip": "Single keys, one a line: attn.full_step_every=8"},
+                    {
+                        "default": "",
+                        "multiline": True,
+                        "tooltip": "Single keys, one a line: attn.full_step_every=8",
+                    },
                 ),
                 "threads": ("INT", {"default": 0, "min": 0, "max": 1024, "tooltip": "Of the CPU; 0: all."}),
             },

@@ -49,7 +49,9 @@ class Run:
         return self.invocations.setdefault(key, Invocation())
 
     def report(self) -> dict[str, Any]:
-        return {"steps": [kind_of(kinds) for kinds in self.kinds]} | report_of(list(self.invocations.values()))
+        return {"steps": [kind_of(kinds) for kinds in self.kinds]} | report_of(
+            list(self.invocations.values())
+        )
 
 
 class Accelerator:
@@ -176,7 +178,11 @@ class _Call(ModelCall):
     # Blocks.
 
     def _block(
-        self, index: int, other: Callable[..., Any] | None, arguments: dict[str, Any], extra: Mapping[str, Any]
+        self,
+        index: int,
+        other: Callable[..., Any] | None,
+        arguments: dict[str, Any],
+        extra: Mapping[str, Any],
     ) -> dict[str, torch.Tensor]:
         """In place of a block. other: what another node has put there."""
         can_skip = bool(self._invocation.items)

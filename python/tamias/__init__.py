@@ -42,6 +42,7 @@ for _error in (
     OutOfMemoryError, UnsupportedError,
 ):  # fmt: skip
     _error.__module__ = __name__
+del _error
 
 __all__ = [
     "CancelledError",

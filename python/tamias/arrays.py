@@ -46,7 +46,7 @@ def optional(name: str, array: Array | None) -> Array | None:
 
 
 def dtype_name(array: Array) -> str:
-    """"float32", "bfloat16", "int32": the element type by the name that all libraries give it."""
+    """ "float32", "bfloat16", "int32": the element type by the name that all libraries give it."""
     return str(array.dtype).rsplit(".", 1)[-1]
 
 

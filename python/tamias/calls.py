@@ -1,5 +1,5 @@
-"""Calls of the compiled part, whose errors about types become one line that names the argument: the bindings' own list
-every signature and every type instead."""
+"""Calls of the compiled part, whose errors about types become one line that names the argument: the bindings'
+own list every signature and every type instead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "os.PathLike": ("a path", lambda value: isinstance(value, os.PathLike)),
     "None": ("None", lambda value: value is None),
     "ndarray": ("an array", lambda value: hasattr(value, "__dlpack__")),
-    "collections.abc.Sequence": ("several values", lambda value: isinstance(value, Sequence) and not isinstance(value, str)),
+    "collections.abc.Sequence": (
+        "several values",
+        lambda value: isinstance(value, Sequence) and not isinstance(value, str),
+    ),
     "collections.abc.Mapping": ("a dictionary", lambda value: isinstance(value, Mapping)),
 }
 _WRITABLE = "ndarray[]"

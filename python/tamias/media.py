@@ -29,7 +29,9 @@ def write_image(
     call(_tamias.write_image, path, readable("image", image), text or {}, quality)
 
 
-def encode_image(format: str, image: Array, text: Mapping[str, str] | None = None, quality: int = 90) -> bytes:
+def encode_image(
+    format: str, image: Array, text: Mapping[str, str] | None = None, quality: int = 90
+) -> bytes:
     """The bytes of such a file; format: "png", "jpeg" or "webp"."""
     return call(_tamias.encode_image, format, readable("image", image), text or {}, quality)
 

@@ -72,8 +72,8 @@ __all__ = [
 
 
 class Context:
-    """With what an operation runs: the CPU threads (0: one for each usable CPU), the type of the activations, the device
-    and scratch memory, which it keeps. Threads that share one wait for each other.
+    """With what an operation runs: the CPU threads (0: one for each usable CPU), the type of the activations, the
+    device and scratch memory, which it keeps. Threads that share one wait for each other.
 
     dtype: "f32" or "bf16" on the CPU, "f16" or "bf16" on a GPU. device: "cpu", "cuda" or "cuda:1".
     """
@@ -357,7 +357,8 @@ def column_sparse_mlp(
     context = _context(context, input)
     _run(
         _tamias.column_sparse_mlp, context, input, input, _checked_weights(weights), readable("indices", indices),
-        readable("counts", counts), group_size, readable("cached_activations", cached_activations), readable("output_cache", output_cache),
+        readable("counts", counts), group_size, readable("cached_activations", cached_activations),
+        readable("output_cache", output_cache),
     )  # fmt: skip
     return output_cache
 
@@ -391,7 +392,14 @@ def layer_norm(
     output = empty(input, tuple(input.shape))
     context = _context(context, input)
     _run(
-        _tamias.layer_norm, context, input, input, optional("weight", weight), optional("bias", bias), epsilon, output
+        _tamias.layer_norm,
+        context,
+        input,
+        input,
+        optional("weight", weight),
+        optional("bias", bias),
+        epsilon,
+        output,
     )
     return delivered(input, output, context.synchronize)
 
@@ -425,7 +433,8 @@ def rms_norm_rotary(
     output = empty(input, tuple(input.shape))
     context = _context(context, input)
     _run(
-        _tamias.rms_norm_rotary, context, input, input, optional("norm_weight", norm_weight), epsilon, optional("cosine", cosine),
+        _tamias.rms_norm_rotary, context, input, input, optional("norm_weight", norm_weight), epsilon,
+        optional("cosine", cosine),
         optional("sine", sine), output,
     )  # fmt: skip
     return delivered(input, output, context.synchronize)

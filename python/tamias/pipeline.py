@@ -16,7 +16,6 @@ import numpy as np
 from tamias import _tamias
 from tamias._tamias import Progress
 from tamias.arrays import Array, readable
-from tamias.calls import call
 from tamias.media import psnr, read_image, ssim
 
 __all__ = ["Comparison", "Generation", "Pipeline", "Progress", "Result", "Step", "TuneResult", "TuneTrial", "Video"]
@@ -283,9 +282,7 @@ class Pipeline:
         accelerated = self.generate(prompt, progress=progress, sparsity=sparsity, **options)
         pairs = list(zip(_frames(dense), _frames(accelerated)))
         psnrs = [min(psnr(a, b), 99.0) for a, b in pairs]
-        errors = [
-            float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(dense.latents, accelerated.latents)
-        ]
+        errors = [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(dense.latents, accelerated.latents)]
         return Comparison(
             dense=dense,
             accelerated=accelerated,

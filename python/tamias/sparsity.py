@@ -151,7 +151,8 @@ class SparseSession:
             mlp_dim = mlp_dim or 1
         self._num_layers = num_layers
         self._session = call(
-            _tamias.SparseSession, config, grid=grid, num_layers=num_layers, num_heads=num_heads, head_dim=head_dim, model_dim=model_dim,
+            _tamias.SparseSession, config,
+            grid=grid, num_layers=num_layers, num_heads=num_heads, head_dim=head_dim, model_dim=model_dim,
             text_tokens=text_tokens, mlp_dim=mlp_dim, gated_mlp=gated_mlp, mlp_tokens=list(mlp_tokens or []),
             prediction_channels=prediction_channels, batch=batch, dtype=dtype, threads=threads, device=device,
         )  # fmt: skip

@@ -1,5 +1,5 @@
-"""What the node for ComfyUI meets of ComfyUI, in small: a model patcher with wrappers, an attention function that options
-override, models of three classes with blocks that options replace, and a sampler with guidance.
+"""What the node for ComfyUI meets of ComfyUI, in small: a model patcher with wrappers, an attention function that
+options override, models of three classes with blocks that options replace, and a sampler with guidance.
 
 Names and arguments are ComfyUI's; what they do is written for the tests. Sizes are odd on purpose.
 """
@@ -22,7 +22,9 @@ HEADS, WIDTH, CHANNELS, TEXT_TOKENS = 2, 32, 4, 7
 class Executor:
     """Wrappers around a function, each of which calls the next."""
 
-    def __init__(self, original: Callable[..., Any], class_obj: Any, wrappers: list[Callable[..., Any]]) -> None:
+    def __init__(
+        self, original: Callable[..., Any], class_obj: Any, wrappers: list[Callable[..., Any]]
+    ) -> None:
         self.original, self.class_obj, self._wrappers = original, class_obj, wrappers
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -43,7 +45,9 @@ class ModelPatcher:
     def clone(self) -> ModelPatcher:
         made = ModelPatcher(self.model.diffusion_model)
         made.model_options = copy.deepcopy(self.model_options)
-        made.wrappers = {kind: {key: list(w) for key, w in keyed.items()} for kind, keyed in self.wrappers.items()}
+        made.wrappers = {
+            kind: {key: list(w) for key, w in keyed.items()} for kind, keyed in self.wrappers.items()
+        }
         made.attachments = dict(self.attachments)
         return made
 
@@ -79,7 +83,9 @@ def _plain_attention(query, key, value, heads, mask=None, skip_reshape=False, **
         query, key, value = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key, value))
     if mask is not None and mask.ndim == 3:
         mask = mask[:, None]
-    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+    return (
+        functional.scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(2)
+    )
 
 
 class Modulation(nn.Module):
@@ -129,7 +135,11 @@ class _Joint(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.img_in, self.txt_in, self.time_in = (nn.Linear(CHANNELS * 4, WIDTH), nn.Linear(WIDTH, WIDTH), nn.Linear(1, WIDTH))
+        self.img_in, self.txt_in, self.time_in = (
+            nn.Linear(CHANNELS * 4, WIDTH),
+            nn.Linear(WIDTH, WIDTH),
+            nn.Linear(1, WIDTH),
+        )
         self.double_blocks = nn.ModuleList(Block(self.text_is_first) for _ in range(2))
         self.single_blocks = nn.ModuleList(Block(self.text_is_first) for _ in range(2))
         self.final_layer = nn.Module()
@@ -191,7 +201,9 @@ class _Joint(nn.Module):
 
             args = {"img": img, "vec": vec, "transformer_options": options}
             replacement = replaced.get(("single_block", i))
-            img = (replacement(args, {"original_block": run_single}) if replacement else run_single(args))["img"]
+            img = (replacement(args, {"original_block": run_single}) if replacement else run_single(args))[
+                "img"
+            ]
         return img[:, text_tokens:] if self.text_is_first else img[:, : img.shape[1] - text_tokens]
 
 
@@ -246,7 +258,9 @@ class WanModel(_Joint):
             options["block_index"] = i
 
             def run(args, block=block):
-                return {"img": block(args["img"], args["vec"], args["txt"], None, args["transformer_options"])}
+                return {
+                    "img": block(args["img"], args["vec"], args["txt"], None, args["transformer_options"])
+                }
 
             args = {"img": img, "txt": txt, "vec": vec, "transformer_options": options}
             replacement = replaced.get(("double_block", i))

@@ -25,7 +25,13 @@ from comfyui.sampling import Run  # noqa: E402
 torch.set_num_threads(1)
 MODELS = (stub.Flux, stub.HunyuanVideo, stub.WanModel)
 # Groups of 32 queries and single columns, so that small models have something to leave out.
-SMALL = ("attn.mbm=32", "attn.counts_multiple_of=1", "attn.first_n_dense_layers=0", "attn.local_voxels=0", "attn.random_keys=0")
+SMALL = (
+    "attn.mbm=32",
+    "attn.counts_multiple_of=1",
+    "attn.first_n_dense_layers=0",
+    "attn.local_voxels=0",
+    "attn.random_keys=0",
+)
 SPARSE = (*SMALL, "attn.top_keys=0.3", "attn.full_step_every=4", "attn.full_step_schedule=null")
 DIALS = {
     "enabled": True, "profile": "auto", "attention": "on", "top_keys": -1.0, "step_caching": "off", "threshold": 0.1,
@@ -83,13 +89,24 @@ def test_the_model_that_was_given_stays_as_it_is(model):
     patcher = stub.ModelPatcher(model)
     accelerated(model, patcher=patcher)
     assert not patcher.wrappers and not patcher.attachments
-    torch.testing.assert_close(stub.sample(patcher, stub.noise_of(model), [stub.prompt(1)]), plain(model), atol=0, rtol=0)
+    torch.testing.assert_close(
+        stub.sample(patcher, stub.noise_of(model), [stub.prompt(1)]), plain(model), atol=0, rtol=0
+    )
 
 
 def test_sparse_steps_leave_columns_out_and_stay_near(model):
     patcher = accelerated(model)
     found = stub.sample(patcher, stub.noise_of(model), [stub.prompt(1)])
-    assert report(patcher)["steps"] == ["full", "full", "sparse", "sparse", "full", "sparse", "sparse", "sparse"]
+    assert report(patcher)["steps"] == [
+        "full",
+        "full",
+        "sparse",
+        "sparse",
+        "full",
+        "sparse",
+        "sparse",
+        "sparse",
+    ]
     assert report(patcher)["attention_sparsity"] > 0.3
     assert 0 < error(found, plain(model)) < 0.05
     # Nothing of the run before is left: the same run gives the same bytes.
@@ -140,7 +157,12 @@ def test_guidance_has_a_state_for_each_prompt(model, is_batched):
 
 @pytest.mark.parametrize("reuse", ["hidden", "prediction", "extrapolate"])
 def test_skipped_steps_run_no_block(model, reuse):
-    settings = (*SPARSE, "step_caching.is_enabled=true", "step_caching.skip_step_schedule=[3,5,6]", f"step_caching.reuse={reuse}")
+    settings = (
+        *SPARSE,
+        "step_caching.is_enabled=true",
+        "step_caching.skip_step_schedule=[3,5,6]",
+        f"step_caching.reuse={reuse}",
+    )
     patcher = accelerated(model, settings, step_caching="profile")
     found = stub.sample(patcher, stub.noise_of(model), [stub.prompt(1)])
     steps = report(patcher)["steps"]
@@ -152,7 +174,12 @@ def test_skipped_steps_run_no_block(model, reuse):
 
 def test_a_reused_hidden_state_is_that_of_the_step_before(model):
     """The last layer, which here has no modulation, gives what it gave on the step before."""
-    settings = (*SMALL, "step_caching.is_enabled=true", "step_caching.skip_step_schedule=[2]", "step_caching.reuse=hidden")
+    settings = (
+        *SMALL,
+        "step_caching.is_enabled=true",
+        "step_caching.skip_step_schedule=[2]",
+        "step_caching.reuse=hidden",
+    )
     patcher = accelerated(model, settings, attention="off", step_caching="profile")
     outputs = []
     original = model._forward
@@ -187,7 +214,9 @@ def test_padded_text_is_left_out():
     patcher = accelerated(model, SMALL, attention="off")
     found = stub.sample(patcher, stub.noise_of(model), [stub.prompt(1)], extra={"attention_mask": mask})
     assert error(found, expected) < 1e-5
-    with pytest.raises(tamias.UnsupportedError, match="attention mask: expected tokens seen or not, found weights"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="attention mask: expected tokens seen or not, found weights"
+    ):
         stub.sample(
             patcher, stub.noise_of(model), [stub.prompt(1)],
             extra={"attention_mask": torch.full((1, 7), -0.5)},
@@ -212,7 +241,11 @@ def test_other_nodes_are_asked(model):
     options["patches_replace"] = {"dit": {("double_block", 0): doubled}}
     expected = stub.sample(patcher, stub.noise_of(model), [stub.prompt(1)])
     seen.clear()
-    caching = ("step_caching.is_enabled=true", "step_caching.reuse=hidden", "step_caching.skip_step_schedule=[]")
+    caching = (
+        "step_caching.is_enabled=true",
+        "step_caching.reuse=hidden",
+        "step_caching.skip_step_schedule=[]",
+    )
     found = stub.sample(
         accelerated(model, (*SMALL, *caching), patcher=patcher, attention="off", step_caching="profile"),
         stub.noise_of(model), [stub.prompt(1)],
@@ -268,9 +301,14 @@ def test_errors_are_one_line(model):
         assert text in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(tamias.InvalidArgumentError, match="attn.top_kex"):
         accelerated(model, ("attn.top_kex=1",))
-    with pytest.raises(tamias.UnsupportedError, match="expected one of Flux, HunyuanVideo, WanModel, found Linear"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="expected one of Flux, HunyuanVideo, WanModel, found Linear"
+    ):
         accelerated(torch.nn.Linear(1, 1))
-    with pytest.raises(tamias.UnsupportedError, match="expected torch.float32 or torch.bfloat16 on the CPU, found torch.float16"):
+    with pytest.raises(
+        tamias.UnsupportedError,
+        match="expected torch.float32 or torch.bfloat16 on the CPU, found torch.float16",
+    ):
         stub.sample(accelerated(model), stub.noise_of(model).half(), [stub.prompt(1)])
     old = accelerated(model)
     model._blocks = lambda img, *_: img

@@ -1,5 +1,5 @@
-"""The node in ComfyUI itself, over small random models of its own classes, on the CPU. Runs where TAMIAS_COMFYUI names a
-clone of ComfyUI, by a Python that has what ComfyUI needs."""
+"""The node in ComfyUI itself, over small random models of its own classes, on the CPU. Runs where TAMIAS_COMFYUI
+names a clone of ComfyUI, by a Python that has what ComfyUI needs."""
 
 import os
 import sys
@@ -60,7 +60,9 @@ def patcher(request):
         if parameter.dim() > 1:
             parameter.data.copy_(torch.randn_like(parameter) / parameter.shape[-1] ** 0.5)
         else:
-            parameter.data.copy_(0.02 * torch.randn_like(parameter) + ("norm" in name and not name.endswith("bias")))
+            parameter.data.copy_(
+                0.02 * torch.randn_like(parameter) + ("norm" in name and not name.endswith("bias"))
+            )
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, cpu, cpu)
 
@@ -108,7 +110,11 @@ def test_results(patcher, guidance):
 
 @pytest.mark.parametrize("reuse", ["hidden", "prediction", "extrapolate"])
 def test_skipped_steps(patcher, reuse):
-    settings = ("step_caching.is_enabled=true", "step_caching.skip_step_schedule=[3,5,6]", f"step_caching.reuse={reuse}")
+    settings = (
+        "step_caching.is_enabled=true",
+        "step_caching.skip_step_schedule=[3,5,6]",
+        f"step_caching.reuse={reuse}",
+    )
     skipping = accelerated(patcher, settings, step_caching="profile")
     sample(skipping, 1.0)
     steps = skipping.get_attachment("tamias").report["steps"]

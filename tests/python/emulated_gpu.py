@@ -1,5 +1,5 @@
-"""Run by test_cuda_arrays.py over the emulated GPU: operations, sessions and the adapter for diffusers on arrays that say
-that they lie there, beside the same on the CPU."""
+"""Run by test_cuda_arrays.py over the emulated GPU: operations, sessions and the adapter for diffusers on arrays
+that say that they lie there, beside the same on the CPU."""
 
 import diffusers
 import numpy as np
@@ -60,7 +60,10 @@ def test_columns_are_chosen_and_attended_to(qkv):
     indices, counts = ops.mask_to_indices(mask, 150, capacity=40)
     assert torch.equal(indices.host, indices.host.sort().values)
     found = ops.column_sparse_attention(
-        *on_gpu, GpuArray(indices.host.reshape(1, 2, 3, 40)), GpuArray(counts.host.reshape(1, 2, 3)), group_size=64
+        *on_gpu,
+        GpuArray(indices.host.reshape(1, 2, 3, 40)),
+        GpuArray(counts.host.reshape(1, 2, 3)),
+        group_size=64,
     )
     expected = ops.column_sparse_attention(
         *floats(qkv), indices.host.reshape(1, 2, 3, 40), counts.host.reshape(1, 2, 3), group_size=64
@@ -90,13 +93,21 @@ def test_arrays_are_asked_to_be_ready_in_the_queue(qkv):
 
 def test_a_mix_of_places_is_refused_by_name(qkv):
     query, key, value = map(gpu, qkv)
-    with pytest.raises(tamias.InvalidArgumentError, match="key: expected memory of cuda:0, found memory of cpu"):
+    with pytest.raises(
+        tamias.InvalidArgumentError, match="key: expected memory of cuda:0, found memory of cpu"
+    ):
         ops.dense_attention(query, qkv[1], value)
-    with pytest.raises(tamias.InvalidArgumentError, match="value: expected memory of cpu, found memory of cuda:0"):
+    with pytest.raises(
+        tamias.InvalidArgumentError, match="value: expected memory of cpu, found memory of cuda:0"
+    ):
         ops.dense_attention(*floats(qkv)[:2], gpu(qkv[2].float()))
-    with pytest.raises(tamias.InvalidArgumentError, match="key: expected memory of cuda:0, found memory of cuda:1"):
+    with pytest.raises(
+        tamias.InvalidArgumentError, match="key: expected memory of cuda:0, found memory of cuda:1"
+    ):
         ops.dense_attention(query, GpuArray(qkv[1], 1), value)
-    with pytest.raises(tamias.InvalidArgumentError, match="query: expected memory of cpu, found memory of cuda:0"):
+    with pytest.raises(
+        tamias.InvalidArgumentError, match="query: expected memory of cpu, found memory of cuda:0"
+    ):
         ops.dense_attention(*map(gpu, floats(qkv)), context=ops.Context())
 
 
@@ -125,7 +136,15 @@ def small_config(*settings):
 def test_a_session_gives_what_it_gives_on_the_cpu():
     config = small_config("mlp.top_keys=0.5", "step_caching.is_enabled=true", "step_caching.reuse=prediction",
                           "step_caching.skip_step_schedule=[4]")  # fmt: skip
-    shape = dict(grid=(1, 12, 12), num_layers=1, num_heads=2, head_dim=64, model_dim=64, mlp_dim=128, prediction_channels=8)
+    shape = dict(
+        grid=(1, 12, 12),
+        num_layers=1,
+        num_heads=2,
+        head_dim=64,
+        model_dim=64,
+        mlp_dim=128,
+        prediction_channels=8,
+    )
     on_gpu = tamias.SparseSession(config, **shape, dtype="bf16", device="cuda")
     on_cpu = tamias.SparseSession(config, **shape)
     fc1, fc2 = normal(128, 64, dtype=torch.bfloat16) / 8, normal(64, 128, dtype=torch.bfloat16) / 11
@@ -149,11 +168,16 @@ def test_a_session_gives_what_it_gives_on_the_cpu():
         on_cpu.store_prediction(prediction)
     found, expected = on_gpu.report(), on_cpu.report()
     assert found["attention_sparsity"] == pytest.approx(expected["attention_sparsity"], abs=0.02)
-    assert found["mlp_sparsity"] == pytest.approx(expected["mlp_sparsity"], abs=0.02) and found["mlp_sparsity"] > 0
+    assert (
+        found["mlp_sparsity"] == pytest.approx(expected["mlp_sparsity"], abs=0.02)
+        and found["mlp_sparsity"] > 0
+    )
 
 
 def test_single_layers():
-    attention = tamias.DeltaAttention(small_config(), grid=(1, 12, 12), num_heads=2, head_dim=64, dtype="bf16", device="cuda")
+    attention = tamias.DeltaAttention(
+        small_config(), grid=(1, 12, 12), num_heads=2, head_dim=64, dtype="bf16", device="cuda"
+    )
     qkv = [normal(1, 2, 144, 64, dtype=torch.bfloat16) for _ in range(3)]
     for is_full in (True, True, False):
         found = attention(*map(gpu, qkv), is_full=is_full)
@@ -185,7 +209,9 @@ def tensors_on_gpu(monkeypatch):
 
     session = model_call.SparseSession
     monkeypatch.setattr(
-        model_call, "SparseSession", lambda config, **options: session(config, **options | {"device": "cuda:0"})
+        model_call,
+        "SparseSession",
+        lambda config, **options: session(config, **options | {"device": "cuda:0"}),
     )
 
 
@@ -213,7 +239,8 @@ def test_the_adapter_for_diffusers(family, skipped, tensors_on_gpu):
     expected = tiny.denoise(family, model, [call])
     settings = [
         "attn.mbm=64", "attn.counts_multiple_of=1", "attn.first_n_dense_layers=0", "attn.top_keys=1",
-        "attn.full_step_every=10", "attn.full_step_schedule=null", "mlp.full_step_every=10", "mlp.is_enabled=true", "mlp.mbm=64", "mlp.counts_multiple_of=1", "mlp.top_keys=1",
+        "attn.full_step_every=10", "attn.full_step_schedule=null", "mlp.full_step_every=10",
+        "mlp.is_enabled=true", "mlp.mbm=64", "mlp.counts_multiple_of=1", "mlp.top_keys=1",
         "mlp.first_n_dense_layers=0", f"step_caching.is_enabled={'false' if skipped == '[]' else 'true'}",
         f"step_caching.skip_step_schedule={skipped}", "step_caching.threshold=0", "step_caching.reuse=hidden",
     ]  # fmt: skip

@@ -1,5 +1,5 @@
-"""Arrays on a GPU: refused in one line without one, and served by the package over the emulated device (python_emulated in
-the build tree), in a process of its own."""
+"""Arrays on a GPU: refused in one line without one, and served by the package over the emulated device
+(python_emulated in the build tree), in a process of its own."""
 
 import os
 import subprocess
@@ -24,7 +24,10 @@ def test_a_build_without_a_gpu_says_so():
 
 @pytest.mark.skipif(not EMULATED.is_dir(), reason="built without the emulated device")
 def test_the_emulated_gpu():
-    environment = os.environ | {"PYTHONPATH": f"{EMULATED}:{Path(__file__).parent}", "OMP_WAIT_POLICY": "passive"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{EMULATED}:{Path(__file__).parent}",
+        "OMP_WAIT_POLICY": "passive",
+    }
     tests = Path(__file__).parent / "emulated_gpu.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", str(tests)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200)

@@ -1,4 +1,5 @@
-"""torch.compile beside tamias.accelerate: over an accelerated transformer it changes nothing, in it it is refused."""
+"""torch.compile beside tamias.accelerate: over an accelerated transformer it changes nothing, inside it is
+refused."""
 
 import copy
 
@@ -39,7 +40,9 @@ def test_modules_are_not_compiled_while_they_are_accelerated(family):
     block = model.get_submodule("blocks.1" if hasattr(model, "blocks") else "transformer_blocks.1")
     with tamias.accelerate(model, "demo", overrides=SMALL):
         for compile_in_place in (model.compile, block.compile, model.compile_repeated_blocks):
-            with pytest.raises(tamias.UnsupportedError, match=r"compile\(\): not served while tamias.accelerate\(\)") as error:
+            with pytest.raises(
+                tamias.UnsupportedError, match=r"compile\(\): not served while tamias.accelerate\(\)"
+            ) as error:
                 compile_in_place(backend="eager")
             assert "\n" not in str(error.value)
         copied = copy.deepcopy(model)
@@ -51,5 +54,7 @@ def test_modules_are_not_compiled_while_they_are_accelerated(family):
 
 def test_a_compiled_transformer_is_not_accelerated(family):
     compiled = torch.compile(family.model(), backend="eager")
-    with pytest.raises(tamias.UnsupportedError, match="OptimizedModule: expected a transformer that is not compiled"):
+    with pytest.raises(
+        tamias.UnsupportedError, match="OptimizedModule: expected a transformer that is not compiled"
+    ):
         tamias.accelerate(compiled, "demo")

@@ -23,6 +23,4 @@ class Product:
     @property
     def may_be_self_attention(self) -> bool:
         """Whether it may be that of all tokens; others are a picture prompt's, say."""
-        return (
-            self.query.shape[1:3] == self.key.shape[1:3] and not self.is_causal and self.dropout_p == 0
-        )
+        return self.query.shape[1:3] == self.key.shape[1:3] and not self.is_causal and self.dropout_p == 0

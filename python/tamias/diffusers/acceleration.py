@@ -297,8 +297,12 @@ def accelerate(
         parameter = next(transformer.parameters())
         # Offloaded weights lie elsewhere between calls.
         if parameter.device.type != "meta" and not hasattr(transformer, "_hf_hook"):
-            check_activations(family.class_name, torch.empty(0, dtype=transformer.dtype, device=parameter.device))
-            Context(1, context_dtype(parameter), str(parameter.device))  # throws where there is no such device
+            check_activations(
+                family.class_name, torch.empty(0, dtype=transformer.dtype, device=parameter.device)
+            )
+            Context(
+                1, context_dtype(parameter), str(parameter.device)
+            )  # throws where there is no such device
         parts[name] = transformer, family, _config_of(target, family, sparsity, overrides)
     restore(target)
     return Acceleration(parts, threads)

@@ -299,7 +299,9 @@ FAMILIES: tuple[Family, ...] = (
 def family_of(transformer: nn.Module) -> Family:
     name = type(transformer).__name__
     if hasattr(transformer, "_orig_mod"):
-        raise UnsupportedError(f"accelerate: {name}: expected a transformer that is not compiled, found one that is")
+        raise UnsupportedError(
+            f"accelerate: {name}: expected a transformer that is not compiled, found one that is"
+        )
     for family in FAMILIES:
         if family.class_name == name:
             family.check(transformer)

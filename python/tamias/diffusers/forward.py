@@ -1,4 +1,4 @@
-"""One forward of an accelerated transformer of diffusers: what answers its blocks, their attention and their MLPs.
+"""One forward of an accelerated transformer of diffusers: what answers its blocks, attention and MLPs.
 
 Symbols: B batch, H heads, L text tokens, N image tokens, S = L + N, D head dimension, d model width.
 """

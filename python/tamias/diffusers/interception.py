@@ -31,22 +31,24 @@ class Answer:
         self._plain = module._call_impl
         self._answer = answer
 
-    # A transformer that torch.compile has wrapped meets its calls here: they run as without it, for what they do
-    # changes from step to step.
+    # Of a transformer that torch.compile has wrapped: its calls run as without that, for what they do changes
+    # from step to step.
     @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._answer(self._plain, *args, **kwargs)
 
 
 class _NoCompile:
-    """In place of the compile() of a module whose calls are answered: what it compiled would leave the answer out."""
+    """In place of the compile() of a module whose calls are answered: what it compiled would leave the answer
+    out."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         raise UnsupportedError(
-            f"{type(self._module).__name__}.compile(): not served while tamias.accelerate() is in force: restore() first"
+            f"{type(self._module).__name__}.compile(): not served while tamias.accelerate() is in force: "
+            "restore() first"
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

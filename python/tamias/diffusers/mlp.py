@@ -57,7 +57,8 @@ class Mlp:
         raise NotImplementedError
 
     def prepare(self, like: torch.Tensor) -> None:
-        """Takes the weights as they are now, for activations like this tensor; `weights` is None where the MLP is left to its own module."""
+        """Takes the weights as they are now, for activations like this tensor; `weights` is None where the MLP is
+        left to its own module."""
         self._kept = self.modules()
         fc1, activation_module, fc2 = self._kept
         activation = _activation(activation_module)
