@@ -43,7 +43,7 @@ if(NOT TAMIAS_SANITIZE)
   target_link_libraries(cuda_emulation_test PRIVATE cuda_emulation)
   # Loops carry "#pragma unroll" for nvcc. Misaligned accesses end a launch (alignment.cc); the
   # sanitizer's library is not linked.
-  set_source_files_properties(${kernels} ${emulator} PROPERTIES
+  set_source_files_properties(${kernels} ${emulator} ${emulator_tests} PROPERTIES
                               COMPILE_OPTIONS "-Wno-unknown-pragmas;-fsanitize=alignment")
   gtest_discover_tests(cuda_emulation_test TEST_PREFIX "emulated." DISCOVERY_MODE PRE_TEST
                        PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)

@@ -8,6 +8,7 @@ that library.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,13 @@ def context_dtype(array: Array) -> str:
     return "f16" if name == "float16" else "bf16"
 
 
+@lru_cache(maxsize=64)
+def _library_of(kind: type) -> str:
+    return kind.__module__.split(".")[0]
+
+
 def _library(array: Array) -> str:
-    return type(array).__module__.split(".")[0]
+    return _library_of(type(array))
 
 
 def gpu_of(array: Array) -> int | None:
@@ -70,7 +76,7 @@ def gpu_of(array: Array) -> int | None:
     if isinstance(array, np.ndarray):
         return None
     if _library(array) == "torch":
-        return array.device.index or 0 if array.device.type == "cuda" else None
+        return array.get_device() if array.is_cuda else None
     kind, index = array.__dlpack_device__()
     return index if kind == _CUDA else None
 
