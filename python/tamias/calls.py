@@ -29,35 +29,38 @@ _WRITABLE = "ndarray[]"
 
 
 def call(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """function(*arguments, **named), a function or class of the compiled part."""
+    """function(*arguments, **named), a function, class or method of an object of the compiled part."""
     try:
         return function(*arguments, **named)
     except TypeError as error:
-        message = _clear(str(error), arguments, named)
-        if message is None:
-            raise
-        raise TypeError(message) from None
+        raise _clear(error, arguments, named) from None
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with such errors."""
+    """The function, or method of a class, with such errors."""
 
     @functools.wraps(function)
     def call_it(*arguments: Any, **named: Any) -> Any:
-        return call(function, *arguments, **named)
+        try:
+            return function(*arguments, **named)
+        except TypeError as error:
+            is_method = "(self" in str(error)
+            raise _clear(error, arguments[is_method:], named) from None
 
     return call_it
 
 
-def _clear(text: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> str | None:
-    """What an error of the bindings says in one line; None: it is none of those."""
-    signature = re.search(r"incompatible function arguments.*?\n\s*1\. (\w*)\((.*)\) -> ", text, re.DOTALL)
-    if signature is None:
-        return None
-    name, inside = signature.groups()
+def _clear(error: TypeError, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> TypeError:
+    """An error of the bindings in one line; others as they are."""
+    signature = re.search(
+        r"incompatible function arguments.*?\n\s*1\. (\w*)\((.*)\) -> ", str(error), re.DOTALL
+    )
+    return error if signature is None else TypeError(_reason(*signature.groups(), arguments, named))
+
+
+def _reason(name: str, inside: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> str:
+    """Why a function of this name and these parameters refuses the arguments, which are without its self."""
     parameters = list(_parameters(inside))
-    if "self" in inside.split(", ")[:1] and name != "__init__" and len(arguments) > len(parameters):
-        arguments = arguments[1:]  # of a method that is called by its class
     names = [parameter for parameter, _, _ in parameters]
     for unknown in named.keys() - set(names):
         return f"{unknown}: expected no such argument; expected {', '.join(names)}"
@@ -75,7 +78,7 @@ def _clear(text: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> s
     for parameter, annotation, _ in parameters:
         if "[" in annotation and "ndarray" not in annotation and parameter in given:
             return f"{parameter}: expected {_called(annotation)} as {annotation}, found {given[parameter]!r}"
-    return f"{name or 'setter'}: expected {inside}, found other arguments"
+    return f"{name}: expected ({inside}), found other arguments"
 
 
 def _parameters(inside: str) -> Iterator[tuple[str, str, bool]]:

@@ -33,6 +33,7 @@ SESSION = {"grid": (1, 2, 4), "num_layers": 1, "num_heads": 1, "head_dim": 16, "
         (lambda: ops.Context(threads="x"), "threads: expected a whole number, found <class 'str'>"),
         (lambda: tamias.SparsityConfig().set(3), "assignment: expected a text, found <class 'int'>"),
         (lambda: tamias.SparsityConfig.load(3), "name: expected a text or a path, found <class 'int'>"),
+        (lambda: tamias.SparsityConfig().set(), "assignment: expected a value, found none"),
         (lambda: tamias.SparsityConfig.load(), "name: expected a value, found none"),
         (lambda: tamias.SparsityConfig().set(text="a"), "text: expected no such argument; expected assignment"),
         (lambda: tamias.write_image(3, X[0]), "path: expected a text or a path, found <class 'int'>"),
