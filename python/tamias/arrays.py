@@ -7,7 +7,6 @@ that library.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -102,6 +101,11 @@ def stream_of(array: Array) -> int:
     return _DEFAULT_STREAM
 
 
+def has_own_order(array: Array) -> bool:
+    """Whether its library goes on in a queue of a GPU that stream_of does not know: results must be there first."""
+    return gpu_of(array) is not None and _library(array) not in ("torch", "cupy")
+
+
 class _OnStream:
     """An array of a GPU as the bindings take it: its library makes what is in it ready in a queue."""
 
@@ -136,14 +140,11 @@ def empty(like: Array, shape: tuple[int, ...], dtype: str | None = None) -> Arra
     return np.empty(shape, dtype=name)
 
 
-def delivered(like: Array, array: Array, wait: Callable[[], None] | None = None) -> Array:
-    """The result in the library of `like`, without a copy where that library takes DLPack. wait: for what is still
-    being written on a GPU, before another library gets it."""
+def delivered(like: Array, array: Array) -> Array:
+    """The result in the library of `like`, without a copy where that library takes DLPack."""
     is_ours = isinstance(array, np.ndarray) or _library(array) == "nanobind"
     if is_ours and not isinstance(like, np.ndarray):
         namespace = getattr(like, "__array_namespace__", None)
         if namespace is not None:
-            if wait is not None and gpu_of(array) is not None:
-                wait()
             return namespace().from_dlpack(array)
     return array

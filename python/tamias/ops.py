@@ -43,6 +43,7 @@ from tamias.arrays import (
     delivered,
     device_of,
     empty,
+    has_own_order,
     on_stream,
     optional,
     readable,
@@ -120,6 +121,8 @@ def _run(function: Callable[..., Any], context: Context, like: Array, *arguments
     if stream:
         arguments = tuple(on_stream(argument, stream) for argument in arguments)
     call(function, context._context, stream, *arguments)
+    if stream and has_own_order(like):
+        context.synchronize()
 
 
 def _scale(scale: float | None, query: Array) -> float:
@@ -144,12 +147,10 @@ def _attention_outputs(query: Array, out: Array | None, with_log_sum_exp: bool) 
     return output, empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
 
 
-def _attention_result(
-    context: Context, query: Array, out: Array | None, output: Array, lse: Array | None
-) -> Array:
+def _attention_result(query: Array, out: Array | None, output: Array, lse: Array | None) -> Array:
     """What the caller gets of these."""
-    output = delivered(query, output, context.synchronize) if out is None else out
-    return output if lse is None else (output, delivered(query, lse, context.synchronize))
+    output = delivered(query, output) if out is None else out
+    return output if lse is None else (output, delivered(query, lse))
 
 
 def dense_attention(
@@ -174,7 +175,7 @@ def dense_attention(
     _run(
         _tamias.dense_attention, context, query, query, key, value, _scale(scale, query), causal, output, lse
     )
-    return _attention_result(context, query, out, output, lse)
+    return _attention_result(query, out, output, lse)
 
 
 def dense_attention_column_sums(
@@ -205,7 +206,7 @@ def dense_attention_column_sums(
         _tamias.dense_attention_column_sums, context, query, query, key, value, _scale(scale, query), causal,
         readable("previous_log_sum_exp", previous_log_sum_exp), group_size, output, lse, sums,
     )  # fmt: skip
-    return tuple(delivered(query, result, context.synchronize) for result in (output, lse, sums))
+    return tuple(delivered(query, result) for result in (output, lse, sums))
 
 
 def column_sparse_attention(
@@ -239,7 +240,7 @@ def column_sparse_attention(
         readable("indices", indices), readable("counts", counts), group_size, optional("base", base),
         optional("base_log_sum_exp", base_log_sum_exp), sparse_scale, output, lse,
     )  # fmt: skip
-    return _attention_result(context, query, out, output, lse)
+    return _attention_result(query, out, output, lse)
 
 
 def _mask_like(context: Context, scores: Array) -> Array:
@@ -263,7 +264,7 @@ def top_k_mask(scores: Array, k: int, *, context: Context | None = None) -> Arra
     context = _context(context, scores)
     mask = _mask_like(context, scores)
     _run(_tamias.top_k_mask, context, scores, scores, k, mask)
-    return delivered(scores, mask, context.synchronize)
+    return delivered(scores, mask)
 
 
 def approximate_top_k_mask(
@@ -274,7 +275,7 @@ def approximate_top_k_mask(
     context = _context(context, scores)
     mask = _mask_like(context, scores)
     _run(_tamias.approximate_top_k_mask, context, scores, scores, k, sample_size, seed, mask)
-    return delivered(scores, mask, context.synchronize)
+    return delivered(scores, mask)
 
 
 def random_mask(
@@ -293,7 +294,7 @@ def count_mask(mask: Array, *, context: Context | None = None) -> Array:
     counts = empty(mask, (mask.shape[0],), "int32")
     context = _context(context, mask)
     _run(_tamias.count_mask, context, mask, mask, counts)
-    return delivered(mask, counts, context.synchronize)
+    return delivered(mask, counts)
 
 
 def mask_to_indices(
@@ -309,7 +310,7 @@ def mask_to_indices(
     context = _context(context, mask)
     _run(_tamias.zero, context, mask, indices)
     _run(_tamias.mask_to_indices, context, mask, mask, columns, indices, counts)
-    return delivered(mask, indices, context.synchronize), delivered(mask, counts, context.synchronize)
+    return delivered(mask, indices), delivered(mask, counts)
 
 
 def block_mean(input: Array, group_size: int, *, context: Context | None = None) -> Array:
@@ -324,7 +325,7 @@ def block_mean(input: Array, group_size: int, *, context: Context | None = None)
     output = empty(input, (batch, -(-rows // group_size), width))
     context = _context(context, input)
     _run(_tamias.block_mean, context, input, input, group_size, output)
-    return delivered(input, output, context.synchronize)
+    return delivered(input, output)
 
 
 def store_activations(activations: Array, group_size: int = 128, *, context: Context | None = None) -> Array:
@@ -334,7 +335,7 @@ def store_activations(activations: Array, group_size: int = 128, *, context: Con
     cached = empty(activations, (batch, -(-rows // group_size), neurons, group_size))
     context = _context(context, activations)
     _run(_tamias.store_activations, context, activations, activations, cached)
-    return delivered(activations, cached, context.synchronize)
+    return delivered(activations, cached)
 
 
 def column_sparse_mlp(
@@ -376,7 +377,7 @@ def linear(
     output = empty(input, (*input.shape[:-1], weight.shape[0]))
     context = _context(context, input)
     _run(_tamias.linear, context, input, input, weight, optional("bias", bias), activation, output)
-    return delivered(input, output, context.synchronize)
+    return delivered(input, output)
 
 
 def layer_norm(
@@ -401,7 +402,7 @@ def layer_norm(
         epsilon,
         output,
     )
-    return delivered(input, output, context.synchronize)
+    return delivered(input, output)
 
 
 def rms_norm(
@@ -412,7 +413,7 @@ def rms_norm(
     output = empty(input, tuple(input.shape))
     context = _context(context, input)
     _run(_tamias.rms_norm, context, input, input, optional("weight", weight), epsilon, output)
-    return delivered(input, output, context.synchronize)
+    return delivered(input, output)
 
 
 def rms_norm_rotary(
@@ -437,4 +438,4 @@ def rms_norm_rotary(
         optional("cosine", cosine),
         optional("sine", sine), output,
     )  # fmt: skip
-    return delivered(input, output, context.synchronize)
+    return delivered(input, output)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tamias import _tamias
 from tamias._tamias import InvalidArgumentError, SparsityConfig
-from tamias.arrays import Array, delivered, empty, on_stream, optional, readable, stream_of
+from tamias.arrays import Array, delivered, empty, has_own_order, on_stream, optional, readable, stream_of
 from tamias.calls import call, checked
 
 __all__ = ["DeltaAttention", "DeltaMlp", "MlpWeights", "SparseSession", "SparsityConfig"]
@@ -71,7 +71,10 @@ def _run(method: Callable[..., Any], like: Array, *arguments: Any) -> Any:
     stream = stream_of(like)
     if stream:
         arguments = tuple(on_stream(argument, stream) for argument in arguments)
-    return call(method, *arguments, stream)
+    result = call(method, *arguments, stream)
+    if stream and has_own_order(like):
+        method.__self__.synchronize()
+    return result
 
 
 class MlpWeights:
@@ -190,7 +193,7 @@ class SparseSession:
             self._session.attention, query, self._layer(layer), query, readable("key", key), readable("value", value),
             float(query.shape[-1]) ** -0.5 if scale is None else scale, output,
         )  # fmt: skip
-        return delivered(query, output, self._session.synchronize) if out is None else out
+        return delivered(query, output) if out is None else out
 
     def has_sparse_mlp(self, layer: int) -> bool:
         """Whether the MLP of this layer is computed as a delta on sparse steps."""
@@ -201,7 +204,7 @@ class SparseSession:
         input = readable("input", input)
         output = empty(input, tuple(input.shape)) if out is None else out
         _run(self._session.mlp, input, self._layer(layer), _checked_weights(weights), input, output)
-        return delivered(input, output, self._session.synchronize) if out is None else out
+        return delivered(input, output) if out is None else out
 
     def store_hidden(self, hidden: Array) -> None:
         """The hidden state [B, N, d] f32 after the last block, for steps that are skipped (reuse: hidden)."""
@@ -289,7 +292,7 @@ class DeltaAttention:
         output = empty(inputs[0], tuple(inputs[0].shape)) if out is None else out
         scale = self._shape[-1] ** -0.5 if scale is None else scale
         _run(self._delta.run, query, bool(is_full), *inputs, scale, output)
-        return delivered(query, output, self._delta.synchronize) if out is None else out
+        return delivered(query, output) if out is None else out
 
     @property
     def token_order(self) -> np.ndarray:
@@ -337,7 +340,7 @@ class DeltaMlp:
         _check_shapes(self._shape, input=input, out=out)
         output = empty(input, tuple(input.shape)) if out is None else out
         _run(self._delta.run, input, step, is_full, _checked_weights(weights), input, output)
-        return delivered(input, output, self._delta.synchronize) if out is None else out
+        return delivered(input, output) if out is None else out
 
     @property
     def sparsity(self) -> float:
