@@ -1,25 +1,30 @@
 #!/usr/bin/env python3
-"""tamias.accelerate beside diffusers' own caches, over the same pipeline of diffusers, in one run.
+"""tamias.accelerate beside diffusers' own caches and cache-dit, over the same pipeline of diffusers, in one run.
 
 For each prompt: the plain pipeline, then accelerated with each profile and with all of sparsity off (what the
-adapter costs and our attention gains), fewer plain steps, the first-block cache and TaylorSeer, then the
-plain pipeline again. Speed-ups are relative to the plain pipeline (the mean of its two runs around the
+adapter costs and our attention gains), fewer plain steps, the first-block cache, TaylorSeer and MagCache
+(with ratios from one calibration run of this model), cache-dit's DBCache with and without TaylorSeer where
+that package can be imported, then the plain pipeline again. Speed-ups are relative to the plain pipeline (the mean of its two runs around the
 others), likeness is to its pictures. Only denoising is timed. PyTorch's threads must not spin while ours
 work: the program sets OMP_WAIT_POLICY=passive.
 
     PYTHONPATH=build/release/python python bench/adapter_vs_diffusers.py --prompts 2 --output out/adapter.json
     ... --model models/demo-video --profiles demo-video --prompt-file tools/quality/motion_prompts.txt
 
-Needs the Python package, torch==2.13.0 (CPU), diffusers 0.42, transformers, numpy and pillow.
+Needs the Python package, torch==2.13.0 (CPU), diffusers 0.42, transformers, numpy and pillow; for its rows
+cache-dit 1.5.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
@@ -27,7 +32,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is import
 import tamias
 import torch
 from diffusers import __version__ as diffusers_version
-from diffusers_peer import Diffusers, cache_candidates, rows_of
+from diffusers_peer import Diffusers, cache_candidates, calibrate_magcache, rows_of
 from generation import ROOT, read_prompts
 
 
@@ -40,27 +45,81 @@ def cached(transformer, config):
         transformer.disable_cache()
 
 
-def candidates(peer: Diffusers, arguments) -> dict[str, tuple[int, Callable[[], AbstractContextManager]]]:
-    """By name the steps of a generation and what to run it in."""
-    steps, pipeline = arguments.steps, peer.pipeline
-    rows = {"tamias, sparsity off": (steps, lambda: tamias.accelerate(pipeline, "off"))}
-    for profile in arguments.profiles:
-        rows[f"tamias, {profile}"] = steps, lambda profile=profile: tamias.accelerate(pipeline, profile)
-    for fewer in arguments.fewer_steps:
-        rows[f"diffusers, {fewer} steps"] = fewer, nullcontext
-    for name, config in cache_candidates(steps, None).items():
-        rows[f"diffusers, {name}"] = steps, lambda config=config: cached(peer.transformer, config)
+@contextmanager
+def cached_by_cache_dit(pipeline, cache_config, calibrator_config):
+    import cache_dit
+
+    cache_dit.enable_cache(pipeline, cache_config=cache_config, calibrator_config=calibrator_config)
+    try:
+        yield
+    finally:
+        cache_dit.disable_cache(pipeline)
+
+
+def cache_dit_candidates(peer: Diffusers, steps: int) -> dict[str, Callable[[], AbstractContextManager]]:
+    """DBCache that decides by the first block, at two thresholds; by name what to run it in."""
+    from cache_dit import DBCacheConfig, TaylorSeerCalibratorConfig
+
+    rows = {}
+    for threshold in (0.08, 0.24):
+        for name, calibrator in (
+            ("", None),
+            (" with TaylorSeer", TaylorSeerCalibratorConfig(taylorseer_order=1)),
+        ):
+            config = DBCacheConfig(
+                Fn_compute_blocks=1,
+                Bn_compute_blocks=0,
+                max_warmup_steps=4,
+                residual_diff_threshold=threshold,
+                num_inference_steps=steps,
+                # Guidance in two calls, whose caches are apart; in one call of two they are one.
+                enable_separate_cfg=peer.calls_twice,
+            )
+            rows[f"DBCache {threshold}{name}"] = lambda config=config, calibrator=calibrator: (
+                cached_by_cache_dit(peer.pipeline, config, calibrator)
+            )
     return rows
 
 
-def measure_prompt(peer: Diffusers, arguments, prompt: str, seed: int) -> tuple[list[dict], dict[str, str]]:
+@dataclass
+class Candidate:
+    """A generation of so many steps by this peer, and what to run it in."""
+
+    peer: Diffusers
+    steps: int
+    context: Callable[[], AbstractContextManager]
+
+
+def candidates(peer: Diffusers, patched: Diffusers | None, arguments, mag_ratios) -> dict[str, Candidate]:
+    """By name. patched: the peer for cache-dit, which does not give a transformer back as it was."""
+    steps, pipeline = arguments.steps, peer.pipeline
+    rows = {"tamias, sparsity off": Candidate(peer, steps, lambda: tamias.accelerate(pipeline, "off"))}
+    for profile in arguments.profiles:
+        rows[f"tamias, {profile}"] = Candidate(
+            peer, steps, lambda profile=profile: tamias.accelerate(pipeline, profile)
+        )
+    for fewer in arguments.fewer_steps:
+        rows[f"diffusers, {fewer} steps"] = Candidate(peer, fewer, nullcontext)
+    for name, config in cache_candidates(steps, mag_ratios).items():
+        rows[f"diffusers, {name}"] = Candidate(
+            peer, steps, lambda config=config: cached(peer.transformer, config)
+        )
+    if patched is not None:
+        for name, context in cache_dit_candidates(patched, steps).items():
+            rows[f"cache-dit, {name}"] = Candidate(patched, steps, context)
+    return rows
+
+
+def measure_prompt(
+    peer: Diffusers, patched: Diffusers | None, arguments, mag_ratios, prompt: str, seed: int
+) -> tuple[list[dict], dict[str, str]]:
     """Rows of the table, and why candidates failed."""
     first = peer.run(prompt, seed, arguments.steps)
     runs, failures = {}, {}
-    for name, (steps, context) in candidates(peer, arguments).items():
+    for name, candidate in candidates(peer, patched, arguments, mag_ratios).items():
         try:
-            with context():
-                runs[name] = peer.run(prompt, seed, steps)
+            with candidate.context():
+                runs[name] = candidate.peer.run(prompt, seed, candidate.steps)
         except Exception as error:  # a cache that does not serve this model is a result, too
             failures[name] = f"{type(error).__name__}: {error}"
     last = peer.run(prompt, seed, arguments.steps)
@@ -89,9 +148,13 @@ def parse_arguments():
 def main():
     arguments = parse_arguments()
     peer = Diffusers(arguments.model)
+    has_cache_dit = importlib.util.find_spec("cache_dit") is not None
+    patched = Diffusers(arguments.model) if has_cache_dit else None
     rows, failures = [], {}
-    for seed, prompt in enumerate(read_prompts(arguments.prompt_file, arguments.prompts)):
-        more, failed = measure_prompt(peer, arguments, prompt, seed)
+    prompts = read_prompts(arguments.prompt_file, arguments.prompts)
+    mag_ratios = calibrate_magcache(peer, prompts[0], arguments.steps)
+    for seed, prompt in enumerate(prompts):
+        more, failed = measure_prompt(peer, patched, arguments, mag_ratios, prompt, seed)
         rows += more
         failures |= failed
     table = []
@@ -106,8 +169,9 @@ def main():
             }
         )
     machine = tamias.machine_name()
+    others = f", cache-dit {version('cache-dit')}" if has_cache_dit else ""
     versions = (
-        f"torch {torch.__version__}, diffusers {diffusers_version}, tamias {tamias.__version__}, "
+        f"torch {torch.__version__}, diffusers {diffusers_version}, tamias {tamias.__version__}{others}, "
         f"{torch.get_num_threads()} threads"
     )
     print(f"{machine}; {versions}; {arguments.prompts} prompts\n")

@@ -45,6 +45,11 @@ class Diffusers:
     def transformer(self):
         return self.pipeline.transformer
 
+    @property
+    def calls_twice(self) -> bool:
+        """Whether guidance calls the transformer twice a step."""
+        return self.defaults.get("true_cfg_scale", 1) > 1
+
     def run(self, prompt: str, seed: int, steps: int):
         """One generation: the seconds of denoising and of the VAE, and the frames in 0..1."""
         start = time.perf_counter()

@@ -7,6 +7,8 @@
 #                        alone (*_sm90a.cu) are left out: without_sm90a.cc stands for them.
 #                        Left out under sanitizers: neither follows a program that changes stacks by
 #                        longjmp (address: false stack errors; thread: one clock for all fibers).
+#                        With the Python package, python_emulated/ in the build tree is that package over
+#                        the same kernels, whose GPU is the emulated one.
 #   cuda_device_test     kernels as the library has them, on the GPU; built here, run by tools/gpu_check.
 set(TAMIAS_TEST_ROOT ${PROJECT_SOURCE_DIR} CACHE STRING
     "Where the GPU tests find tests/data and models; '.' in an archive of tools/gpu_check")
@@ -29,14 +31,27 @@ if(NOT TAMIAS_SANITIZE)
        ${PROJECT_SOURCE_DIR}/src/ops/cuda/without_sm90a.cc)
   file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*.cc)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
-  tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${kernels} ${emulator})
+  list(FILTER emulator EXCLUDE REGEX "_test[.]cc$")
+  add_library(cuda_emulation OBJECT ${kernels} ${emulator})
+  tamias_set_warnings(cuda_emulation)
+  target_include_directories(cuda_emulation PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(cuda_emulation PRIVATE TAMIAS_CUDA_EMULATION)
+  target_link_libraries(cuda_emulation PRIVATE tamias OpenMP::OpenMP_CXX fmt::fmt)
+  file(GLOB emulator_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*_test.cc)
+  tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${emulator_tests})
   target_compile_definitions(cuda_emulation_test PRIVATE TAMIAS_CUDA_EMULATION)
+  target_link_libraries(cuda_emulation_test PRIVATE cuda_emulation)
   # Loops carry "#pragma unroll" for nvcc. Misaligned accesses end a launch (alignment.cc); the
   # sanitizer's library is not linked.
-  set_source_files_properties(${kernels} ${emulator} PROPERTIES
+  set_source_files_properties(${kernels} ${emulator} ${emulator_tests} PROPERTIES
                               COMPILE_OPTIONS "-Wno-unknown-pragmas;-fsanitize=alignment")
   gtest_discover_tests(cuda_emulation_test TEST_PREFIX "emulated." DISCOVERY_MODE PRE_TEST
                        PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
+  if(TAMIAS_BUILD_PYTHON)
+    # The emulator reads the symbols of kernels.
+    tamias_add_python_package(tamias-python-emulated ${PROJECT_BINARY_DIR}/python_emulated/tamias NOSTRIP)
+    target_link_libraries(tamias-python-emulated PRIVATE cuda_emulation)
+  endif()
 endif()
 
 if(TAMIAS_WITH_CUDA AND cuda_tests)

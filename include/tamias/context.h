@@ -16,6 +16,8 @@
 #include "tamias/placement.h"
 #include "tamias/workspace.h"
 
+struct CUstream_st;
+
 namespace tamias {
 
 class Context {
@@ -57,6 +59,7 @@ class Context {
   void Synchronize() const;
 
  private:
+  friend class StreamScope;
   struct PlanningTag {};
   Context(PlanningTag, const Placement& placement, int threads);
 
@@ -67,6 +70,24 @@ class Context {
   std::unique_ptr<cuda::Stream> stream_;        // null on the CPU; back to the resources at the end
   Workspace workspace_;
   std::optional<Workspace> host_workspace_;  // on a GPU
+};
+
+// While this lives, the work of a context on a GPU goes to a queue of the caller's, among the
+// caller's own: it begins after what the context enqueued before, and what the context enqueues
+// once this has ended begins after it. So tensors of another library are read and written without
+// waiting on the host. Nothing else may use the context meanwhile.
+class StreamScope {
+ public:
+  // `stream` is a cudaStream_t of the context's device, null for its default one, that outlives
+  // this. The context IsOnGpu() and is not planning.
+  StreamScope(Context& context, CUstream_st* stream);
+  ~StreamScope();
+  StreamScope(const StreamScope&) = delete;
+  StreamScope& operator=(const StreamScope&) = delete;
+
+ private:
+  Context& context_;
+  std::unique_ptr<cuda::Stream> own_;
 };
 
 }  // namespace tamias

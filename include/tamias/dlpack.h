@@ -9,8 +9,8 @@
 //
 // Served are f32, f16, bf16, i32, i64 and u8 in memory of the host (CUDA's pinned and managed
 // memory included) or of a CUDA GPU, up to Shape::kMaxRank axes, any strides. The caller
-// sees to it that work of the other library on that memory has ended, or runs in the queue that the
-// context's work waits for.
+// sees to it that work of the other library on that memory has ended, or lends the context the
+// queue that it runs in (StreamScope, tamias/context.h).
 #pragma once
 
 #include "tamias/tensor.h"

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "tamias/device_memory.h"
 #include "tamias/error.h"
 
 namespace tamias::python {
@@ -55,15 +56,22 @@ Shape StridesOf(const Any& array) {
   return strides;
 }
 
+template <typename Any>
+Device DeviceOf(const Any& array, const char* name) {
+  const int type = array.device_type();
+  if (type == nb::device::cpu::value || type == nb::device::cuda_host::value) return {};
+  if (type == nb::device::cuda::value) {
+    return {DeviceType::kCuda, static_cast<int>(array.device_id())};
+  }
+  throw Error(ErrorCode::kUnsupported,
+              std::string(name) + ": expected memory of the host or of a CUDA GPU, found that of " +
+                  "DLPack device " + std::to_string(type) + ":" +
+                  std::to_string(array.device_id()));
+}
+
 template <typename View, typename Any>
 View MakeView(const Any& array, const char* name) {
-  const bool is_host = array.device_type() == nb::device::cpu::value ||
-                       array.device_type() == nb::device::cuda_host::value;
-  if (!is_host) {
-    throw Error(ErrorCode::kUnsupported,
-                std::string(name) + ": expected memory of the host, found that of DLPack device " +
-                    std::to_string(array.device_type()) + ":" + std::to_string(array.device_id()));
-  }
+  const Device device = DeviceOf(array, name);
   const Shape strides = StridesOf(array);
   for (const int64_t stride : strides.dims()) {
     if (stride < 0) {
@@ -72,7 +80,7 @@ View MakeView(const Any& array, const char* name) {
                                                    strides.ToString() + ": give a copy");
     }
   }
-  return View(array.data(), TypeOf(array.dtype(), name), ShapeOf(array, name), strides);
+  return View(array.data(), TypeOf(array.dtype(), name), ShapeOf(array, name), strides, device);
 }
 
 // Owned by the array that is returned.
@@ -105,6 +113,11 @@ std::vector<T> ElementsOf(const ConstArray& array, const char* name) {
                                                  std::string(Name(DTypeOf<T>::value)) + ", found " +
                                                  std::string(Name(view.dtype())));
   }
+  if (view.device().type != DeviceType::kCpu) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        std::string(name) + ": expected memory of the host, found that of " + Name(view.device()));
+  }
   const Tensor copy = Tensor::CopyOf(view);
   const T* begin = copy.data<T>();
   return std::vector<T>(begin, begin + copy.NumElements());
@@ -117,6 +130,24 @@ void CheckApart(const Array& output, const ConstArray& input, const char* name) 
     throw Error(ErrorCode::kInvalidArgument,
                 std::string("out: expected memory apart from ") + name + ", found the same");
   }
+}
+
+GpuArray EmptyOnGpu(int gpu, const std::vector<int64_t>& shape, std::string_view dtype) {
+  const auto* pair = std::find_if(kTypes.begin(), kTypes.end(),
+                                  [&](const TypePair& one) { return Name(one.ours) == dtype; });
+  if (pair == kTypes.end()) {
+    throw Error(ErrorCode::kUnsupported,
+                "dtype: expected one of an operation, found '" + std::string(dtype) + "'");
+  }
+  Shape sizes;
+  for (const int64_t size : shape) sizes.Append(size);
+  const std::vector<size_t> dims(shape.begin(), shape.end());
+  auto owned =
+      std::make_unique<Tensor>(TensorOn(Device{DeviceType::kCuda, gpu}, sizes, pair->ours));
+  void* data = owned->view().raw();
+  const nb::dlpack::dtype type = {static_cast<uint8_t>(pair->code), pair->bits, 1};
+  return GpuArray(data, dims.size(), dims.data(), OwnerOf(std::move(owned)), nullptr, type,
+                  nb::device::cuda::value, gpu);
 }
 
 TensorView ViewOf(const Array& array, const char* name) {

@@ -1,5 +1,7 @@
 // Errors of the library as exceptions of Python: one class for each code, which is also the
 // built-in class that people catch for such a fault.
+#include <nanobind/stl/string.h>
+
 #include <array>
 #include <string>
 #include <utility>
@@ -24,7 +26,7 @@ using ClassesByCode = std::array<PyObject*, 10>;
 
 PyObject* MakeClass(nb::module_& module, const char* name, const nb::tuple& bases,
                     const char* doc) {
-  const std::string full_name = std::string("tamias.") + name;
+  const std::string full_name = nb::cast<std::string>(module.attr("__name__")) + "." + name;
   PyObject* made = PyErr_NewExceptionWithDoc(full_name.c_str(), doc, bases.ptr(), nullptr);
   if (made == nullptr) throw nb::python_error();
   module.attr(name) = nb::handle(made);

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "tamias/device_memory.h"
 #include "tamias/error.h"
 #include "tamias/ops/copy.h"
 #include "tamias/ops/elementwise.h"
@@ -23,18 +24,20 @@ constexpr std::array<std::pair<std::string_view, Activation>, 7> kActivations = 
 }};
 
 Tensor Converted(Context& context, ConstTensorView input, DType dtype) {
-  Tensor output(input.shape(), dtype);
+  Tensor output = TensorOn(context, input.shape(), dtype);
   Convert(context, input, output);
   return output;
 }
 
 Tensor Transposed(Context& context, ConstTensorView weight) {
   const Tensor floats = Converted(context, weight, DType::kF32);
-  Tensor transposed({weight.dim(1), weight.dim(0)}, DType::kF32);
+  Tensor transposed = TensorOn(context, {weight.dim(1), weight.dim(0)}, DType::kF32);
   Copy(context, floats.view().Permute({1, 0}), transposed);
-  return context.activation_dtype() == DType::kF32
-             ? std::move(transposed)
-             : Converted(context, transposed, context.activation_dtype());
+  if (context.activation_dtype() != DType::kF32) {
+    transposed = Converted(context, transposed, context.activation_dtype());
+  }
+  context.Synchronize();  // other queues read it, too, and what it was made of goes
+  return transposed;
 }
 
 }  // namespace
@@ -71,7 +74,7 @@ OwnedMlpWeights::OwnedMlpWeights(ConstArray fc1_weight, ConstArray fc2_weight,
 
 MlpWeights OwnedMlpWeights::ForSparseSteps(Context& context) {
   const std::lock_guard lock(mutex_);
-  Tensor& transposed = context.activation_dtype() == DType::kF32 ? transposed_ : transposed_bf16_;
+  Tensor& transposed = transposed_[context.activation_dtype()];
   if (transposed.empty()) transposed = Transposed(context, weights_.fc2_weight);
   MlpWeights weights = weights_;
   weights.fc2_weight_transposed = transposed;

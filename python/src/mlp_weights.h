@@ -1,6 +1,7 @@
 // The weights of an MLP as arrays of Python, kept alive, with what sparse steps need of them.
 #pragma once
 
+#include <map>
 #include <mutex>
 #include <string_view>
 
@@ -24,15 +25,16 @@ class OwnedMlpWeights {
 
   // For full steps.
   const MlpWeights& dense() const { return weights_; }
-  // With fc2 transposed in the type of the context's activations, which is made once for each.
+  // With fc2 transposed in the type and on the device of the context's activations, which is made
+  // once for each.
   MlpWeights ForSparseSteps(Context& context);
 
  private:
   ConstArray fc1_weight_, fc2_weight_;
   OptionalConstArray fc1_bias_, fc2_bias_;
   MlpWeights weights_;
-  std::mutex mutex_;  // of the two below
-  Tensor transposed_, transposed_bf16_;
+  std::mutex mutex_;                    // of what is below
+  std::map<DType, Tensor> transposed_;  // by its type
 };
 
 }  // namespace tamias::python

@@ -3,6 +3,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
+#include <nanobind/stl/vector.h>
 
 #include <mutex>
 #include <string>
@@ -15,6 +16,7 @@
 #include "released.h"
 #include "shared_context.h"
 #include "tamias/context.h"
+#include "tamias/device_memory.h"
 #include "tamias/ops/attention.h"
 #include "tamias/ops/block_mean.h"
 #include "tamias/ops/column_sparse_attention.h"
@@ -30,18 +32,19 @@ namespace {
 
 using nb::literals::operator""_a;
 
-// An operation as a function of the module: the context is its own while it runs, and other threads
-// of Python go on.
+// An operation as a function of the module, with a name for each argument: the context is its own
+// while it runs, in the caller's queue, and other threads of Python go on.
 template <typename... Arguments, typename... Extra>
 void Define(nb::module_& module, const char* name, void (*run)(Context&, Arguments...),
             const Extra&... extra) {
+  static_assert(sizeof...(Arguments) == sizeof...(Extra), "a name for each argument");
   module.def(
       name,
-      [run](SharedContext& shared, Arguments... arguments) {
-        const std::lock_guard lock(shared.mutex);
-        run(shared.context, std::forward<Arguments>(arguments)...);
+      [run](SharedContext& shared, uintptr_t stream, Arguments... arguments) {
+        shared.With(stream,
+                    [&](Context& context) { run(context, std::forward<Arguments>(arguments)...); });
       },
-      nb::call_guard<Released>(), extra...);
+      nb::call_guard<Released>(), "context"_a, "stream"_a, extra...);
 }
 
 AttentionInputs InputsOf(const ConstArray& query, const ConstArray& key, const ConstArray& value,
@@ -63,8 +66,7 @@ void BindAttention(nb::module_& module) {
         DenseAttention(context, InputsOf(query, key, value, scale, causal), ViewOf(output, "out"),
                        ViewOf(log_sum_exp, "log_sum_exp"));
       },
-      "context"_a, "query"_a, "key"_a, "value"_a, "scale"_a, "causal"_a, "output"_a,
-      "log_sum_exp"_a.none());
+      "query"_a, "key"_a, "value"_a, "scale"_a, "causal"_a, "out"_a, "log_sum_exp"_a.none());
   Define(
       module, "dense_attention_column_sums",
       +[](Context& context, const ConstArray& query, const ConstArray& key, const ConstArray& value,
@@ -76,7 +78,9 @@ void BindAttention(nb::module_& module) {
                                  ViewOf(previous, "previous_log_sum_exp"), group_size,
                                  ViewOf(output, "out"), ViewOf(log_sum_exp, "log_sum_exp"),
                                  ViewOf(column_sums, "column_sums"));
-      });
+      },
+      "query"_a, "key"_a, "value"_a, "scale"_a, "causal"_a, "previous_log_sum_exp"_a,
+      "group_size"_a, "out"_a, "log_sum_exp"_a, "column_sums"_a);
   Define(
       module, "column_sparse_attention",
       +[](Context& context, const ConstArray& query, const ConstArray& key, const ConstArray& value,
@@ -95,8 +99,8 @@ void BindAttention(nb::module_& module) {
                                .scale = sparse_scale},
                               ViewOf(output, "out"), ViewOf(log_sum_exp, "log_sum_exp"));
       },
-      "context"_a, "query"_a, "key"_a, "value"_a, "scale"_a, "causal"_a, "indices"_a, "counts"_a,
-      "group_size"_a, "base"_a.none(), "base_log_sum_exp"_a.none(), "sparse_scale"_a, "output"_a,
+      "query"_a, "key"_a, "value"_a, "scale"_a, "causal"_a, "indices"_a, "counts"_a, "group_size"_a,
+      "base"_a.none(), "base_log_sum_exp"_a.none(), "sparse_scale"_a, "out"_a,
       "log_sum_exp"_a.none());
 }
 
@@ -105,35 +109,42 @@ void BindSelection(nb::module_& module) {
       module, "top_k_mask",
       +[](Context& context, const ConstArray& scores, int64_t k, const Array& mask) {
         TopKMask(context, ViewOf(scores, "scores"), k, ViewOf(mask, "mask"));
-      });
+      },
+      "scores"_a, "k"_a, "mask"_a);
   Define(
       module, "approximate_top_k_mask",
       +[](Context& context, const ConstArray& scores, int64_t k, int64_t sample_size, uint64_t seed,
           const Array& mask) {
         ApproximateTopKMask(context, ViewOf(scores, "scores"), k, sample_size, seed,
                             ViewOf(mask, "mask"));
-      });
+      },
+      "scores"_a, "k"_a, "sample_size"_a, "seed"_a, "mask"_a);
   Define(
       module, "random_mask",
       +[](Context& context, double probability, uint64_t seed, const Array& mask, int64_t columns) {
         RandomMask(context, probability, seed, ViewOf(mask, "mask"), columns);
-      });
+      },
+      "probability"_a, "seed"_a, "mask"_a, "columns"_a);
   Define(
-      module, "count_mask", +[](Context& context, const ConstArray& mask, const Array& counts) {
+      module, "count_mask",
+      +[](Context& context, const ConstArray& mask, const Array& counts) {
         CountMask(context, ViewOf(mask, "mask"), ViewOf(counts, "counts"));
-      });
+      },
+      "mask"_a, "counts"_a);
   Define(
       module, "mask_to_indices",
       +[](Context& context, const ConstArray& mask, int64_t columns, const Array& indices,
           const Array& counts) {
         MaskToIndices(context, ViewOf(mask, "mask"), columns, ViewOf(indices, "indices"),
                       ViewOf(counts, "counts"));
-      });
+      },
+      "mask"_a, "columns"_a, "indices"_a, "counts"_a);
   Define(
       module, "block_mean",
       +[](Context& context, const ConstArray& input, int64_t group_size, const Array& output) {
         BlockMean(context, ViewOf(input, "input"), group_size, ViewOf(output, "out"));
-      });
+      },
+      "input"_a, "group_size"_a, "out"_a);
 }
 
 void BindMlp(nb::module_& module) {
@@ -148,7 +159,8 @@ void BindMlp(nb::module_& module) {
       +[](Context& context, const ConstArray& activations, const Array& cached) {
         StoreActivations(context, ViewOf(activations, "activations"),
                          ViewOf(cached, "cached_activations"));
-      });
+      },
+      "activations"_a, "cached_activations"_a);
   Define(
       module, "column_sparse_mlp",
       +[](Context& context, const ConstArray& input, OwnedMlpWeights& weights,
@@ -160,10 +172,15 @@ void BindMlp(nb::module_& module) {
                          .group_size = group_size},
                         ViewOf(cached_activations, "cached_activations"),
                         ViewOf(output_cache, "output_cache"));
-      });
+      },
+      "input"_a, "weights"_a, "indices"_a, "counts"_a, "group_size"_a, "cached_activations"_a,
+      "output_cache"_a);
 }
 
 void BindLayers(nb::module_& module) {
+  Define(
+      module, "zero",
+      +[](Context& context, const Array& array) { Zero(context, ViewOf(array, "out")); }, "out"_a);
   Define(
       module, "linear",
       +[](Context& context, const ConstArray& input, const ConstArray& weight,
@@ -171,7 +188,7 @@ void BindLayers(nb::module_& module) {
         Linear(context, ViewOf(input, "input"), ViewOf(weight, "weight"), ViewOf(bias, "bias"),
                ViewOf(output, "out"), {.activation = ActivationOf(activation)});
       },
-      "context"_a, "input"_a, "weight"_a, "bias"_a.none(), "activation"_a, "output"_a);
+      "input"_a, "weight"_a, "bias"_a.none(), "activation"_a, "out"_a);
   Define(
       module, "layer_norm",
       +[](Context& context, const ConstArray& input, const OptionalConstArray& weight,
@@ -179,7 +196,7 @@ void BindLayers(nb::module_& module) {
         LayerNorm(context, ViewOf(input, "input"), ViewOf(weight, "weight"), ViewOf(bias, "bias"),
                   epsilon, ViewOf(output, "out"));
       },
-      "context"_a, "input"_a, "weight"_a.none(), "bias"_a.none(), "epsilon"_a, "output"_a);
+      "input"_a, "weight"_a.none(), "bias"_a.none(), "epsilon"_a, "out"_a);
   Define(
       module, "rms_norm",
       +[](Context& context, const ConstArray& input, const OptionalConstArray& weight,
@@ -187,7 +204,7 @@ void BindLayers(nb::module_& module) {
         RmsNorm(context, ViewOf(input, "input"), ViewOf(weight, "weight"), epsilon,
                 ViewOf(output, "out"));
       },
-      "context"_a, "input"_a, "weight"_a.none(), "epsilon"_a, "output"_a);
+      "input"_a, "weight"_a.none(), "epsilon"_a, "out"_a);
   Define(
       module, "rms_norm_rotary",
       +[](Context& context, const ConstArray& input, const OptionalConstArray& norm_weight,
@@ -196,24 +213,23 @@ void BindLayers(nb::module_& module) {
         RmsNormRotary(context, ViewOf(input, "input"), ViewOf(norm_weight, "norm_weight"), epsilon,
                       ViewOf(cosine, "cosine"), ViewOf(sine, "sine"), ViewOf(output, "out"));
       },
-      "context"_a, "input"_a, "norm_weight"_a.none(), "epsilon"_a, "cosine"_a.none(),
-      "sine"_a.none(), "output"_a);
+      "input"_a, "norm_weight"_a.none(), "epsilon"_a, "cosine"_a.none(), "sine"_a.none(), "out"_a);
 }
 
 }  // namespace
 
 void BindOperations(nb::module_& module) {
-  nb::class_<SharedContext>(
-      module, "Context",
-      "With what an operation runs: threads (0: one per usable CPU), the type of the activations "
-      "(\"f32\" or \"bf16\") and scratch memory, which it keeps. Threads that share one wait for "
-      "each "
-      "other.")
-      .def(nb::init<int, std::string_view>(), "threads"_a = 0, "dtype"_a = "f32")
+  nb::class_<SharedContext>(module, "Context")
+      .def(nb::init<int, std::string_view, std::string_view>(), "threads"_a, "dtype"_a, "device"_a)
       .def_prop_ro("threads", [](const SharedContext& shared) { return shared.context.threads(); })
-      .def_prop_ro("dtype", [](const SharedContext& shared) {
-        return std::string(Name(shared.context.activation_dtype()));
-      });
+      .def_prop_ro("dtype",
+                   [](const SharedContext& shared) {
+                     return std::string(Name(shared.context.activation_dtype()));
+                   })
+      .def_prop_ro("device",
+                   [](const SharedContext& shared) { return Name(shared.context.device()); })
+      .def("synchronize", &SharedContext::Synchronize, nb::call_guard<Released>());
+  module.def("empty_on_gpu", &EmptyOnGpu, "gpu"_a, "shape"_a, "dtype"_a);
   BindAttention(module);
   BindSelection(module);
   BindMlp(module);

@@ -98,60 +98,72 @@ nb::dict ToDict(GenerateResult result) {
   return all;
 }
 
+// The argument of a property's setter, as stubs and errors name it.
+auto OfSetter() { return nb::for_setter("value"_a); }
+
 void BindOptions(nb::module_& module) {
   using Options = GenerateOptions;
   nb::class_<Options>(module, "GenerateOptions")
       .def(nb::init<>())
-      .def_rw("prompt", &Options::prompt)
-      .def_rw("negative_prompt", &Options::negative_prompt)
-      .def_rw("true_cfg_scale", &Options::true_cfg_scale)
-      .def_rw("true_cfg_scale_2", &Options::true_cfg_scale_2)
-      .def_rw("guidance_scale", &Options::guidance_scale)
-      .def_rw("width", &Options::width)
-      .def_rw("height", &Options::height)
-      .def_rw("num_frames", &Options::num_frames)
-      .def_rw("fps", &Options::fps)
-      .def_rw("steps", &Options::steps)
-      .def_rw("max_sequence_length", &Options::max_sequence_length)
-      .def_rw("seed", &Options::seed)
-      .def_rw("num_images", &Options::num_images)
-      .def_rw("sparsity", &Options::sparsity)
-      .def_rw("overrides", &Options::overrides)
-      .def_rw("threads", &Options::threads)
-      .def_rw("device", &Options::device)
-      .def_rw("dtype", &Options::dtype)
-      .def_rw("max_memory_bytes", &Options::max_memory_bytes)
-      .def_rw("max_gpu_memory_bytes", &Options::max_gpu_memory_bytes)
-      .def_rw("decode", &Options::decode)
-      .def("set_image",
-           [](Options& self, const ConstArray& image) { self.image = ImageOf(image, "image"); })
-      .def("set_initial_latents",
-           [](Options& self, const std::vector<ConstArray>& latents) {
-             self.initial_latents.clear();
-             for (const ConstArray& one : latents) {
-               self.initial_latents.push_back(LatentsOf(one, "initial_latents"));
-             }
-           })
-      .def("set_on_prediction",
-           [](Options& self, nb::object function, int64_t tokens) {
-             self.on_prediction = [callback = Callback(std::move(function)),
-                                   tokens](const StepPrediction& prediction) {
-               const nb::gil_scoped_acquire lock;
-               callback(prediction.step, prediction.sigma, CopyOf(prediction.values, tokens));
-             };
-           })
-      .def("set_on_image", [](Options& self, nb::object function) {
-        self.on_result = [callback = Callback(std::move(function))](const GenerateResult& so_far,
-                                                                    int image) {
-          const nb::gil_scoped_acquire lock;
-          const auto i = static_cast<size_t>(image);
-          if (so_far.videos.empty()) {
-            callback(image, nb::cast(ToArray(so_far.images[i])));
-          } else {
-            callback(image, nb::cast(ToArray(so_far.videos[i])));
-          }
-        };
-      });
+      .def_rw("prompt", &Options::prompt, OfSetter())
+      .def_rw("negative_prompt", &Options::negative_prompt, OfSetter())
+      .def_rw("true_cfg_scale", &Options::true_cfg_scale, OfSetter())
+      .def_rw("true_cfg_scale_2", &Options::true_cfg_scale_2, OfSetter())
+      .def_rw("guidance_scale", &Options::guidance_scale, OfSetter())
+      .def_rw("width", &Options::width, OfSetter())
+      .def_rw("height", &Options::height, OfSetter())
+      .def_rw("num_frames", &Options::num_frames, OfSetter())
+      .def_rw("fps", &Options::fps, OfSetter())
+      .def_rw("steps", &Options::steps, OfSetter())
+      .def_rw("max_sequence_length", &Options::max_sequence_length, OfSetter())
+      .def_rw("seed", &Options::seed, OfSetter())
+      .def_rw("num_images", &Options::num_images, OfSetter())
+      .def_rw("sparsity", &Options::sparsity, OfSetter())
+      .def_rw("overrides", &Options::overrides, OfSetter())
+      .def_rw("threads", &Options::threads, OfSetter())
+      .def_rw("device", &Options::device, OfSetter())
+      .def_rw("dtype", &Options::dtype, OfSetter())
+      .def_rw("max_memory_bytes", &Options::max_memory_bytes, OfSetter())
+      .def_rw("max_gpu_memory_bytes", &Options::max_gpu_memory_bytes, OfSetter())
+      .def_rw("decode", &Options::decode, OfSetter())
+      .def(
+          "set_image",
+          [](Options& self, const ConstArray& image) { self.image = ImageOf(image, "image"); },
+          "image"_a)
+      .def(
+          "set_initial_latents",
+          [](Options& self, const std::vector<ConstArray>& latents) {
+            self.initial_latents.clear();
+            for (const ConstArray& one : latents) {
+              self.initial_latents.push_back(LatentsOf(one, "initial_latents"));
+            }
+          },
+          "latents"_a)
+      .def(
+          "set_on_prediction",
+          [](Options& self, nb::object function, int64_t tokens) {
+            self.on_prediction = [callback = Callback(std::move(function)),
+                                  tokens](const StepPrediction& prediction) {
+              const nb::gil_scoped_acquire lock;
+              callback(prediction.step, prediction.sigma, CopyOf(prediction.values, tokens));
+            };
+          },
+          "function"_a, "tokens"_a)
+      .def(
+          "set_on_image",
+          [](Options& self, nb::object function) {
+            self.on_result = [callback = Callback(std::move(function))](
+                                 const GenerateResult& so_far, int image) {
+              const nb::gil_scoped_acquire lock;
+              const auto i = static_cast<size_t>(image);
+              if (so_far.videos.empty()) {
+                callback(image, nb::cast(ToArray(so_far.images[i])));
+              } else {
+                callback(image, nb::cast(ToArray(so_far.videos[i])));
+              }
+            };
+          },
+          "function"_a);
 }
 
 void BindProgress(nb::module_& module) {
@@ -179,10 +191,12 @@ void BindGeneration(nb::module_& module) {
       .def_prop_ro("next_step", &Generation::step)
       .def_prop_ro("num_steps", &Generation::num_steps)
       .def("latents", [](const Generation& self) { return ToArray(self.latents()); })
-      .def("set_latents",
-           [](Generation& self, const ConstArray& latents) {
-             self.SetLatents(LatentsOf(latents, "latents"));
-           })
+      .def(
+          "set_latents",
+          [](Generation& self, const ConstArray& latents) {
+            self.SetLatents(LatentsOf(latents, "latents"));
+          },
+          "latents"_a)
       .def("result", [](const Generation& self) { return ToDict(self.result()); });
 }
 

@@ -127,38 +127,40 @@ nb::dict ReportOf(const SparsityReport& report) {
 class Session {
  public:
   Session(const SparsityConfig& config, const SparseGeometry& geometry, std::string_view dtype,
-          int threads)
-      : shared_(threads, dtype), session_(shared_.context, config, {geometry}) {}
+          int threads, std::string_view device)
+      : shared_(threads, dtype, device), session_(shared_.context, config, {geometry}) {}
+
+  // `run(context, invocation)` as SharedContext::With.
+  template <typename Run>
+  auto With(uintptr_t stream, const Run& run) {
+    return shared_.With(stream, [&](Context& context) { return run(context, invocation()); });
+  }
 
   std::string BeginStep(int64_t step, std::optional<double> time) {
     return std::string(Name(session_.BeginStep(step, time)));
   }
   void Attention(int layer, const ConstArray& query, const ConstArray& key, const ConstArray& value,
-                 float scale, const Array& output) {
+                 float scale, const Array& output, uintptr_t stream) {
     CheckApart(output, key, "key");
     CheckApart(output, value, "value");
-    const std::lock_guard lock(shared_.mutex);
-    invocation().Attention(shared_.context, layer,
+    With(stream, [&](Context& context, SparseInvocation& invocation) {
+      invocation.Attention(context, layer,
                            {.query = ViewOf(query, "query"),
                             .key = ViewOf(key, "key"),
                             .value = ViewOf(value, "value"),
                             .scale = scale},
                            ViewOf(output, "out"));
+    });
   }
-  void Mlp(int layer, OwnedMlpWeights& weights, const ConstArray& input, const Array& output) {
-    const std::lock_guard lock(shared_.mutex);
-    const bool is_sparse = invocation().HasSparseMlp(layer);
-    invocation().Mlp(shared_.context, layer,
-                     is_sparse ? weights.ForSparseSteps(shared_.context) : weights.dense(),
+  void Mlp(int layer, OwnedMlpWeights& weights, const ConstArray& input, const Array& output,
+           uintptr_t stream) {
+    With(stream, [&](Context& context, SparseInvocation& invocation) {
+      const bool is_sparse = invocation.HasSparseMlp(layer);
+      invocation.Mlp(context, layer, is_sparse ? weights.ForSparseSteps(context) : weights.dense(),
                      ViewOf(input, "input"), ViewOf(output, "out"));
+    });
   }
-  // `run(context, view)` with the lock held.
-  template <typename Run>
-  auto With(const Run& run) {
-    const std::lock_guard lock(shared_.mutex);
-    return run(shared_.context, invocation());
-  }
-
+  void Synchronize() { shared_.Synchronize(); }
   SparseSession& session() { return session_; }
   SparseInvocation& invocation() { return session_.invocation(0); }
 
@@ -174,7 +176,8 @@ void BindSession(nb::module_& module) {
           [](Session* session, const SparsityConfig& config, const std::array<int64_t, 3>& grid,
              int64_t num_layers, int64_t num_heads, int64_t head_dim, int64_t model_dim,
              int64_t text_tokens, int64_t mlp_dim, bool gated_mlp, std::vector<int64_t> mlp_tokens,
-             int64_t prediction_channels, int64_t batch, std::string_view dtype, int threads) {
+             int64_t prediction_channels, int64_t batch, std::string_view dtype, int threads,
+             std::string_view device) {
             const SparseGeometry geometry = {.batch = batch,
                                              .text_tokens = text_tokens,
                                              .grid = GridOf(grid),
@@ -186,59 +189,62 @@ void BindSession(nb::module_& module) {
                                              .gated_mlp = gated_mlp,
                                              .mlp_tokens = std::move(mlp_tokens),
                                              .prediction_channels = prediction_channels};
-            new (session) Session(config, geometry, dtype, threads);
+            new (session) Session(config, geometry, dtype, threads, device);
           },
           "config"_a, nb::kw_only(), "grid"_a, "num_layers"_a, "num_heads"_a, "head_dim"_a,
           "model_dim"_a, "text_tokens"_a, "mlp_dim"_a, "gated_mlp"_a, "mlp_tokens"_a,
-          "prediction_channels"_a, "batch"_a, "dtype"_a, "threads"_a, WithoutLock())
+          "prediction_channels"_a, "batch"_a, "dtype"_a, "threads"_a, "device"_a, WithoutLock())
       .def("begin_step", &Session::BeginStep, "step"_a, "time"_a.none(), WithoutLock())
       .def(
           "end_step", [](Session& self) { self.session().EndStep(); }, WithoutLock())
       .def_prop_ro("is_skipped", [](Session& self) { return self.invocation().IsSkipped(); })
       .def(
           "begin_forward",
-          [](Session& self, const ConstArray& input) {
-            return self.With([&](Context& context, SparseInvocation& invocation) {
+          [](Session& self, const ConstArray& input, uintptr_t stream) {
+            return self.With(stream, [&](Context& context, SparseInvocation& invocation) {
               return invocation.BeginForward(context, ViewOf(input, "modulated_input"));
             });
           },
-          WithoutLock())
-      .def("attention", &Session::Attention, WithoutLock())
-      .def("has_sparse_mlp",
-           [](Session& self, int layer) { return self.invocation().HasSparseMlp(layer); })
-      .def("mlp", &Session::Mlp, WithoutLock())
+          "modulated_input"_a, "stream"_a, WithoutLock())
+      .def("attention", &Session::Attention, "layer"_a, "query"_a, "key"_a, "value"_a, "scale"_a,
+           "out"_a, "stream"_a, WithoutLock())
+      .def(
+          "has_sparse_mlp",
+          [](Session& self, int layer) { return self.invocation().HasSparseMlp(layer); }, "layer"_a)
+      .def("mlp", &Session::Mlp, "layer"_a, "weights"_a, "input"_a, "out"_a, "stream"_a,
+           WithoutLock())
       .def(
           "store_hidden",
-          [](Session& self, const ConstArray& hidden) {
-            self.With([&](Context& context, SparseInvocation& invocation) {
+          [](Session& self, const ConstArray& hidden, uintptr_t stream) {
+            self.With(stream, [&](Context& context, SparseInvocation& invocation) {
               invocation.StoreHidden(context, ViewOf(hidden, "hidden"));
             });
           },
-          WithoutLock())
+          "hidden"_a, "stream"_a, WithoutLock())
       .def(
           "cached_hidden",
-          [](Session& self, const Array& hidden) {
-            return self.With([&](Context& context, SparseInvocation& invocation) {
+          [](Session& self, const Array& hidden, uintptr_t stream) {
+            return self.With(stream, [&](Context& context, SparseInvocation& invocation) {
               return invocation.CachedHidden(context, ViewOf(hidden, "out"));
             });
           },
-          WithoutLock())
+          "out"_a, "stream"_a, WithoutLock())
       .def(
           "store_prediction",
-          [](Session& self, const ConstArray& prediction) {
-            self.With([&](Context& context, SparseInvocation& invocation) {
+          [](Session& self, const ConstArray& prediction, uintptr_t stream) {
+            self.With(stream, [&](Context& context, SparseInvocation& invocation) {
               invocation.StorePrediction(context, ViewOf(prediction, "prediction"));
             });
           },
-          WithoutLock())
+          "prediction"_a, "stream"_a, WithoutLock())
       .def(
           "cached_prediction",
-          [](Session& self, const Array& prediction) {
-            self.With([&](Context& context, SparseInvocation& invocation) {
+          [](Session& self, const Array& prediction, uintptr_t stream) {
+            self.With(stream, [&](Context& context, SparseInvocation& invocation) {
               invocation.CachedPrediction(context, ViewOf(prediction, "out"));
             });
           },
-          WithoutLock())
+          "out"_a, "stream"_a, WithoutLock())
       .def_prop_ro("token_order",
                    [](Session& self) {
                      const auto tokens = self.session().token_order().tokens();
@@ -253,6 +259,7 @@ void BindSession(nb::module_& module) {
                      }
                      return bytes;
                    })
+      .def("synchronize", &Session::Synchronize, WithoutLock())
       .def("report", [](Session& self) { return ReportOf(self.session().report()); });
 }
 
@@ -260,26 +267,30 @@ void BindSession(nb::module_& module) {
 class OwnedDeltaAttention {
  public:
   OwnedDeltaAttention(const SparsityConfig& config, const SparseGeometry& geometry, uint64_t seed,
-                      std::string_view dtype, int threads)
-      : shared_(threads, dtype),
+                      std::string_view dtype, int threads, std::string_view device)
+      : shared_(threads, dtype, device),
         order_(MakeTokenOrder(config.patchify, geometry.grid)),
         selector_(MakeColumnSelector(config.attn, config.patchify, geometry, order_)),
         state_(shared_.context),
-        delta_(config.attn, config.should_profile, geometry, *selector_, seed, state_) {}
+        delta_(config.attn, config.should_profile, geometry, *selector_, seed, state_) {
+    selector_->MoveTo(shared_.context);
+  }
 
   void Run(bool is_full, const ConstArray& query, const ConstArray& key, const ConstArray& value,
-           float scale, const Array& output) {
+           float scale, const Array& output, uintptr_t stream) {
     CheckApart(output, key, "key");
     CheckApart(output, value, "value");
-    const std::lock_guard lock(shared_.mutex);
-    report_ = {};
-    delta_.Run(shared_.context, is_full,
-               {.query = ViewOf(query, "query"),
-                .key = ViewOf(key, "key"),
-                .value = ViewOf(value, "value"),
-                .scale = scale},
-               ViewOf(output, "out"), report_);
+    shared_.With(stream, [&](Context& context) {
+      report_ = {};
+      delta_.Run(context, is_full,
+                 {.query = ViewOf(query, "query"),
+                  .key = ViewOf(key, "key"),
+                  .value = ViewOf(value, "value"),
+                  .scale = scale},
+                 ViewOf(output, "out"), report_);
+    });
   }
+  void Synchronize() { shared_.Synchronize(); }
   const LayerReport& report() const { return report_; }
   const TokenOrder& order() const { return order_; }
 
@@ -296,19 +307,21 @@ class OwnedDeltaAttention {
 class OwnedDeltaMlp {
  public:
   OwnedDeltaMlp(const SparsityConfig& config, const SparseGeometry& geometry, uint64_t seed,
-                std::string_view dtype, int threads)
-      : shared_(threads, dtype),
+                std::string_view dtype, int threads, std::string_view device)
+      : shared_(threads, dtype, device),
         state_(shared_.context),
         delta_(config.mlp, config.should_profile, geometry, geometry.mlp_tokens.front(), seed,
                state_) {}
 
   void Run(int64_t step, bool is_full, OwnedMlpWeights& weights, const ConstArray& input,
-           const Array& output) {
-    const std::lock_guard lock(shared_.mutex);
-    report_ = {};
-    delta_.Run(shared_.context, step, is_full, weights.ForSparseSteps(shared_.context),
-               ViewOf(input, "input"), ViewOf(output, "out"), report_);
+           const Array& output, uintptr_t stream) {
+    shared_.With(stream, [&](Context& context) {
+      report_ = {};
+      delta_.Run(context, step, is_full, weights.ForSparseSteps(context), ViewOf(input, "input"),
+                 ViewOf(output, "out"), report_);
+    });
   }
+  void Synchronize() { shared_.Synchronize(); }
   const LayerReport& report() const { return report_; }
 
  private:
@@ -324,8 +337,8 @@ void BindLayers(nb::module_& module) {
           "__init__",
           [](OwnedDeltaAttention* made, const SparsityConfig& config,
              const std::array<int64_t, 3>& grid, int64_t num_heads, int64_t head_dim,
-             int64_t text_tokens, int64_t batch, uint64_t seed, std::string_view dtype,
-             int threads) {
+             int64_t text_tokens, int64_t batch, uint64_t seed, std::string_view dtype, int threads,
+             std::string_view device) {
             const SparseGeometry geometry = {.batch = batch,
                                              .text_tokens = text_tokens,
                                              .grid = GridOf(grid),
@@ -333,10 +346,13 @@ void BindLayers(nb::module_& module) {
                                              .num_heads = num_heads,
                                              .head_dim = head_dim,
                                              .mlp_tokens = {}};
-            new (made) OwnedDeltaAttention(config, geometry, seed, dtype, threads);
+            new (made) OwnedDeltaAttention(config, geometry, seed, dtype, threads, device);
           },
-          WithoutLock())
-      .def("run", &OwnedDeltaAttention::Run, WithoutLock())
+          "config"_a, "grid"_a, "num_heads"_a, "head_dim"_a, "text_tokens"_a, "batch"_a, "seed"_a,
+          "dtype"_a, "threads"_a, "device"_a, WithoutLock())
+      .def("run", &OwnedDeltaAttention::Run, "is_full"_a, "query"_a, "key"_a, "value"_a, "scale"_a,
+           "out"_a, "stream"_a, WithoutLock())
+      .def("synchronize", &OwnedDeltaAttention::Synchronize, WithoutLock())
       .def_prop_ro(
           "sparsity",
           [](const OwnedDeltaAttention& self) { return self.report().attention.Sparsity(); })
@@ -349,7 +365,7 @@ void BindLayers(nb::module_& module) {
           "__init__",
           [](OwnedDeltaMlp* made, const SparsityConfig& config, int64_t tokens, int64_t model_dim,
              int64_t mlp_dim, bool gated, int64_t batch, uint64_t seed, std::string_view dtype,
-             int threads) {
+             int threads, std::string_view device) {
             const SparseGeometry geometry = {.batch = batch,
                                              .grid = {1, 1, tokens},
                                              .num_layers = 1,
@@ -357,10 +373,13 @@ void BindLayers(nb::module_& module) {
                                              .mlp_dim = mlp_dim,
                                              .gated_mlp = gated,
                                              .mlp_tokens = {tokens}};
-            new (made) OwnedDeltaMlp(config, geometry, seed, dtype, threads);
+            new (made) OwnedDeltaMlp(config, geometry, seed, dtype, threads, device);
           },
-          WithoutLock())
-      .def("run", &OwnedDeltaMlp::Run, WithoutLock())
+          "config"_a, "tokens"_a, "model_dim"_a, "mlp_dim"_a, "gated"_a, "batch"_a, "seed"_a,
+          "dtype"_a, "threads"_a, "device"_a, WithoutLock())
+      .def("run", &OwnedDeltaMlp::Run, "step"_a, "is_full"_a, "weights"_a, "input"_a, "out"_a,
+           "stream"_a, WithoutLock())
+      .def("synchronize", &OwnedDeltaMlp::Synchronize, WithoutLock())
       .def_prop_ro("sparsity",
                    [](const OwnedDeltaMlp& self) { return self.report().mlp.Sparsity(); });
 }

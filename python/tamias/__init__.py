@@ -28,18 +28,21 @@ from tamias._tamias import (
     SparsityConfig,
     UnsupportedError,
     __version__,
-    encode_image,
     machine_name,
     profiles,
-    psnr,
-    read_image,
-    ssim,
-    write_image,
-    write_video,
 )
 from tamias.diffusers import accelerate, restore
+from tamias.media import encode_image, psnr, read_image, ssim, write_image, write_video
 from tamias.pipeline import Comparison, Generation, Pipeline, Progress, Result, Step, TuneResult, TuneTrial, Video
 from tamias.sparsity import DeltaAttention, DeltaMlp, MlpWeights, SparseSession
+
+# People meet these under the package's name, in tracebacks, too.
+for _error in (
+    CancelledError, DeviceError, Error, InternalError, InvalidArgumentError, InvalidFileError, IoError, NotFoundError,
+    OutOfMemoryError, UnsupportedError,
+):  # fmt: skip
+    _error.__module__ = __name__
+del _error
 
 __all__ = [
     "CancelledError",

@@ -1,11 +1,13 @@
 """The operations of Tamias on arrays: dense and column-sparse attention, their selection, the sparse MLP, and what a
 transformer layer needs beside them.
 
-Inputs are arrays of NumPy, PyTorch or any library that speaks DLPack, in memory of the host, with any strides whose
-last is 1; they are not copied. Results are new arrays of the first input's library unless `out` is given. Element types
-are float32, or bfloat16 for all activations of a call (the arithmetic is then bf16 where the processor has it).
-Infinities and NaN in queries and keys are not passed on to the result. A `Context` holds the number of threads and scratch memory; without one a call uses that of its Python thread, with one
-thread for each usable CPU.
+Inputs are arrays of NumPy, PyTorch or any library that speaks DLPack, in memory of the host or of a CUDA GPU, with any
+strides whose last is 1; they are not copied. Results are new arrays of the first input's library and device unless
+`out` is given. Element types on the CPU are float32, or bfloat16 for all activations of a call (the arithmetic is then
+bf16 where the processor has it); on a GPU activations are float16 or bfloat16, and the work goes to the current stream
+of the input's library. Infinities and NaN in queries and keys are not passed on to the result. A `Context` holds the
+device, the number of threads and scratch memory; without one a call uses that of its Python thread for the first
+input's device, with one thread for each usable CPU.
 
 Symbols: B batch, H heads, Nq queries, Nk keys, D head dimension, G = ceil(N / group_size) groups of rows.
 
@@ -31,10 +33,23 @@ True
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from tamias import _tamias
-from tamias._tamias import Context
-from tamias.arrays import Array, context_dtype, delivered, empty, optional, readable
+from tamias.arrays import (
+    Array,
+    context_dtype,
+    delivered,
+    device_of,
+    empty,
+    has_own_order,
+    on_stream,
+    optional,
+    readable,
+    stream_of,
+)
+from tamias.calls import call
 from tamias.sparsity import MlpWeights, _checked_weights
 
 __all__ = [
@@ -57,18 +72,57 @@ __all__ = [
 ]
 
 
+class Context:
+    """With what an operation runs: the CPU threads (0: one for each usable CPU), the type of the activations, the
+    device and scratch memory, which it keeps. Threads that share one wait for each other.
+
+    dtype: "f32" or "bf16" on the CPU, "f16" or "bf16" on a GPU. device: "cpu", "cuda" or "cuda:1".
+    """
+
+    def __init__(self, threads: int = 0, dtype: str = "f32", device: str = "cpu") -> None:
+        self._context = call(_tamias.Context, threads, dtype, device)
+
+    @property
+    def threads(self) -> int:
+        return self._context.threads
+
+    @property
+    def dtype(self) -> str:
+        return self._context.dtype
+
+    @property
+    def device(self) -> str:
+        return self._context.device
+
+    def synchronize(self) -> None:
+        """Waits for what was enqueued on a GPU."""
+        self._context.synchronize()
+
+
 # Asking what the process may use of the machine reads files of the system: each thread of Python asks once.
 _of_thread = threading.local()
 
 
 def _context(context: Context | None, like: Array) -> Context:
     if context is not None:
+        if not isinstance(context, Context):
+            raise TypeError(f"context: expected tamias.ops.Context, found {type(context)}")
         return context
     kept = _of_thread.__dict__
-    dtype = context_dtype(like)
-    if dtype not in kept:
-        kept[dtype] = Context(dtype=dtype)
-    return kept[dtype]
+    of = context_dtype(like), device_of(like)
+    if of not in kept:
+        kept[of] = Context(0, *of)
+    return kept[of]
+
+
+def _run(function: Callable[..., Any], context: Context, like: Array, *arguments: Any) -> None:
+    """An operation of the bindings, in the queue of `like` where that lies on a GPU."""
+    stream = stream_of(like)
+    if stream:
+        arguments = tuple(on_stream(argument, stream) for argument in arguments)
+    call(function, context._context, stream, *arguments)
+    if stream and has_own_order(like):
+        context.synchronize()
 
 
 def _scale(scale: float | None, query: Array) -> float:
@@ -117,8 +171,9 @@ def dense_attention(
     """
     query, key, value = _attention_inputs(query, key, value)
     output, lse = _attention_outputs(query, out, with_log_sum_exp)
-    _tamias.dense_attention(
-        _context(context, query), query, key, value, _scale(scale, query), causal, output, lse
+    context = _context(context, query)
+    _run(
+        _tamias.dense_attention, context, query, query, key, value, _scale(scale, query), causal, output, lse
     )
     return _attention_result(query, out, output, lse)
 
@@ -146,11 +201,12 @@ def dense_attention_column_sums(
     output = empty(query, tuple(query.shape))
     lse = empty(query, (batch, heads, rows), "float32")
     sums = empty(query, (batch, heads, -(-rows // group_size), key.shape[2]), "float32")
-    _tamias.dense_attention_column_sums(
-        _context(context, query), query, key, value, _scale(scale, query), causal,
+    context = _context(context, query)
+    _run(
+        _tamias.dense_attention_column_sums, context, query, query, key, value, _scale(scale, query), causal,
         readable("previous_log_sum_exp", previous_log_sum_exp), group_size, output, lse, sums,
     )  # fmt: skip
-    return delivered(query, output), delivered(query, lse), delivered(query, sums)
+    return tuple(delivered(query, result) for result in (output, lse, sums))
 
 
 def column_sparse_attention(
@@ -178,28 +234,36 @@ def column_sparse_attention(
     """
     query, key, value = _attention_inputs(query, key, value)
     output, lse = _attention_outputs(query, out, with_log_sum_exp)
-    _tamias.column_sparse_attention(
-        _context(context, query), query, key, value, _scale(scale, query), causal,
+    context = _context(context, query)
+    _run(
+        _tamias.column_sparse_attention, context, query, query, key, value, _scale(scale, query), causal,
         readable("indices", indices), readable("counts", counts), group_size, optional("base", base),
         optional("base_log_sum_exp", base_log_sum_exp), sparse_scale, output, lse,
     )  # fmt: skip
     return _attention_result(query, out, output, lse)
 
 
-def _mask_like(scores: Array) -> Array:
-    if len(scores.shape) != 2:
-        raise _tamias.InvalidArgumentError(f"scores: expected [rows, columns], found {list(scores.shape)}")
+def _mask_like(context: Context, scores: Array) -> Array:
+    """A mask of zeros for scores [R, N]."""
     rows, columns = scores.shape
     mask = empty(scores, (rows, -(-columns // 8)), "uint8")
-    mask[...] = 0
+    _run(_tamias.zero, context, scores, mask)
     return mask
+
+
+def _checked_scores(scores: Array) -> Array:
+    scores = readable("scores", scores)
+    if len(scores.shape) != 2:
+        raise _tamias.InvalidArgumentError(f"scores: expected [rows, columns], found {list(scores.shape)}")
+    return scores
 
 
 def top_k_mask(scores: Array, k: int, *, context: Context | None = None) -> Array:
     """Bits of the k largest scores of each row: scores [R, N] f32 -> [R, ceil(N / 8)] u8, bit j % 8 of byte j / 8."""
-    scores = readable("scores", scores)
-    mask = _mask_like(scores)
-    _tamias.top_k_mask(_context(context, scores), scores, k, mask)
+    scores = _checked_scores(scores)
+    context = _context(context, scores)
+    mask = _mask_like(context, scores)
+    _run(_tamias.top_k_mask, context, scores, scores, k, mask)
     return delivered(scores, mask)
 
 
@@ -207,9 +271,10 @@ def approximate_top_k_mask(
     scores: Array, k: int, *, sample_size: int = 1024, seed: int = 0, context: Context | None = None
 ) -> Array:
     """As top_k_mask with about k bits: all scores above a quantile that is estimated from a random sample."""
-    scores = readable("scores", scores)
-    mask = _mask_like(scores)
-    _tamias.approximate_top_k_mask(_context(context, scores), scores, k, sample_size, seed, mask)
+    scores = _checked_scores(scores)
+    context = _context(context, scores)
+    mask = _mask_like(context, scores)
+    _run(_tamias.approximate_top_k_mask, context, scores, scores, k, sample_size, seed, mask)
     return delivered(scores, mask)
 
 
@@ -218,7 +283,8 @@ def random_mask(
 ) -> Array:
     """Sets each bit of mask [R, ceil(columns / 8)] u8, in place, with this probability; returns it."""
     mask = readable("mask", mask)
-    _tamias.random_mask(_context(context, mask), probability, seed, mask, columns)
+    context = _context(context, mask)
+    _run(_tamias.random_mask, context, mask, probability, seed, mask, columns)
     return mask
 
 
@@ -226,7 +292,8 @@ def count_mask(mask: Array, *, context: Context | None = None) -> Array:
     """How many bits each row of mask [R, M] u8 has: [R] i32."""
     mask = readable("mask", mask)
     counts = empty(mask, (mask.shape[0],), "int32")
-    _tamias.count_mask(_context(context, mask), mask, counts)
+    context = _context(context, mask)
+    _run(_tamias.count_mask, context, mask, mask, counts)
     return delivered(mask, counts)
 
 
@@ -239,9 +306,10 @@ def mask_to_indices(
     """
     mask = readable("mask", mask)
     indices = empty(mask, (mask.shape[0], capacity), "int32")
-    indices[...] = 0
     counts = empty(mask, (mask.shape[0],), "int32")
-    _tamias.mask_to_indices(_context(context, mask), mask, columns, indices, counts)
+    context = _context(context, mask)
+    _run(_tamias.zero, context, mask, indices)
+    _run(_tamias.mask_to_indices, context, mask, mask, columns, indices, counts)
     return delivered(mask, indices), delivered(mask, counts)
 
 
@@ -255,7 +323,8 @@ def block_mean(input: Array, group_size: int, *, context: Context | None = None)
         )
     batch, rows, width = input.shape
     output = empty(input, (batch, -(-rows // group_size), width))
-    _tamias.block_mean(_context(context, input), input, group_size, output)
+    context = _context(context, input)
+    _run(_tamias.block_mean, context, input, input, group_size, output)
     return delivered(input, output)
 
 
@@ -264,7 +333,8 @@ def store_activations(activations: Array, group_size: int = 128, *, context: Con
     activations = readable("activations", activations)
     batch, rows, neurons = activations.shape
     cached = empty(activations, (batch, -(-rows // group_size), neurons, group_size))
-    _tamias.store_activations(_context(context, activations), activations, cached)
+    context = _context(context, activations)
+    _run(_tamias.store_activations, context, activations, activations, cached)
     return delivered(activations, cached)
 
 
@@ -285,9 +355,11 @@ def column_sparse_mlp(
     output_cache [B, N, d] are updated in place; the latter is returned.
     """
     input = readable("input", input)
-    _tamias.column_sparse_mlp(
-        _context(context, input), input, _checked_weights(weights), readable("indices", indices), readable("counts", counts),
-        group_size, readable("cached_activations", cached_activations), readable("output_cache", output_cache),
+    context = _context(context, input)
+    _run(
+        _tamias.column_sparse_mlp, context, input, input, _checked_weights(weights), readable("indices", indices),
+        readable("counts", counts), group_size, readable("cached_activations", cached_activations),
+        readable("output_cache", output_cache),
     )  # fmt: skip
     return output_cache
 
@@ -303,7 +375,8 @@ def linear(
     """act(input weight^T + bias): input [..., K], weight [N, K], bias [N] -> [..., N]."""
     input, weight = readable("input", input), readable("weight", weight)
     output = empty(input, (*input.shape[:-1], weight.shape[0]))
-    _tamias.linear(_context(context, input), input, weight, optional("bias", bias), activation, output)
+    context = _context(context, input)
+    _run(_tamias.linear, context, input, input, weight, optional("bias", bias), activation, output)
     return delivered(input, output)
 
 
@@ -318,8 +391,16 @@ def layer_norm(
     """(x - mean) / sqrt(variance + epsilon) * weight + bias over the last axis; weight and bias [d]."""
     input = readable("input", input)
     output = empty(input, tuple(input.shape))
-    _tamias.layer_norm(
-        _context(context, input), input, optional("weight", weight), optional("bias", bias), epsilon, output
+    context = _context(context, input)
+    _run(
+        _tamias.layer_norm,
+        context,
+        input,
+        input,
+        optional("weight", weight),
+        optional("bias", bias),
+        epsilon,
+        output,
     )
     return delivered(input, output)
 
@@ -330,7 +411,8 @@ def rms_norm(
     """x / sqrt(mean(x^2) + epsilon) * weight over the last axis; weight [d]."""
     input = readable("input", input)
     output = empty(input, tuple(input.shape))
-    _tamias.rms_norm(_context(context, input), input, optional("weight", weight), epsilon, output)
+    context = _context(context, input)
+    _run(_tamias.rms_norm, context, input, input, optional("weight", weight), epsilon, output)
     return delivered(input, output)
 
 
@@ -350,8 +432,10 @@ def rms_norm_rotary(
     """
     input = readable("input", input)
     output = empty(input, tuple(input.shape))
-    _tamias.rms_norm_rotary(
-        _context(context, input), input, optional("norm_weight", norm_weight), epsilon, optional("cosine", cosine),
+    context = _context(context, input)
+    _run(
+        _tamias.rms_norm_rotary, context, input, input, optional("norm_weight", norm_weight), epsilon,
+        optional("cosine", cosine),
         optional("sine", sine), output,
     )  # fmt: skip
     return delivered(input, output)

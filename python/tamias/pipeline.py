@@ -16,6 +16,7 @@ import numpy as np
 from tamias import _tamias
 from tamias._tamias import Progress
 from tamias.arrays import Array, readable
+from tamias.media import psnr, read_image, ssim
 
 __all__ = ["Comparison", "Generation", "Pipeline", "Progress", "Result", "Step", "TuneResult", "TuneTrial", "Video"]
 
@@ -281,17 +282,15 @@ class Pipeline:
         dense = self.generate(prompt, progress=progress, sparsity="off", **options)
         accelerated = self.generate(prompt, progress=progress, sparsity=sparsity, **options)
         pairs = list(zip(_frames(dense), _frames(accelerated)))
-        psnrs = [min(_tamias.psnr(a, b), 99.0) for a, b in pairs]
-        errors = [
-            float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(dense.latents, accelerated.latents)
-        ]
+        psnrs = [min(psnr(a, b), 99.0) for a, b in pairs]
+        errors = [float(np.linalg.norm(b - a) / np.linalg.norm(a)) for a, b in zip(dense.latents, accelerated.latents)]
         return Comparison(
             dense=dense,
             accelerated=accelerated,
             speedup=dense.seconds_total / accelerated.seconds_total,
             denoising_speedup=dense.seconds_denoise / accelerated.seconds_denoise,
             psnr=float(np.mean(psnrs)),
-            ssim=float(np.mean([_tamias.ssim(a, b) for a, b in pairs])),
+            ssim=float(np.mean([ssim(a, b) for a, b in pairs])),
             latent_error=float(np.mean(errors)),
         )
 
@@ -347,7 +346,7 @@ class Pipeline:
             if value is None:
                 continue
             if name == "image":
-                pixels = _tamias.read_image(value) if isinstance(value, (str, os.PathLike)) else np.asarray(value)
+                pixels = read_image(value) if isinstance(value, (str, os.PathLike)) else np.asarray(value)
                 options.set_image(readable("image", pixels))
             elif name == "initial_latents":
                 many = value if isinstance(value, (list, tuple)) else [value]

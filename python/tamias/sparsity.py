@@ -7,26 +7,40 @@ C output channels. Image tokens are in `token_order` and follow the text.
 
 from __future__ import annotations
 
+import numbers
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from tamias import _tamias
 from tamias._tamias import InvalidArgumentError, SparsityConfig
-from tamias.arrays import Array, delivered, empty, optional, readable
+from tamias.arrays import Array, delivered, empty, has_own_order, on_stream, optional, readable, stream_of
+from tamias.calls import call, checked
 
 __all__ = ["DeltaAttention", "DeltaMlp", "MlpWeights", "SparseSession", "SparsityConfig"]
 
 
+for _name in ("set", "kind_of_step", "warnings"):
+    setattr(SparsityConfig, _name, checked(getattr(SparsityConfig, _name)))
+for _name in ("load", "parse"):
+    setattr(SparsityConfig, _name, staticmethod(checked(getattr(SparsityConfig, _name))))
+
+
 def as_config(config: SparsityConfig | str | os.PathLike[str]) -> SparsityConfig:
     """A configuration, or the profile or file of that name."""
-    return config if isinstance(config, SparsityConfig) else SparsityConfig.load(os.fspath(config))
+    if isinstance(config, (str, os.PathLike)):
+        return SparsityConfig.load(os.fspath(config))
+    if not isinstance(config, SparsityConfig):
+        raise TypeError(f"config: expected tamias.SparsityConfig, a profile or a path, found {type(config)}")
+    return config
 
 
 def _checked_grid(grid: Sequence[int]) -> tuple[int, int, int]:
     sides = tuple(grid)
+    if not all(isinstance(side, numbers.Integral) for side in sides):
+        raise TypeError(f"grid: expected whole numbers, found {sides}")
     if len(sides) != 3 or min(sides) < 1:
         raise InvalidArgumentError(f"grid: expected (time, height, width), each at least 1, found {sides}")
     return sides
@@ -34,8 +48,16 @@ def _checked_grid(grid: Sequence[int]) -> tuple[int, int, int]:
 
 def _check_least(least: int, **sizes: int) -> None:
     for name, size in sizes.items():
+        if not isinstance(size, numbers.Integral):
+            raise TypeError(f"{name}: expected a whole number, found {type(size)}")
         if size < least:
             raise InvalidArgumentError(f"{name}: expected at least {least}, found {size}")
+
+
+def _check_shapes(expected: list[int], **arrays: Array | None) -> None:
+    for name, array in arrays.items():
+        if array is not None and list(array.shape) != expected:
+            raise InvalidArgumentError(f"{name}: expected {expected}, found {list(array.shape)}")
 
 
 def _checked_weights(weights: MlpWeights) -> _tamias.MlpWeights:
@@ -44,13 +66,24 @@ def _checked_weights(weights: MlpWeights) -> _tamias.MlpWeights:
     return weights._weights
 
 
+def _run(method: Callable[..., Any], like: Array, *arguments: Any) -> Any:
+    """A method of the bindings, in the queue of `like` where that lies on a GPU."""
+    stream = stream_of(like)
+    if stream:
+        arguments = tuple(on_stream(argument, stream) for argument in arguments)
+    result = call(method, *arguments, stream)
+    if stream and has_own_order(like):
+        method.__self__.synchronize()
+    return result
+
+
 class MlpWeights:
     """The weights of an MLP, fc2(act(fc1 x)), kept as references.
 
     fc1_weight [F, d]; gated: [2F, d], of which the first F rows go through the activation unless gate_first is False.
     fc2_weight [d, F], also a column slice of a wider matrix. Biases [F] (gated [2F]) and [d]. activation: none, relu,
     gelu_tanh, gelu, silu, quick_gelu or tanh. Sparse steps need fc2 transposed, which the first of them makes: as
-    much memory again as fc2 has. The arrays must not change after that.
+    much memory again as fc2 has. The arrays must not change after that. They lie where the activations lie.
     """
 
     def __init__(
@@ -64,10 +97,14 @@ class MlpWeights:
         gated: bool = False,
         gate_first: bool = True,
     ) -> None:
-        self._weights = _tamias.MlpWeights(
+        arrays = (
             readable("fc1_weight", fc1_weight), readable("fc2_weight", fc2_weight), optional("fc1_bias", fc1_bias),
-            optional("fc2_bias", fc2_bias), activation, gated, gate_first,
+            optional("fc2_bias", fc2_bias),
         )  # fmt: skip
+        stream = stream_of(fc1_weight)
+        self._weights = call(
+            _tamias.MlpWeights, *(on_stream(array, stream) for array in arrays), activation, gated, gate_first
+        )
 
 
 class SparseSession:
@@ -86,8 +123,9 @@ class SparseSession:
                 session.store_prediction(prediction)
 
     grid: image tokens as (time, height, width). mlp_tokens: rows of each layer's MLP, 0 where it has none to speed up.
-    prediction_channels: C, where step caching keeps predictions. dtype: of the activations, "f32" or "bf16". Raises
-    OutOfMemoryError with the plan in its message when the state does not fit.
+    prediction_channels: C, where step caching keeps predictions. dtype: of the activations, "f32" or "bf16", on a GPU
+    "f16" or "bf16". device: "cpu", "cuda" or "cuda:1", where all arrays lie. Raises OutOfMemoryError with the plan in
+    its message when the state does not fit.
     """
 
     def __init__(
@@ -107,6 +145,7 @@ class SparseSession:
         batch: int = 1,
         dtype: str = "f32",
         threads: int = 0,
+        device: str = "cpu",
     ) -> None:
         config, grid = as_config(config), _checked_grid(grid)
         _check_least(0, text_tokens=text_tokens)
@@ -114,10 +153,11 @@ class SparseSession:
             mlp_tokens = [grid[0] * grid[1] * grid[2] if mlp_dim else 0] * num_layers
             mlp_dim = mlp_dim or 1
         self._num_layers = num_layers
-        self._session = _tamias.SparseSession(
-            config, grid=grid, num_layers=num_layers, num_heads=num_heads, head_dim=head_dim, model_dim=model_dim,
+        self._session = call(
+            _tamias.SparseSession, config,
+            grid=grid, num_layers=num_layers, num_heads=num_heads, head_dim=head_dim, model_dim=model_dim,
             text_tokens=text_tokens, mlp_dim=mlp_dim, gated_mlp=gated_mlp, mlp_tokens=list(mlp_tokens or []),
-            prediction_channels=prediction_channels, batch=batch, dtype=dtype, threads=threads,
+            prediction_channels=prediction_channels, batch=batch, dtype=dtype, threads=threads, device=device,
         )  # fmt: skip
 
     def _layer(self, layer: int) -> int:
@@ -127,7 +167,7 @@ class SparseSession:
 
     def begin_step(self, step: int, time: float | None = None) -> str:
         """Starts step 0, 1, 2, ... in turn: "full", "sparse" or "skip". time: its noise level, for extrapolation."""
-        return self._session.begin_step(step, time)
+        return call(self._session.begin_step, step, time)
 
     def end_step(self) -> None:
         """Ends the step begun last; implied by the next begin_step."""
@@ -141,7 +181,7 @@ class SparseSession:
     def begin_forward(self, modulated_input: Array) -> bool:
         """False: the first block's modulated input [B, N, d] has hardly changed and this call of the model may be
         skipped. Always True unless step_caching.threshold is set."""
-        return self._session.begin_forward(readable("modulated_input", modulated_input))
+        return _run(self._session.begin_forward, modulated_input, readable("modulated_input", modulated_input))
 
     def attention(
         self, layer: int, query: Array, key: Array, value: Array, scale: float | None = None, out: Array | None = None
@@ -149,8 +189,8 @@ class SparseSession:
         """Joint attention of a layer, text tokens first: query, key, value [B, H, L + N, D] -> the same shape."""
         query = readable("query", query)
         output = empty(query, tuple(query.shape)) if out is None else out
-        self._session.attention(
-            self._layer(layer), query, readable("key", key), readable("value", value),
+        _run(
+            self._session.attention, query, self._layer(layer), query, readable("key", key), readable("value", value),
             float(query.shape[-1]) ** -0.5 if scale is None else scale, output,
         )  # fmt: skip
         return delivered(query, output) if out is None else out
@@ -163,25 +203,25 @@ class SparseSession:
         """The MLP of a layer: input [B, M, d] -> [B, M, d]."""
         input = readable("input", input)
         output = empty(input, tuple(input.shape)) if out is None else out
-        self._session.mlp(self._layer(layer), _checked_weights(weights), input, output)
+        _run(self._session.mlp, input, self._layer(layer), _checked_weights(weights), input, output)
         return delivered(input, output) if out is None else out
 
     def store_hidden(self, hidden: Array) -> None:
         """The hidden state [B, N, d] f32 after the last block, for steps that are skipped (reuse: hidden)."""
-        self._session.store_hidden(readable("hidden", hidden))
+        _run(self._session.store_hidden, hidden, readable("hidden", hidden))
 
     def cached_hidden(self, out: Array) -> bool:
         """On a skipped step: the hidden state of the last step that ran, into out [B, N, d] f32; the last layer goes
         on from it. False, and nothing done: predictions are kept."""
-        return self._session.cached_hidden(readable("out", out))
+        return _run(self._session.cached_hidden, out, readable("out", out))
 
     def store_prediction(self, prediction: Array) -> None:
         """The model's output [B, N, C] f32, for steps that are skipped (reuse: prediction, extrapolate)."""
-        self._session.store_prediction(readable("prediction", prediction))
+        _run(self._session.store_prediction, prediction, readable("prediction", prediction))
 
     def cached_prediction(self, out: Array) -> None:
         """On a skipped step: what stands in for the model's output, into out [B, N, C] f32."""
-        self._session.cached_prediction(readable("out", out))
+        _run(self._session.cached_prediction, out, readable("out", out))
 
     @property
     def token_order(self) -> np.ndarray:
@@ -225,14 +265,16 @@ class DeltaAttention:
         seed: int = 0,
         dtype: str = "f32",
         threads: int = 0,
+        device: str = "cpu",
     ) -> None:
         grid = _checked_grid(grid)
         _check_least(1, num_heads=num_heads, head_dim=head_dim, batch=batch)
         _check_least(0, text_tokens=text_tokens)
         self._shape = [batch, num_heads, text_tokens + grid[0] * grid[1] * grid[2], head_dim]
-        self._delta = _tamias.DeltaAttention(
-            as_config(config), grid, num_heads, head_dim, text_tokens, batch, seed, dtype, threads
-        )
+        self._delta = call(
+            _tamias.DeltaAttention, as_config(config), grid, num_heads, head_dim, text_tokens, batch, seed, dtype,
+            threads, device,
+        )  # fmt: skip
 
     def __call__(
         self,
@@ -246,12 +288,11 @@ class DeltaAttention:
     ) -> Array:
         """query, key, value [B, H, L + N, D] -> the same shape, text tokens first."""
         inputs = readable("query", query), readable("key", key), readable("value", value)
+        _check_shapes(self._shape, query=inputs[0], key=inputs[1], value=inputs[2], out=out)
         output = empty(inputs[0], tuple(inputs[0].shape)) if out is None else out
-        for name, array in zip(("query", "key", "value", "out"), (*inputs, output)):
-            if list(array.shape) != self._shape:
-                raise InvalidArgumentError(f"{name}: expected {self._shape}, found {list(array.shape)}")
-        self._delta.run(bool(is_full), *inputs, self._shape[-1] ** -0.5 if scale is None else scale, output)
-        return delivered(inputs[0], output) if out is None else out
+        scale = self._shape[-1] ** -0.5 if scale is None else scale
+        _run(self._delta.run, query, bool(is_full), *inputs, scale, output)
+        return delivered(query, output) if out is None else out
 
     @property
     def token_order(self) -> np.ndarray:
@@ -283,11 +324,12 @@ class DeltaMlp:
         seed: int = 0,
         dtype: str = "f32",
         threads: int = 0,
+        device: str = "cpu",
     ) -> None:
         _check_least(1, tokens=tokens, model_dim=model_dim, mlp_dim=mlp_dim, batch=batch)
         self._shape = [batch, tokens, model_dim]
-        self._delta = _tamias.DeltaMlp(
-            as_config(config), tokens, model_dim, mlp_dim, gated, batch, seed, dtype, threads
+        self._delta = call(
+            _tamias.DeltaMlp, as_config(config), tokens, model_dim, mlp_dim, gated, batch, seed, dtype, threads, device
         )
 
     def __call__(
@@ -295,11 +337,9 @@ class DeltaMlp:
     ) -> Array:
         """input [B, M, d] -> [B, M, d]."""
         input = readable("input", input)
+        _check_shapes(self._shape, input=input, out=out)
         output = empty(input, tuple(input.shape)) if out is None else out
-        for name, array in (("input", input), ("out", output)):
-            if list(array.shape) != self._shape:
-                raise InvalidArgumentError(f"{name}: expected {self._shape}, found {list(array.shape)}")
-        self._delta.run(step, is_full, _checked_weights(weights), input, output)
+        _run(self._delta.run, input, step, is_full, _checked_weights(weights), input, output)
         return delivered(input, output) if out is None else out
 
     @property

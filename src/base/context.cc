@@ -70,4 +70,20 @@ void Context::Synchronize() const {
   if (stream_ != nullptr) stream_->Synchronize();
 }
 
+StreamScope::StreamScope(Context& context, CUstream_st* stream) : context_(context) {
+  TAMIAS_CHECK(context.stream_ != nullptr);
+  auto callers = std::make_unique<cuda::Stream>(*context.stream_, stream);
+  callers->WaitFor(*context.stream_);
+  own_ = std::exchange(context.stream_, std::move(callers));
+}
+
+StreamScope::~StreamScope() {
+  try {
+    own_->WaitFor(*context_.stream_);
+  } catch (const Error&) {
+    // What failed is said where the work is waited for.
+  }
+  context_.stream_ = std::move(own_);
+}
+
 }  // namespace tamias

@@ -34,7 +34,11 @@ std::vector<std::shared_ptr<CUstream_st>> streams;
 bool is_shuffled = false;
 std::mt19937_64 random_bits;
 
+// The default stream is the first.
 std::shared_ptr<CUstream_st> Find(cudaStream_t stream) {
+  static const std::shared_ptr<CUstream_st> default_stream =
+      streams.emplace_back(std::make_shared<CUstream_st>());
+  if (stream == nullptr) return default_stream;
   const auto found =
       std::ranges::find_if(streams, [&](const auto& one) { return one.get() == stream; });
   return found == streams.end() ? nullptr : *found;
@@ -83,7 +87,7 @@ void Append(CUstream_st& stream, CUstream_st::Piece piece) {
 void Enqueue(cudaStream_t stream, std::function<void()> work) {
   {
     const std::lock_guard lock(mutex);
-    if (is_shuffled) return Append(*stream, {.work = std::move(work), .awaited = {}});
+    if (is_shuffled) return Append(*Find(stream), {.work = std::move(work), .awaited = {}});
   }
   work();
 }
@@ -117,7 +121,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  RunTo(*stream, stream->enqueued);
+  const std::shared_ptr<CUstream_st> queue = Find(stream);
+  RunTo(*queue, queue->enqueued);
   return cudaSuccess;
 }
 
@@ -135,14 +140,14 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  *event = {.stream = Find(stream), .position = stream->enqueued};
+  *event = {.stream = Find(stream), .position = Find(stream)->enqueued};
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   const std::lock_guard lock(mutex);
   if (event->stream == nullptr || !is_shuffled) return cudaSuccess;
-  Append(*stream, {.work = {}, .awaited = event->stream, .position = event->position});
+  Append(*Find(stream), {.work = {}, .awaited = event->stream, .position = event->position});
   return cudaSuccess;
 }
 

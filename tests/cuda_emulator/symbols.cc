@@ -1,5 +1,5 @@
-// Reads /proc/self/exe: see the header. Names are those of the Itanium C++ ABI: a variable v that
-// is local to the function _Z<encoding> is called _ZZ<encoding>E<v>.
+// Reads the file that this code was loaded from: see the header. Names are those of the Itanium C++
+// ABI: a variable v that is local to the function _Z<encoding> is called _ZZ<encoding>E<v>.
 #include "tests/cuda_emulator/symbols.h"
 
 #include <cstring>
@@ -23,28 +23,48 @@ struct Symbols {
   std::map<std::string, size_t> variables;          // thread-local ones, their sizes
 };
 
-// Where the program lies beyond the addresses of its file.
-uintptr_t LoadAddress() {
+// The program, or the library in a program, that has this code: its file, and where it lies beyond
+// the addresses in it.
+struct Loaded {
+  std::string file;
   uintptr_t address = 0;
+};
+
+bool Has(const dl_phdr_info& object, uintptr_t address) {
+  for (int i = 0; i < object.dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = object.dlpi_phdr[i];
+    const uintptr_t begin = object.dlpi_addr + segment.p_vaddr;
+    if (segment.p_type == PT_LOAD && begin <= address && address < begin + segment.p_memsz) {
+      return true;
+    }
+  }
+  return false;
+}
+
+Loaded FindLoaded() {
+  Loaded loaded;
   dl_iterate_phdr(
-      [](dl_phdr_info* program, size_t, void* to) {
-        *static_cast<uintptr_t*>(to) = program->dlpi_addr;
-        return 1;  // the first is the program
+      [](dl_phdr_info* object, size_t, void* to) {
+        if (!Has(*object, reinterpret_cast<uintptr_t>(&SharedVariableBytes))) return 0;
+        const std::string name = object->dlpi_name;
+        *static_cast<Loaded*>(to) = {name.empty() ? "/proc/self/exe" : name, object->dlpi_addr};
+        return 1;
       },
-      &address);
-  return address;
+      &loaded);
+  return loaded;
 }
 
 template <typename T>
 T Read(const std::vector<char>& file, size_t offset) {
   T value;
-  if (offset + sizeof(T) > file.size()) Fail(ErrorCode::kInternal, "/proc/self/exe ends early");
+  if (offset + sizeof(T) > file.size()) Fail(ErrorCode::kInternal, "a program's file ends early");
   std::memcpy(&value, file.data() + offset, sizeof(T));
   return value;
 }
 
 Symbols ReadSymbols() {
-  std::ifstream stream("/proc/self/exe", std::ios::binary);
+  const Loaded loaded = FindLoaded();
+  std::ifstream stream(loaded.file, std::ios::binary);
   const std::vector<char> file((std::istreambuf_iterator<char>(stream)), {});
   const auto header = Read<ElfW(Ehdr)>(file, 0);
   const auto section = [&](size_t i) {
@@ -59,7 +79,7 @@ Symbols ReadSymbols() {
       const auto symbol = Read<ElfW(Sym)>(file, table.sh_offset + at);
       const std::string name = file.data() + names + symbol.st_name;
       const unsigned type = symbol.st_info & 0xF;
-      if (type == STT_FUNC) symbols.functions.emplace(LoadAddress() + symbol.st_value, name);
+      if (type == STT_FUNC) symbols.functions.emplace(loaded.address + symbol.st_value, name);
       if (type == STT_TLS) symbols.variables[name] = symbol.st_size;
     }
   }

@@ -1,7 +1,8 @@
-"""What the documents show of Python runs as it stands: the notebook, and the code of docs/python.md."""
+"""What the documents show of Python runs as it stands: the notebook, the example, and the code of docs/python.md."""
 
 import json
 import re
+import runpy
 
 import pytest
 from conftest import ROOT
@@ -20,6 +21,13 @@ def test_the_notebook_runs(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "sparse" in printed
     assert "left out" in printed
+
+
+def test_the_example_of_sparse_attention_runs(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["sparse_attention.py", "--tokens", "400", "--share", "0.3"])
+    runpy.run_path(str(ROOT / "examples/sparse_attention.py"), run_name="__main__")
+    error = float(capsys.readouterr().out.rsplit(maxsplit=1)[-1])
+    assert 0 < error < 0.3
 
 
 def blocks(document):

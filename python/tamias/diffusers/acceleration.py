@@ -14,8 +14,12 @@ import torch
 from torch import nn
 
 from tamias import InvalidArgumentError, SparsityConfig, UnsupportedError
+from tamias._tamias import Context
+from tamias.arrays import context_dtype
+from tamias.denoising.invocation import kind_of, report_of
+from tamias.denoising.model_call import Transformer, check_activations
 from tamias.diffusers.families import FAMILIES, BlockFamily, Family, bind, family_of
-from tamias.diffusers.forward import DTYPES, Forward
+from tamias.diffusers.forward import Forward
 from tamias.diffusers.generation import Generation, Inputs, tensors_of
 from tamias.diffusers.interception import Interceptions, owner_of
 from tamias.diffusers.mlp import SingleBlockMlp
@@ -101,8 +105,11 @@ class AcceleratedTransformer:
         self.transformer = transformer
         self.family = family
         self.config = config
-        self.threads = threads
         self.layers = family.layers(transformer)
+        self.common = Transformer(
+            family.class_name, config, len(self.layers), family.prediction_channels(transformer),
+            family.text_is_first, threads,
+        )  # fmt: skip
         self.generation: Generation | None = None
         # Under way; the calls of two threads take turns.
         self._forward: Forward | None = None
@@ -184,10 +191,7 @@ class AcceleratedTransformer:
                 f"{name}: gradients are not computed: call it within torch.no_grad() or "
                 "torch.inference_mode()"
             )
-        latents = inputs.latents[0]
-        if latents.device.type != "cpu":
-            raise UnsupportedError(f"{name}: expected tensors on the CPU, found {latents.device}")
-        _check_dtype(name, latents.dtype)
+        check_activations(name, inputs.latents[0])
         if getattr(self.transformer, "is_cache_enabled", False):
             raise UnsupportedError(f"{name}: a cache of diffusers is enabled: disable_cache() first")
 
@@ -197,7 +201,7 @@ class AcceleratedTransformer:
             invocation = self.generation.invocation_of(inputs, self.family.time_rises)
         if invocation is None:
             self.generation = Generation(inputs)
-            self._take_weights(inputs.latents[0].dtype)
+            self._take_weights(inputs.latents[0])
             invocation = self.generation.invocation_of(inputs, self.family.time_rises)
         forward = Forward(self, invocation, self.generation.step, inputs, arguments)
         kinds = self.generation.kinds[-1]
@@ -205,21 +209,21 @@ class AcceleratedTransformer:
             kinds.append("full")
             return run()
         if forward.needs_no_model:
-            result = forward.reused_prediction()
+            result = forward.returned(forward.reused_prediction())
         else:
             self._forward = forward
             result = forward.finish(run())
         kinds.append(forward.kind)
         return result
 
-    def _take_weights(self, dtype: torch.dtype) -> None:
+    def _take_weights(self, latents: torch.Tensor) -> None:
         """Of the MLPs, for a generation: weights and LoRAs may have changed since the last one."""
         if not self.config.mlp.is_enabled:
             return
         for index, layer in enumerate(self.layers):
             if layer.mlp is None:
                 continue
-            layer.mlp.prepare(dtype)
+            layer.mlp.prepare(latents)
             if layer.mlp.weights is None:
                 continue
             if isinstance(layer.mlp, SingleBlockMlp):
@@ -230,35 +234,13 @@ class AcceleratedTransformer:
                 self._interceptions.add(layer.mlp.module, self._answer(Forward.feed_forward, index))
 
     def report(self) -> dict[str, Any]:
-        generation = self.generation
-        reports = []
-        if generation is not None:
-            reports = [item.session.report() for call in generation.invocations for item in call.items]
-        kinds = [] if generation is None else generation.kinds
-        return {
-            "steps": [
-                {"step": step, "kind": _kind_of(of_calls), "invocations": len(of_calls)}
-                for step, of_calls in enumerate(kinds)
-            ],
-            "attention_sparsity": _mean(report["attention_sparsity"] for report in reports),
-            "mlp_sparsity": _mean(report["mlp_sparsity"] for report in reports),
-            "state_bytes": sum(report["state_bytes"] for report in reports),
-        }
-
-
-def _kind_of(kinds: list[str]) -> str:
-    """Of a step with these kinds of invocations: skipped is what all skip."""
-    return min(kinds, key=("full", "sparse", "skip").index, default="skip")
-
-
-def _mean(values: Any) -> float:
-    values = list(values)
-    return sum(values) / len(values) if values else 0.0
-
-
-def _check_dtype(name: str, dtype: torch.dtype) -> None:
-    if dtype not in DTYPES:
-        raise UnsupportedError(f"{name}: expected torch.float32 or torch.bfloat16 on the CPU, found {dtype}")
+        invocations = [] if self.generation is None else self.generation.invocations
+        kinds = [] if self.generation is None else self.generation.kinds
+        steps = [
+            {"step": step, "kind": kind_of(of_calls), "invocations": len(of_calls)}
+            for step, of_calls in enumerate(kinds)
+        ]
+        return {"steps": steps} | report_of(invocations)
 
 
 class Acceleration:
@@ -313,11 +295,14 @@ def accelerate(
     for name, transformer in _transformers_of(target).items():
         family = family_of(transformer)
         parameter = next(transformer.parameters())
-        if parameter.device.type not in ("cpu", "meta"):  # meta: offloaded between calls
-            raise UnsupportedError(
-                f"{family.class_name}: expected weights on the CPU, found {parameter.device}"
+        # Offloaded weights lie elsewhere between calls.
+        if parameter.device.type != "meta" and not hasattr(transformer, "_hf_hook"):
+            check_activations(
+                family.class_name, torch.empty(0, dtype=transformer.dtype, device=parameter.device)
             )
-        _check_dtype(family.class_name, transformer.dtype)
+            Context(
+                1, context_dtype(parameter), str(parameter.device)
+            )  # throws where there is no such device
         parts[name] = transformer, family, _config_of(target, family, sparsity, overrides)
     restore(target)
     return Acceleration(parts, threads)

@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from tamias import UnsupportedError
+from tamias.denoising.token_layout import in_order
 from tamias.diffusers.mlp import FeedForwardMlp, Mlp, SingleBlockMlp
-from tamias.diffusers.token_layout import in_order
 
 Grid = tuple[int, int, int]
 Arguments = Mapping[str, Any]
@@ -126,7 +126,8 @@ class BlockFamily(Family):
     def _reorder_table(self, table: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
         """Rows of text, where the table has any, lie before those of the image."""
         text_tokens = table.shape[self.token_axis] - len(order)
-        return in_order(table, self.token_axis, torch.cat([torch.arange(text_tokens), order + text_tokens]))
+        rows = torch.cat([torch.arange(text_tokens, device=order.device), order + text_tokens])
+        return in_order(table, self.token_axis, rows.to(table.device))
 
 
 def _mask_rows(mask: torch.Tensor) -> tuple[int, list[torch.Tensor | None]]:
@@ -167,7 +168,7 @@ class HunyuanVideo(Flux):
         # The model masks what lies behind the sum of the mask.
         mask = arguments["encoder_attention_mask"]
         lengths = mask.sum(dim=1, dtype=torch.int)
-        return _mask_rows(torch.arange(mask.shape[1]) < lengths[:, None])
+        return _mask_rows(torch.arange(mask.shape[1], device=mask.device) < lengths[:, None])
 
 
 class Wan(BlockFamily):
@@ -204,7 +205,7 @@ def _grid_of_positions(positions: torch.Tensor, tokens: int) -> Grid:
     Anything else, such as a picture beside another to refer to, is a row of tokens: any order gives a correct
     picture.
     """
-    ids = positions.reshape(-1, positions.shape[-1])[:tokens].long()
+    ids = positions.reshape(-1, positions.shape[-1])[:tokens].long().cpu()
     rows, columns = ids[:, 1], ids[:, 2]
     width = int(columns.max() - columns.min()) + 1
     index = torch.arange(tokens)
@@ -297,6 +298,10 @@ FAMILIES: tuple[Family, ...] = (
 
 def family_of(transformer: nn.Module) -> Family:
     name = type(transformer).__name__
+    if hasattr(transformer, "_orig_mod"):
+        raise UnsupportedError(
+            f"accelerate: {name}: expected a transformer that is not compiled, found one that is"
+        )
     for family in FAMILIES:
         if family.class_name == name:
             family.check(transformer)

@@ -9,12 +9,12 @@ and its scheduler.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tamias import SparseSession
+from tamias.denoising.invocation import Invocation
 
 # More calls of a step than any guidance has are repeated generations of one step with the same seed.
 _MOST_INVOCATIONS = 8
@@ -34,7 +34,9 @@ def _is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
     return torch.equal(a, b) or (
-        a.is_floating_point() and torch.equal(a.isnan(), b.isnan()) and torch.equal(a.nan_to_num(), b.nan_to_num())
+        a.is_floating_point()
+        and torch.equal(a.isnan(), b.isnan())
+        and torch.equal(a.nan_to_num(), b.nan_to_num())
     )
 
 
@@ -67,51 +69,11 @@ class Inputs:
         return Inputs(self.time, [x.clone() for x in self.latents], self.conditions)
 
 
-@dataclass(frozen=True, eq=False)
-class Item:
-    """One item of a batch: its state and its text.
-
-    text_rows: the rows of the text that are no padding, of which there are text_tokens; None: all.
-    """
-
-    session: SparseSession
-    text_tokens: int
-    text_rows: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Output:
-    """The form of a prediction: the shape of each item, [1, ...] or, of a list, as it stands there."""
-
-    shapes: list[torch.Size]
-    dtype: torch.dtype
-    is_list: bool
-
-
-@dataclass(eq=False)
-class Invocation:
-    """A model call of each step, with the state of each item of its batch."""
+@dataclass(eq=False, kw_only=True)
+class KnownInvocation(Invocation):
+    """An invocation that its inputs tell from others."""
 
     inputs: Inputs
-    items: list[Item] = field(default_factory=list)
-    # The step that the sessions are at.
-    step: int = -1
-    # Whether a step has run, so that others may be skipped.
-    has_run: bool = False
-    output: Output | None = None
-
-    def begin(self, step: int, time: float) -> str:
-        """The kind of the step. Steps at which this invocation was not called are passed over."""
-        kind = ""
-        while self.step < step:
-            self.step += 1
-            for item in self.items:
-                kind = item.session.begin_step(self.step, time)
-        return kind
-
-    def end(self) -> None:
-        for item in self.items:
-            item.session.end_step()
 
 
 class Generation:
@@ -119,24 +81,24 @@ class Generation:
 
     def __init__(self, inputs: Inputs) -> None:
         self.step = 0
-        self.invocations: list[Invocation] = []
+        self.invocations: list[KnownInvocation] = []
         # For each step the kinds of its invocations.
         self.kinds: list[list[str]] = []
         self._begin_step(inputs)
 
     def _begin_step(self, inputs: Inputs) -> None:
         self._first = inputs.kept()
-        self._called: list[Invocation] = []
+        self._called: list[KnownInvocation] = []
         self.kinds.append([])
 
-    def _known(self, inputs: Inputs) -> Iterator[Invocation]:
+    def _known(self, inputs: Inputs) -> Iterator[KnownInvocation]:
         return (
             invocation
             for invocation in self.invocations
             if invocation not in self._called and invocation.inputs.is_like(inputs)
         )
 
-    def invocation_of(self, inputs: Inputs, time_rises: bool) -> Invocation | None:
+    def invocation_of(self, inputs: Inputs, time_rises: bool) -> KnownInvocation | None:
         """The invocation that a call with these inputs is; None: the call is not of this generation."""
         change = inputs.time - self._first.time
         if change == 0 and inputs.has_latents_of(self._first):
@@ -144,7 +106,7 @@ class Generation:
             if invocation is None:
                 if len(self.invocations) == _MOST_INVOCATIONS:
                     return None
-                invocation = Invocation(inputs)
+                invocation = KnownInvocation(inputs=inputs)
                 self.invocations.append(invocation)
         else:
             # Timesteps of 16 bits may be the same for two steps; those of two generations of one step are.

@@ -9,7 +9,7 @@ without it; and no type, weight or name changes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tamias import UnsupportedError
+from tamias.denoising.product import Product
 
 _PLACE = "_compiled_call_impl"
 
@@ -30,8 +31,29 @@ class Answer:
         self._plain = module._call_impl
         self._answer = answer
 
+    # Of a transformer that torch.compile has wrapped: its calls run as without that, for what they do changes
+    # from step to step.
+    @torch.compiler.disable
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._answer(self._plain, *args, **kwargs)
+
+
+class _NoCompile:
+    """In place of the compile() of a module whose calls are answered: what it compiled would leave the answer
+    out."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        raise UnsupportedError(
+            f"{type(self._module).__name__}.compile(): not served while tamias.accelerate() is in force: "
+            "restore() first"
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy of the module has no answer, and its own compile()."""
+        return MethodType(nn.Module.compile, memo[id(self._module)])
 
 
 def owner_of(module: nn.Module) -> Any:
@@ -57,27 +79,15 @@ class Interceptions:
             raise UnsupportedError(f"{type(module).__name__}: expected a module that is not compiled")
         answers = Answer(self._owner, module, answer)
         setattr(module, _PLACE, answers)
+        module.compile = _NoCompile(module)
         self._answers.append((module, answers))
 
     def remove_all(self) -> None:
         for module, answer in self._answers:
             if vars(module).get(_PLACE) is answer:
                 del vars(module)[_PLACE]
+                del vars(module)["compile"]
         self._answers.clear()
-
-
-@dataclass(frozen=True)
-class Product:
-    """Arguments of scaled_dot_product_attention: query [B, H, S, D], key and value [B, H, Nk, D]."""
-
-    query: torch.Tensor
-    key: torch.Tensor
-    value: torch.Tensor
-    attn_mask: torch.Tensor | None = None
-    dropout_p: float = 0.0
-    is_causal: bool = False
-    scale: float | None = None
-    enable_gqa: bool = False
 
 
 class AttentionProducts(TorchFunctionMode):

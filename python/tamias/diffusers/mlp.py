@@ -13,11 +13,12 @@ from torch import nn
 from tamias import MlpWeights
 
 
-def _is_plain(linear: nn.Module, dtype: torch.dtype) -> bool:
+def _is_plain(linear: nn.Module, like: torch.Tensor) -> bool:
+    """Whether it is served where activations are like this tensor."""
     return (
         type(linear) is nn.Linear
-        and linear.weight.dtype == dtype
-        and linear.weight.device.type == "cpu"
+        and linear.weight.dtype == like.dtype
+        and linear.weight.device == like.device
         and not linear._forward_hooks
         and not linear._forward_pre_hooks
     )
@@ -55,12 +56,13 @@ class Mlp:
         """fc1, what holds the activation, fc2: as the block has them now."""
         raise NotImplementedError
 
-    def prepare(self, dtype: torch.dtype) -> None:
-        """Takes the weights as they are now; `weights` is None where the MLP is left to its own module."""
+    def prepare(self, like: torch.Tensor) -> None:
+        """Takes the weights as they are now, for activations like this tensor; `weights` is None where the MLP is
+        left to its own module."""
         self._kept = self.modules()
         fc1, activation_module, fc2 = self._kept
         activation = _activation(activation_module)
-        if activation is None or not _is_plain(fc1, dtype) or not _is_plain(fc2, dtype):
+        if activation is None or not _is_plain(fc1, like) or not _is_plain(fc2, like):
             self.weights = None
             return
         name, is_gated = activation

@@ -12,7 +12,7 @@ Event::Event(int device) : device_(device) {
 
 Event::~Event() { static_cast<void>(cudaEventDestroy(handle_)); }
 
-void Event::Record(Stream& stream) {
+void Event::Record(const Stream& stream) {
   const DeviceScope scope(device_);
   Check(cudaEventRecord(handle_, stream.handle()), "recording an event");
 }

@@ -15,7 +15,7 @@ class Event {
   Event& operator=(const Event&) = delete;
 
   // Marks what the stream holds by now. An event may be recorded again.
-  void Record(Stream& stream);
+  void Record(const Stream& stream);
   // What is enqueued on the stream from now on begins once the work marked last is done; at once
   // where nothing was.
   void BlockStream(Stream& stream) const;

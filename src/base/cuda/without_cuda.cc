@@ -20,15 +20,19 @@ DeviceProperties PropertiesOf(int device) { FailWithoutCuda(device); }
 
 Stream::Stream(int device) : device_(device) { FailWithoutCuda(device); }
 
+Stream::Stream(const Stream& own, CUstream_st*) : device_(own.device_) { FailWithoutCuda(device_); }
+
 Stream::~Stream() = default;
 
 void Stream::Synchronize() { FailWithoutCuda(device_); }
+
+void Stream::WaitFor(const Stream&) { FailWithoutCuda(device_); }
 
 Event::Event(int device) : device_(device) { FailWithoutCuda(device); }
 
 Event::~Event() = default;
 
-void Event::Record(Stream& stream) { FailWithoutCuda(stream.device().index); }
+void Event::Record(const Stream& stream) { FailWithoutCuda(stream.device().index); }
 
 void Event::BlockStream(Stream& stream) const { FailWithoutCuda(stream.device().index); }
 
