@@ -174,6 +174,13 @@ void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
   plan.memory.device_measures = Measures(family, plan);
 }
 
+void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPlan& plan) {
+  StageEntries decode = DecodeEntries(family, {.decode = workspace}, plan);
+  plan.memory.device_entries = std::move(decode.entries);
+  plan.memory.device_bytes = decode.bytes;
+  plan.new_device_bytes = decode.bytes - decode.weight_bytes;
+}
+
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
                GenerationPlan& plan) {
   plan.residency = {};

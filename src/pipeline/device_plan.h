@@ -19,6 +19,9 @@ struct StageWorkspaces {
 // plan's residency.
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces, GenerationPlan& plan);
 
+// The same of a plan that is nothing but its decoding.
+void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPlan& plan);
+
 // Chooses the residency, the first with which the plan is within `limit` bytes, or the one that
 // takes least where none is, and calls PlanDevice.
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,

@@ -318,10 +318,7 @@ GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& op
                                 is_on_gpu ? stages.decoding.host : stages.decoding.device);
   plan.new_bytes += entries.Add(PictureName(family), PictureBytes(plan));
   plan.memory.peak_bytes = loaded + plan.new_bytes;
-  if (is_on_gpu) {
-    plan.residency.takes_turns = true;  // the decoder is all that there is
-    PlanDevice(family, WorkspacesOf(stages), plan);
-  }
+  if (is_on_gpu) PlanDecoderDevice(family, stages.decoding.device, plan);
   return plan;
 }
 

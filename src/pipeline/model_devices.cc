@@ -1,4 +1,4 @@
-// One lock for each placement: an upload of gigabytes holds up its own alone.
+// One lock for each device: an upload of gigabytes holds up its own alone.
 #include "pipeline/model_devices.h"
 
 #include <utility>
@@ -8,11 +8,18 @@
 namespace tamias {
 
 ModelDevices::Place& ModelDevices::PlaceOf(const GenerationPlan& plan) {
-  const Placement& placement = plan.placement;
+  const Device device = plan.placement.device;
   const std::lock_guard lock(mutex_);
-  Place& place =
-      places_[{placement.device.type, placement.device.index, placement.activation_dtype}];
-  return place;
+  return places_[{device.type, device.index}];
+}
+
+const Placement& ModelDevices::PlacementOf(const ModelComponent& component,
+                                           const GenerationPlan& plan) {
+  return component.RunsIn(ModelStage::kDenoise) ? plan.placement : plan.coder;
+}
+
+ModelDevices::Key ModelDevices::KeyOf(const ModelComponent& component, const GenerationPlan& plan) {
+  return {component.model, PlacementOf(component, plan).activation_dtype};
 }
 
 std::shared_ptr<DeviceResources> ModelDevices::Resources(const GenerationPlan& plan) {
@@ -32,9 +39,8 @@ void ModelDevices::Drop(const PlacedModel& model, Loaded& loaded) {
 void ModelDevices::Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
                         const ModelComponent& component) {
   const PlacedModel& model = *component.model;
-  Loaded& loaded = place.models[&model];
-  const bool denoises = component.RunsIn(ModelStage::kDenoise);
-  const Placement& placement = denoises ? plan.placement : plan.coder;
+  Loaded& loaded = place.models[KeyOf(component, plan)];
+  const Placement& placement = PlacementOf(component, plan);
   std::vector<std::string> streamed = StreamedBlocks(component, plan.residency);
   if (loaded.is_there && loaded.streamed != streamed) {
     if (loaded.users > 0) {
@@ -52,7 +58,8 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
     loaded.streamed = std::move(streamed);
     loaded.placement = placement;
   }
-  const bool prepares = denoises && plan.sparsity.mlp.is_enabled && !placement.streams_weights;
+  const bool prepares = component.RunsIn(ModelStage::kDenoise) && plan.sparsity.mlp.is_enabled &&
+                        !placement.streams_weights;
   if (prepares && !loaded.is_prepared_for_sparsity) {
     model.PrepareForSparsity(context);
     context.Synchronize();
@@ -68,18 +75,14 @@ ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const Generatio
   Lease lease(place, plan);  // goes after the lock, which it takes when it ends
   const std::lock_guard lock(place.mutex);
   if (plan.residency.takes_turns) {
-    for (const ModelComponent& component : family.components()) {
-      const auto found = place.models.find(component.model);
-      const bool is_idle = found != place.models.end() && found->second.users == 0;
-      if (is_idle && found->second.is_there && !component.RunsIn(stage)) {
-        Drop(*component.model, found->second);
-      }
+    for (auto& [key, loaded] : place.models) {
+      if (loaded.is_there && loaded.users == 0) Drop(*key.first, loaded);
     }
   }
   for (const ModelComponent& component : family.components()) {
     if (!component.RunsIn(stage)) continue;
     Load(place, family, plan, component);
-    lease.models_.push_back(component.model);
+    lease.models_.push_back(KeyOf(component, plan));
   }
   return lease;
 }
@@ -92,9 +95,9 @@ ModelDevices::Lease::Lease(Lease&& other) noexcept
 ModelDevices::Lease::~Lease() {
   if (place_ == nullptr) return;
   const std::lock_guard lock(place_->mutex);
-  for (const PlacedModel* model : models_) {
-    Loaded& loaded = place_->models[model];
-    if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*model, loaded);
+  for (const Key& key : models_) {
+    Loaded& loaded = place_->models[key];
+    if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*key.first, loaded);
   }
 }
 

@@ -1,5 +1,5 @@
-// The placements (devices, types of activations) where a model runs: what each keeps open, and
-// which of its components are loaded there. Nothing is loaded or opened twice. What generations
+// The devices where a model runs: what each keeps open, and which of its components are loaded
+// there, in which types of activations. Nothing is loaded or opened twice. What generations
 // loaded stays as long as the pipeline, unless their plans have models take turns on a GPU: then it
 // goes when nobody uses it any more.
 #pragma once
@@ -8,7 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "pipeline/generation_plan.h"
@@ -19,6 +19,7 @@ namespace tamias {
 
 class ModelDevices {
   struct Place;
+  using Key = std::pair<const PlacedModel*, DType>;  // of activations
 
  public:
   // While one lives, the models of a stage are ready to run.
@@ -34,12 +35,12 @@ class ModelDevices {
 
     Place* place_;  // null: moved from
     const GenerationPlan* plan_;
-    std::vector<const PlacedModel*> models_;
+    std::vector<Key> models_;
   };
 
   std::shared_ptr<DeviceResources> Resources(const GenerationPlan& plan);
   // Loads what is not there yet; the plan must outlive the lease. Threads may call it at once: one
-  // loads, those of the same placement wait, others do not. Throws kOutOfMemory where generations
+  // loads, those of the same device wait, others do not. Throws kOutOfMemory where generations
   // under way hold a model in another way than the plan wants it.
   Lease Use(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage);
 
@@ -54,8 +55,10 @@ class ModelDevices {
   struct Place {
     std::mutex mutex;
     std::shared_ptr<DeviceResources> resources;
-    std::map<const PlacedModel*, Loaded> models;
+    std::map<Key, Loaded> models;
   };
+  static const Placement& PlacementOf(const ModelComponent& component, const GenerationPlan& plan);
+  static Key KeyOf(const ModelComponent& component, const GenerationPlan& plan);
   static void Drop(const PlacedModel& model, Loaded& loaded);
   // The place must be locked.
   static void Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
@@ -63,7 +66,7 @@ class ModelDevices {
   Place& PlaceOf(const GenerationPlan& plan);
 
   std::mutex mutex_;  // of the map alone
-  std::map<std::tuple<DeviceType, int, DType>, Place> places_;
+  std::map<std::pair<DeviceType, int>, Place> places_;
 };
 
 }  // namespace tamias
