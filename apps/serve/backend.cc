@@ -32,7 +32,11 @@ Job WaitFor(const Backend& backend, const std::shared_ptr<LiveJob>& live, const 
 }
 
 std::string ReadResult(const Backend& backend, const Job& job, size_t index) {
-  return ReadFile(backend.service.output_folder() / job.files.at(index), kMaxResultBytes);
+  try {
+    return ReadFile(backend.service.output_folder() / job.files.at(index), kMaxResultBytes);
+  } catch (const Error&) {
+    throw NotFound("id: the result is not there any more", "result_not_found");
+  }
 }
 
 }  // namespace tamias::serve

@@ -1,6 +1,7 @@
 // poll in slices, so that a stop is noticed.
 #include "connection.h"
 
+#include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -86,6 +87,14 @@ ssize_t Connection::write(const char* bytes, size_t size) {
 void Connection::get_remote_ip_and_port(std::string& ip, int& port) const {
   ip.clear();
   port = 0;
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  char text[NI_MAXHOST] = "";
+  if (getpeername(socket_, any, &size) == 0 &&
+      getnameinfo(any, size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0) {
+    ip = text;
+  }
 }
 
 void Connection::get_local_ip_and_port(std::string& ip, int& port) const {

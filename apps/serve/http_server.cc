@@ -16,6 +16,7 @@
 #include "api_error.h"
 #include "connection.h"
 #include "connection_threads.h"
+#include "form.h"
 #include "job.h"
 #include "tamias/error.h"
 
@@ -27,6 +28,9 @@ constexpr size_t kSpareThreads = 16;  // that tell clients beyond it so
 constexpr size_t kMaxHeaderBytes = 65536;
 constexpr size_t kMaxPathBytes = 256;
 constexpr int kBacklog = 512;
+constexpr const char* kFormType = "multipart/form-data";
+// Where a form's Content-Type goes: cpp-httplib would else read forms by itself.
+constexpr const char* kFormHeader = "Tamias-Form";
 
 std::vector<std::string_view> Segments(std::string_view path) {
   std::vector<std::string_view> segments;
@@ -87,6 +91,30 @@ std::string RawAnswer(int status, const char* reason, const char* message, const
       status, reason, body.size(), body);
 }
 
+void HideForm(httplib::Request& request) {
+  request.headers.erase(kFormHeader);
+  const std::string type = request.get_header_value("Content-Type");
+  if (MediaType(type) != kFormType) return;
+  request.headers.erase("Content-Type");
+  request.headers.emplace(kFormHeader, type);
+}
+
+size_t LargestBody(const std::vector<Route>& routes) {
+  size_t bytes = 0;
+  for (const Route& route : routes) bytes = std::max(bytes, route.max_body_bytes);
+  return bytes;
+}
+
+std::string ReadBody(const httplib::ContentReader& reader, size_t max_bytes) {
+  std::string body;
+  const bool is_whole = reader([&](const char* bytes, size_t size) {
+    body.append(bytes, size);
+    return body.size() <= max_bytes;
+  });
+  if (!is_whole) throw InvalidRequest("", "body: shorter than Content-Length", "incomplete_body");
+  return body;
+}
+
 // "127.0.0.1" of "127.0.0.1:8188", "::1" of "[::1]:8188".
 std::string_view HostName(std::string_view host) {
   if (host.starts_with('[')) return host.substr(1, host.find(']') - 1);
@@ -132,6 +160,7 @@ class HttpServer::Listener final : public httplib::Server {
       process_request(connection, /*close_connection=*/true, is_closed,
                       [&connection](httplib::Request& request) {
                         request.ranges.clear();  // many of them would be one large answer
+                        HideForm(request);
                         // The one place of a request that can lead a handler to its connection.
                         request.progress = [&connection](uint64_t, uint64_t) {
                           return !connection.HasLeft();
@@ -140,7 +169,8 @@ class HttpServer::Listener final : public httplib::Server {
     } catch (const std::exception&) {
       // A header that cpp-httplib could not take: answered below.
     }
-    if (connection.has_written() || connection.HasLeft()) return;
+    // A client that has closed its sending side alone still reads.
+    if (connection.has_written()) return;
     const std::string answer =
         RawAnswer(408, "Request Timeout", "the request did not come whole", "incomplete_request");
     connection.write(answer.data(), answer.size());
@@ -154,8 +184,9 @@ class HttpServer::Listener final : public httplib::Server {
 HttpServer::HttpServer(const HttpOptions& options, const ApiKeys& keys, std::vector<Route> routes)
     : options_(options),
       keys_(keys),
+      rate_limit_(options.max_requests_per_minute),
       routes_(std::move(routes)),
-      listener_(std::make_unique<Listener>(options.max_body_bytes)) {
+      listener_(std::make_unique<Listener>(LargestBody(routes_))) {
   using httplib::Request, httplib::Response;
   // cpp-httplib would share the port with whoever asks for the same (SO_REUSEPORT).
   listener_->set_socket_options([](socket_t socket) {
@@ -236,15 +267,34 @@ std::string HttpServer::OwnerOf(const httplib::Request& request) const {
       "authentication_error", "invalid_api_key");
 }
 
+void HttpServer::CountRequest(const Route& route, const httplib::Request& request) {
+  if (!route.is_counted) return;
+  const int seconds =
+      rate_limit_.SecondsToWait(keys_.empty() ? request.remote_addr : OwnerOf(request));
+  if (seconds == 0) return;
+  ApiError error(
+      429, fmt::format("expected at most {} requests per minute", options_.max_requests_per_minute),
+      "rate_limit_error", "rate_limit_exceeded");
+  error.retry_after_seconds = seconds;
+  throw error;
+}
+
 // Before a byte of it is read. A page of another site can send forms and plain text, but not JSON,
 // and cannot hide where it is from.
-void HttpServer::CheckBody(const httplib::Request& request) const {
-  const std::string type = request.get_header_value("Content-Type");
+void HttpServer::CheckBody(const Route& route, const httplib::Request& request) const {
+  const std::string type = MediaType(request.get_header_value("Content-Type"));
+  const bool is_form = route.takes_forms && request.has_header(kFormHeader);
   const bool is_empty = request.get_header_value("Content-Length") == "0" && type.empty() &&
-                        !request.has_header("Origin");
-  if (!is_empty && type.substr(0, type.find(';')) != "application/json") {
-    throw ApiError(415, "Content-Type: expected application/json", "invalid_request_error",
-                   "unsupported_media_type");
+                        !request.has_header(kFormHeader) && !request.has_header("Origin");
+  if (!is_empty && !is_form && type != "application/json") {
+    throw ApiError(415,
+                   fmt::format("Content-Type: expected application/json{}",
+                               route.takes_forms ? " or multipart/form-data" : ""),
+                   "invalid_request_error", "unsupported_media_type");
+  }
+  if (is_form && request.has_header("Origin")) {
+    throw ApiError(403, "Origin: forms of pages are not taken, expected application/json",
+                   "invalid_request_error", "wrong_origin");
   }
   if (request.has_header("Content-Encoding") || request.has_header("Transfer-Encoding") ||
       request.get_header_value_count("Content-Length") != 1) {
@@ -255,20 +305,10 @@ void HttpServer::CheckBody(const httplib::Request& request) const {
   const bool is_number = !text.empty() && text.size() < 19 &&
                          text.find_first_not_of("0123456789") == std::string::npos;
   if (!is_number) throw InvalidRequest("Content-Length", "Content-Length: expected a number");
-  if (std::stoull(text) > options_.max_body_bytes) {
-    throw ApiError(413, fmt::format("body: expected at most {} bytes", options_.max_body_bytes),
+  if (std::stoull(text) > route.max_body_bytes) {
+    throw ApiError(413, fmt::format("body: expected at most {} bytes", route.max_body_bytes),
                    "invalid_request_error", "body_too_large");
   }
-}
-
-std::string HttpServer::ReadBody(const httplib::ContentReader& reader) const {
-  std::string body;
-  const bool is_whole = reader([&](const char* bytes, size_t size) {
-    body.append(bytes, size);
-    return body.size() <= options_.max_body_bytes;
-  });
-  if (!is_whole) throw InvalidRequest("", "body: shorter than Content-Length", "incomplete_body");
-  return body;
 }
 
 void HttpServer::Dispatch(const httplib::Request& request, httplib::Response& response,
@@ -276,9 +316,11 @@ void HttpServer::Dispatch(const httplib::Request& request, httplib::Response& re
   try {
     CheckHost(request);
     std::string id;
-    if (Find(request, id).method == "POST") {
-      OwnerOf(request);
-      CheckBody(request);
+    const Route& route = Find(request, id);
+    if (route.needs_key) OwnerOf(request);
+    CountRequest(route, request);
+    if (route.method == "POST") {
+      CheckBody(route, request);
       wants_body = true;
       return;
     }
@@ -294,9 +336,15 @@ void HttpServer::Serve(const httplib::Request& request, httplib::Response& respo
   try {
     std::string id;
     const Route& route = Find(request, id);
-    Call call{request, response, route.needs_key ? OwnerOf(request) : "", id, "", {}};
+    Call call{request,
+              response,
+              route.needs_key ? OwnerOf(request) : "",
+              id,
+              /*body=*/"",
+              request.get_header_value(kFormHeader),
+              /*has_left=*/{}};
     call.has_left = [&request] { return !request.progress(0, 0); };
-    if (reader != nullptr) call.body = ReadBody(*reader);
+    if (reader != nullptr) call.body = ReadBody(*reader, route.max_body_bytes);
     response.status = 200;
     route.handler(call);
   } catch (const ApiError& error) {

@@ -185,8 +185,10 @@ void AnswerResult(const Backend& backend, Call& call) {
 
 void AddJobRoutes(std::vector<Route>& routes, const Backend& backend) {
   const auto add = [&](const char* method, const char* path, auto handler) {
-    routes.push_back({method, path, backend.needs_key,
-                      [backend, handler](Call& call) { handler(backend, call); }});
+    routes.push_back({.method = method,
+                      .path = path,
+                      .needs_key = backend.needs_key,
+                      .handler = [backend, handler](Call& call) { handler(backend, call); }});
   };
   add("GET", "/v1/jobs", ListJobs);
   add("GET", "/v1/jobs/{id}", [](const Backend& back, Call& call) {

@@ -26,12 +26,14 @@ class JobStore {
   JobStore(const JobStore&) = delete;
   JobStore& operator=(const JobStore&) = delete;
 
-  // Each throws kIo when the disk refused: then nothing has changed.
-  void Insert(const Job& job);
+  // Each throws kIo when the disk refused: then nothing has changed. The picture that a job's film
+  // begins with is kept until the job has ended; empty: none.
+  void Insert(const Job& job, const std::string& picture = "");
   void Update(const Job& job);
   void Delete(const std::string& id);
 
   std::optional<Job> Find(const std::string& id) const;
+  std::string Picture(const std::string& id) const;  // empty: none
   // Newest first, at most `limit`, those older than the job `after` where that is not empty.
   std::vector<Job> List(const std::string& owner, int limit, const std::string& after) const;
   // Queued or in progress, oldest first.
@@ -40,6 +42,8 @@ class JobStore {
  private:
   class Statement;
   void Execute(const char* sql) const;
+  template <typename Change>
+  void Together(const Change& change);
   [[noreturn]] void Fail(const char* what) const;
   std::vector<Job> Jobs(Statement& statement) const;
 

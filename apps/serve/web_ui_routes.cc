@@ -140,8 +140,10 @@ void TellOptions(const Backend& backend, Call& call) {
 
 void AddWebUiRoutes(std::vector<Route>& routes, const Backend& backend) {
   const auto add = [&](const char* method, const char* path, auto handler) {
-    routes.push_back({method, path, backend.needs_key,
-                      [backend, handler](Call& call) { handler(backend, call); }});
+    routes.push_back({.method = method,
+                      .path = path,
+                      .needs_key = backend.needs_key,
+                      .handler = [backend, handler](Call& call) { handler(backend, call); }});
   };
   add("POST", "/sdapi/v1/txt2img", TextToImage);
   add("GET", "/sdapi/v1/progress", TellProgress);

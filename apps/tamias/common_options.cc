@@ -62,13 +62,23 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           },
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
+  AddDTypeOption(command, generate.dtype);
+  AddMachineOptions(command, options);
+}
+
+void AddDeviceOption(CLI::App& command, std::string& device) {
+  command.add_option("--device", device, "Where text encoders, transformer and decoder run")
+      ->type_name("cpu|cuda[:N]")
+      ->capture_default_str();
+}
+
+void AddDTypeOption(CLI::App& command, std::string& dtype) {
   command
-      .add_option("--dtype", generate.dtype,
+      .add_option("--dtype", dtype,
                   "What the transformer computes with; auto: bf16 where its weights are and the "
                   "processor multiplies bf16")
       ->type_name("auto|f32|bf16")
       ->capture_default_str();
-  AddMachineOptions(command, options);
 }
 
 void AddMachineOptions(CLI::App& command, CommonOptions& options) {
@@ -77,10 +87,7 @@ void AddMachineOptions(CLI::App& command, CommonOptions& options) {
            "Where the plan needs more than this, the sparsity state goes to a temporary file "
            "in $TMPDIR; 0: it never does")
       ->type_name("BYTES|8GiB");
-  command
-      .add_option("--device", generate.device, "Where text encoders, transformer and decoder run")
-      ->type_name("cpu|cuda[:N]")
-      ->capture_default_str();
+  AddDeviceOption(command, generate.device);
   AddNumber(command, "--threads", generate.threads,
             "Threads; 0: one per CPU that the process may use")
       ->type_name("T")

@@ -122,6 +122,9 @@ struct LoadOptions {
 
 enum class Stage { kEncodePrompt, kDenoise, kDecode };
 
+// "encode", "denoise", "decode"
+const char* Name(Stage stage);
+
 struct Progress {
   Stage stage = Stage::kEncodePrompt;
   int image = 0;  // picture or film, 0 to num_images - 1
@@ -168,6 +171,7 @@ struct MemoryEntry {
 struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
+  size_t weight_bytes = 0;           // of it, what belongs to the model: mapped, widened, prepared
   size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
   // On a GPU: what of it lies there (all at one time) instead of in the host's memory.
   std::vector<MemoryEntry> device_entries;

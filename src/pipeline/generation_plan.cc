@@ -218,7 +218,8 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   };
   size_t always = entries.Add("program and libraries", family.program_bytes());
   always += entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
-  always += AddWeights(family, plan, entries);
+  memory.weight_bytes = AddWeights(family, plan, entries);
+  always += memory.weight_bytes;
   always += AddLatents(family, plan, entries);
   always += entries.Add("text embeddings", stages.embeddings);
   size_t encoding = entries.Add("workspace of the text encoders", on_host(stages.text));

@@ -1,6 +1,6 @@
 // Reading pictures: files of every kind against the pixels that Pillow reads (see
 // tools/fixtures/make_image_fixtures.py), and files that are not what they say.
-#include "io/read_image.h"
+#include "tamias/image.h"
 
 #include <cstring>
 
