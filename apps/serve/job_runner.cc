@@ -203,7 +203,7 @@ void JobRunner::Generate(LiveJob& live, const Pipeline& pipeline, const JobSetti
     const auto i = static_cast<size_t>(image);
     const Image& first = settings.is_video ? so_far.videos[i].frames[0] : so_far.images[i];
     preview.Learn(so_far.latents[i], first, settings.num_frames);
-    WriteResult(live, pipeline, settings, so_far, image);
+    WriteResult(live, pipeline, options, so_far, image);
   };
   ProgressReporter reporter(live, metrics_);
   const auto start = Clock::now();
@@ -225,13 +225,13 @@ void JobRunner::Generate(LiveJob& live, const Pipeline& pipeline, const JobSetti
   metrics_.AddSeconds("decode", result.seconds_decode);
 }
 
-void JobRunner::WriteResult(LiveJob& live, const Pipeline& pipeline, const JobSettings& settings,
+void JobRunner::WriteResult(LiveJob& live, const Pipeline& pipeline, const GenerateOptions& options,
                             const GenerateResult& so_far, int image) {
   const auto start = Clock::now();
   const Job job = live.job();
   const std::string name = FileName(job, image);
-  const auto text = pipeline.PngText(OptionsOf(settings), image);
-  const std::string bytes = Encode(settings, so_far, image, text);
+  const auto text = pipeline.PngText(options, image);
+  const std::string bytes = Encode(job.settings, so_far, image, text);
   try {
     WriteFileAtomically(output_folder_ / name, bytes);
   } catch (const Error& error) {

@@ -38,7 +38,7 @@ class JobRunner {
   JobOutcome Try(LiveJob& live, const std::string& picture);
   void Generate(LiveJob& live, const Pipeline& pipeline, const JobSettings& settings,
                 const std::string& picture);
-  void WriteResult(LiveJob& live, const Pipeline& pipeline, const JobSettings& settings,
+  void WriteResult(LiveJob& live, const Pipeline& pipeline, const GenerateOptions& options,
                    const GenerateResult& so_far, int image);
 
   const ModelCatalog& catalog_;
