@@ -193,7 +193,7 @@ def send(port: int, request: HostileRequest) -> bytes:
                 answer += part
         except ConnectionResetError:
             pass
-        return answer
+        return answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def fault_of(request: HostileRequest, answer: bytes) -> str:

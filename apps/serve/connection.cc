@@ -17,7 +17,7 @@ constexpr auto kWriteTime = std::chrono::seconds(15);  // for each piece of the 
 constexpr auto kLingerTime = std::chrono::seconds(2);
 constexpr int kSliceMilliseconds = 100;
 constexpr size_t kBufferBytes = 16384;
-constexpr size_t kLingerBytes = size_t{8} << 20;
+constexpr size_t kLingerBytes = size_t{64} << 20;
 
 }  // namespace
 

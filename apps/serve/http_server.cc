@@ -69,17 +69,10 @@ void AnswerError(httplib::Response& response, const ApiError& error) {
   response.content_length_ = 0;
   AnswerJson(response, error.status, ErrorBody(error));
   if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
+  if (!error.allowed_methods.empty()) response.set_header("Allow", error.allowed_methods);
   if (error.retry_after_seconds > 0) {
     response.set_header("Retry-After", std::to_string(error.retry_after_seconds));
   }
-}
-
-// What cpp-httplib refuses by itself: a request that is none.
-void AnswerBareStatus(httplib::Response& response) {
-  if (!response.body.empty() || response.status < 400) return;
-  const int status = response.status;
-  AnswerError(response, {status, fmt::format("the request could not be read (status {})", status),
-                         "invalid_request_error", "bad_request"});
 }
 
 std::string RawAnswer(int status, const char* reason, const char* message, const char* code) {
@@ -206,7 +199,7 @@ HttpServer::HttpServer(const HttpOptions& options, const ApiKeys& keys, std::vec
       ".*", [this](const Request& request, Response& response,
                    const httplib::ContentReader& reader) { Serve(request, response, &reader); });
   listener_->set_error_handler(
-      [](const Request&, Response& response) { AnswerBareStatus(response); });
+      [this](const Request& request, Response& response) { AnswerBareStatus(request, response); });
   listener_->set_logger(
       [this](const Request&, const Response& response) { options_.on_answer(response.status); });
   const bool is_bound = options_.port == 0
@@ -236,11 +229,36 @@ const Route& HttpServer::Find(const httplib::Request& request, std::string& id) 
       if (!Matches(route, request.path, id)) continue;
       if (route.method == method) return route;
       allowed += (allowed.empty() ? "" : ", ") + route.method;
+      if (route.method == "GET") allowed += ", HEAD";
     }
   }
   if (allowed.empty()) throw NotFound("path: there is nothing here", "not_found");
-  throw ApiError(405, fmt::format("method: expected {}", allowed), "invalid_request_error",
+  ApiError error(405, fmt::format("method: expected {}", allowed), "invalid_request_error",
                  "method_not_allowed");
+  error.allowed_methods = allowed;
+  throw error;
+}
+
+// What cpp-httplib refuses by itself: a request that is none, or of a method that it does not know,
+// where it reads nothing behind the request's line.
+void HttpServer::AnswerBareStatus(const httplib::Request& request,
+                                  httplib::Response& response) const {
+  if (!response.body.empty() || response.status < 400) return;
+  const int status = response.status;
+  ApiError error(status, fmt::format("the request could not be read (status {})", status),
+                 "invalid_request_error", "bad_request");
+  if (request.path.empty() && request.version.starts_with("HTTP/1.")) {
+    httplib::Request line;
+    line.method = request.method;
+    line.path = request.target.substr(0, request.target.find('?'));
+    std::string id;
+    try {
+      Find(line, id);
+    } catch (const ApiError& found) {
+      error = found;
+    }
+  }
+  AnswerError(response, error);
 }
 
 void HttpServer::CheckHost(const httplib::Request& request) const {

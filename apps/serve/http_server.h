@@ -65,6 +65,7 @@ class HttpServer {
   void Serve(const httplib::Request& request, httplib::Response& response,
              const httplib::ContentReader* reader);
   const Route& Find(const httplib::Request& request, std::string& id) const;
+  void AnswerBareStatus(const httplib::Request& request, httplib::Response& response) const;
   void CheckHost(const httplib::Request& request) const;
   std::string OwnerOf(const httplib::Request& request) const;
   void CountRequest(const Route& route, const httplib::Request& request);

@@ -80,7 +80,7 @@ JobStore::JobStore(const std::filesystem::path& path) : path_(path) {
     // Exclusive: two servers with one store would run each other's jobs.
     Execute("PRAGMA locking_mode=EXCLUSIVE");
     Execute("PRAGMA journal_mode=WAL");
-    Execute("PRAGMA synchronous=FULL");
+    SetSynced(true);
     int64_t version = 0, tables = 0;
     {
       Statement statement(*this, "PRAGMA user_version");
@@ -121,9 +121,17 @@ void JobStore::Execute(const char* sql) const {
   if (sqlite3_exec(database_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) Fail("write");
 }
 
+void JobStore::SetSynced(bool is_synced) {
+  if (is_synced != is_synced_) {
+    Execute(is_synced ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+  }
+  is_synced_ = is_synced;
+}
+
 // All of its changes or none.
 template <typename Change>
-void JobStore::Together(const Change& change) {
+void JobStore::Together(bool is_synced, const Change& change) {
+  SetSynced(is_synced);
   Execute("BEGIN IMMEDIATE");
   try {
     change();
@@ -136,7 +144,7 @@ void JobStore::Together(const Change& change) {
 
 void JobStore::Insert(const Job& job, const std::string& picture) {
   const std::scoped_lock lock(mutex_);
-  Together([&] {
+  Together(job.is_kept, [&] {
     Statement(*this, "INSERT INTO jobs (id, owner, is_kept, status, record) VALUES (?, ?, ?, ?, ?)")
         .Bind(job.id)
         .Bind(job.owner)
@@ -154,7 +162,8 @@ void JobStore::Insert(const Job& job, const std::string& picture) {
 
 void JobStore::Update(const Job& job) {
   const std::scoped_lock lock(mutex_);
-  Together([&] {
+  // That a job is under way nobody needs to know after a loss of power: it begins anew.
+  Together(job.HasEnded(), [&] {
     Statement(*this, "UPDATE jobs SET status = ?, record = ? WHERE id = ?")
         .Bind(Name(job.status))
         .Bind(ToRecord(job))
@@ -167,6 +176,7 @@ void JobStore::Update(const Job& job) {
 
 void JobStore::Delete(const std::string& id) {
   const std::scoped_lock lock(mutex_);
+  SetSynced(true);
   Statement(*this, "DELETE FROM jobs WHERE id = ?").Bind(id).Step("write");
 }
 

@@ -1,5 +1,6 @@
-// Jobs on disk: an SQLite database in which a change is safe before the call that made it returns
-// (write-ahead log, synchronous=FULL). One process at a time. Threads may use it at once.
+// Jobs on disk: an SQLite database (write-ahead log). A change is safe from the end of this process
+// before the call that made it returns, and from the end of the machine where someone is told of
+// it: of a job that is kept, and of every end. One process at a time. Threads may use it at once.
 #pragma once
 
 #include <cstdint>
@@ -42,14 +43,17 @@ class JobStore {
  private:
   class Statement;
   void Execute(const char* sql) const;
+  // Whether changes are on disk before the next call returns.
+  void SetSynced(bool is_synced);
   template <typename Change>
-  void Together(const Change& change);
+  void Together(bool is_synced, const Change& change);
   [[noreturn]] void Fail(const char* what) const;
   std::vector<Job> Jobs(Statement& statement) const;
 
   std::filesystem::path path_;
   mutable std::mutex mutex_;
   sqlite3* database_ = nullptr;
+  bool is_synced_ = false;
 };
 
 }  // namespace tamias::serve

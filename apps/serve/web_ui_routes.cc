@@ -108,6 +108,7 @@ void TellProgress(const Backend& backend, Call& call) {
 }
 
 void Interrupt(const Backend& backend, Call& call) {
+  if (!call.body.empty()) RequestFields(call.body);  // front ends send an empty object, or nothing
   if (const auto view = backend.service.Current(call.owner)) {
     backend.service.Cancel(call.owner, view->job.id);
   }

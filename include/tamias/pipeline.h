@@ -111,6 +111,7 @@ struct GenerationSettings {
   double guidance_scale = 0;
   bool use_true_cfg() const { return true_cfg_scale > 1; }
   int num_invocations() const { return use_true_cfg() ? 2 : 1; }  // model calls a step
+  bool operator==(const GenerationSettings&) const = default;
 };
 
 // How a model is loaded.

@@ -76,7 +76,8 @@ GenerationSettings Pipeline::Settings(const GenerateOptions& options) const {
 }
 
 MemoryPlan Pipeline::PlanMemory(const GenerateOptions& options) const {
-  return WithOutOfMemory([&] { return PlanGeneration(*parts_->family, options).memory; });
+  return WithOutOfMemory(
+      [&] { return PlanGeneration(*parts_->family, options, parts_->dry_runs).memory; });
 }
 
 int64_t Pipeline::NumImageTokens(const GenerateOptions& options) const {

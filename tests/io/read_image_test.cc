@@ -195,5 +195,19 @@ TEST(ReadImage, RefusesOtherKindsOfJpeg) {
               [&] { Decode(lossless); });
 }
 
+// Callers may allow fewer pixels than the formats.
+TEST(DecodeImage, RefusesMorePixelsThanItsCallerAllows) {
+  for (const char* name : {"alpha.png", "lossy.webp", "progressive.jpg"}) {
+    const std::string file = ReadBytes(kImages / name);
+    const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(file.data()),
+                                         file.size());
+    const Image image = DecodeImage(bytes, name);
+    const int64_t pixels = int64_t{image.width} * image.height;
+    EXPECT_EQ(DecodeImage(bytes, name, pixels).rgb, image.rgb);
+    ExpectError(ErrorCode::kInvalidFile, std::to_string(pixels - 1),
+                [&] { DecodeImage(bytes, name, pixels - 1); });
+  }
+}
+
 }  // namespace
 }  // namespace tamias

@@ -148,7 +148,7 @@ def test_what_cannot_be_served_is_refused_at_the_start(tmp_path, server):
 
 def test_device_and_dtype(serve, tmp_path):
     line = refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--device", "cuda:99")
-    assert "cuda" in line
+    assert "GPU 99" in line
     assert "dtype" in refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--dtype", "f64")
     server = serve("--dtype", "bf16")
     model = models(server)["demo-flux"]
