@@ -86,18 +86,11 @@ void RequestChecker::CheckMemory(const Pipeline& pipeline, const JobSettings& se
       fmt::format("{} {} {} {} {} {} {}", ShapeOf(settings), settings.profile,
                   fmt::join(settings.overrides, " "), settings.steps, settings.n,
                   settings.max_sequence_length, settings.true_cfg_scale > 1);
-  size_t bytes = 0;
   {
     const std::scoped_lock lock(mutex_);
-    const auto found = planned_bytes_.find(key);
-    if (found != planned_bytes_.end()) bytes = found->second;
+    if (fitting_.contains(key)) return;
   }
-  if (bytes == 0) {
-    bytes = pipeline.PlanMemory(serve::OptionsOf(settings)).peak_bytes;
-    const std::scoped_lock lock(mutex_);
-    if (planned_bytes_.size() >= kMaxPlansKept) planned_bytes_.clear();
-    planned_bytes_[key] = bytes;
-  }
+  const size_t bytes = pipeline.PlanMemory(serve::OptionsOf(settings)).peak_bytes;
   for (const MemoryLimit& limit : MemoryLimits()) {
     if (bytes <= limit.bytes) continue;
     throw InvalidRequest("size",
@@ -105,6 +98,9 @@ void RequestChecker::CheckMemory(const Pipeline& pipeline, const JobSettings& se
                                      BytesText(bytes), BytesText(limit.bytes)),
                          "too_large");
   }
+  const std::scoped_lock lock(mutex_);
+  if (fitting_.size() >= kMaxPlansKept) fitting_.clear();
+  fitting_.insert(key);
 }
 
 std::optional<Image> RequestChecker::ReadPicture(const std::string& file) {

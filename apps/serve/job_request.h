@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -58,7 +58,7 @@ class RequestChecker {
   const ModelCatalog& catalog_;
   Limits limits_;
   std::mutex mutex_;
-  std::map<std::string, size_t> planned_bytes_;  // by what decides them
+  std::set<std::string> fitting_;  // what decides plans that were found to fit
   std::mutex picture_mutex_;  // one is decoded at a time: its pixels may be many times its file
 };
 
