@@ -31,6 +31,10 @@ Job WaitFor(const Backend& backend, const std::shared_ptr<LiveJob>& live, const 
   return job;
 }
 
+void CheckIsVideo(const JobView& view) {
+  if (!view.job.settings.is_video) throw NotFound("id: no such video", "video_not_found");
+}
+
 std::string ReadResult(const Backend& backend, const Job& job, size_t index) {
   try {
     return ReadFile(backend.service.output_folder() / job.files.at(index), kMaxResultBytes);

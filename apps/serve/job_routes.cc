@@ -197,7 +197,10 @@ void AddJobRoutes(std::vector<Route>& routes, const Backend& backend) {
   add("DELETE", "/v1/jobs/{id}", DeleteJob);
   add("GET", "/v1/jobs/{id}/events", StreamEvents);
   add("GET", "/v1/jobs/{id}/content", AnswerResult);
-  add("GET", "/v1/videos/{id}/content", AnswerResult);
+  add("GET", "/v1/videos/{id}/content", [](const Backend& back, Call& call) {
+    CheckIsVideo(back.service.View(call.owner, call.id));
+    AnswerResult(back, call);
+  });
 }
 
 }  // namespace tamias::serve

@@ -161,7 +161,7 @@ Json VideoJson(const JobView& view) {
 
 JobView ViewOfVideo(const Backend& backend, const Call& call) {
   JobView view = backend.service.View(call.owner, call.id);
-  if (!view.job.settings.is_video) throw NotFound("id: no such video", "video_not_found");
+  CheckIsVideo(view);
   return view;
 }
 

@@ -29,9 +29,17 @@ std::optional<uint64_t> ReadSeed(RequestFields& fields) {
 // {"sd_model_checkpoint": "demo-flux"}
 std::string ReadModel(RequestFields& fields) {
   const nlohmann::json* settings = fields.Find("override_settings");
-  if (settings == nullptr || !settings->is_object()) return "";
+  if (settings == nullptr) return "";
+  if (!settings->is_object()) {
+    throw InvalidRequest("override_settings", "override_settings: expected an object");
+  }
   const auto model = settings->find("sd_model_checkpoint");
-  return model != settings->end() && model->is_string() ? model->get<std::string>() : "";
+  if (model == settings->end() || model->is_null()) return "";
+  if (!model->is_string()) {
+    throw InvalidRequest("override_settings.sd_model_checkpoint",
+                         "override_settings.sd_model_checkpoint: expected a text");
+  }
+  return model->get<std::string>();
 }
 
 JobRequest ReadRequest(RequestFields& fields, const Limits& limits) {
