@@ -81,7 +81,8 @@ void RequestChecker::CheckSize(const ServedModel& model, const JobSettings& sett
   }
 }
 
-void RequestChecker::CheckMemory(const Pipeline& pipeline, const JobSettings& settings) {
+// Also refuses bad overrides.
+void RequestChecker::CheckPlan(const Pipeline& pipeline, const JobSettings& settings) {
   const std::string key =
       fmt::format("{} {} {} {} {} {} {}", ShapeOf(settings), settings.profile,
                   fmt::join(settings.overrides, " "), settings.steps, settings.n,
@@ -167,8 +168,7 @@ JobSettings RequestChecker::CompleteWith(const Pipeline& pipeline, const ServedM
   settings.device = catalog_.machine().device;
   settings.dtype = catalog_.machine().dtype;
   CheckSize(model, settings);
-  pipeline.SparsityYaml(serve::OptionsOf(settings));  // refuses bad overrides
-  CheckMemory(pipeline, settings);
+  CheckPlan(pipeline, settings);
   return settings;
 }
 

@@ -53,7 +53,7 @@ class RequestChecker {
   JobSettings CompleteWith(const Pipeline& pipeline, const ServedModel& model,
                            const JobRequest& request);
   void CheckSize(const ServedModel& model, const JobSettings& settings) const;
-  void CheckMemory(const Pipeline& pipeline, const JobSettings& settings);
+  void CheckPlan(const Pipeline& pipeline, const JobSettings& settings);
 
   const ModelCatalog& catalog_;
   Limits limits_;
