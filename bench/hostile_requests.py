@@ -1,4 +1,4 @@
-"""Requests that no client of good will sends, as bytes for a socket: the same ones in every run, each different."""
+"""Requests that no client of good will sends, as bytes for a socket: each different, always the same ones."""
 
 import base64
 import json
@@ -55,17 +55,17 @@ VALUES = [
     {"attn.top_keys": "../x"},
 ]
 FIELDS = (
-    "prompt model size n response_format output_format output_compression seed steps profile sparsity negative_prompt "
-    "true_cfg_scale guidance_scale max_sequence_length wait user quality colour"
+    "prompt model size n response_format output_format output_compression seed steps profile sparsity "
+    "negative_prompt true_cfg_scale guidance_scale max_sequence_length wait user quality colour"
 ).split()
 FILM_FIELDS = (
-    "prompt model size seed steps profile sparsity negative_prompt true_cfg_scale max_sequence_length seconds frames fps "
-    "input_reference colour"
+    "prompt model size seed steps profile sparsity negative_prompt true_cfg_scale max_sequence_length "
+    "seconds frames fps input_reference colour"
 ).split()
 WEB_UI_FIELDS = "prompt width height steps seed cfg_scale batch_size n_iter override_settings".split()
 PATHS = (
-    "/ /health /metrics /openapi.json /v1/models /v1/jobs /v1/videos /v1/images/generations /sdapi/v1/txt2img "
-    "/sdapi/v1/progress /sdapi/v1/interrupt /sdapi/v1/options"
+    "/ /health /metrics /openapi.json /v1/models /v1/jobs /v1/videos /v1/images/generations "
+    "/sdapi/v1/txt2img /sdapi/v1/progress /sdapi/v1/interrupt /sdapi/v1/options"
 ).split()
 
 
@@ -75,17 +75,20 @@ class HostileRequest:
     data: bytes
     pause: float = 0  # seconds before its second half
     leaves: bool = False  # closes its connection after the first half
-    ends: bool = True  # says that nothing more comes; one that waits for a picture would take that for leaving
+    ends: bool = (
+        True  # says that nothing more comes; one that waits for a picture would take that for leaving
+    )
 
 
 def _post(path: str, body: bytes, content_type="application/json", length: object = None) -> bytes:
     length = len(body) if length is None else length
-    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
-    return head.encode() + body
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n"
+    return head.encode() + f"Content-Length: {length}\r\n\r\n".encode() + body
 
 
 def _get(path: str, *headers: str, method="GET", version="HTTP/1.1") -> bytes:
-    return f"{method} {path} {version}\r\nHost: localhost\r\n{''.join(h + chr(13) + chr(10) for h in headers)}\r\n".encode()
+    lines = [f"{method} {path} {version}", "Host: localhost", *headers, "", ""]
+    return "\r\n".join(lines).encode()
 
 
 def _wrong_values() -> Iterator[HostileRequest]:
@@ -96,7 +99,9 @@ def _wrong_values() -> Iterator[HostileRequest]:
     ):
         for field in fields:
             for value in VALUES:
-                yield HostileRequest("wrong values", _post(path, json.dumps(base | {field: value}).encode()), ends=False)
+                yield HostileRequest(
+                    "wrong values", _post(path, json.dumps(base | {field: value}).encode()), ends=False
+                )
 
 
 def _damaged(source: random.Random) -> Iterator[HostileRequest]:
@@ -141,12 +146,20 @@ def _forms(source: random.Random) -> Iterator[HostileRequest]:
     kind = f"multipart/form-data; boundary={boundary}"
 
     def part(name: str, content: bytes, more="") -> bytes:
-        return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + content + b"\r\n"
+        return (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+            + content
+            + b"\r\n"
+        )
 
     png = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     )
-    whole = part("prompt", b"x") + part("input_reference", png, '; filename="../../x.png"') + f"--{boundary}--".encode()
+    whole = (
+        part("prompt", b"x")
+        + part("input_reference", png, '; filename="../../x.png"')
+        + f"--{boundary}--".encode()
+    )
     for size in range(0, len(whole), 4):
         yield HostileRequest("forms", _post("/v1/videos", whole[:size], kind))
     for _ in range(60):
@@ -170,7 +183,9 @@ def _forms(source: random.Random) -> Iterator[HostileRequest]:
         ("", b"x"),
         ("x" * 5000, b"x"),
     ):
-        yield HostileRequest("forms", _post("/v1/videos", part("prompt", b"y") + part(name, content) + end, kind))
+        yield HostileRequest(
+            "forms", _post("/v1/videos", part("prompt", b"y") + part(name, content) + end, kind)
+        )
     yield HostileRequest("forms", _post("/v1/videos", part("a", b"1") * 5000 + end, kind))
     for type_ in (
         "multipart/form-data",
@@ -224,11 +239,25 @@ def _headers() -> Iterator[HostileRequest]:
         yield HostileRequest("headers", _get("/v1/jobs", header))
         head = f"POST /v1/images/generations HTTP/1.1\r\nContent-Length: 2\r\n{header}\r\n\r\n"
         yield HostileRequest("headers", head.encode() + b"{}")
-    yield HostileRequest("headers", _post("/v1/videos", b"", length="0\r\nTransfer-Encoding: chunked") + b"ffffffff\r\n")
+    yield HostileRequest(
+        "headers", _post("/v1/videos", b"", length="0\r\nTransfer-Encoding: chunked") + b"ffffffff\r\n"
+    )
 
 
 def _request_lines(source: random.Random) -> Iterator[HostileRequest]:
-    for method in ("PUT", "PATCH", "OPTIONS", "TRACE", "CONNECT", "FOO", "get", "G\x00T", "A" * 300, "DELETE", "HEAD"):
+    for method in (
+        "PUT",
+        "PATCH",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "FOO",
+        "get",
+        "G\x00T",
+        "A" * 300,
+        "DELETE",
+        "HEAD",
+    ):
         for path in PATHS:
             yield HostileRequest("methods", _get(path, method=method))
     job = "img-" + "0" * 32
@@ -301,4 +330,6 @@ def hostile_requests(seed: int = 1) -> list[HostileRequest]:
         *_request_lines(source),
         *_slow(),
     ]
-    return list({request.data + repr((request.pause, request.leaves)).encode(): request for request in found}.values())
+    return list(
+        {request.data + repr((request.pause, request.leaves)).encode(): request for request in found}.values()
+    )

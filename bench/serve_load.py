@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """`tamias serve` under load and under kill -9, with the demo model at 64x64 and one step.
 
-    bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50] [--only one|many|killed|hostile]
+    bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50]
+                        [--only one|many|killed|hostile]
 
 Four parts: one client, for the time of an answer beyond its generation; many clients of several keys at
 once, for loss, fairness and memory; submissions while the server is killed at random moments, for loss;
@@ -220,14 +221,19 @@ def fault_of(request: HostileRequest, answer: bytes) -> str:
     return ""
 
 
-def run_hostile(folder: Path, film_model: Path = ROOT / "models/demo-video") -> dict:
+def run_hostile(folder: Path) -> dict:
     requests = hostile_requests()
     limits = ["--max-steps", "1", "--max-pixels", "4096", "--max-queue", "10000"]
-    server = Server(folder, "--model", str(film_model), *limits)
+    server = Server(folder, "--model", str(ROOT / "models/demo-video"), *limits)
     with ThreadPoolExecutor(48) as threads:
         answers = list(threads.map(lambda request: send(server.port, request), requests))
     faults = [
-        {"kind": request.kind, "request": repr(request.data[:200]), "fault": fault, "answer": repr(answer[:300])}
+        {
+            "kind": request.kind,
+            "request": repr(request.data[:200]),
+            "fault": fault,
+            "answer": repr(answer[:300]),
+        }
         for request, answer in zip(requests, answers, strict=True)
         if (fault := fault_of(request, answer))
     ]
@@ -238,7 +244,9 @@ def run_hostile(folder: Path, film_model: Path = ROOT / "models/demo-video") -> 
     return {
         "requests": len(requests),
         "of_each_kind": dict(Counter(request.kind for request in requests)),
-        "answers_by_status": dict(sorted(Counter(answer[9:12].decode() or "none" for answer in answers).items())),
+        "answers_by_status": dict(
+            sorted(Counter(answer[9:12].decode() or "none" for answer in answers).items())
+        ),
         "left_before_an_answer": sum(request.leaves for request in requests),
         "faults": faults,
         "alive_after": is_alive and (health, picture) == (200, 200),

@@ -71,6 +71,9 @@ ServedModel::ServedModel(const std::filesystem::path& folder, const std::string&
   GenerateOptions options;
   options.device = machine.device;
   options.dtype = machine.dtype;
+  // Small: weights do not follow from the size, and kernels are compiled for each.
+  options.width = options.height = 4 * info_.size_multiple;
+  if (info_.makes_videos) options.num_frames = 1;
   // Also refuses a device that is not there and one that the model does not run on.
   source_ = {id, folder, pipeline.PlanMemory(options).weight_bytes};
   const GenerationSettings& defaults = info_.defaults;

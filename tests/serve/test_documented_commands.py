@@ -18,7 +18,9 @@ def part(assignment: str) -> bytes:
     """Of a form; files stand for a picture of the tests."""
     name, value = assignment.split("=", 1)
     content = (
-        (ROOT / "tests/data/io/images/progressive.jpg").read_bytes() if value.startswith("@") else value.encode()
+        (ROOT / "tests/data/io/images/progressive.jpg").read_bytes()
+        if value.startswith("@")
+        else value.encode()
     )
     return f'--xx\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + content + b"\r\n"
 

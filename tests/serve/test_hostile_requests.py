@@ -6,6 +6,7 @@ import sys
 
 from server_process import JSON, PROMPT, ROOT, SMALL
 
+
 def test_every_hostile_request_gets_a_clear_answer():
     """Some thousands of them, as the measurement sends them."""
     command = [sys.executable, ROOT / "bench/serve_load.py", "--only", "hostile"]

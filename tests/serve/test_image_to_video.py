@@ -1,4 +1,4 @@
-"""Films that begin with a picture: uploads as OpenAI's clients send them, base64 in JSON, and what is refused."""
+"""Films that begin with a picture: uploads as OpenAI's clients send them, base64, and what is refused."""
 
 import base64
 import hashlib
@@ -201,7 +201,9 @@ def kept_pictures(server) -> int:
 def test_a_picture_outlives_a_restart_and_no_longer(serve, picture_films):
     server = serve(models=(picture_films,))
     data = PICTURE.read_bytes()
-    blocker = upload(server, FIELDS | {"steps": 200, "profile": "off"}, {"input_reference": data}).json()["id"]
+    blocker = upload(server, FIELDS | {"steps": 200, "profile": "off"}, {"input_reference": data}).json()[
+        "id"
+    ]
     server.wait(blocker, "in_progress")
     waiting = upload(server, FIELDS, {"input_reference": data}).json()["id"]
     server.process.kill()

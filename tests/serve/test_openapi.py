@@ -47,7 +47,9 @@ def test_the_document_describes_every_route_and_no_other(server):
 
 def test_schemathesis_finds_no_fault(serve, tmp_path):
     # Whatever is asked for takes a moment.
-    server = serve("--max-steps", "1", "--max-pixels", "4096", "--max-queue", "1000", models=(PICTURES, FILMS))
+    server = serve(
+        "--max-steps", "1", "--max-pixels", "4096", "--max-queue", "1000", models=(PICTURES, FILMS)
+    )
     result = subprocess.run(
         [
             sys.executable,
