@@ -28,6 +28,10 @@ constexpr size_t kSpareThreads = 16;  // that tell clients beyond it so
 constexpr size_t kMaxHeaderBytes = 65536;
 constexpr size_t kMaxPathBytes = 256;
 constexpr int kBacklog = 512;
+// Requests of more bytes than kSmallBody have a picture, and take several times their size while
+// they are read.
+constexpr size_t kSmallBody = size_t{1} << 20;
+constexpr int kMaxUploads = 16;
 constexpr const char* kFormType = "multipart/form-data";
 // Where a form's Content-Type goes: cpp-httplib would else read forms by itself.
 constexpr const char* kFormHeader = "Tamias-Form";
@@ -91,6 +95,29 @@ void HideForm(httplib::Request& request) {
   request.headers.erase("Content-Type");
   request.headers.emplace(kFormHeader, type);
 }
+
+// A place among the large bodies. Throws 503 where there is none.
+class Upload {
+ public:
+  Upload(std::atomic<int>& uploads, const httplib::Request& request)
+      : uploads_(request.get_header_value<uint64_t>("Content-Length") > kSmallBody ? &uploads
+                                                                                   : nullptr) {
+    if (uploads_ == nullptr || ++*uploads_ <= kMaxUploads) return;
+    --*uploads_;
+    ApiError error(503, fmt::format("expected at most {} uploads at a time", kMaxUploads),
+                   "server_error", "too_many_uploads");
+    error.retry_after_seconds = 1;
+    throw error;
+  }
+  ~Upload() {
+    if (uploads_ != nullptr) --*uploads_;
+  }
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+
+ private:
+  std::atomic<int>* uploads_;  // nullptr: it is small
+};
 
 size_t LargestBody(const std::vector<Route>& routes) {
   size_t bytes = 0;
@@ -362,6 +389,7 @@ void HttpServer::Serve(const httplib::Request& request, httplib::Response& respo
               request.get_header_value(kFormHeader),
               /*has_left=*/{}};
     call.has_left = [&request] { return !request.progress(0, 0); };
+    const Upload upload(uploads_, request);
     if (reader != nullptr) call.body = ReadBody(*reader, route.max_body_bytes);
     response.status = 200;
     route.handler(call);

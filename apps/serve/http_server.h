@@ -4,6 +4,7 @@
 
 #include <httplib.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -75,6 +76,7 @@ class HttpServer {
   const ApiKeys& keys_;
   RateLimit rate_limit_;
   std::vector<Route> routes_;
+  std::atomic<int> uploads_ = 0;  // requests with large bodies
   std::unique_ptr<Listener> listener_;
   int port_ = 0;
 };

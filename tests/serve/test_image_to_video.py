@@ -8,6 +8,7 @@ import os
 import shlex
 import sqlite3
 import subprocess
+import time
 
 import pytest
 from PIL import Image
@@ -164,6 +165,24 @@ def test_large_uploads_are_refused(films):
         assert answer.error()["param"] == "input_reference"
     body, headers = form(FIELDS, {"input_reference": bytes(24 << 20)})
     assert films.ask("POST", "/v1/videos", body, headers).error()["code"] == "body_too_large"
+
+
+def test_uploads_at_a_time_are_bounded(films):
+    body, headers = form(FIELDS, {"input_reference": bytes(4 << 20)})
+    connections = [films.connect() for _ in range(17)]
+    for connection in connections:
+        connection.putrequest("POST", "/v1/videos")
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:1000])  # the rest does not come yet
+        time.sleep(0.05)
+    answer = connections[-1].getresponse()
+    assert answer.status == 503 and json.loads(answer.read())["error"]["code"] == "too_many_uploads"
+    for connection in connections[:-1]:
+        connection.send(body[1000:])
+        assert connection.getresponse().status == 400  # no picture
+    assert upload(films, FIELDS, {"input_reference": PICTURE.read_bytes()}).status == 202
 
 
 def test_forms_that_are_none(films):
