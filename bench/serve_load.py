@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """`tamias serve` under load and under kill -9, with the demo model at 64x64 and one step.
 
-    bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50] [--only one|many|killed]
+    bench/serve_load.py [--clients 100] [--seconds 300] [--keys 4] [--kills 50]
+                        [--only one|many|killed|hostile]
 
-Three parts: one client, for the time of an answer beyond its generation; many clients of several keys at
-once, for loss, fairness and memory; submissions while the server is killed at random moments, for loss."""
+Four parts: one client, for the time of an answer beyond its generation; many clients of several keys at
+once, for loss, fairness and memory; submissions while the server is killed at random moments, for loss;
+requests that no client of good will sends, for a clear answer to each."""
 
 import argparse
 import http.client
@@ -12,13 +14,18 @@ import json
 import os
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from hostile_requests import HostileRequest, hostile_requests
 
 ROOT = Path(__file__).parents[1]
 TINY = {"prompt": "a large red circle at the center on a grey background", "size": "64x64", "steps": 1}
@@ -26,7 +33,8 @@ TINY = {"prompt": "a large red circle at the center on a grey background", "size
 
 class Server:
     def __init__(self, folder: Path, *arguments: str):
-        command = [ROOT / "build/release/tamias", "serve", "--model", ROOT / "models/demo-flux", "--quiet"]
+        program = os.environ.get("TAMIAS_PROGRAM", ROOT / "build/release/tamias")
+        command = [program, "serve", "--model", ROOT / "models/demo-flux", "--quiet"]
         command += ["--listen", "127.0.0.1:0", "--output-dir", folder, *arguments]
         # Threads wait asleep: spinning ones are slow on a busy machine.
         environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
@@ -162,13 +170,96 @@ def run_kills(folder: Path, count: int) -> dict:
     return {"kills": count, "jobs_acknowledged": len(taken), "ends": ends}
 
 
+def send(port: int, request: HostileRequest) -> bytes:
+    """What the server answers; nothing to a client that leaves."""
+    half = len(request.data) // 2
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
+        answer = b""
+        try:
+            if request.leaves:
+                connection.sendall(request.data[:half])
+                return b""
+            if request.pause:
+                connection.sendall(request.data[:half])
+                time.sleep(request.pause)
+                connection.sendall(request.data[half:])
+            else:
+                connection.sendall(request.data)
+            if request.ends:
+                connection.shutdown(socket.SHUT_WR)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the server has heard enough, and has answered
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass
+        return answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def fault_of(request: HostileRequest, answer: bytes) -> str:
+    """What is not clear about an answer; empty: it is clear."""
+    if request.leaves:
+        return ""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    found = re.match(rb"HTTP/1\.1 (\d{3}) ", head)
+    if not found:
+        return "no answer"
+    status = int(found[1])
+    if status >= 500 and status != 503:
+        return f"status {status}"
+    if status < 400 or request.data.startswith(b"HEAD "):
+        return ""
+    try:
+        error = json.loads(body)["error"]
+    except (ValueError, KeyError, TypeError):
+        return f"status {status} without an error in JSON"
+    if set(error) != {"message", "type", "param", "code"} or not error["message"] or "\n" in error["message"]:
+        return f"status {status} with an error of another shape"
+    if str(ROOT) in error["message"]:
+        return f"status {status} with a path of the server"
+    return ""
+
+
+def run_hostile(folder: Path) -> dict:
+    requests = hostile_requests()
+    limits = ["--max-steps", "1", "--max-pixels", "4096", "--max-queue", "10000"]
+    server = Server(folder, "--model", str(ROOT / "models/demo-video"), *limits)
+    with ThreadPoolExecutor(48) as threads:
+        answers = list(threads.map(lambda request: send(server.port, request), requests))
+    faults = [
+        {
+            "kind": request.kind,
+            "request": repr(request.data[:200]),
+            "fault": fault,
+            "answer": repr(answer[:300]),
+        }
+        for request, answer in zip(requests, answers, strict=True)
+        if (fault := fault_of(request, answer))
+    ]
+    health = server.ask("GET", "/health")[0]
+    picture = server.ask("POST", "/v1/images/generations", TINY | {"seed": 1})[0]
+    is_alive = server.process.poll() is None
+    server.end()
+    return {
+        "requests": len(requests),
+        "of_each_kind": dict(Counter(request.kind for request in requests)),
+        "answers_by_status": dict(
+            sorted(Counter(answer[9:12].decode() or "none" for answer in answers).items())
+        ),
+        "left_before_an_answer": sum(request.leaves for request in requests),
+        "faults": faults,
+        "alive_after": is_alive and (health, picture) == (200, 200),
+    }
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--keys", type=int, default=4)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--only", choices=["one", "many", "killed"])
+    parser.add_argument("--only", choices=["one", "many", "killed", "hostile"])
     options = parser.parse_args()
     if options.keys < 2:
         parser.error("--keys: expected at least 2")
@@ -178,6 +269,7 @@ def main():
             "one": lambda: measure_overhead(folder / "one", 50),
             "many": lambda: run_many(folder / "many", options.clients, options.seconds, options.keys),
             "killed": lambda: run_kills(folder / "killed", options.kills),
+            "hostile": lambda: run_hostile(folder / "hostile"),
         }
         for part, measure in parts.items():
             if options.only in (None, part):

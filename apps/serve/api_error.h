@@ -25,6 +25,7 @@ struct ApiError : std::runtime_error {
   std::string code;
   std::string param;            // the field at fault; empty: none
   int retry_after_seconds = 0;  // above 0: sent as Retry-After
+  std::string allowed_methods;  // of 405: sent as Allow
 };
 
 // 400: the field, what was expected and what was found.

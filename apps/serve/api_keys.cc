@@ -3,8 +3,8 @@
 
 #include <fmt/format.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 
+#include "sha256.h"
 #include "tamias/error.h"
 #include "tamias/files.h"
 
@@ -23,15 +23,6 @@ std::string_view Trimmed(std::string_view line) {
 
 }  // namespace
 
-ApiKeys::Digest ApiKeys::DigestOf(std::string_view key) {
-  Digest digest{};
-  unsigned int size = 0;
-  if (EVP_Digest(key.data(), key.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1) {
-    throw Error(ErrorCode::kInternal, "api-key-file: SHA-256 is not there");
-  }
-  return digest;
-}
-
 ApiKeys::ApiKeys(const std::filesystem::path& file) {
   const std::string text = ReadFile(file, kMaxFileBytes);
   size_t number = 0;
@@ -46,7 +37,7 @@ ApiKeys::ApiKeys(const std::filesystem::path& file) {
                   fmt::format("{}:{}: expected a key of at least {} characters, found {}",
                               file.string(), number, kMinKeyLength, key.size()));
     }
-    digests_.push_back(DigestOf(key));
+    digests_.push_back(Sha256(key));
   }
   if (digests_.empty()) {
     throw Error(ErrorCode::kInvalidFile,
@@ -56,9 +47,9 @@ ApiKeys::ApiKeys(const std::filesystem::path& file) {
 
 std::optional<std::string> ApiKeys::OwnerOf(std::string_view key) const {
   if (digests_.empty()) return "";
-  const Digest given = DigestOf(key);
+  const Sha256Digest given = Sha256(key);
   bool is_known = false;
-  for (const Digest& digest : digests_) {
+  for (const Sha256Digest& digest : digests_) {
     is_known |= CRYPTO_memcmp(given.data(), digest.data(), digest.size()) == 0;
   }
   if (!is_known) return std::nullopt;

@@ -2,14 +2,14 @@
 // key is compared with all of them in constant time.
 #pragma once
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "sha256.h"
 
 namespace tamias::serve {
 
@@ -27,10 +27,7 @@ class ApiKeys {
   std::optional<std::string> OwnerOf(std::string_view key) const;
 
  private:
-  using Digest = std::array<uint8_t, 32>;
-  static Digest DigestOf(std::string_view key);
-
-  std::vector<Digest> digests_;
+  std::vector<Sha256Digest> digests_;
 };
 
 }  // namespace tamias::serve

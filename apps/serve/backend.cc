@@ -31,8 +31,16 @@ Job WaitFor(const Backend& backend, const std::shared_ptr<LiveJob>& live, const 
   return job;
 }
 
+void CheckIsVideo(const JobView& view) {
+  if (!view.job.settings.is_video) throw NotFound("id: no such video", "video_not_found");
+}
+
 std::string ReadResult(const Backend& backend, const Job& job, size_t index) {
-  return ReadFile(backend.service.output_folder() / job.files.at(index), kMaxResultBytes);
+  try {
+    return ReadFile(backend.service.output_folder() / job.files.at(index), kMaxResultBytes);
+  } catch (const Error&) {
+    throw NotFound("id: the result is not there any more", "result_not_found");
+  }
 }
 
 }  // namespace tamias::serve

@@ -21,6 +21,9 @@ struct Backend {
 // job that was not completed.
 Job WaitFor(const Backend& backend, const std::shared_ptr<LiveJob>& live, const Call& call);
 
+// Throws ApiError (404) for a job that makes pictures.
+void CheckIsVideo(const JobView& view);
+
 // A result's bytes.
 std::string ReadResult(const Backend& backend, const Job& job, size_t index);
 

@@ -1,28 +1,15 @@
-// Bytes as base64 text, for pictures within JSON.
+// Bytes as base64 text (RFC 4648) and back, for pictures within JSON.
 #pragma once
 
-#include <openssl/evp.h>
-
+#include <optional>
 #include <string>
 #include <string_view>
 
 namespace tamias::serve {
 
-inline std::string Base64(std::string_view bytes) {
-  // EVP_EncodeBlock takes an int and ends the text with NUL.
-  constexpr size_t kBlock = size_t{3} << 20;
-  std::string text;
-  text.reserve((bytes.size() + 2) / 3 * 4);
-  std::string block;
-  for (size_t i = 0; i < bytes.size(); i += kBlock) {
-    const std::string_view part = bytes.substr(i, kBlock);
-    block.resize((part.size() + 2) / 3 * 4 + 1);
-    const int size = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(block.data()),
-                                     reinterpret_cast<const unsigned char*>(part.data()),
-                                     static_cast<int>(part.size()));
-    text.append(block, 0, static_cast<size_t>(size));
-  }
-  return text;
-}
+std::string Base64(std::string_view bytes);
+
+// Nothing for what is not base64 with its padding.
+std::optional<std::string> FromBase64(std::string_view text);
 
 }  // namespace tamias::serve

@@ -1,6 +1,7 @@
 // poll in slices, so that a stop is noticed.
 #include "connection.h"
 
+#include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -16,7 +17,7 @@ constexpr auto kWriteTime = std::chrono::seconds(15);  // for each piece of the 
 constexpr auto kLingerTime = std::chrono::seconds(2);
 constexpr int kSliceMilliseconds = 100;
 constexpr size_t kBufferBytes = 16384;
-constexpr size_t kLingerBytes = size_t{8} << 20;
+constexpr size_t kLingerBytes = size_t{64} << 20;
 
 }  // namespace
 
@@ -86,6 +87,14 @@ ssize_t Connection::write(const char* bytes, size_t size) {
 void Connection::get_remote_ip_and_port(std::string& ip, int& port) const {
   ip.clear();
   port = 0;
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  char text[NI_MAXHOST] = "";
+  if (getpeername(socket_, any, &size) == 0 &&
+      getnameinfo(any, size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) == 0) {
+    ip = text;
+  }
 }
 
 void Connection::get_local_ip_and_port(std::string& ip, int& port) const {

@@ -16,6 +16,7 @@
 #include "api_error.h"
 #include "connection.h"
 #include "connection_threads.h"
+#include "form.h"
 #include "job.h"
 #include "tamias/error.h"
 
@@ -27,6 +28,13 @@ constexpr size_t kSpareThreads = 16;  // that tell clients beyond it so
 constexpr size_t kMaxHeaderBytes = 65536;
 constexpr size_t kMaxPathBytes = 256;
 constexpr int kBacklog = 512;
+// Requests of more bytes than kSmallBody have a picture, and take several times their size while
+// they are read.
+constexpr size_t kSmallBody = size_t{1} << 20;
+constexpr int kMaxUploads = 16;
+constexpr const char* kFormType = "multipart/form-data";
+// Where a form's Content-Type goes: cpp-httplib would else read forms by itself.
+constexpr const char* kFormHeader = "Tamias-Form";
 
 std::vector<std::string_view> Segments(std::string_view path) {
   std::vector<std::string_view> segments;
@@ -65,17 +73,10 @@ void AnswerError(httplib::Response& response, const ApiError& error) {
   response.content_length_ = 0;
   AnswerJson(response, error.status, ErrorBody(error));
   if (error.status == 401) response.set_header("WWW-Authenticate", "Bearer");
+  if (!error.allowed_methods.empty()) response.set_header("Allow", error.allowed_methods);
   if (error.retry_after_seconds > 0) {
     response.set_header("Retry-After", std::to_string(error.retry_after_seconds));
   }
-}
-
-// What cpp-httplib refuses by itself: a request that is none.
-void AnswerBareStatus(httplib::Response& response) {
-  if (!response.body.empty() || response.status < 400) return;
-  const int status = response.status;
-  AnswerError(response, {status, fmt::format("the request could not be read (status {})", status),
-                         "invalid_request_error", "bad_request"});
 }
 
 std::string RawAnswer(int status, const char* reason, const char* message, const char* code) {
@@ -85,6 +86,53 @@ std::string RawAnswer(int status, const char* reason, const char* message, const
       "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n"
       "Connection: close\r\n\r\n{}",
       status, reason, body.size(), body);
+}
+
+void HideForm(httplib::Request& request) {
+  request.headers.erase(kFormHeader);
+  const std::string type = request.get_header_value("Content-Type");
+  if (MediaType(type) != kFormType) return;
+  request.headers.erase("Content-Type");
+  request.headers.emplace(kFormHeader, type);
+}
+
+// A place among the large bodies. Throws 503 where there is none.
+class Upload {
+ public:
+  Upload(std::atomic<int>& uploads, const httplib::Request& request)
+      : uploads_(request.get_header_value<uint64_t>("Content-Length") > kSmallBody ? &uploads
+                                                                                   : nullptr) {
+    if (uploads_ == nullptr || ++*uploads_ <= kMaxUploads) return;
+    --*uploads_;
+    ApiError error(503, fmt::format("expected at most {} uploads at a time", kMaxUploads),
+                   "server_error", "too_many_uploads");
+    error.retry_after_seconds = 1;
+    throw error;
+  }
+  ~Upload() {
+    if (uploads_ != nullptr) --*uploads_;
+  }
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+
+ private:
+  std::atomic<int>* uploads_;  // nullptr: it is small
+};
+
+size_t LargestBody(const std::vector<Route>& routes) {
+  size_t bytes = 0;
+  for (const Route& route : routes) bytes = std::max(bytes, route.max_body_bytes);
+  return bytes;
+}
+
+std::string ReadBody(const httplib::ContentReader& reader, size_t max_bytes) {
+  std::string body;
+  const bool is_whole = reader([&](const char* bytes, size_t size) {
+    body.append(bytes, size);
+    return body.size() <= max_bytes;
+  });
+  if (!is_whole) throw InvalidRequest("", "body: shorter than Content-Length", "incomplete_body");
+  return body;
 }
 
 // "127.0.0.1" of "127.0.0.1:8188", "::1" of "[::1]:8188".
@@ -132,6 +180,7 @@ class HttpServer::Listener final : public httplib::Server {
       process_request(connection, /*close_connection=*/true, is_closed,
                       [&connection](httplib::Request& request) {
                         request.ranges.clear();  // many of them would be one large answer
+                        HideForm(request);
                         // The one place of a request that can lead a handler to its connection.
                         request.progress = [&connection](uint64_t, uint64_t) {
                           return !connection.HasLeft();
@@ -140,7 +189,8 @@ class HttpServer::Listener final : public httplib::Server {
     } catch (const std::exception&) {
       // A header that cpp-httplib could not take: answered below.
     }
-    if (connection.has_written() || connection.HasLeft()) return;
+    // A client that has closed its sending side alone still reads.
+    if (connection.has_written()) return;
     const std::string answer =
         RawAnswer(408, "Request Timeout", "the request did not come whole", "incomplete_request");
     connection.write(answer.data(), answer.size());
@@ -154,8 +204,9 @@ class HttpServer::Listener final : public httplib::Server {
 HttpServer::HttpServer(const HttpOptions& options, const ApiKeys& keys, std::vector<Route> routes)
     : options_(options),
       keys_(keys),
+      rate_limit_(options.max_requests_per_minute),
       routes_(std::move(routes)),
-      listener_(std::make_unique<Listener>(options.max_body_bytes)) {
+      listener_(std::make_unique<Listener>(LargestBody(routes_))) {
   using httplib::Request, httplib::Response;
   // cpp-httplib would share the port with whoever asks for the same (SO_REUSEPORT).
   listener_->set_socket_options([](socket_t socket) {
@@ -175,7 +226,7 @@ HttpServer::HttpServer(const HttpOptions& options, const ApiKeys& keys, std::vec
       ".*", [this](const Request& request, Response& response,
                    const httplib::ContentReader& reader) { Serve(request, response, &reader); });
   listener_->set_error_handler(
-      [](const Request&, Response& response) { AnswerBareStatus(response); });
+      [this](const Request& request, Response& response) { AnswerBareStatus(request, response); });
   listener_->set_logger(
       [this](const Request&, const Response& response) { options_.on_answer(response.status); });
   const bool is_bound = options_.port == 0
@@ -205,11 +256,36 @@ const Route& HttpServer::Find(const httplib::Request& request, std::string& id) 
       if (!Matches(route, request.path, id)) continue;
       if (route.method == method) return route;
       allowed += (allowed.empty() ? "" : ", ") + route.method;
+      if (route.method == "GET") allowed += ", HEAD";
     }
   }
   if (allowed.empty()) throw NotFound("path: there is nothing here", "not_found");
-  throw ApiError(405, fmt::format("method: expected {}", allowed), "invalid_request_error",
+  ApiError error(405, fmt::format("method: expected {}", allowed), "invalid_request_error",
                  "method_not_allowed");
+  error.allowed_methods = allowed;
+  throw error;
+}
+
+// What cpp-httplib refuses by itself: a request that is none, or of a method that it does not know,
+// where it reads nothing behind the request's line.
+void HttpServer::AnswerBareStatus(const httplib::Request& request,
+                                  httplib::Response& response) const {
+  if (!response.body.empty() || response.status < 400) return;
+  const int status = response.status;
+  ApiError error(status, fmt::format("the request could not be read (status {})", status),
+                 "invalid_request_error", "bad_request");
+  if (request.path.empty() && request.version.starts_with("HTTP/1.")) {
+    httplib::Request line;
+    line.method = request.method;
+    line.path = request.target.substr(0, request.target.find('?'));
+    std::string id;
+    try {
+      Find(line, id);
+    } catch (const ApiError& found) {
+      error = found;
+    }
+  }
+  AnswerError(response, error);
 }
 
 void HttpServer::CheckHost(const httplib::Request& request) const {
@@ -236,15 +312,34 @@ std::string HttpServer::OwnerOf(const httplib::Request& request) const {
       "authentication_error", "invalid_api_key");
 }
 
+void HttpServer::CountRequest(const Route& route, const httplib::Request& request) {
+  if (!route.is_counted) return;
+  const int seconds =
+      rate_limit_.SecondsToWait(keys_.empty() ? request.remote_addr : OwnerOf(request));
+  if (seconds == 0) return;
+  ApiError error(
+      429, fmt::format("expected at most {} requests per minute", options_.max_requests_per_minute),
+      "rate_limit_error", "rate_limit_exceeded");
+  error.retry_after_seconds = seconds;
+  throw error;
+}
+
 // Before a byte of it is read. A page of another site can send forms and plain text, but not JSON,
 // and cannot hide where it is from.
-void HttpServer::CheckBody(const httplib::Request& request) const {
-  const std::string type = request.get_header_value("Content-Type");
+void HttpServer::CheckBody(const Route& route, const httplib::Request& request) const {
+  const std::string type = MediaType(request.get_header_value("Content-Type"));
+  const bool is_form = route.takes_forms && request.has_header(kFormHeader);
   const bool is_empty = request.get_header_value("Content-Length") == "0" && type.empty() &&
-                        !request.has_header("Origin");
-  if (!is_empty && type.substr(0, type.find(';')) != "application/json") {
-    throw ApiError(415, "Content-Type: expected application/json", "invalid_request_error",
-                   "unsupported_media_type");
+                        !request.has_header(kFormHeader) && !request.has_header("Origin");
+  if (!is_empty && !is_form && type != "application/json") {
+    throw ApiError(415,
+                   fmt::format("Content-Type: expected application/json{}",
+                               route.takes_forms ? " or multipart/form-data" : ""),
+                   "invalid_request_error", "unsupported_media_type");
+  }
+  if (is_form && request.has_header("Origin")) {
+    throw ApiError(403, "Origin: forms of pages are not taken, expected application/json",
+                   "invalid_request_error", "wrong_origin");
   }
   if (request.has_header("Content-Encoding") || request.has_header("Transfer-Encoding") ||
       request.get_header_value_count("Content-Length") != 1) {
@@ -255,20 +350,10 @@ void HttpServer::CheckBody(const httplib::Request& request) const {
   const bool is_number = !text.empty() && text.size() < 19 &&
                          text.find_first_not_of("0123456789") == std::string::npos;
   if (!is_number) throw InvalidRequest("Content-Length", "Content-Length: expected a number");
-  if (std::stoull(text) > options_.max_body_bytes) {
-    throw ApiError(413, fmt::format("body: expected at most {} bytes", options_.max_body_bytes),
+  if (std::stoull(text) > route.max_body_bytes) {
+    throw ApiError(413, fmt::format("body: expected at most {} bytes", route.max_body_bytes),
                    "invalid_request_error", "body_too_large");
   }
-}
-
-std::string HttpServer::ReadBody(const httplib::ContentReader& reader) const {
-  std::string body;
-  const bool is_whole = reader([&](const char* bytes, size_t size) {
-    body.append(bytes, size);
-    return body.size() <= options_.max_body_bytes;
-  });
-  if (!is_whole) throw InvalidRequest("", "body: shorter than Content-Length", "incomplete_body");
-  return body;
 }
 
 void HttpServer::Dispatch(const httplib::Request& request, httplib::Response& response,
@@ -276,9 +361,11 @@ void HttpServer::Dispatch(const httplib::Request& request, httplib::Response& re
   try {
     CheckHost(request);
     std::string id;
-    if (Find(request, id).method == "POST") {
-      OwnerOf(request);
-      CheckBody(request);
+    const Route& route = Find(request, id);
+    if (route.needs_key) OwnerOf(request);
+    CountRequest(route, request);
+    if (route.method == "POST") {
+      CheckBody(route, request);
       wants_body = true;
       return;
     }
@@ -294,9 +381,16 @@ void HttpServer::Serve(const httplib::Request& request, httplib::Response& respo
   try {
     std::string id;
     const Route& route = Find(request, id);
-    Call call{request, response, route.needs_key ? OwnerOf(request) : "", id, "", {}};
+    Call call{request,
+              response,
+              route.needs_key ? OwnerOf(request) : "",
+              id,
+              /*body=*/"",
+              request.get_header_value(kFormHeader),
+              /*has_left=*/{}};
     call.has_left = [&request] { return !request.progress(0, 0); };
-    if (reader != nullptr) call.body = ReadBody(*reader);
+    const Upload upload(uploads_, request);
+    if (reader != nullptr) call.body = ReadBody(*reader, route.max_body_bytes);
     response.status = 200;
     route.handler(call);
   } catch (const ApiError& error) {

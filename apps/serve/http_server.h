@@ -4,6 +4,7 @@
 
 #include <httplib.h>
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "api_keys.h"
+#include "rate_limit.h"
 
 namespace tamias::serve {
 
@@ -21,6 +23,7 @@ struct Call {
   std::string owner;               // whose key it has; "" where there are no keys
   std::string id;                  // of {id} in the route's path
   std::string body;                // of POST
+  std::string form_type;           // its Content-Type, where it is a form; "": it is JSON
   std::function<bool()> has_left;  // whether the client closed its connection
 
   void Answer(int status, const nlohmann::ordered_json& body_json) const;
@@ -31,12 +34,15 @@ struct Route {
   std::string path;    // "/v1/jobs/{id}/events"
   bool needs_key = true;
   std::function<void(Call&)> handler;
+  size_t max_body_bytes = size_t{1} << 20;
+  bool takes_forms = false;  // beside JSON
+  bool is_counted = true;    // against the limit of requests per minute
 };
 
 struct HttpOptions {
-  std::string host;  // an address, or localhost
-  int port = 0;      // 0: any that is free
-  size_t max_body_bytes = size_t{1} << 20;
+  std::string host;                    // an address, or localhost
+  int port = 0;                        // 0: any that is free
+  size_t max_requests_per_minute = 0;  // of one key, without keys of one address; 0: any number
   // Whether only this machine's names may stand in Host: a page of another site whose name leads
   // here would else be of one origin with us.
   bool is_local = true;
@@ -60,14 +66,17 @@ class HttpServer {
   void Serve(const httplib::Request& request, httplib::Response& response,
              const httplib::ContentReader* reader);
   const Route& Find(const httplib::Request& request, std::string& id) const;
+  void AnswerBareStatus(const httplib::Request& request, httplib::Response& response) const;
   void CheckHost(const httplib::Request& request) const;
   std::string OwnerOf(const httplib::Request& request) const;
-  void CheckBody(const httplib::Request& request) const;
-  std::string ReadBody(const httplib::ContentReader& reader) const;
+  void CountRequest(const Route& route, const httplib::Request& request);
+  void CheckBody(const Route& route, const httplib::Request& request) const;
 
   HttpOptions options_;
   const ApiKeys& keys_;
+  RateLimit rate_limit_;
   std::vector<Route> routes_;
+  std::atomic<int> uploads_ = 0;  // requests with large bodies
   std::unique_ptr<Listener> listener_;
   int port_ = 0;
 };

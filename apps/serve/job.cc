@@ -25,31 +25,77 @@ std::string Quoted(const std::string& text) {
   return quoted + "'";
 }
 
-JobSettings SettingsFrom(const Json& json) {
-  JobSettings settings;
-  json.at("model").get_to(settings.model);
-  settings.is_video = json.contains("num_frames");
-  json.at("prompt").get_to(settings.prompt);
-  json.at("negative_prompt").get_to(settings.negative_prompt);
-  json.at("width").get_to(settings.width);
-  json.at("height").get_to(settings.height);
+// The fields of JSON, once for both directions: a visitor writes each, or reads it where it is.
+template <typename Settings, typename Visit>
+void VisitSettings(Settings& settings, const Visit& visit) {
+  visit("model", settings.model);
+  visit("prompt", settings.prompt);
+  visit("negative_prompt", settings.negative_prompt);
+  visit("width", settings.width);
+  visit("height", settings.height);
   if (settings.is_video) {
-    json.at("num_frames").get_to(settings.num_frames);
-    json.at("fps").get_to(settings.fps);
+    visit("num_frames", settings.num_frames);
+    visit("fps", settings.fps);
+    visit("picture", settings.picture);
+    visit("picture_sha256", settings.picture_sha256);
   }
-  json.at("steps").get_to(settings.steps);
-  json.at("seed").get_to(settings.seed);
-  json.at("n").get_to(settings.n);
-  json.at("true_cfg_scale").get_to(settings.true_cfg_scale);
-  if (json.contains("true_cfg_scale_2")) settings.true_cfg_scale_2 = json.at("true_cfg_scale_2");
-  if (json.contains("guidance_scale")) settings.guidance_scale = json.at("guidance_scale");
-  json.at("max_sequence_length").get_to(settings.max_sequence_length);
-  json.at("profile").get_to(settings.profile);
-  json.at("sparsity").get_to(settings.overrides);
-  json.at("output_format").get_to(settings.format);
-  json.at("quality").get_to(settings.quality);
-  return settings;
+  visit("steps", settings.steps);
+  visit("seed", settings.seed);
+  visit("n", settings.n);
+  visit("true_cfg_scale", settings.true_cfg_scale);
+  visit("true_cfg_scale_2", settings.true_cfg_scale_2);
+  visit("guidance_scale", settings.guidance_scale);
+  visit("max_sequence_length", settings.max_sequence_length);
+  visit("profile", settings.profile);
+  visit("sparsity", settings.overrides);
+  visit("output_format", settings.format);
+  visit("quality", settings.quality);
+  visit("device", settings.device);
+  visit("dtype", settings.dtype);
 }
+
+// All but the settings.
+template <typename AnyJob, typename Visit>
+void VisitJob(AnyJob& job, const Visit& visit) {
+  visit("created_at", job.created_at);
+  visit("started_at", job.started_at);
+  visit("finished_at", job.finished_at);
+  visit("interruptions", job.interruptions);
+  visit("error_message", job.error_message);
+  visit("error_code", job.error_code);
+  visit("files", job.files);
+  visit("steps", job.steps);
+  visit("seconds_total", job.seconds_total);
+  visit("seconds_encode", job.seconds_encode);
+  visit("seconds_denoise", job.seconds_denoise);
+  visit("seconds_decode", job.seconds_decode);
+}
+
+struct Write {
+  Json& json;
+
+  template <typename T>
+  void operator()(const char* name, const T& value) const {
+    json[name] = value;
+  }
+  template <typename T>
+  void operator()(const char* name, const std::optional<T>& value) const {
+    if (value) json[name] = *value;
+  }
+};
+
+struct Read {
+  const Json& json;
+
+  template <typename T>
+  void operator()(const char* name, T& value) const {
+    if (json.contains(name)) json.at(name).get_to(value);
+  }
+  template <typename T>
+  void operator()(const char* name, std::optional<T>& value) const {
+    if (json.contains(name)) value = json.at(name).get<T>();
+  }
+};
 
 }  // namespace
 
@@ -91,6 +137,8 @@ GenerateOptions OptionsOf(const JobSettings& settings) {
     options.num_frames = settings.num_frames;
     options.fps = settings.fps;
   }
+  options.device = settings.device;
+  options.dtype = settings.dtype;
   options.steps = settings.steps;
   options.seed = settings.seed;
   options.num_images = settings.n;
@@ -109,43 +157,14 @@ std::string ShapeOf(const JobSettings& settings) {
 }
 
 Json ToJson(const JobSettings& settings) {
-  Json json = {{"model", settings.model},
-               {"prompt", settings.prompt},
-               {"negative_prompt", settings.negative_prompt},
-               {"width", settings.width},
-               {"height", settings.height}};
-  if (settings.is_video) {
-    json["num_frames"] = settings.num_frames;
-    json["fps"] = settings.fps;
-  }
-  json["steps"] = settings.steps;
-  json["seed"] = settings.seed;
-  json["n"] = settings.n;
-  json["true_cfg_scale"] = settings.true_cfg_scale;
-  if (settings.true_cfg_scale_2) json["true_cfg_scale_2"] = *settings.true_cfg_scale_2;
-  if (settings.guidance_scale) json["guidance_scale"] = *settings.guidance_scale;
-  json["max_sequence_length"] = settings.max_sequence_length;
-  json["profile"] = settings.profile;
-  json["sparsity"] = settings.overrides;
-  json["output_format"] = settings.format;
-  json["quality"] = settings.quality;
+  Json json;
+  VisitSettings(settings, Write{json});
   return json;
 }
 
 std::string ToRecord(const Job& job) {
-  const Json json = {{"settings", ToJson(job.settings)},
-                     {"created_at", job.created_at},
-                     {"started_at", job.started_at},
-                     {"finished_at", job.finished_at},
-                     {"interruptions", job.interruptions},
-                     {"error_message", job.error_message},
-                     {"error_code", job.error_code},
-                     {"files", job.files},
-                     {"steps", job.steps},
-                     {"seconds_total", job.seconds_total},
-                     {"seconds_encode", job.seconds_encode},
-                     {"seconds_denoise", job.seconds_denoise},
-                     {"seconds_decode", job.seconds_decode}};
+  Json json = {{"settings", ToJson(job.settings)}};
+  VisitJob(job, Write{json});
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -153,19 +172,9 @@ Job FromRecord(const std::string& record) {
   try {
     const Json json = Json::parse(record);
     Job job;
-    job.settings = SettingsFrom(json.at("settings"));
-    json.at("created_at").get_to(job.created_at);
-    json.at("started_at").get_to(job.started_at);
-    json.at("finished_at").get_to(job.finished_at);
-    json.at("interruptions").get_to(job.interruptions);
-    json.at("error_message").get_to(job.error_message);
-    json.at("error_code").get_to(job.error_code);
-    json.at("files").get_to(job.files);
-    json.at("steps").get_to(job.steps);
-    json.at("seconds_total").get_to(job.seconds_total);
-    json.at("seconds_encode").get_to(job.seconds_encode);
-    json.at("seconds_denoise").get_to(job.seconds_denoise);
-    json.at("seconds_decode").get_to(job.seconds_decode);
+    VisitJob(job, Read{json});
+    job.settings.is_video = json.at("settings").contains("num_frames");
+    VisitSettings(job.settings, Read{json.at("settings")});
     return job;
   } catch (const Json::exception& error) {
     throw Error(ErrorCode::kInvalidFile, fmt::format("jobs: record: {}", error.what()));
@@ -182,6 +191,7 @@ std::string CommandLine(const JobSettings& settings) {
   if (settings.is_video) {
     line += fmt::format(" --frames {} --fps {}", settings.num_frames, settings.fps);
   }
+  if (settings.picture) line += " --image input_reference";
   line += fmt::format(" --steps {} --seed {} --true-cfg-scale {}", settings.steps, settings.seed,
                       settings.true_cfg_scale);
   if (settings.true_cfg_scale_2)
@@ -191,6 +201,8 @@ std::string CommandLine(const JobSettings& settings) {
   line += fmt::format(" --max-sequence-length {} --sparsity {}", settings.max_sequence_length,
                       settings.profile);
   for (const std::string& assignment : settings.overrides) line += " --set " + Quoted(assignment);
+  if (settings.device != "cpu") line += " --device " + settings.device;
+  if (settings.dtype != "auto") line += " --dtype " + settings.dtype;
   if (settings.n > 1) line += fmt::format(" --num-images {}", settings.n);
   const bool is_lossy = settings.format == "jpeg" || settings.format == "webp";
   if (is_lossy) line += fmt::format(" --quality {}", settings.quality);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,10 @@ struct JobSettings {
   int height = 0;      // pixels
   int num_frames = 1;  // of a film
   double fps = 0;      // of a film
+  // What the film begins with: its size, "70x50", and the SHA-256 of its file. The file itself lies
+  // beside the results until the job has ended.
+  std::optional<std::string> picture;
+  std::optional<std::string> picture_sha256;
   int steps = 0;
   uint64_t seed = 0;
   int n = 1;  // pictures or films
@@ -37,6 +42,8 @@ struct JobSettings {
   std::vector<std::string> overrides;  // "attn.top_keys=0.1"
   std::string format = "png";          // png, jpeg, webp; of films mp4
   int quality = 90;                    // of jpeg and webp
+  std::string device = "cpu";
+  std::string dtype = "auto";
 };
 
 struct Job {
@@ -67,19 +74,20 @@ std::string NewJobId(bool is_video);
 // Whether a text could be one.
 bool IsJobId(const std::string& text);
 
-// For the library.
+// For the library, without the picture.
 GenerateOptions OptionsOf(const JobSettings& settings);
 // Jobs of one shape may share what a model keeps warm: model, size and frames.
 std::string ShapeOf(const JobSettings& settings);
 
-// How the store keeps it, and back. Throws kInvalidFile for another text.
+// How the store keeps it, and back. What a record does not have keeps its default: earlier versions
+// did not know of it. Throws kInvalidFile for another text.
 std::string ToRecord(const Job& job);
 Job FromRecord(const std::string& record);
 
 nlohmann::ordered_json ToJson(const JobSettings& settings);
 
-// The same as a command line. The model stands there by its id: where its folder lies is this
-// machine's matter.
+// The same as a command line. The model stands there by its id, and a picture by its field's name:
+// where its folder lies is this machine's matter, and what the file was called its owner's.
 std::string CommandLine(const JobSettings& settings);
 
 }  // namespace tamias::serve

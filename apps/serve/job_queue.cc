@@ -1,4 +1,4 @@
-// Least recently served owner first, then first come; a warm shape may go before for kMaxInARow.
+// Least recently served owner first, then first come; kMaxOutOfTurn warm jobs may go before.
 #include "job_queue.h"
 
 #include <algorithm>
@@ -23,17 +23,23 @@ JobQueue::Jobs::iterator JobQueue::FairChoice() {
   return std::ranges::min_element(jobs_, {}, turn_of);
 }
 
-std::optional<QueuedJob> JobQueue::Pop(WarmShape& warm) {
+std::optional<QueuedJob> JobQueue::Pop(Warmth& warm) {
   if (jobs_.empty()) return std::nullopt;
-  auto chosen = FairChoice();
-  if (chosen->shape != warm.shape && warm.jobs_in_a_row < kMaxInARow) {
-    const auto same =
-        std::ranges::find_if(jobs_, [&](const QueuedJob& job) { return job.shape == warm.shape; });
-    if (same != jobs_.end()) chosen = same;
+  const auto in_turn = FairChoice();
+  auto chosen = in_turn;
+  if (warm.out_of_turn < kMaxOutOfTurn) {
+    const auto same_shape = std::ranges::find(jobs_, warm.shape, &QueuedJob::shape);
+    const auto same_model = std::ranges::find(jobs_, warm.model, &QueuedJob::model);
+    if (in_turn->shape != warm.shape && same_shape != jobs_.end()) {
+      chosen = same_shape;
+    } else if (in_turn->model != warm.model && same_model != jobs_.end()) {
+      chosen = same_model;
+    }
   }
+  warm.out_of_turn = chosen == in_turn ? 0 : warm.out_of_turn + 1;
   QueuedJob job = std::move(*chosen);
   jobs_.erase(chosen);
-  warm.jobs_in_a_row = job.shape == warm.shape ? warm.jobs_in_a_row + 1 : 1;
+  warm.model = job.model;
   warm.shape = job.shape;
   last_turn_[job.owner] = ++turn_;
   return job;

@@ -1,6 +1,6 @@
-// Which job runs next: owners take turns, and jobs of one shape (model and size) follow one another
-// for a few jobs, so that what a model keeps warm serves them. Knows ids only; not for several
-// threads at once.
+// Which job runs next: owners take turns, and jobs of one shape (model and size), else of one
+// model, go before them for a few jobs, so that what a model keeps warm serves them and models are
+// seldom loaded. Knows ids only; not for several threads at once.
 #pragma once
 
 #include <cstddef>
@@ -15,19 +15,21 @@ namespace tamias::serve {
 struct QueuedJob {
   std::string id;
   std::string owner;
+  std::string model;
   std::string shape;
 };
 
 // What a worker ran last.
-struct WarmShape {
+struct Warmth {
+  std::string model;
   std::string shape;
-  int jobs_in_a_row = 0;
+  int out_of_turn = 0;  // jobs that were taken for being warm since the last whose turn it was
 };
 
 class JobQueue {
  public:
-  // Jobs of one shape in a row while jobs of another shape wait.
-  static constexpr int kMaxInARow = 4;
+  // Jobs that go before the one whose turn it is.
+  static constexpr int kMaxOutOfTurn = 3;
 
   JobQueue(size_t capacity, size_t capacity_of_owner)
       : capacity_(capacity), capacity_of_owner_(capacity_of_owner) {}
@@ -37,7 +39,7 @@ class JobQueue {
   // At the end. Also beyond the capacity: a job that was acknowledged before a restart stays.
   void Push(QueuedJob job);
   // The next one for a worker, whose `warm` then speaks of it. Nothing: none waits.
-  std::optional<QueuedJob> Pop(WarmShape& warm);
+  std::optional<QueuedJob> Pop(Warmth& warm);
   bool Remove(const std::string& id);
   size_t size() const { return jobs_.size(); }
   // Jobs that were taken before it and wait; nothing when it does not wait.

@@ -1,4 +1,5 @@
-// The library checks its own options; here are the server's limits and the memory plan.
+// The library checks its own options and reads the picture; here are the server's limits and the
+// memory plan.
 #include "job_request.h"
 
 #include <fmt/format.h>
@@ -9,6 +10,8 @@
 #include <random>
 
 #include "api_error.h"
+#include "sha256.h"
+#include "tamias/image.h"
 #include "tamias/machine.h"
 #include "tamias/text.h"
 
@@ -21,14 +24,14 @@ constexpr size_t kMaxPlansKept = 1000;
 uint64_t DrawSeed() { return std::random_device()(); }
 
 // Films last one frame more than a multiple of the family's: the nearest number of frames.
-int FramesFor(const ServedModel& model, double seconds, double fps) {
+int FramesFor(const Pipeline& pipeline, double seconds, double fps) {
   const double wanted = std::clamp(seconds * fps, 1.0, 1e6);
   for (const int multiple : {4, 6}) {
     const int frames = 1 + multiple * static_cast<int>(std::lround((wanted - 1) / multiple));
     GenerateOptions options;
     options.num_frames = frames;
     try {
-      model.pipeline().Settings(options);
+      pipeline.Settings(options);
       return frames;
     } catch (const Error&) {
       continue;  // the family counts otherwise
@@ -37,7 +40,8 @@ int FramesFor(const ServedModel& model, double seconds, double fps) {
   return static_cast<int>(wanted);
 }
 
-GenerateOptions OptionsOf(const JobRequest& request, const ServedModel& model) {
+GenerateOptions OptionsOf(const JobRequest& request, const ServedModel& model,
+                          const Pipeline& pipeline) {
   GenerateOptions options;
   options.prompt = request.prompt;
   options.negative_prompt = request.negative_prompt;
@@ -52,8 +56,8 @@ GenerateOptions OptionsOf(const JobRequest& request, const ServedModel& model) {
   options.max_sequence_length = request.max_sequence_length;
   options.num_images = request.n;
   if (request.seconds) {
-    const double fps = request.fps.value_or(model.pipeline().info().defaults.fps);
-    options.num_frames = FramesFor(model, *request.seconds, fps);
+    const double fps = request.fps.value_or(model.info().defaults.fps);
+    options.num_frames = FramesFor(pipeline, *request.seconds, fps);
   }
   options.sparsity = model.ProfileNamed(request.profile);
   options.overrides = request.overrides;
@@ -78,23 +82,17 @@ void RequestChecker::CheckSize(const ServedModel& model, const JobSettings& sett
   }
 }
 
-void RequestChecker::CheckMemory(const ServedModel& model, const JobSettings& settings) {
+// Also refuses bad overrides.
+void RequestChecker::CheckPlan(const Pipeline& pipeline, const JobSettings& settings) {
   const std::string key =
       fmt::format("{} {} {} {} {} {} {}", ShapeOf(settings), settings.profile,
                   fmt::join(settings.overrides, " "), settings.steps, settings.n,
                   settings.max_sequence_length, settings.true_cfg_scale > 1);
-  size_t bytes = 0;
   {
     const std::scoped_lock lock(mutex_);
-    const auto found = planned_bytes_.find(key);
-    if (found != planned_bytes_.end()) bytes = found->second;
+    if (fitting_.contains(key)) return;
   }
-  if (bytes == 0) {
-    bytes = model.pipeline().PlanMemory(serve::OptionsOf(settings)).peak_bytes;
-    const std::scoped_lock lock(mutex_);
-    if (planned_bytes_.size() >= kMaxPlansKept) planned_bytes_.clear();
-    planned_bytes_[key] = bytes;
-  }
+  const size_t bytes = pipeline.PlanMemory(serve::OptionsOf(settings)).peak_bytes;
   for (const MemoryLimit& limit : MemoryLimits()) {
     if (bytes <= limit.bytes) continue;
     throw InvalidRequest("size",
@@ -102,40 +100,78 @@ void RequestChecker::CheckMemory(const ServedModel& model, const JobSettings& se
                                      BytesText(bytes), BytesText(limit.bytes)),
                          "too_large");
   }
+  const std::scoped_lock lock(mutex_);
+  if (fitting_.size() >= kMaxPlansKept) fitting_.clear();
+  fitting_.insert(key);
+}
+
+std::optional<Image> RequestChecker::ReadPicture(const std::string& file) {
+  if (file.empty()) return std::nullopt;
+  const std::scoped_lock lock(picture_mutex_);
+  try {
+    return DecodeImage({reinterpret_cast<const uint8_t*>(file.data()), file.size()},
+                       "input_reference", limits_.max_picture_pixels);
+  } catch (const Error& error) {
+    throw InvalidRequest("input_reference", WithoutPaths(error.what()));
+  }
 }
 
 JobSettings RequestChecker::Complete(const JobRequest& request) {
   const ServedModel& model = catalog_.Find(request.model, request.is_video);
-  try {
-    const GenerateOptions options = OptionsOf(request, model);
-    const GenerationSettings in_force = model.pipeline().Settings(options);
-    JobSettings settings;
-    settings.model = model.id();
-    settings.is_video = request.is_video;
-    settings.prompt = request.prompt;
-    settings.negative_prompt = request.negative_prompt;
-    settings.width = in_force.width;
-    settings.height = in_force.height;
-    settings.num_frames = in_force.num_frames;
-    settings.fps = in_force.fps;
-    settings.steps = in_force.steps;
-    settings.seed = request.seed ? *request.seed : DrawSeed();
-    settings.n = request.n;
-    settings.true_cfg_scale = in_force.true_cfg_scale;
-    settings.true_cfg_scale_2 = in_force.true_cfg_scale_2;
-    settings.guidance_scale = request.guidance_scale;
-    settings.max_sequence_length = in_force.max_sequence_length;
-    settings.profile = options.sparsity;
-    settings.overrides = request.overrides;
-    settings.format = !request.format.empty() ? request.format : request.is_video ? "mp4" : "png";
-    settings.quality = request.quality;
-    CheckSize(model, settings);
-    model.pipeline().SparsityYaml(serve::OptionsOf(settings));  // refuses bad overrides
-    CheckMemory(model, settings);
-    return settings;
-  } catch (const Error& error) {
-    throw FromLibrary(error);
+  if (model.info().needs_image && request.picture.empty()) {
+    throw InvalidRequest(
+        "input_reference",
+        fmt::format("input_reference: {} makes films of a picture: expected one, found none",
+                    model.id()),
+        "missing");
   }
+  try {
+    return CompleteWith(*catalog_.loaded().Look(model.source()), model, request);
+  } catch (const Error& error) {
+    ApiError answer = FromLibrary(error);
+    constexpr std::string_view kImage = "image: ";
+    const std::string message = answer.what();
+    if (!message.starts_with(kImage)) throw answer;
+    // The library's name for what is this field here.
+    throw InvalidRequest("input_reference",
+                         "input_reference: " + model.id() + ": " + message.substr(kImage.size()));
+  }
+}
+
+JobSettings RequestChecker::CompleteWith(const Pipeline& pipeline, const ServedModel& model,
+                                         const JobRequest& request) {
+  GenerateOptions options = OptionsOf(request, model, pipeline);
+  options.image = ReadPicture(request.picture);
+  const GenerationSettings in_force = pipeline.Settings(options);
+  JobSettings settings;
+  settings.model = model.id();
+  settings.is_video = request.is_video;
+  settings.prompt = request.prompt;
+  settings.negative_prompt = request.negative_prompt;
+  settings.width = in_force.width;
+  settings.height = in_force.height;
+  settings.num_frames = in_force.num_frames;
+  settings.fps = in_force.fps;
+  if (options.image) {
+    settings.picture = fmt::format("{}x{}", options.image->width, options.image->height);
+    settings.picture_sha256 = Sha256Text(request.picture);
+  }
+  settings.steps = in_force.steps;
+  settings.seed = request.seed ? *request.seed : DrawSeed();
+  settings.n = request.n;
+  settings.true_cfg_scale = in_force.true_cfg_scale;
+  settings.true_cfg_scale_2 = in_force.true_cfg_scale_2;
+  settings.guidance_scale = request.guidance_scale;
+  settings.max_sequence_length = in_force.max_sequence_length;
+  settings.profile = options.sparsity;
+  settings.overrides = request.overrides;
+  settings.format = !request.format.empty() ? request.format : request.is_video ? "mp4" : "png";
+  settings.quality = request.quality;
+  settings.device = catalog_.machine().device;
+  settings.dtype = catalog_.machine().dtype;
+  CheckSize(model, settings);
+  CheckPlan(pipeline, settings);
+  return settings;
 }
 
 }  // namespace tamias::serve

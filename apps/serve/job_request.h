@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -25,6 +25,7 @@ struct JobRequest {
   std::optional<int> num_frames;
   std::optional<double> seconds;  // of a film, in place of num_frames
   std::optional<double> fps;
+  std::string picture;  // the file that a film begins with; empty: none
   std::optional<int> steps;
   std::optional<uint64_t> seed;  // absent: one is drawn
   int n = 1;
@@ -49,13 +50,17 @@ class RequestChecker {
   JobSettings Complete(const JobRequest& request);
 
  private:
+  std::optional<Image> ReadPicture(const std::string& file);
+  JobSettings CompleteWith(const Pipeline& pipeline, const ServedModel& model,
+                           const JobRequest& request);
   void CheckSize(const ServedModel& model, const JobSettings& settings) const;
-  void CheckMemory(const ServedModel& model, const JobSettings& settings);
+  void CheckPlan(const Pipeline& pipeline, const JobSettings& settings);
 
   const ModelCatalog& catalog_;
   Limits limits_;
   std::mutex mutex_;
-  std::map<std::string, size_t> planned_bytes_;  // by what decides them
+  std::set<std::string> fitting_;  // what decides plans that were found to fit
+  std::mutex picture_mutex_;  // one is decoded at a time: its pixels may be many times its file
 };
 
 }  // namespace tamias::serve

@@ -185,8 +185,10 @@ void AnswerResult(const Backend& backend, Call& call) {
 
 void AddJobRoutes(std::vector<Route>& routes, const Backend& backend) {
   const auto add = [&](const char* method, const char* path, auto handler) {
-    routes.push_back({method, path, backend.needs_key,
-                      [backend, handler](Call& call) { handler(backend, call); }});
+    routes.push_back({.method = method,
+                      .path = path,
+                      .needs_key = backend.needs_key,
+                      .handler = [backend, handler](Call& call) { handler(backend, call); }});
   };
   add("GET", "/v1/jobs", ListJobs);
   add("GET", "/v1/jobs/{id}", [](const Backend& back, Call& call) {
@@ -195,7 +197,10 @@ void AddJobRoutes(std::vector<Route>& routes, const Backend& backend) {
   add("DELETE", "/v1/jobs/{id}", DeleteJob);
   add("GET", "/v1/jobs/{id}/events", StreamEvents);
   add("GET", "/v1/jobs/{id}/content", AnswerResult);
-  add("GET", "/v1/videos/{id}/content", AnswerResult);
+  add("GET", "/v1/videos/{id}/content", [](const Backend& back, Call& call) {
+    CheckIsVideo(back.service.View(call.owner, call.id));
+    AnswerResult(back, call);
+  });
 }
 
 }  // namespace tamias::serve

@@ -25,18 +25,6 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-const char* Name(Stage stage) {
-  switch (stage) {
-    case Stage::kEncodePrompt:
-      return "encode";
-    case Stage::kDenoise:
-      return "denoise";
-    case Stage::kDecode:
-      return "decode";
-  }
-  return "";
-}
-
 char LetterOf(const std::string& kind) {
   return kind == "full" ? 'f' : kind == "sparse" ? 's' : 'k';
 }
@@ -48,7 +36,7 @@ class ProgressReporter {
 
   // False: the job is to stop.
   bool operator()(const Progress& progress) {
-    const char* stage = Name(progress.stage);
+    const char* stage = tamias::Name(progress.stage);
     live_.SetProgress({stage, progress.image, progress.step, progress.num_steps, progress.seconds,
                        progress.seconds_left});
     if (progress.stage == Stage::kDenoise && !progress.step_kind.empty()) {
@@ -129,6 +117,13 @@ std::string Encode(const JobSettings& settings, const GenerateResult& so_far, in
   return EncodeImage(ImageFormat::kPng, so_far.images[i], text);
 }
 
+// "No such file or directory" of "/results/x.png: cannot create: No such file or directory".
+std::string ReasonOf(const Error& error) {
+  const std::string message = error.what();
+  const size_t colon = message.rfind(": ");
+  return colon == std::string::npos ? "unknown" : message.substr(colon + 2);
+}
+
 std::string FileName(const Job& job, int image) {
   return fmt::format("{}-{}.{}", job.id, image + 1, job.settings.format);
 }
@@ -144,8 +139,8 @@ JobRunner::JobRunner(const ModelCatalog& catalog, std::filesystem::path output_f
   for (const ServedModel& model : catalog_.models()) previews_[model.id()];
 }
 
-JobOutcome JobRunner::Run(LiveJob& live) noexcept {
-  const JobOutcome outcome = Try(live);
+JobOutcome JobRunner::Run(LiveJob& live, const std::string& picture) noexcept {
+  const JobOutcome outcome = Try(live, picture);
   if (outcome.status != JobStatus::kCompleted) {
     RemoveFiles(live.job());
     live.Edit([](Job& job) { job.files.clear(); });
@@ -153,24 +148,31 @@ JobOutcome JobRunner::Run(LiveJob& live) noexcept {
   return outcome;
 }
 
-JobOutcome JobRunner::Try(LiveJob& live) {
+JobOutcome JobRunner::Try(LiveJob& live, const std::string& picture) {
   const JobSettings settings = live.job().settings;
   const ServedModel* model = catalog_.Served(settings.model);
   if (model == nullptr) {
     return {JobStatus::kFailed, "model_not_found",
             fmt::format("model: '{}' is not served any more", settings.model)};
   }
-  try {
-    Generate(live, *model, settings);
-    return {JobStatus::kCompleted, "", ""};
-  } catch (const Error& error) {
-    const LiveJob::Stop stop = live.stop();
-    if (error.code() != ErrorCode::kCancelled || stop == LiveJob::Stop::kNone) {
-      const ApiError answer = FromLibrary(error);
-      return {JobStatus::kFailed, answer.code, answer.what()};
-    }
-    if (stop == LiveJob::Stop::kInterrupt) return {JobStatus::kQueued, "", ""};
+  const auto outcome_of_stop = [&]() -> JobOutcome {
+    if (live.stop() == LiveJob::Stop::kInterrupt) return {JobStatus::kQueued, "", ""};
     return {JobStatus::kCancelled, "cancelled", "the job was cancelled"};
+  };
+  try {
+    const LoadedModels::Lease pipeline = catalog_.loaded().Borrow(
+        model->source(), [&] { return live.stop() != LiveJob::Stop::kNone; });
+    if (pipeline == nullptr) return outcome_of_stop();
+    Generate(live, *pipeline, settings, picture);
+    return {JobStatus::kCompleted, "", ""};
+  } catch (const ApiError& error) {
+    return {JobStatus::kFailed, error.code, error.what()};
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kCancelled && live.stop() != LiveJob::Stop::kNone) {
+      return outcome_of_stop();
+    }
+    const ApiError answer = FromLibrary(error);
+    return {JobStatus::kFailed, answer.code, answer.what()};
   } catch (const std::bad_alloc&) {
     return {JobStatus::kFailed, "out_of_memory", "out of memory"};
   } catch (const std::exception& error) {
@@ -178,8 +180,17 @@ JobOutcome JobRunner::Try(LiveJob& live) {
   }
 }
 
-void JobRunner::Generate(LiveJob& live, const ServedModel& model, const JobSettings& settings) {
+void JobRunner::Generate(LiveJob& live, const Pipeline& pipeline, const JobSettings& settings,
+                         const std::string& picture) {
   GenerateOptions options = OptionsOf(settings);
+  if (settings.picture) {
+    if (picture.empty()) {
+      throw ApiError(500, "input_reference: the store does not have the picture any more",
+                     "server_error", "picture_lost");
+    }
+    options.image = DecodeImage({reinterpret_cast<const uint8_t*>(picture.data()), picture.size()},
+                                "input_reference");
+  }
   options.threads = threads_;
   LatentPreview& preview = previews_.at(settings.model);
   LastPrediction last;
@@ -190,13 +201,13 @@ void JobRunner::Generate(LiveJob& live, const ServedModel& model, const JobSetti
   };
   options.on_result = [&](const GenerateResult& so_far, int image) {
     const auto i = static_cast<size_t>(image);
-    const Image& picture = settings.is_video ? so_far.videos[i].frames[0] : so_far.images[i];
-    preview.Learn(so_far.latents[i], picture, settings.num_frames);
-    WriteResult(live, model, settings, so_far, image);
+    const Image& first = settings.is_video ? so_far.videos[i].frames[0] : so_far.images[i];
+    preview.Learn(so_far.latents[i], first, settings.num_frames);
+    WriteResult(live, pipeline, options, so_far, image);
   };
   ProgressReporter reporter(live, metrics_);
   const auto start = Clock::now();
-  Generation generation = model.pipeline().Start(options, std::ref(reporter));
+  Generation generation = pipeline.Start(options, std::ref(reporter));
   metrics_.AddSeconds("plan", SecondsSince(start));
   while (!generation.IsDone()) {
     while (generation.Step()) PublishPreview(live, preview, settings, generation, last);
@@ -214,13 +225,19 @@ void JobRunner::Generate(LiveJob& live, const ServedModel& model, const JobSetti
   metrics_.AddSeconds("decode", result.seconds_decode);
 }
 
-void JobRunner::WriteResult(LiveJob& live, const ServedModel& model, const JobSettings& settings,
+void JobRunner::WriteResult(LiveJob& live, const Pipeline& pipeline, const GenerateOptions& options,
                             const GenerateResult& so_far, int image) {
   const auto start = Clock::now();
   const Job job = live.job();
   const std::string name = FileName(job, image);
-  const auto text = model.pipeline().PngText(OptionsOf(settings), image);
-  WriteFileAtomically(output_folder_ / name, Encode(settings, so_far, image, text));
+  const auto text = pipeline.PngText(options, image);
+  const std::string bytes = Encode(job.settings, so_far, image, text);
+  try {
+    WriteFileAtomically(output_folder_ / name, bytes);
+  } catch (const Error& error) {
+    throw ApiError(500, "the result could not be written: " + ReasonOf(error), "server_error",
+                   "write_failed");
+  }
   metrics_.AddSeconds("write", SecondsSince(start));
   live.Edit([&](Job& record) { record.files.push_back(name); });
   live.Publish("result", {{"image", image}, {"url", ContentPath(job.id, image)}});

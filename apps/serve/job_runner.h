@@ -26,17 +26,19 @@ class JobRunner {
   JobRunner(const ModelCatalog& catalog, std::filesystem::path output_folder, int threads,
             Metrics& metrics);
 
-  // On return the job's record has its files and times; its status is left to whoever keeps the
-  // store. Threads may call it at once.
-  JobOutcome Run(LiveJob& live) noexcept;
+  // `picture`: the file that the job's film begins with; empty: none. On return the job's record
+  // has its files and times; its status is left to whoever keeps the store. Threads may call it at
+  // once.
+  JobOutcome Run(LiveJob& live, const std::string& picture) noexcept;
 
   const std::filesystem::path& output_folder() const { return output_folder_; }
   void RemoveFiles(const Job& job) const noexcept;
 
  private:
-  JobOutcome Try(LiveJob& live);
-  void Generate(LiveJob& live, const ServedModel& model, const JobSettings& settings);
-  void WriteResult(LiveJob& live, const ServedModel& model, const JobSettings& settings,
+  JobOutcome Try(LiveJob& live, const std::string& picture);
+  void Generate(LiveJob& live, const Pipeline& pipeline, const JobSettings& settings,
+                const std::string& picture);
+  void WriteResult(LiveJob& live, const Pipeline& pipeline, const GenerateOptions& options,
                    const GenerateResult& so_far, int image);
 
   const ModelCatalog& catalog_;

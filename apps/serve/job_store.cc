@@ -1,4 +1,5 @@
-// One table: what is searched for stands in columns, the rest of a job is one JSON text.
+// One table of jobs: what is searched for stands in columns, the rest is one JSON text. Another of
+// pictures.
 #include "job_store.h"
 
 #include <fmt/format.h>
@@ -9,8 +10,8 @@
 namespace tamias::serve {
 namespace {
 
-constexpr int kVersion = 1;  // of the table below, as PRAGMA user_version
-constexpr const char* kTable =
+constexpr int kVersion = 1;  // of the tables below, as PRAGMA user_version
+constexpr const char* kTables =
     "CREATE TABLE IF NOT EXISTS jobs ("
     "  sequence INTEGER PRIMARY KEY AUTOINCREMENT,"
     "  id TEXT NOT NULL UNIQUE,"
@@ -19,7 +20,8 @@ constexpr const char* kTable =
     "  status TEXT NOT NULL,"
     "  record TEXT NOT NULL);"
     "CREATE INDEX IF NOT EXISTS jobs_of_owner ON jobs (owner, sequence);"
-    "CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, sequence);";
+    "CREATE INDEX IF NOT EXISTS jobs_by_status ON jobs (status, sequence);"
+    "CREATE TABLE IF NOT EXISTS pictures (id TEXT PRIMARY KEY, file BLOB NOT NULL);";
 
 }  // namespace
 
@@ -40,6 +42,10 @@ class JobStore::Statement {
                       SQLITE_TRANSIENT);
     return *this;
   }
+  Statement& BindBytes(const std::string& bytes) {
+    sqlite3_bind_blob64(statement_, ++bound_, bytes.data(), bytes.size(), SQLITE_STATIC);
+    return *this;
+  }
   Statement& Bind(int64_t number) {
     sqlite3_bind_int64(statement_, ++bound_, number);
     return *this;
@@ -51,9 +57,9 @@ class JobStore::Statement {
     return code == SQLITE_ROW;
   }
   std::string Text(int column) const {
-    const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
+    const auto* bytes = static_cast<const char*>(sqlite3_column_blob(statement_, column));
     const auto size = static_cast<size_t>(sqlite3_column_bytes(statement_, column));
-    return text == nullptr ? std::string() : std::string(text, size);
+    return bytes == nullptr ? std::string() : std::string(bytes, size);
   }
   int64_t Number(int column) const { return sqlite3_column_int64(statement_, column); }
 
@@ -74,7 +80,7 @@ JobStore::JobStore(const std::filesystem::path& path) : path_(path) {
     // Exclusive: two servers with one store would run each other's jobs.
     Execute("PRAGMA locking_mode=EXCLUSIVE");
     Execute("PRAGMA journal_mode=WAL");
-    Execute("PRAGMA synchronous=FULL");
+    SetSynced(true);
     int64_t version = 0, tables = 0;
     {
       Statement statement(*this, "PRAGMA user_version");
@@ -88,7 +94,7 @@ JobStore::JobStore(const std::filesystem::path& path) : path_(path) {
                               path.string(), kVersion));
     }
     Execute("BEGIN IMMEDIATE");
-    Execute(kTable);
+    Execute(kTables);
     Execute(fmt::format("PRAGMA user_version={}", kVersion).c_str());
     Execute("COMMIT");
   } catch (...) {
@@ -115,28 +121,62 @@ void JobStore::Execute(const char* sql) const {
   if (sqlite3_exec(database_, sql, nullptr, nullptr, nullptr) != SQLITE_OK) Fail("write");
 }
 
-void JobStore::Insert(const Job& job) {
+void JobStore::SetSynced(bool is_synced) {
+  if (is_synced != is_synced_) {
+    Execute(is_synced ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL");
+  }
+  is_synced_ = is_synced;
+}
+
+// All of its changes or none.
+template <typename Change>
+void JobStore::Together(bool is_synced, const Change& change) {
+  SetSynced(is_synced);
+  Execute("BEGIN IMMEDIATE");
+  try {
+    change();
+    Execute("COMMIT");
+  } catch (...) {
+    sqlite3_exec(database_, "ROLLBACK", nullptr, nullptr, nullptr);
+    throw;
+  }
+}
+
+void JobStore::Insert(const Job& job, const std::string& picture) {
   const std::scoped_lock lock(mutex_);
-  Statement(*this, "INSERT INTO jobs (id, owner, is_kept, status, record) VALUES (?, ?, ?, ?, ?)")
-      .Bind(job.id)
-      .Bind(job.owner)
-      .Bind(int64_t{job.is_kept})
-      .Bind(Name(job.status))
-      .Bind(ToRecord(job))
-      .Step("write");
+  Together(job.is_kept, [&] {
+    Statement(*this, "INSERT INTO jobs (id, owner, is_kept, status, record) VALUES (?, ?, ?, ?, ?)")
+        .Bind(job.id)
+        .Bind(job.owner)
+        .Bind(int64_t{job.is_kept})
+        .Bind(Name(job.status))
+        .Bind(ToRecord(job))
+        .Step("write");
+    if (picture.empty()) return;
+    Statement(*this, "INSERT INTO pictures (id, file) VALUES (?, ?)")
+        .Bind(job.id)
+        .BindBytes(picture)
+        .Step("write");
+  });
 }
 
 void JobStore::Update(const Job& job) {
   const std::scoped_lock lock(mutex_);
-  Statement(*this, "UPDATE jobs SET status = ?, record = ? WHERE id = ?")
-      .Bind(Name(job.status))
-      .Bind(ToRecord(job))
-      .Bind(job.id)
-      .Step("write");
+  // That a job is under way nobody needs to know after a loss of power: it begins anew.
+  Together(job.HasEnded(), [&] {
+    Statement(*this, "UPDATE jobs SET status = ?, record = ? WHERE id = ?")
+        .Bind(Name(job.status))
+        .Bind(ToRecord(job))
+        .Bind(job.id)
+        .Step("write");
+    if (!job.HasEnded() || !job.settings.picture) return;
+    Statement(*this, "DELETE FROM pictures WHERE id = ?").Bind(job.id).Step("write");
+  });
 }
 
 void JobStore::Delete(const std::string& id) {
   const std::scoped_lock lock(mutex_);
+  SetSynced(true);
   Statement(*this, "DELETE FROM jobs WHERE id = ?").Bind(id).Step("write");
 }
 
@@ -160,6 +200,12 @@ std::optional<Job> JobStore::Find(const std::string& id) const {
   std::vector<Job> jobs = Jobs(statement.Bind(id));
   if (jobs.empty()) return std::nullopt;
   return std::move(jobs.front());
+}
+
+std::string JobStore::Picture(const std::string& id) const {
+  const std::scoped_lock lock(mutex_);
+  Statement statement(*this, "SELECT file FROM pictures WHERE id = ?");
+  return statement.Bind(id).Step("read") ? statement.Text(0) : "";
 }
 
 std::vector<Job> JobStore::List(const std::string& owner, int limit,

@@ -29,6 +29,7 @@ Metrics::Metrics()
                         "Jobs by how they ended; interrupted ones are queued again")),
       queue_length_(AddGauge(registry_, "tamias_queue_length", "Jobs that wait")),
       running_(AddGauge(registry_, "tamias_jobs_running", "Jobs under way")),
+      model_bytes_(AddGauge(registry_, "tamias_loaded_model_bytes", "Weights of loaded models")),
       resident_bytes_(AddGauge(registry_, "tamias_resident_memory_bytes",
                                "Resident set of the process, mapped weights included")) {
   for (const char* kind : {"full", "sparse", "skip"}) steps_.Add({{"kind", kind}});
@@ -52,9 +53,10 @@ void Metrics::AddSeconds(const std::string& stage, double seconds) {
 
 void Metrics::CountJob(const std::string& end) { jobs_.Add({{"end", end}}).Increment(); }
 
-std::string Metrics::Text(size_t queue_length, size_t running) {
-  queue_length_.Set(static_cast<double>(queue_length));
-  running_.Set(static_cast<double>(running));
+std::string Metrics::Text(const Now& now) {
+  queue_length_.Set(static_cast<double>(now.queue_length));
+  running_.Set(static_cast<double>(now.running));
+  model_bytes_.Set(static_cast<double>(now.model_bytes));
   resident_bytes_.Set(static_cast<double>(ResidentBytes()));
   return prometheus::TextSerializer().Serialize(registry_.Collect());
 }

@@ -21,8 +21,14 @@ class Metrics {
                   double seconds);        // plan, encode, denoise, decode, write
   void CountJob(const std::string& end);  // completed, failed, cancelled, interrupted
 
-  // Everything, with these as they are now and the resident memory of the process.
-  std::string Text(size_t queue_length, size_t running);
+  // As things are at this moment.
+  struct Now {
+    size_t queue_length = 0;
+    size_t running = 0;
+    size_t model_bytes = 0;  // of the weights of loaded models
+  };
+  // Everything, and the resident memory of the process.
+  std::string Text(const Now& now);
 
  private:
   prometheus::Registry registry_;
@@ -32,6 +38,7 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& jobs_;
   prometheus::Gauge& queue_length_;
   prometheus::Gauge& running_;
+  prometheus::Gauge& model_bytes_;
   prometheus::Gauge& resident_bytes_;
 };
 

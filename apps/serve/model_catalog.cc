@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <array>
@@ -63,42 +64,53 @@ ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, 
 
 }  // namespace
 
-ServedModel::ServedModel(const std::filesystem::path& folder, std::string id, const Limits& limits)
-    : id_(std::move(id)), pipeline_(folder), max_pixels_(limits.max_pixels) {
-  const GenerationSettings& defaults = pipeline_.info().defaults;
+ServedModel::ServedModel(const std::filesystem::path& folder, const std::string& id,
+                         const Limits& limits, const MachineChoice& machine)
+    : max_pixels_(limits.max_pixels) {
+  const Pipeline pipeline(folder);
+  info_ = pipeline.info();
+  GenerateOptions options;
+  options.device = machine.device;
+  options.dtype = machine.dtype;
+  // Small: weights do not follow from the size, and kernels are compiled for each.
+  options.width = options.height = 4 * info_.size_multiple;
+  if (info_.makes_videos) options.num_frames = 1;
+  // Also refuses a device that is not there and one that the model does not run on.
+  source_ = {id, folder, pipeline.PlanMemory(options).weight_bytes};
+  const GenerationSettings& defaults = info_.defaults;
   if (max_pixels_ == 0) {
     max_pixels_ =
         kDefaultsPerLimit * defaults.width * defaults.height * std::max(defaults.num_frames, 1);
   }
-  AddProfile("off");
-  for (const std::string& name : ListProfiles()) AddProfile(name);
+  AddProfile(pipeline, "off");
+  for (const std::string& name : ListProfiles()) AddProfile(pipeline, name);
   std::ranges::stable_sort(profiles_, std::ranges::greater{}, [](const ServedProfile& profile) {
     return 2 * profile.full + profile.sparse;
   });
 }
 
-void ServedModel::AddProfile(const std::string& name) {
+void ServedModel::AddProfile(const Pipeline& pipeline, const std::string& name) {
   GenerateOptions options;
   options.sparsity = name;
   try {
-    const int num_steps = pipeline_.NumSteps(options);
+    const int num_steps = pipeline.NumSteps(options);
     if (name == "off") {
       profiles_.push_back({.name = name, .full = num_steps});
       return;
     }
-    const bool is_own = name == pipeline_.info().default_profile;
+    const bool is_own = name == info_.default_profile;
     if (!is_own && std::ranges::find(kOfOneModel, name) != kOfOneModel.end()) return;
-    if (!is_own && !pipeline_.Warnings(options).empty()) return;
-    profiles_.push_back(CountSteps(name, ParseSparsityConfig(pipeline_.SparsityYaml(options), name),
-                                   num_steps, pipeline_.SecondExpertStep(options)));
-    ReadMeasured(FindProfile(name), id_, profiles_.back());
+    if (!is_own && !pipeline.Warnings(options).empty()) return;
+    profiles_.push_back(CountSteps(name, ParseSparsityConfig(pipeline.SparsityYaml(options), name),
+                                   num_steps, pipeline.SecondExpertStep(options)));
+    ReadMeasured(FindProfile(name), id(), profiles_.back());
   } catch (const Error&) {
     // A file of the user's that is no profile, or one of another model: not offered.
   }
 }
 
 std::string ServedModel::ProfileNamed(const std::string& name) const {
-  const std::string& wanted = name == "auto" ? pipeline_.info().default_profile : name;
+  const std::string& wanted = name == "auto" ? info_.default_profile : name;
   std::vector<std::string> names = {"auto"};
   for (const ServedProfile& profile : profiles_) {
     if (profile.name == wanted) return wanted;
@@ -108,8 +120,9 @@ std::string ServedModel::ProfileNamed(const std::string& name) const {
                                               fmt::join(names, ", "), name));
 }
 
-ModelCatalog::ModelCatalog(const std::vector<std::string>& folders, const Limits& limits)
-    : limits_(limits) {
+ModelCatalog::ModelCatalog(const std::vector<std::string>& folders, const Limits& limits,
+                           const MachineChoice& machine, size_t max_bytes)
+    : limits_(limits), machine_(machine), loaded_(max_bytes) {
   std::set<std::string> ids;
   for (const std::string& folder : folders) {
     const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();
@@ -120,13 +133,15 @@ ModelCatalog::ModelCatalog(const std::vector<std::string>& folders, const Limits
           ErrorCode::kInvalidArgument,
           fmt::format("model: two folders are named '{}': a model goes by its folder's name", id));
     }
-    const ServedModel& model = models_.emplace_back(path, id, limits);
-    if (model.pipeline().info().needs_image) {
-      throw Error(
-          ErrorCode::kInvalidArgument,
-          fmt::format("model: {}: its films begin with a picture, which is not served", folder));
+    const size_t bytes = models_.emplace_back(path, id, limits, machine).source().bytes;
+    if (bytes > max_bytes) {
+      throw Error(ErrorCode::kOutOfMemory,
+                  fmt::format("model: {}: its weights are {}, and all models have {} "
+                              "(--max-model-memory)",
+                              folder, BytesText(bytes), BytesText(max_bytes)));
     }
   }
+  malloc_trim(0);  // what looking at them took
 }
 
 const ServedModel& ModelCatalog::Find(const std::string& id, bool is_video) const {
@@ -156,7 +171,7 @@ const ServedModel* ModelCatalog::Served(const std::string& id) const {
 Json ModelCatalog::List() const {
   Json data = Json::array();
   for (const ServedModel& model : models_) {
-    const ModelInfo& info = model.pipeline().info();
+    const ModelInfo& info = model.info();
     const GenerationSettings& defaults = info.defaults;
     Json settings = {{"width", defaults.width},
                      {"height", defaults.height},
@@ -184,6 +199,11 @@ Json ModelCatalog::List() const {
                     {"owned_by", "tamias"},
                     {"kind", info.makes_videos ? "video" : "image"},
                     {"family", info.family},
+                    {"needs_image", info.needs_image},
+                    {"device", machine_.device},
+                    {"dtype", machine_.dtype},
+                    {"bytes", model.source().bytes},
+                    {"loaded", loaded_.IsLoaded(model.id())},
                     {"defaults", settings},
                     {"size_multiple", info.size_multiple},
                     {"max_pixels", model.max_pixels()},

@@ -1,5 +1,6 @@
-// The models that are served: loaded once, named by their folders, each with the profiles that it
-// can run and what they compute.
+// The models that are served: named by their folders, each with the profiles that it can run and
+// what they compute. All are looked at once at the start; which of them are in memory is another
+// matter (loaded_models.h).
 #pragma once
 
 #include <cstdint>
@@ -10,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "loaded_models.h"
 #include "tamias/pipeline.h"
 
 namespace tamias::serve {
@@ -20,7 +22,9 @@ struct Limits {
   int max_steps = 200;
   int max_n = 8;
   size_t max_prompt_bytes = 8192;
-  size_t max_body_bytes = size_t{1} << 20;
+  size_t max_body_bytes = size_t{1} << 20;  // without a picture
+  size_t max_picture_bytes = size_t{16} << 20;
+  int64_t max_picture_pixels = int64_t{1} << 25;
 };
 
 // The steps of a generation with the model's default number of them, by kind.
@@ -35,14 +39,23 @@ struct ServedProfile {
   double measured_psnr = 0;
 };
 
+// What all jobs run with, as in GenerateOptions.
+struct MachineChoice {
+  std::string device = "cpu";
+  std::string dtype = "auto";
+};
+
 class ServedModel {
  public:
-  // `folder` is what messages of the library name, so it should be absolute.
-  ServedModel(const std::filesystem::path& folder, std::string id, const Limits& limits);
+  // Loads it for as long as that takes. `folder` is what messages of the library name, so it should
+  // be absolute.
+  ServedModel(const std::filesystem::path& folder, const std::string& id, const Limits& limits,
+              const MachineChoice& machine);
 
-  const std::string& id() const { return id_; }
-  const Pipeline& pipeline() const { return pipeline_; }
-  bool makes_videos() const { return pipeline_.info().makes_videos; }
+  const std::string& id() const { return source_.id; }
+  const ModelSource& source() const { return source_; }
+  const ModelInfo& info() const { return info_; }
+  bool makes_videos() const { return info_.makes_videos; }
   int64_t max_pixels() const { return max_pixels_; }
   // From most to least work, "off" first.
   const std::vector<ServedProfile>& profiles() const { return profiles_; }
@@ -50,21 +63,25 @@ class ServedModel {
   std::string ProfileNamed(const std::string& name) const;
 
  private:
-  void AddProfile(const std::string& name);
+  void AddProfile(const Pipeline& pipeline, const std::string& name);
 
-  std::string id_;
-  Pipeline pipeline_;
+  ModelSource source_;
+  ModelInfo info_;
   int64_t max_pixels_;
   std::vector<ServedProfile> profiles_;
 };
 
 class ModelCatalog {
  public:
-  // Throws as Pipeline, and kInvalidArgument where two folders have one name or a model's films
-  // begin with a picture, which no request can give.
-  ModelCatalog(const std::vector<std::string>& folders, const Limits& limits);
+  // max_bytes: of the weights that may be in memory at a time. Throws as Pipeline,
+  // kInvalidArgument where two folders have one name, and kOutOfMemory for a model that is larger
+  // than max_bytes.
+  ModelCatalog(const std::vector<std::string>& folders, const Limits& limits,
+               const MachineChoice& machine, size_t max_bytes);
 
   const std::list<ServedModel>& models() const { return models_; }
+  const MachineChoice& machine() const { return machine_; }
+  LoadedModels& loaded() const { return loaded_; }
   // The model of that id, or the first that makes films (pictures) where it is empty. Throws
   // ApiError.
   const ServedModel& Find(const std::string& id, bool is_video) const;
@@ -76,7 +93,9 @@ class ModelCatalog {
 
  private:
   Limits limits_;
+  MachineChoice machine_;
   std::list<ServedModel> models_;
+  mutable LoadedModels loaded_;  // what is in memory is no part of what is served
 };
 
 }  // namespace tamias::serve

@@ -1,6 +1,6 @@
 // OpenAI's pictures and films. Fields beyond theirs: seed, steps, profile, sparsity,
 // negative_prompt, true_cfg_scale, true_cfg_scale_2, guidance_scale, max_sequence_length, frames,
-// fps, wait.
+// fps, wait. A film's picture comes as OpenAI's clients send it, in a form, or in JSON.
 #include <fmt/format.h>
 
 #include <cmath>
@@ -17,6 +17,7 @@ using Json = nlohmann::ordered_json;
 
 constexpr int kMaxSide = 32768;
 constexpr int kMaxFrames = 100000;
+constexpr const char* kPicture = "input_reference";  // OpenAI's name of it
 
 std::optional<int> AsInt(std::optional<int64_t> value) {
   return value ? std::optional(static_cast<int>(*value)) : std::nullopt;
@@ -87,6 +88,7 @@ std::optional<double> ReadSeconds(RequestFields& fields) {
 JobRequest ReadVideoRequest(RequestFields& fields, const Limits& limits) {
   JobRequest request = ReadCommon(fields, limits);
   request.is_video = true;
+  request.picture = fields.File(kPicture, limits.max_picture_bytes);
   request.seconds = ReadSeconds(fields);
   request.num_frames = AsInt(fields.Whole("frames", 1, kMaxFrames));
   request.fps = fields.Number("fps", 0.01, 1000);
@@ -160,16 +162,18 @@ Json VideoJson(const JobView& view) {
 
 JobView ViewOfVideo(const Backend& backend, const Call& call) {
   JobView view = backend.service.View(call.owner, call.id);
-  if (!view.job.settings.is_video) throw NotFound("id: no such video", "video_not_found");
+  CheckIsVideo(view);
   return view;
 }
 
 void GenerateVideo(const Backend& backend, Call& call) {
-  RequestFields fields(call.body);
+  RequestFields fields = call.form_type.empty()
+                             ? RequestFields(call.body)
+                             : RequestFields(ReadForm(call.body, call.form_type), kPicture);
   const JobRequest request = ReadVideoRequest(fields, backend.checker.limits());
   fields.RefuseOthers();
   const JobSettings settings = backend.checker.Complete(request);
-  const auto live = backend.service.Submit(settings, call.owner, /*is_kept=*/true);
+  const auto live = backend.service.Submit(settings, call.owner, /*is_kept=*/true, request.picture);
   const std::string id = live->job().id;
   call.response.set_header("Location", "/v1/videos/" + id);
   call.Answer(202, VideoJson(backend.service.View(call.owner, id)));
@@ -189,13 +193,19 @@ void DeleteVideo(const Backend& backend, Call& call) {
 
 void AddOpenAiRoutes(std::vector<Route>& routes, const Backend& backend) {
   const auto add = [&](const char* method, const char* path, auto handler) {
-    routes.push_back({method, path, backend.needs_key,
-                      [backend, handler](Call& call) { handler(backend, call); }});
+    routes.push_back({.method = method,
+                      .path = path,
+                      .needs_key = backend.needs_key,
+                      .handler = [backend, handler](Call& call) { handler(backend, call); }});
   };
   add("GET", "/v1/models",
       [](const Backend& back, Call& call) { call.Answer(200, back.checker.catalog().List()); });
   add("POST", "/v1/images/generations", GenerateImages);
   add("POST", "/v1/videos", GenerateVideo);
+  // A picture of JSON takes four thirds of its bytes.
+  const Limits& limits = backend.checker.limits();
+  routes.back().max_body_bytes = limits.max_body_bytes + (limits.max_picture_bytes + 2) / 3 * 4;
+  routes.back().takes_forms = true;
   add("GET", "/v1/videos/{id}", [](const Backend& back, Call& call) {
     call.Answer(200, VideoJson(ViewOfVideo(back, call)));
   });

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
 #include "backend.h"
 #include "tamias/files.h"
@@ -36,6 +37,17 @@ void CheckNumbers(const ServerOptions& options) {
   check("max-queue", static_cast<int64_t>(options.max_queue), 1, 100000);
   check("max-pixels", options.limits.max_pixels, 0, int64_t{1} << 40);
   check("max-steps", options.limits.max_steps, 1, 1000);
+  check("max-requests-per-minute", options.max_requests_per_minute, 0, 100000);
+}
+
+// What this process may use, mapped files counted.
+size_t ModelBytes(const ServerOptions& options) {
+  if (options.max_model_bytes > 0) return options.max_model_bytes;
+  size_t bytes = std::numeric_limits<size_t>::max();
+  for (const MemoryLimit& limit : MemoryLimits()) {
+    if (limit.kind != MemoryLimit::Kind::kData) bytes = std::min(bytes, limit.bytes);
+  }
+  return bytes;
 }
 
 // Prompts and pictures are their owners' alone.
@@ -88,7 +100,8 @@ ListenAddress ParseListenAddress(const std::string& text) {
 
 Server::Server(const ServerOptions& options)
     : keys_(ReadKeys(options)),
-      catalog_((CheckNumbers(options), options.models), options.limits),
+      catalog_((CheckNumbers(options), options.models), options.limits,
+               {options.device, options.dtype}, ModelBytes(options)),
       checker_(catalog_, options.limits) {
   CreateFolder(options.output_folder);
   CheckCanWrite(options.output_folder / "probe");
@@ -106,11 +119,12 @@ Server::Server(const ServerOptions& options)
   AddOpenAiRoutes(routes, backend);
   AddJobRoutes(routes, backend);
   AddWebUiRoutes(routes, backend);
-  const HttpOptions http{.host = options.listen.host,
-                         .port = options.listen.port,
-                         .max_body_bytes = options.limits.max_body_bytes,
-                         .is_local = options.listen.IsLoopback(),
-                         .on_answer = [this](int status) { metrics_.CountRequest(status); }};
+  const HttpOptions http{
+      .host = options.listen.host,
+      .port = options.listen.port,
+      .max_requests_per_minute = static_cast<size_t>(options.max_requests_per_minute),
+      .is_local = options.listen.IsLoopback(),
+      .on_answer = [this](int status) { metrics_.CountRequest(status); }};
   http_ = std::make_unique<HttpServer>(http, keys_, std::move(routes));
   service_->Start();
 }

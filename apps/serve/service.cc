@@ -83,7 +83,7 @@ void Service::Recover() {
       runner_.RemoveFiles(job);
     } else {
       auto live = std::make_shared<LiveJob>(job);
-      queue_.Push({job.id, job.owner, ShapeOf(job.settings)});
+      queue_.Push({job.id, job.owner, job.settings.model, ShapeOf(job.settings)});
       live->Publish("status", StatusEvent(job.status, queue_.PositionOf(job.id)));
       live_[job.id] = std::move(live);
     }
@@ -99,8 +99,18 @@ int Service::SecondsUntilRoom() const {
                     kMaxRetryAfter);
 }
 
+// Needs the lock.
+void Service::CheckRoom(const std::string& owner) const {
+  if (is_stopping_) throw Stopping();
+  if (queue_.HasRoom(owner)) return;
+  ApiError error(429, fmt::format("the queue is full: {} jobs wait", queue_.size()),
+                 "rate_limit_error", "queue_full");
+  error.retry_after_seconds = SecondsUntilRoom();
+  throw error;
+}
+
 std::shared_ptr<LiveJob> Service::Submit(const JobSettings& settings, const std::string& owner,
-                                         bool is_kept) {
+                                         bool is_kept, const std::string& picture) {
   Job job;
   job.id = NewJobId(settings.is_video);
   job.owner = owner;
@@ -109,21 +119,15 @@ std::shared_ptr<LiveJob> Service::Submit(const JobSettings& settings, const std:
   job.created_at = Now();
   auto live = std::make_shared<LiveJob>(job);
   const std::scoped_lock lock(mutex_);
-  if (is_stopping_) throw Stopping();
-  if (!queue_.HasRoom(owner)) {
-    ApiError error(429, fmt::format("the queue is full: {} jobs wait", queue_.size()),
-                   "rate_limit_error", "queue_full");
-    error.retry_after_seconds = SecondsUntilRoom();
-    throw error;
-  }
+  CheckRoom(owner);
   try {
-    store_.Insert(job);
+    store_.Insert(job, picture);
   } catch (const Error& error) {
     options_.log(error.what());
     throw ApiError(503, "the job could not be stored", "server_error", "store_failed");
   }
   live_[job.id] = live;
-  queue_.Push({job.id, owner, ShapeOf(settings)});
+  queue_.Push({job.id, owner, settings.model, ShapeOf(settings)});
   live->Publish("status", StatusEvent(job.status, queue_.PositionOf(job.id)));
   changed_.notify_one();
   return live;
@@ -231,7 +235,7 @@ void Service::TellPositions() const {
 }
 
 void Service::Work() {
-  WarmShape warm;
+  Warmth warm;
   while (true) {
     std::shared_ptr<LiveJob> live;
     {
@@ -248,11 +252,21 @@ void Service::Work() {
     }
     Save(live->job());
     live->Publish("status", StatusEvent(JobStatus::kInProgress, std::nullopt));
-    const JobOutcome outcome = runner_.Run(*live);
+    const JobOutcome outcome = runner_.Run(*live, PictureOf(live->job()));
     Finish(live, outcome);
     const std::scoped_lock lock(mutex_);
     --running_;
     changed_.notify_all();
+  }
+}
+
+// Empty: the job has none, or the store does not give it, which the runner then finds.
+std::string Service::PictureOf(const Job& job) const {
+  try {
+    return job.settings.picture ? store_.Picture(job.id) : "";
+  } catch (const Error& error) {
+    options_.log(error.what());
+    return "";
   }
 }
 

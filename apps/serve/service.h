@@ -49,10 +49,11 @@ class Service {
   const Recovered& recovered() const { return recovered_; }
   void Start();  // begins to work
 
-  // In the store when this returns. Throws ApiError: 429 when the queue or the owner's share of it
-  // is full, 503 when the server is stopping or the store refuses.
+  // In the store when this returns, with the picture that its film begins with. Throws ApiError:
+  // 429 when the queue or the owner's share of it is full, 503 when the server is stopping or the
+  // store refuses.
   std::shared_ptr<LiveJob> Submit(const JobSettings& settings, const std::string& owner,
-                                  bool is_kept);
+                                  bool is_kept, const std::string& picture = "");
   // Each of the following throws ApiError (404) for a job that is not there or not this owner's.
   JobView View(const std::string& owner, const std::string& id) const;
   // nullptr when it has ended.
@@ -79,6 +80,8 @@ class Service {
   void Recover();
   void Work();
   void Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& outcome);
+  void CheckRoom(const std::string& owner) const;
+  std::string PictureOf(const Job& job) const;
   bool Save(const Job& job);
   void TellPositions() const;
   int SecondsUntilRoom() const;

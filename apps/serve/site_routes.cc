@@ -24,8 +24,11 @@ void TellHealth(const Backend& backend, Call& call) {
 
 void AddSiteRoutes(std::vector<Route>& routes, const Backend& backend) {
   const auto add = [&](const char* path, bool needs_key, auto handler) {
-    routes.push_back(
-        {"GET", path, needs_key, [backend, handler](Call& call) { handler(backend, call); }});
+    routes.push_back({.method = "GET",
+                      .path = path,
+                      .needs_key = needs_key,
+                      .handler = [backend, handler](Call& call) { handler(backend, call); },
+                      .is_counted = false});
   };
   add("/", false, [](const Backend&, Call& call) {
     call.response.set_header("Content-Security-Policy", kPagePolicy);
@@ -37,7 +40,9 @@ void AddSiteRoutes(std::vector<Route>& routes, const Backend& backend) {
   add("/health", false, TellHealth);
   add("/metrics", backend.needs_key, [](const Backend& back, Call& call) {
     call.response.set_content(
-        back.metrics.Text(back.service.queue_length(), back.service.running()),
+        back.metrics.Text({.queue_length = back.service.queue_length(),
+                           .running = back.service.running(),
+                           .model_bytes = back.checker.catalog().loaded().bytes()}),
         "text/plain; version=0.0.4; charset=utf-8");
   });
 }

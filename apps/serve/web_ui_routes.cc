@@ -29,9 +29,17 @@ std::optional<uint64_t> ReadSeed(RequestFields& fields) {
 // {"sd_model_checkpoint": "demo-flux"}
 std::string ReadModel(RequestFields& fields) {
   const nlohmann::json* settings = fields.Find("override_settings");
-  if (settings == nullptr || !settings->is_object()) return "";
+  if (settings == nullptr) return "";
+  if (!settings->is_object()) {
+    throw InvalidRequest("override_settings", "override_settings: expected an object");
+  }
   const auto model = settings->find("sd_model_checkpoint");
-  return model != settings->end() && model->is_string() ? model->get<std::string>() : "";
+  if (model == settings->end() || model->is_null()) return "";
+  if (!model->is_string()) {
+    throw InvalidRequest("override_settings.sd_model_checkpoint",
+                         "override_settings.sd_model_checkpoint: expected a text");
+  }
+  return model->get<std::string>();
 }
 
 JobRequest ReadRequest(RequestFields& fields, const Limits& limits) {
@@ -108,6 +116,7 @@ void TellProgress(const Backend& backend, Call& call) {
 }
 
 void Interrupt(const Backend& backend, Call& call) {
+  if (!call.body.empty()) RequestFields(call.body);  // front ends send an empty object, or nothing
   if (const auto view = backend.service.Current(call.owner)) {
     backend.service.Cancel(call.owner, view->job.id);
   }
@@ -140,8 +149,10 @@ void TellOptions(const Backend& backend, Call& call) {
 
 void AddWebUiRoutes(std::vector<Route>& routes, const Backend& backend) {
   const auto add = [&](const char* method, const char* path, auto handler) {
-    routes.push_back({method, path, backend.needs_key,
-                      [backend, handler](Call& call) { handler(backend, call); }});
+    routes.push_back({.method = method,
+                      .path = path,
+                      .needs_key = backend.needs_key,
+                      .handler = [backend, handler](Call& call) { handler(backend, call); }});
   };
   add("POST", "/sdapi/v1/txt2img", TextToImage);
   add("GET", "/sdapi/v1/progress", TellProgress);

@@ -65,13 +65,23 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           },
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
+  AddDTypeOption(command, generate.dtype);
+  AddMachineOptions(command, options);
+}
+
+void AddDeviceOption(CLI::App& command, std::string& device) {
+  command.add_option("--device", device, "Where text encoders, transformer and decoder run")
+      ->type_name("cpu|cuda[:N]")
+      ->capture_default_str();
+}
+
+void AddDTypeOption(CLI::App& command, std::string& dtype) {
   command
-      .add_option("--dtype", generate.dtype,
+      .add_option("--dtype", dtype,
                   "What the transformer computes with; auto: bf16 where its weights are and the "
                   "processor multiplies bf16")
       ->type_name("auto|f32|bf16")
       ->capture_default_str();
-  AddMachineOptions(command, options);
 }
 
 void AddMachineOptions(CLI::App& command, CommonOptions& options) {
@@ -85,10 +95,7 @@ void AddMachineOptions(CLI::App& command, CommonOptions& options) {
       "What may be taken of the GPU's memory; 0: what the card has. Where the plan needs more, "
       "models, state and blocks stay in the host's memory but for their turn")
       ->type_name("BYTES|16GiB");
-  command
-      .add_option("--device", generate.device, "Where text encoders, transformer and decoder run")
-      ->type_name("cpu|cuda[:N]")
-      ->capture_default_str();
+  AddDeviceOption(command, generate.device);
   AddNumber(command, "--threads", generate.threads,
             "Threads; 0: one per CPU that the process may use")
       ->type_name("T")

@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "commands.h"
+#include "common_options.h"
 #include "interrupt.h"
 #include "number_options.h"
 
@@ -21,6 +22,7 @@ constexpr char kExamples[] = R"(Examples:
   tamias serve --model models/demo-flux
   tamias serve --model models/demo-flux --model models/demo-video --output-dir results --concurrent 2
   tamias serve --model FLUX.1-dev --listen 0.0.0.0:8188 --api-key-file keys.txt --max-queue 200
+  tamias serve --model FLUX.1-dev --model Wan2.1-T2V-14B --max-model-memory 64GiB --dtype bf16
 
   curl http://127.0.0.1:8188/v1/images/generations -H 'Content-Type: application/json' \
       -d '{"prompt": "a small red heart at the center on a grey background", "response_format": "url"}')";
@@ -121,6 +123,17 @@ void AddServeCommand(CLI::App& app) {
   AddNumber(*command, "--concurrent", server.concurrent, "Jobs at a time, which share the CPUs")
       ->type_name("K")
       ->default_str("1");
+  AddBytes(*command, "--max-model-memory", server.max_model_bytes,
+           "Weights in memory at a time: models are loaded when they are needed, and the least "
+           "recently used is let go for another; default: what this process may use")
+      ->type_name("BYTES|8GiB");
+  AddNumber(*command, "--max-requests-per-minute", server.max_requests_per_minute,
+            "Requests of one key, without keys of one address; more are told to come again (429); "
+            "0: any number")
+      ->type_name("N")
+      ->default_str("0");
+  AddDeviceOption(*command, server.device);
+  AddDTypeOption(*command, server.dtype);
   command->add_flag("--quiet", options->quiet, "No line for each job");
   command->footer(kExamples);
   command->callback([options] { Run(*options); });

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,10 @@ bool IsImagePath(const std::filesystem::path& path);
 // larger than 32768 pixels a side or 2^28 pixels (JPEG and WebP: 2^27), kUnsupported for other
 // kinds of JPEG (lossless, CMYK) and for animated WebP.
 Image ReadImage(const std::filesystem::path& path);
+// The same from memory; `source` stands for the path in messages. max_pixels above 0: larger ones
+// are refused as well, before memory is taken for their pixels.
+Image DecodeImage(std::span<const uint8_t> bytes, const std::string& source,
+                  int64_t max_pixels = 0);
 
 // Peak signal-to-noise ratio in dB over all channels, peak 255; infinity for equal pictures.
 // Throws kInvalidArgument when the sizes differ.

@@ -120,6 +120,7 @@ struct GenerationSettings {
   double guidance_scale = 0;
   bool use_true_cfg() const { return true_cfg_scale > 1; }
   int num_invocations() const { return use_true_cfg() ? 2 : 1; }  // model calls a step
+  bool operator==(const GenerationSettings&) const = default;
 };
 
 // How a model is loaded.
@@ -130,6 +131,9 @@ struct LoadOptions {
 };
 
 enum class Stage { kEncodePrompt, kDenoise, kDecode };
+
+// "encode", "denoise", "decode"
+const char* Name(Stage stage);
 
 struct Progress {
   Stage stage = Stage::kEncodePrompt;
@@ -178,6 +182,7 @@ struct MemoryEntry {
 struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
+  size_t weight_bytes = 0;           // of it, what belongs to the model: mapped, widened, prepared
   size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
   // On a GPU: what of it lies there instead of in the host's memory, all at one time or, with
   // measures, by stage; and the most at one time.

@@ -25,18 +25,6 @@ namespace {
 using nb::literals::operator""_a;
 using WithoutLock = nb::call_guard<Released>;
 
-const char* NameOf(Stage stage) {
-  switch (stage) {
-    case Stage::kEncodePrompt:
-      return "encode";
-    case Stage::kDenoise:
-      return "denoise";
-    case Stage::kDecode:
-      return "decode";
-  }
-  return "";
-}
-
 // A Python function that C++ may copy and drop without holding the interpreter's lock.
 class Callback {
  public:
@@ -169,7 +157,7 @@ void BindOptions(nb::module_& module) {
 void BindProgress(nb::module_& module) {
   nb::class_<Progress>(module, "Progress", "Where a generation stands.")
       .def_prop_ro(
-          "stage", [](const Progress& self) { return NameOf(self.stage); },
+          "stage", [](const Progress& self) { return Name(self.stage); },
           "\"encode\", \"denoise\" or \"decode\"")
       .def_ro("image", &Progress::image, "picture or film, 0 to num_images - 1")
       .def_ro("num_images", &Progress::num_images)

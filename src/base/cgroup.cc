@@ -35,9 +35,9 @@ std::optional<size_t> ReadCount(const fs::path& file) {
   return lines.empty() ? std::nullopt : ParseCount(lines.front());
 }
 
-// A key's number in a file of lines "key number".
-std::optional<size_t> ReadField(const fs::path& file, std::string_view key) {
-  for (const std::string& line : Lines(file)) {
+// A key's number in lines "key number".
+std::optional<size_t> FindField(const std::vector<std::string>& lines, std::string_view key) {
+  for (const std::string& line : lines) {
     if (line.size() > key.size() && line.starts_with(key) && line[key.size()] == ' ') {
       return ParseCount(std::string_view(line).substr(key.size() + 1));
     }
@@ -125,7 +125,7 @@ std::vector<fs::path> GroupFolders(const fs::path& root, const std::vector<Mount
   return folders;
 }
 
-void AddCpuLimit(const fs::path& folder, bool is_v2, CgroupLimits& limits) {
+void AddLimits(const fs::path& folder, bool is_v2, std::vector<CgroupCpuLimit>& limits) {
   std::optional<size_t> quota, period;
   const fs::path file = folder / (is_v2 ? "cpu.max" : "cpu.cfs_quota_us");
   if (is_v2) {
@@ -140,19 +140,20 @@ void AddCpuLimit(const fs::path& folder, bool is_v2, CgroupLimits& limits) {
     period = ReadCount(folder / "cpu.cfs_period_us");
   }
   if (!quota || !period || *quota == 0 || *period == 0) return;
-  limits.cpu.push_back({file.string(), static_cast<double>(*quota) / static_cast<double>(*period)});
+  limits.push_back({file.string(), static_cast<double>(*quota) / static_cast<double>(*period)});
 }
 
-void AddMemoryLimits(const fs::path& folder, bool is_v2, CgroupLimits& limits) {
+void AddLimits(const fs::path& folder, bool is_v2, std::vector<CgroupMemoryLimit>& limits) {
   const fs::path stat = folder / "memory.stat";
+  const std::vector<std::string> fields = Lines(stat);
   const size_t used =
       ReadCount(folder / (is_v2 ? "memory.current" : "memory.usage_in_bytes")).value_or(0);
   const size_t droppable =
-      ReadField(stat, is_v2 ? "inactive_file" : "total_inactive_file").value_or(0);
+      FindField(fields, is_v2 ? "inactive_file" : "total_inactive_file").value_or(0);
   const auto add = [&](const fs::path& file, std::optional<size_t> bytes) {
     // Version 1 writes "no limit" as the largest whole number of pages.
     if (!bytes || *bytes >= size_t{1} << 62) return;
-    limits.memory.push_back({file.string(), *bytes, used - std::min(used, droppable)});
+    limits.push_back({file.string(), *bytes, used - std::min(used, droppable)});
   };
   if (is_v2) {
     add(folder / "memory.max", ReadCount(folder / "memory.max"));
@@ -160,18 +161,17 @@ void AddMemoryLimits(const fs::path& folder, bool is_v2, CgroupLimits& limits) {
   } else {
     add(folder / "memory.limit_in_bytes", ReadCount(folder / "memory.limit_in_bytes"));
     // Also of the groups above the mount, which have no folder here.
-    add(stat, ReadField(stat, "hierarchical_memory_limit"));
+    add(stat, FindField(fields, "hierarchical_memory_limit"));
   }
 }
 
-}  // namespace
-
-CgroupLimits ReadCgroupLimits(const fs::path& root) {
+template <typename Limit>
+std::vector<Limit> ReadLimits(const fs::path& root, std::string_view controller) {
   std::vector<Mount> mounts;
   for (const std::string& line : Lines(root / "proc/self/mountinfo")) {
     if (const std::optional<Mount> mount = ParseMount(line)) mounts.push_back(*mount);
   }
-  CgroupLimits limits;
+  std::vector<Limit> limits;
   for (const std::string& line : Lines(root / "proc/self/cgroup")) {  // id:controllers:group
     const size_t first = line.find(':');
     const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
@@ -179,14 +179,22 @@ CgroupLimits ReadCgroupLimits(const fs::path& root) {
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string group = line.substr(second + 1);
     const bool is_v2 = controllers.empty();
-    const auto folders = [&](std::string_view controller) {
-      if (!is_v2 && !Has(controllers, controller)) return std::vector<fs::path>{};
-      return GroupFolders(root, mounts, group, is_v2, controller);
-    };
-    for (const fs::path& folder : folders("cpu")) AddCpuLimit(folder, is_v2, limits);
-    for (const fs::path& folder : folders("memory")) AddMemoryLimits(folder, is_v2, limits);
+    if (!is_v2 && !Has(controllers, controller)) continue;
+    for (const fs::path& folder : GroupFolders(root, mounts, group, is_v2, controller)) {
+      AddLimits(folder, is_v2, limits);
+    }
   }
   return limits;
+}
+
+}  // namespace
+
+std::vector<CgroupCpuLimit> ReadCgroupCpuLimits(const fs::path& root) {
+  return ReadLimits<CgroupCpuLimit>(root, "cpu");
+}
+
+std::vector<CgroupMemoryLimit> ReadCgroupMemoryLimits(const fs::path& root) {
+  return ReadLimits<CgroupMemoryLimit>(root, "memory");
 }
 
 }  // namespace tamias

@@ -25,14 +25,10 @@ struct CgroupMemoryLimit {
   size_t used_bytes = 0;
 };
 
-struct CgroupLimits {
-  std::vector<CgroupCpuLimit> cpu;
-  std::vector<CgroupMemoryLimit> memory;
-};
-
 // All limits that bind the process, in no order. root: the folder that stands for "/" (in tests a
 // tree of their own, with proc/self/cgroup, proc/self/mountinfo and the mounts that it names).
 // What is missing or cannot be understood sets no limit.
-CgroupLimits ReadCgroupLimits(const std::filesystem::path& root = "/");
+std::vector<CgroupCpuLimit> ReadCgroupCpuLimits(const std::filesystem::path& root);
+std::vector<CgroupMemoryLimit> ReadCgroupMemoryLimits(const std::filesystem::path& root);
 
 }  // namespace tamias

@@ -113,7 +113,7 @@ int UsableCpus() { return UsableCpus("/"); }
 
 int UsableCpus(const std::filesystem::path& root) {
   int cpus = AffinityCpus();
-  for (const CgroupCpuLimit& limit : ReadCgroupLimits(root).cpu) {
+  for (const CgroupCpuLimit& limit : ReadCgroupCpuLimits(root)) {
     if (limit.cpus < cpus) cpus = std::max(1, static_cast<int>(std::ceil(limit.cpus)));
   }
   for (const char* name : {"OMP_NUM_THREADS", "OMP_THREAD_LIMIT"}) {
@@ -130,7 +130,7 @@ std::vector<MemoryLimit> MemoryLimits(const std::filesystem::path& root) {
   const size_t free = ProcField("/proc/meminfo", "MemAvailable") * 1024;
   std::vector<MemoryLimit> limits = {
       {Kind::kResident, "this machine's memory", physical, physical - std::min(physical, free)}};
-  for (const CgroupMemoryLimit& limit : ReadCgroupLimits(root).memory) {
+  for (const CgroupMemoryLimit& limit : ReadCgroupMemoryLimits(root)) {
     limits.push_back(
         {Kind::kResident, "the cgroup's " + limit.file, limit.bytes, limit.used_bytes});
   }

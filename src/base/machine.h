@@ -12,7 +12,7 @@
 
 namespace tamias {
 
-// As in tamias/machine.h, with the root of ReadCgroupLimits.
+// As in tamias/machine.h, with the root of ReadCgroupCpuLimits.
 int UsableCpus(const std::filesystem::path& root);
 std::vector<MemoryLimit> MemoryLimits(const std::filesystem::path& root);
 

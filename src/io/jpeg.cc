@@ -17,7 +17,6 @@ namespace {
 using ffmpeg::Owned;
 using ffmpeg::QuietLog;
 
-constexpr int64_t kMaxPixels = int64_t{1} << 27;  // FFmpeg stops a little before twice as many
 // Of a progressive file's 8x8 blocks each takes a bit at least; most pixels a byte has a grey one.
 constexpr int64_t kMaxPixelsPerByte = 8 * 64;
 
@@ -38,8 +37,8 @@ struct Size {
 // The segments of the file up to the first scan.
 class HeaderWalk {
  public:
-  HeaderWalk(std::span<const uint8_t> bytes, const std::string& source)
-      : bytes_(bytes), source_(source) {}
+  HeaderWalk(std::span<const uint8_t> bytes, const std::string& source, int64_t max_pixels)
+      : bytes_(bytes), source_(source), max_pixels_(max_pixels) {}
 
   // Throws unless the file can be what it says; the size of its picture.
   Size Check() {
@@ -116,10 +115,10 @@ class HeaderWalk {
            source_, marker - 0xC0, bits, components);
     }
     if (width < 1 || height < 1 || width > kMaxJpegSide || height > kMaxJpegSide ||
-        width * height > kMaxPixels) {
+        width * height > max_pixels_) {
       Fail(ErrorCode::kInvalidFile,
            "{}: {}x{} pixels: sides must be 1 to {}, and no more than {} pixels", source_, width,
-           height, kMaxJpegSide, kMaxPixels);
+           height, kMaxJpegSide, max_pixels_);
     }
     if (width * height / kMaxPixelsPerByte > static_cast<int64_t>(bytes_.size())) {
       FailJpeg(source_, "cut off");
@@ -129,6 +128,7 @@ class HeaderWalk {
 
   std::span<const uint8_t> bytes_;
   const std::string& source_;
+  int64_t max_pixels_;
   size_t at_ = 0;
   Size size_;
   std::span<const uint8_t> exif_;
@@ -210,8 +210,8 @@ Image ToRgb(const AVFrame& frame) {
 
 }  // namespace
 
-Image DecodeJpeg(std::span<const uint8_t> bytes, const std::string& source) {
-  HeaderWalk header(bytes, source);
+Image DecodeJpeg(std::span<const uint8_t> bytes, const std::string& source, int64_t max_pixels) {
+  HeaderWalk header(bytes, source, max_pixels);
   const Size size = header.Check();
   const QuietLog quiet;
   const Owned<AVFrame> frame = DecodeFrame(bytes, size, source);

@@ -18,7 +18,6 @@
 namespace tamias {
 namespace {
 
-constexpr int64_t kMaxPixels = int64_t{1} << 28;
 constexpr size_t kMaxFileBytes = size_t{1} << 30;
 constexpr size_t kMaxDeflateRatio = 1032;          // what deflate can reach
 constexpr size_t kMaxTextBytes = size_t{1} << 20;  // of one text chunk, decompressed
@@ -121,8 +120,8 @@ class PngEncoder : private PngState {
 
 class PngDecoder : private PngState {
  public:
-  PngDecoder(std::span<const uint8_t> bytes, const std::string& source)
-      : bytes_(bytes), file_size_(bytes.size()), source_(source) {
+  PngDecoder(std::span<const uint8_t> bytes, const std::string& source, int64_t max_pixels)
+      : bytes_(bytes), file_size_(bytes.size()), source_(source), max_pixels_(max_pixels) {
     png = png_create_read_struct(PNG_LIBPNG_VER_STRING, static_cast<PngState*>(this), OnError,
                                  OnWarning);
     if (png != nullptr) info = png_create_info_struct(png);
@@ -142,9 +141,9 @@ class PngDecoder : private PngState {
     Image& image = picture.image;
     image.width = static_cast<int>(png_get_image_width(png, info));
     image.height = static_cast<int>(png_get_image_height(png, info));
-    if (int64_t{image.width} * image.height > kMaxPixels) {
+    if (int64_t{image.width} * image.height > max_pixels_) {
       Fail(ErrorCode::kInvalidFile, "{}: {}x{} pixels are more than the limit of {}", source_,
-           image.width, image.height, kMaxPixels);
+           image.width, image.height, max_pixels_);
     }
     // Before memory is taken for pixels that the file cannot hold.
     const size_t raw_size = png_get_rowbytes(png, info) * static_cast<size_t>(image.height);
@@ -237,6 +236,7 @@ class PngDecoder : private PngState {
   std::span<const uint8_t> bytes_;  // not yet read
   size_t file_size_;
   const std::string& source_;
+  int64_t max_pixels_;
   std::vector<png_bytep> rows_;
 };
 
@@ -274,8 +274,9 @@ PngPicture ReadPng(const std::filesystem::path& path) {
   return DecodePng({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path.string());
 }
 
-PngPicture DecodePng(std::span<const uint8_t> bytes, const std::string& source) {
-  return PngDecoder(bytes, source).Decode();
+PngPicture DecodePng(std::span<const uint8_t> bytes, const std::string& source,
+                     int64_t max_pixels) {
+  return PngDecoder(bytes, source, max_pixels).Decode();
 }
 
 }  // namespace tamias

@@ -22,6 +22,7 @@ struct PngPicture {
 };
 
 inline constexpr int kMaxPngSide = 32768;
+inline constexpr int64_t kMaxPngPixels = int64_t{1} << 28;  // that are read
 
 // The bytes of a PNG file. Throws kInvalidArgument when a side is not in [1, 32768], the pixels do
 // not match the size, or a text cannot be stored.
@@ -30,9 +31,10 @@ std::string EncodePng(const Image& image, const PngText& text = {});
 // WritePng, the atomic writer, is declared in tamias/image.h.
 
 // Any PNG, converted to 8-bit RGB (alpha is dropped). Throws kNotFound, kIo, or kInvalidFile for
-// files that are broken or larger than 32768 pixels a side or 2^28 pixels.
+// files that are broken or larger than 32768 pixels a side or max_pixels.
 PngPicture ReadPng(const std::filesystem::path& path);
 // The same from memory; `source` stands for the path in messages.
-PngPicture DecodePng(std::span<const uint8_t> bytes, const std::string& source);
+PngPicture DecodePng(std::span<const uint8_t> bytes, const std::string& source,
+                     int64_t max_pixels = kMaxPngPixels);
 
 }  // namespace tamias

@@ -1,6 +1,5 @@
-// Reads pictures: see the header.
-#include "io/read_image.h"
-
+// Pictures in any format that is read, recognised by their first bytes: PNG, JPEG and WebP.
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -10,18 +9,22 @@
 #include "io/png.h"
 #include "io/webp.h"
 #include "tamias/files.h"
+#include "tamias/image.h"
 
 namespace tamias {
 
-Image DecodeImage(std::span<const uint8_t> bytes, const std::string& source) {
+Image DecodeImage(std::span<const uint8_t> bytes, const std::string& source, int64_t max_pixels) {
+  const auto limit = [&](int64_t of_format) {
+    return max_pixels > 0 ? std::min(max_pixels, of_format) : of_format;
+  };
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   if (text.starts_with("\x89PNG")) {
-    PngPicture picture = DecodePng(bytes, source);
+    PngPicture picture = DecodePng(bytes, source, limit(kMaxPngPixels));
     return TurnUpright(std::move(picture.image), picture.orientation);
   }
-  if (text.starts_with("\xFF\xD8\xFF")) return DecodeJpeg(bytes, source);
+  if (text.starts_with("\xFF\xD8\xFF")) return DecodeJpeg(bytes, source, limit(kMaxJpegPixels));
   if (text.starts_with("RIFF") && text.substr(0, 12).ends_with("WEBP")) {
-    return DecodeWebp(bytes, source);
+    return DecodeWebp(bytes, source, limit(kMaxWebpPixels));
   }
   Fail(ErrorCode::kInvalidFile, "{}: neither PNG, JPEG nor WebP", source);
 }

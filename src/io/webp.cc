@@ -15,7 +15,6 @@
 namespace tamias {
 namespace {
 
-constexpr int64_t kMaxPixels = int64_t{1} << 27;
 // A file of one colour needs no bits for its pixels. A large one of so few bytes is an attempt to
 // take memory.
 constexpr int64_t kAlwaysAllowedPixels = int64_t{1} << 22;
@@ -111,7 +110,7 @@ std::string EncodeWebpPicture(const Image& image, const std::map<std::string, st
   return exif.empty() ? bytes : WithExif(bytes, exif);
 }
 
-Image DecodeWebp(std::span<const uint8_t> bytes, const std::string& source) {
+Image DecodeWebp(std::span<const uint8_t> bytes, const std::string& source, int64_t max_pixels) {
   CheckLength(bytes, source);
   WebPBitstreamFeatures features;
   const VP8StatusCode status = WebPGetFeatures(bytes.data(), bytes.size(), &features);
@@ -123,9 +122,9 @@ Image DecodeWebp(std::span<const uint8_t> bytes, const std::string& source) {
   }
   Image image{features.width, features.height, {}};
   const int64_t pixels = int64_t{image.width} * image.height;
-  if (pixels > kMaxPixels) {
+  if (pixels > max_pixels) {
     Fail(ErrorCode::kInvalidFile, "{}: {}x{} pixels are more than the limit of {}", source,
-         image.width, image.height, kMaxPixels);
+         image.width, image.height, max_pixels);
   }
   if (pixels > kAlwaysAllowedPixels &&
       pixels / kMaxPixelsPerByte > static_cast<int64_t>(bytes.size())) {

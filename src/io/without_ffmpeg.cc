@@ -15,7 +15,7 @@ std::string EncodeVideo(VideoFormat, const Video& video, const VideoText& text) 
        "video: this build of Tamias has no FFmpeg: take the frames, or write them as pictures");
 }
 
-Image DecodeJpeg(std::span<const uint8_t>, const std::string& source) {
+Image DecodeJpeg(std::span<const uint8_t>, const std::string& source, int64_t) {
   Fail(ErrorCode::kUnsupported,
        "{}: this build of Tamias has no FFmpeg, which reads JPEG: give a PNG or WebP", source);
 }

@@ -21,6 +21,8 @@ namespace {
 // generation runs: 13 to 23 MB measured from 128x128 to 512x512 pixels, dense and accelerated.
 constexpr size_t kRuntimeBytes = size_t{23} << 20;
 
+constexpr size_t kMaxDryRuns = 64;  // that are kept: a few KiB each
+
 size_t FloatBytes(int64_t count) { return sizeof(float) * static_cast<size_t>(count); }
 
 // What a stage takes of the two memories.
@@ -117,6 +119,28 @@ StageBytes PlanDecodingStage(const ModelFamily& family, const GenerationPlan& pl
   return StageBytes::Of(context);
 }
 
+size_t BytesOf(const std::vector<PromptEmbedding>& prompts) {
+  size_t bytes = 0;
+  for (const PromptEmbedding& prompt : prompts) {
+    bytes += prompt.sequence.bytes() + prompt.pooled.bytes();
+  }
+  return bytes;
+}
+
+// All stages run dry, each with what the one before gives it. Fills in the plan of the state.
+StagePlans RunStages(const ModelFamily& family, GenerationPlan& plan) {
+  StagePlans stages;
+  std::vector<PromptEmbedding> prompts;
+  ImageCondition condition;
+  stages.text = PlanText(family, plan, prompts);
+  stages.embeddings = BytesOf(prompts);
+  stages.image = PlanImage(family, plan, condition);
+  stages.condition = condition.embedding.bytes() + condition.latents.bytes();
+  stages.denoising = PlanDenoising(family, prompts, condition, plan);
+  stages.decoding = PlanDecodingStage(family, plan);
+  return stages;
+}
+
 // Entries of a memory plan, and sums of them.
 class Entries {
  public:
@@ -204,7 +228,8 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   };
   size_t always = entries.Add("program and libraries", family.program_bytes());
   always += entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
-  always += AddWeights(family, plan, entries);
+  memory.weight_bytes = AddWeights(family, plan, entries);
+  always += memory.weight_bytes;
   always += AddLatents(family, plan, entries);
   always += entries.Add("text embeddings", stages.embeddings);
   size_t encoding = entries.Add("workspace of the text encoders", on_host(stages.text));
@@ -230,48 +255,76 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   plan.new_bytes = memory.peak_bytes - loaded;
 }
 
-size_t BytesOf(const std::vector<PromptEmbedding>& prompts) {
-  size_t bytes = 0;
-  for (const PromptEmbedding& prompt : prompts) {
-    bytes += prompt.sequence.bytes() + prompt.pooled.bytes();
-  }
-  return bytes;
-}
-
 StageWorkspaces WorkspacesOf(const StagePlans& stages) {
   return {.encode = std::max(stages.text.device, stages.image.device),
           .denoise = stages.denoising.device,
           .decode = stages.decoding.device};
 }
 
-// What streams weights takes more of the workspace, which a second dry run measures.
-void PlanForGpu(const ModelFamily& family, const GenerateOptions& options,
-                const std::vector<PromptEmbedding>& prompts, const ImageCondition& condition,
-                StagePlans& stages, GenerationPlan& plan) {
-  const size_t limit = DeviceLimit(options, plan.placement);
-  FitDevice(family, WorkspacesOf(stages), limit, plan);
-  if (!plan.placement.streams_weights || !plan.sparsity.mlp.is_enabled) return;
-  stages.denoising = PlanDenoising(family, prompts, condition, plan);
-  FitDevice(family, WorkspacesOf(stages), limit, plan);
-}
-
 }  // namespace
 
-GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options) {
+struct DryRuns::Run {
+  // What decides it; the sparsity as YAML.
+  GenerationSettings settings;
+  std::string sparsity;
+  Placement placement;
+  int threads = 1;
+  // What came of it.
+  StagePlans stages;
+  StatePlan state;
+
+  bool IsOf(const Run& other) const {
+    return settings == other.settings && sparsity == other.sparsity &&
+           placement.device == other.placement.device &&
+           placement.activation_dtype == other.placement.activation_dtype &&
+           placement.streams_weights == other.placement.streams_weights && threads == other.threads;
+  }
+};
+
+DryRuns::DryRuns() = default;
+DryRuns::~DryRuns() = default;
+
+std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, GenerationPlan& plan) {
+  auto run = std::make_shared<Run>(Run{.settings = plan.settings,
+                                       .sparsity = WriteYaml(plan.sparsity),
+                                       .placement = plan.placement,
+                                       .threads = plan.threads,
+                                       .stages = {},
+                                       .state = {}});
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto known =
+        std::ranges::find_if(runs_, [&](const auto& other) { return other->IsOf(*run); });
+    if (known != runs_.end()) {
+      runs_.splice(runs_.begin(), runs_, known);
+      return runs_.front();
+    }
+  }
+  run->stages = RunStages(family, plan);
+  run->state = plan.state;
+  const std::scoped_lock lock(mutex_);
+  runs_.push_front(run);
+  if (runs_.size() > kMaxDryRuns) runs_.pop_back();
+  return run;
+}
+
+GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
+                              DryRuns& dry_runs) {
   GenerationPlan plan = BeginPlan(family, options);
   plan.geometries.assign(static_cast<size_t>(plan.settings.num_invocations()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
   plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
-  StagePlans stages;
-  std::vector<PromptEmbedding> prompts;
-  ImageCondition condition;
-  stages.text = PlanText(family, plan, prompts);
-  stages.embeddings = BytesOf(prompts);
-  stages.image = PlanImage(family, plan, condition);
-  stages.condition = condition.embedding.bytes() + condition.latents.bytes();
-  stages.denoising = PlanDenoising(family, prompts, condition, plan);
-  stages.decoding = PlanDecodingStage(family, plan);
-  if (plan.placement.IsOnGpu()) PlanForGpu(family, options, prompts, condition, stages, plan);
+  auto run = dry_runs.For(family, plan);
+  plan.state = run->state;
+  if (plan.placement.IsOnGpu()) {
+    const size_t limit = DeviceLimit(options, plan.placement);
+    FitDevice(family, WorkspacesOf(run->stages), limit, plan);
+    if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
+      run = dry_runs.For(family, plan);  // for what streamed weights take more of the workspace
+      FitDevice(family, WorkspacesOf(run->stages), limit, plan);
+    }
+  }
+  const StagePlans& stages = run->stages;
   plan.image_workspace = stages.image.device;
   plan.denoising_workspace = stages.denoising.device;
   plan.decoding_workspace = stages.decoding.device;

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <cstddef>
+#include <list>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "pipeline/generation_settings.h"
@@ -42,9 +45,26 @@ struct GenerationPlan {
   size_t new_device_bytes = 0;
 };
 
+// What dry runs of one family measured, by what decides it: who makes many generations of few
+// shapes pays once for each shape. Threads may use it at once.
+class DryRuns {
+ public:
+  DryRuns();
+  ~DryRuns();
+
+ private:
+  friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&);
+  struct Run;
+  std::shared_ptr<const Run> For(const ModelFamily& family, GenerationPlan& plan);
+
+  std::mutex mutex_;
+  std::list<std::shared_ptr<const Run>> runs_;  // the newest first
+};
+
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
 // could hold. Whether this one can: pipeline/memory_check.h.
-GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options);
+GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
+                              DryRuns& dry_runs);
 // The first step of a second transformer (ModelFamily::ExpertAt); 0: one makes all steps.
 int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
                      int64_t image_tokens);

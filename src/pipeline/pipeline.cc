@@ -22,6 +22,18 @@ SparsityConfig SparsityOf(const ModelFamily& family, const GenerateOptions& opti
 
 }  // namespace
 
+const char* Name(Stage stage) {
+  switch (stage) {
+    case Stage::kEncodePrompt:
+      return "encode";
+    case Stage::kDenoise:
+      return "denoise";
+    case Stage::kDecode:
+      return "decode";
+  }
+  return "";
+}
+
 Pipeline::Pipeline(const std::filesystem::path& folder, const LoadOptions& options)
     : parts_(std::make_shared<Parts>()) {
   parts_->family = WithOutOfMemory([&] { return LoadModelFamily(ModelFolder(folder, options)); });
@@ -64,7 +76,8 @@ GenerationSettings Pipeline::Settings(const GenerateOptions& options) const {
 }
 
 MemoryPlan Pipeline::PlanMemory(const GenerateOptions& options) const {
-  return WithOutOfMemory([&] { return PlanGeneration(*parts_->family, options).memory; });
+  return WithOutOfMemory(
+      [&] { return PlanGeneration(*parts_->family, options, parts_->dry_runs).memory; });
 }
 
 int64_t Pipeline::NumImageTokens(const GenerateOptions& options) const {

@@ -25,24 +25,23 @@ constexpr char kV1[] =
     "33 31 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n"
     "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
 
-std::vector<double> Cpus(const CgroupLimits& limits) {
+std::vector<double> Cpus(const std::filesystem::path& root) {
   std::vector<double> cpus;
-  for (const CgroupCpuLimit& limit : limits.cpu) cpus.push_back(limit.cpus);
+  for (const CgroupCpuLimit& limit : ReadCgroupCpuLimits(root)) cpus.push_back(limit.cpus);
   return cpus;
 }
 
-std::vector<size_t> Bytes(const CgroupLimits& limits) {
+std::vector<size_t> Bytes(const std::filesystem::path& root) {
   std::vector<size_t> bytes;
-  for (const CgroupMemoryLimit& limit : limits.memory) bytes.push_back(limit.bytes);
+  for (const CgroupMemoryLimit& limit : ReadCgroupMemoryLimits(root)) bytes.push_back(limit.bytes);
   return bytes;
 }
 
 TEST(Cgroup, NoneWithoutFiles) {
   const FakeRoot root;
-  const CgroupLimits limits = ReadCgroupLimits(root.path());
-  EXPECT_THAT(limits.cpu, IsEmpty());
-  EXPECT_THAT(limits.memory, IsEmpty());
-  EXPECT_THAT(ReadCgroupLimits("/nowhere").memory, IsEmpty());
+  EXPECT_THAT(Cpus(root.path()), IsEmpty());
+  EXPECT_THAT(Bytes(root.path()), IsEmpty());
+  EXPECT_THAT(ReadCgroupMemoryLimits("/nowhere"), IsEmpty());
 }
 
 TEST(Cgroup, Version2BindsFromTheGroupToTheRoot) {
@@ -57,10 +56,9 @@ TEST(Cgroup, Version2BindsFromTheGroupToTheRoot) {
   root.Write("sys/fs/cgroup/user.slice/cpu.max", "max 100000\n");
   root.Write("sys/fs/cgroup/user.slice/memory.max", "104857600\n");
   root.Write("sys/fs/cgroup/other/memory.max", "4096\n");
-  const CgroupLimits limits = ReadCgroupLimits(root.path());
-  EXPECT_THAT(Cpus(limits), UnorderedElementsAre(1.5));
-  EXPECT_THAT(Bytes(limits), UnorderedElementsAre(200 * kMiB, 100 * kMiB));
-  for (const CgroupMemoryLimit& limit : limits.memory) {
+  EXPECT_THAT(Cpus(root.path()), UnorderedElementsAre(1.5));
+  EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(200 * kMiB, 100 * kMiB));
+  for (const CgroupMemoryLimit& limit : ReadCgroupMemoryLimits(root.path())) {
     EXPECT_THAT(limit.file, ::testing::HasSubstr("user.slice"));
     const bool is_own = limit.bytes == 200 * kMiB;
     EXPECT_EQ(limit.used_bytes, is_own ? 60 * kMiB : 0);
@@ -75,9 +73,8 @@ TEST(Cgroup, Version2InAContainerIsTheMountItself) {
   // Of a namespace of its own; of the host; beside the namespace's root.
   for (const char* group : {"0::/\n", "0::/docker/0123abcd\n", "0::/../other\n"}) {
     root.Write("proc/self/cgroup", group);
-    const CgroupLimits limits = ReadCgroupLimits(root.path());
-    EXPECT_THAT(Cpus(limits), UnorderedElementsAre(0.5)) << group;
-    EXPECT_THAT(Bytes(limits), UnorderedElementsAre(512 * kMiB)) << group;
+    EXPECT_THAT(Cpus(root.path()), UnorderedElementsAre(0.5)) << group;
+    EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(512 * kMiB)) << group;
   }
 }
 
@@ -95,11 +92,10 @@ TEST(Cgroup, Version1HasAHierarchyForEachController) {
   root.Write("sys/fs/cgroup/memory/batch/memory.usage_in_bytes", "3145728\n");
   root.Write("sys/fs/cgroup/memory/batch/memory.stat",
              "total_inactive_file 1048576\nhierarchical_memory_limit 536870912\n");
-  const CgroupLimits limits = ReadCgroupLimits(root.path());
-  EXPECT_THAT(Cpus(limits), UnorderedElementsAre(2.5));
+  EXPECT_THAT(Cpus(root.path()), UnorderedElementsAre(2.5));
   // The second is of a group above that has no folder here.
-  EXPECT_THAT(Bytes(limits), UnorderedElementsAre(1024 * kMiB, 512 * kMiB));
-  EXPECT_EQ(limits.memory.front().used_bytes, 2 * kMiB);
+  EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(1024 * kMiB, 512 * kMiB));
+  EXPECT_EQ(ReadCgroupMemoryLimits(root.path()).front().used_bytes, 2 * kMiB);
 }
 
 TEST(Cgroup, Version1InAContainerIsMountedAtItsGroup) {
@@ -112,9 +108,8 @@ TEST(Cgroup, Version1InAContainerIsMountedAtItsGroup) {
   root.Write("sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "2097152\n");
   root.Write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "100000\n");  // not below /docker/12: the mount
   root.Write("sys/fs/cgroup/cpu/cpu.cfs_period_us", "50000\n");
-  const CgroupLimits limits = ReadCgroupLimits(root.path());
-  EXPECT_THAT(Bytes(limits), UnorderedElementsAre(kMiB, 2 * kMiB));
-  EXPECT_THAT(Cpus(limits), UnorderedElementsAre(2));
+  EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(kMiB, 2 * kMiB));
+  EXPECT_THAT(Cpus(root.path()), UnorderedElementsAre(2));
 }
 
 TEST(Cgroup, HybridReadsBothVersions) {
@@ -125,9 +120,8 @@ TEST(Cgroup, HybridReadsBothVersions) {
   root.Write("proc/self/cgroup", "4:memory:/a\n1:cpu,cpuacct:/\n0::/b\n");
   root.Write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", "4194304\n");
   root.Write("sys/fs/cgroup/unified/b/cpu.max", "300000 100000\n");
-  const CgroupLimits limits = ReadCgroupLimits(root.path());
-  EXPECT_THAT(Bytes(limits), UnorderedElementsAre(4 * kMiB));
-  EXPECT_THAT(Cpus(limits), UnorderedElementsAre(3));
+  EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(4 * kMiB));
+  EXPECT_THAT(Cpus(root.path()), UnorderedElementsAre(3));
 }
 
 TEST(Cgroup, MountPointsAreUnescapedAndTheNearestIsTaken) {
@@ -140,9 +134,9 @@ TEST(Cgroup, MountPointsAreUnescapedAndTheNearestIsTaken) {
   root.Write("a b\\c/memory.max", "2097152\n");
   root.Write("near/memory.max", "3145728\n");
   root.Write("proc/self/cgroup", "0::/job\n");
-  EXPECT_THAT(Bytes(ReadCgroupLimits(root.path())), UnorderedElementsAre(3 * kMiB));
+  EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(3 * kMiB));
   root.Write("proc/self/cgroup", "0::/x\n");
-  EXPECT_THAT(Bytes(ReadCgroupLimits(root.path())), UnorderedElementsAre(2 * kMiB));
+  EXPECT_THAT(Bytes(root.path()), UnorderedElementsAre(2 * kMiB));
 }
 
 TEST(Cgroup, GarbageSetsNoLimit) {
@@ -154,12 +148,12 @@ TEST(Cgroup, GarbageSetsNoLimit) {
                            "100000 0\n", "100000 -1\n"}) {
     root.Write("sys/fs/cgroup/job/cpu.max", text);
     if (std::string_view(text) == "12 13 14\n") continue;  // a quota of 12 / 13
-    EXPECT_THAT(ReadCgroupLimits(root.path()).cpu, IsEmpty()) << text;
+    EXPECT_THAT(ReadCgroupCpuLimits(root.path()), IsEmpty()) << text;
   }
   root.Write("sys/fs/cgroup/job/cpu.max", "\xff\xfe");
   for (const char* text : {"", "lots\n", "-1\n", "1e9\n", "99999999999999999999999999\n"}) {
     root.Write("sys/fs/cgroup/job/memory.max", text);
-    EXPECT_THAT(ReadCgroupLimits(root.path()).memory, IsEmpty()) << text;
+    EXPECT_THAT(ReadCgroupMemoryLimits(root.path()), IsEmpty()) << text;
   }
 }
 

@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = Path(os.environ.get("TAMIAS_PROGRAM", ROOT / "build/release/tamias"))
 MODEL = ROOT / "models/demo-flux"
 PROMPT = "a large red circle at the center on a grey background"
-# A shell ignores Ctrl-C for what it runs in the background, and the program keeps to that: tests send signals.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell ignores Ctrl-C for what it runs in the background, nohup SIGHUP, and the program keeps to that: tests send
+# signals.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 # 64 image tokens and 4 steps: a second of work.
 SMALL = ["--width", "64", "--height", "64", "--steps", "4"]
 

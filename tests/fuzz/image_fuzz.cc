@@ -1,8 +1,8 @@
 // Pictures as `--image` takes them: PNG, JPEG or WebP by the first bytes, with EXIF and XMP. PNG
 // has a target of its own that also puts checksums right; here the headers and pixels of JPEG and
 // WebP are what mutations reach.
-#include "io/read_image.h"
 #include "tamias/error.h"
+#include "tamias/image.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace tamias::fuzz {

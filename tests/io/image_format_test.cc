@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "io/exif.h"
-#include "io/read_image.h"
+#include "tamias/image.h"
 #include "tests/support/errors.h"
 #include "tests/support/test_files.h"
 

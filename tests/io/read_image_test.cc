@@ -1,6 +1,6 @@
 // Reading pictures: files of every kind against the pixels that Pillow reads (see
 // tools/fixtures/make_image_fixtures.py), and files that are not what they say.
-#include "io/read_image.h"
+#include "tamias/image.h"
 
 #include <cstring>
 
@@ -193,6 +193,20 @@ TEST(ReadImage, RefusesOtherKindsOfJpeg) {
   lossless[lossless.find("\xFF\xC0") + 1] = '\xC3';
   ExpectError(ErrorCode::kUnsupported, "found kind 3, 8 bits, 1 components",
               [&] { Decode(lossless); });
+}
+
+// Callers may allow fewer pixels than the formats.
+TEST(DecodeImage, RefusesMorePixelsThanItsCallerAllows) {
+  for (const char* name : {"alpha.png", "lossy.webp", "progressive.jpg"}) {
+    const std::string file = ReadBytes(kImages / name);
+    const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(file.data()),
+                                         file.size());
+    const Image image = DecodeImage(bytes, name);
+    const int64_t pixels = int64_t{image.width} * image.height;
+    EXPECT_EQ(DecodeImage(bytes, name, pixels).rgb, image.rgb);
+    ExpectError(ErrorCode::kInvalidFile, std::to_string(pixels - 1),
+                [&] { DecodeImage(bytes, name, pixels - 1); });
+  }
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 // families and the demo models, dense and accelerated.
 #include "pipeline/generation_plan.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,6 +72,7 @@ size_t DecodingPeak(const ModelFamily& family, const GenerationPlan& plan) {
 void ExpectPlanned(const fs::path& folder, GenerateOptions options) {
   const ModelFolder model(folder);
   const std::unique_ptr<ModelFamily> family = LoadModelFamily(model);
+  DryRuns dry_runs;
   for (const char* sparsity : {"off", "auto"}) {
     for (const auto& [dtype, threads] : {std::pair{"f32", 1}, {"f32", 2}, {"bf16", 2}}) {
       SCOPED_TRACE(folder.string() + " " + sparsity + " " + dtype + " " + std::to_string(threads));
@@ -83,7 +86,7 @@ void ExpectPlanned(const fs::path& folder, GenerateOptions options) {
                              "attn.full_step_schedule=[0, 2]", "mlp.full_step_every=2",
                              "step_caching.skip_step_schedule=[3]"};
       }
-      const GenerationPlan plan = PlanGeneration(*family, options);
+      const GenerationPlan plan = PlanGeneration(*family, options, dry_runs);
       const std::vector<PromptEmbedding> prompts = Prompts(*family, plan);
       ExpectClose(plan.denoising_workspace, DenoisingPeak(*family, plan, prompts, 4), "denoising");
       ExpectClose(plan.decoding_workspace, DecodingPeak(*family, plan), "decoding");
@@ -106,11 +109,43 @@ TEST(GenerationPlan, OfTheFilmDemoIsWhatIsTaken) {
   ExpectPlanned(fs::path(TAMIAS_SOURCE_DIR) / "models/demo-video", Size(64, 48, 9));
 }
 
+// All that is planned, as text.
+std::string TextOf(const GenerationPlan& plan) {
+  std::string text;
+  for (const MemoryEntry& entry : plan.memory.entries) {
+    text += fmt::format("{} {}\n", entry.name, entry.bytes);
+  }
+  return text + fmt::format("{} {} {} {} {}", plan.memory.peak_bytes, plan.new_bytes,
+                            plan.denoising_workspace, plan.decoding_workspace,
+                            plan.state.ToString());
+}
+
+TEST(GenerationPlan, IsTheSameWhetherItsStagesRunDryAgainOrNot) {
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(kDemoModel));
+  std::vector<GenerateOptions> all(7, Size(128, 96));
+  all[1].width = 64;
+  all[2].sparsity = "off";
+  all[3].overrides = {"attn.top_keys=0.5"};
+  all[4].true_cfg_scale = 3;
+  all[5].dtype = "bf16";
+  all[6].threads = 2;
+  for (GenerateOptions& options : all) options.threads = std::max(options.threads, 1);
+  DryRuns shared;
+  for (int round = 0; round < 2; ++round) {
+    for (const GenerateOptions& options : all) {
+      DryRuns own;
+      EXPECT_EQ(TextOf(PlanGeneration(*family, options, shared)),
+                TextOf(PlanGeneration(*family, options, own)));
+    }
+  }
+}
+
 TEST(GenerationPlan, NamesWhatNoMachineCouldHold) {
   const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(kDemoModel));
-  EXPECT_NE(
-      ErrorOf([&] { PlanGeneration(*family, Size(1 << 20, 1 << 20)); }, ErrorCode::kOutOfMemory),
-      "");
+  DryRuns dry_runs;
+  EXPECT_NE(ErrorOf([&] { PlanGeneration(*family, Size(1 << 20, 1 << 20), dry_runs); },
+                    ErrorCode::kOutOfMemory),
+            "");
 }
 
 }  // namespace

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from server_process import FILMS, PICTURES, Server
+from server_process import FILMS, PICTURES, ROOT, Server
 
 
 @pytest.fixture
@@ -28,3 +28,14 @@ def server(tmp_path_factory):
     yield server
     assert server.process.poll() is None, "the server died"
     assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def picture_films(tmp_path_factory) -> Path:
+    """A model whose films begin with a picture, random: Wan 2.1 image-to-video in small."""
+    folder = tmp_path_factory.mktemp("model") / "tiny-wan-image"
+    folder.mkdir()
+    for path in (ROOT / "tests/data/pipeline/tiny-wan-image").iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "tokenizer").symlink_to(PICTURES / "tokenizer_2")
+    return folder

@@ -9,6 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+# A shell ignores Ctrl-C for what it runs in the background, and the server keeps to that: tests send signals.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(os.environ.get("TAMIAS_PROGRAM", ROOT / "build/release/tamias"))
 PICTURES = ROOT / "models/demo-flux"
@@ -130,3 +133,13 @@ class Server:
         self.said += self.process.stdout.read().splitlines()
         self.errors = self.process.stderr.read()
         return self.process.wait(timeout)
+
+
+def refused(*arguments) -> str:
+    """The one line that a server which does not start ends with."""
+    result = subprocess.run(
+        [str(PROGRAM), "serve", *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode in (1, 2) and not result.stdout, result
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("tamias: error: ")]
+    return line

@@ -156,3 +156,18 @@ def test_jobs_run_at_once_where_asked_and_give_the_same_pictures(serve):
         server.wait(job)
         data = base64.b64encode(server.get(f"/v1/jobs/{job}/content").body).decode()
         assert data == alone["b64_json"]
+
+
+def test_a_result_that_cannot_be_written_fails_its_job_alone(serve, tmp_path):
+    server = serve("--jobs", tmp_path / "jobs.sqlite")
+    done = server.post("/v1/images/generations", SMALL | {"response_format": "url"}).json()
+    server.folder.rename(tmp_path / "elsewhere")
+    answer = server.post("/v1/images/generations", SMALL)
+    assert answer.status == 500
+    error = answer.error()
+    assert error["message"] == "the result could not be written: No such file or directory"
+    assert error["code"] == "write_failed"
+    assert server.get(f"/v1/jobs/{done['id']}/content").error()["code"] == "result_not_found"
+    (tmp_path / "elsewhere").rename(server.folder)
+    assert server.post("/v1/images/generations", SMALL).status == 200
+    assert server.get(f"/v1/jobs/{done['id']}/content").status == 200

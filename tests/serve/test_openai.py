@@ -114,8 +114,9 @@ def test_seconds_of_a_film_become_frames(server):
 
 def test_pictures_are_no_videos(server):
     job = server.submit(steps=1)
-    assert server.get(f"/v1/videos/{job}").error()["code"] == "video_not_found"
     server.wait(job)
+    for path in ("", "/content"):
+        assert server.get(f"/v1/videos/{job}{path}").error()["code"] == "video_not_found"
 
 
 def test_errors_name_the_field(server):

@@ -2,7 +2,7 @@
 
 import pytest
 from browser import Browser
-from server_process import FILMS, PICTURES
+from server_process import FILMS, PICTURES, ROOT
 
 CONTROL = "\ue009"
 ENTER = "\ue007"
@@ -114,6 +114,32 @@ def test_a_film_plays(page):
     page.click("#generate")
     page.wait(DONE)
     page.wait("document.querySelector('#media video')?.currentTime > 0")
+
+
+def test_a_film_of_a_picture(browser, serve, picture_films):
+    server = serve(models=(picture_films, FILMS))
+    open_page(browser, server)
+    assert not browser.value("document.querySelector('#picture-row').hidden")
+    browser.set("#frames", 5)
+    browser.set("#dial", 0)
+    browser.click("#generate")
+    browser.wait("document.querySelector('#error').textContent.includes('input_reference')")
+    browser.type("#picture", str(ROOT / "tests/data/pipeline/tiny-wan-image/picture.png"))
+    browser.wait("document.querySelector('#picture-shown').naturalWidth === 70")
+    browser.click("#generate")
+    browser.wait(DONE)
+    assert "--image input_reference" in browser.text("#command")
+    # The comparison is made of the same picture.
+    browser.click("#twin")
+    browser.wait("!document.querySelector('#compare').hidden")
+    settings = [job["settings"] for job in server.get("/v1/jobs").json()["data"]]
+    assert len({one["picture_sha256"] for one in settings}) == 1 and len(settings) == 2
+    # After a reload the page has the picture no more.
+    browser.ask("POST", "/refresh")
+    browser.wait("document.querySelectorAll('#history li').length === 2")
+    assert browser.value("document.querySelector('#twin').hidden")
+    browser.set("#model", FILMS.name)
+    assert browser.value("document.querySelector('#picture-row').hidden")
 
 
 def test_what_is_refused_is_said(page):

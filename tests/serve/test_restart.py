@@ -2,12 +2,11 @@ import json
 import random
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
 
 from PIL import Image
-from server_process import JSON, LONG, PICTURES, PROGRAM, SMALL
+from server_process import JSON, LONG, PICTURES, SMALL, refused
 
 
 def test_nothing_acknowledged_is_lost_by_kill_9(serve):
@@ -127,16 +126,6 @@ def test_a_waited_for_job_is_cancelled_when_the_server_was_killed(serve):
     assert server.job(jobs[0]["id"])["status"] == "cancelled"
 
 
-def refused(*arguments) -> str:
-    """The one line that a server which does not start ends with."""
-    result = subprocess.run(
-        [str(PROGRAM), "serve", *map(str, arguments)], capture_output=True, text=True, timeout=60
-    )
-    assert result.returncode in (1, 2) and not result.stdout, result
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("tamias: error: ")]
-    return line
-
-
 def test_two_servers_do_not_share_a_store(serve, tmp_path):
     server = serve()
     line = refused("--model", PICTURES, "--listen", "127.0.0.1:0", "--output-dir", server.folder)
@@ -164,6 +153,7 @@ def test_what_a_server_does_not_start_with(tmp_path):
     assert "found none" in line("--api-key-file", short)
     for option in ("--max-queue", "--max-steps", "--concurrent"):
         assert option.removeprefix("--") in line(option, "0")
+    assert "max-requests-per-minute" in line("--max-requests-per-minute", "-1")
     assert "max-pixels" in line("--max-pixels", "-1")
     assert "two folders are named" in line("--model", PICTURES)
     foreign = tmp_path / "foreign.sqlite"
