@@ -129,6 +129,10 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
     measures.push_back(fmt::format("the state ({}) is in the host's memory but for a layer's turn",
                                    BytesText(plan.state.offloaded_host_bytes)));
   }
+  if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
+    measures.push_back(
+        "what sparse MLPs read transposed is made of the weights for each layer's turn");
+  }
   if (residency.streamed_blocks > 0) {
     measures.push_back(
         fmt::format("{} of the transformer's {} blocks come from the host's memory at each step",
@@ -144,7 +148,7 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
 // none does.
 int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
                      GenerationPlan plan) {
-  int64_t low = 1, high = std::max<int64_t>(MostBlocks(family), 1);
+  int64_t low = 0, high = MostBlocks(family);
   while (low < high) {
     const int64_t middle = (low + high) / 2;
     plan.residency.streamed_blocks = middle;

@@ -427,6 +427,13 @@ TEST(SparseSession, SpilledStateGivesTheSameBytes) {
   }
 }
 
+TEST(SparseSession, RefusesPinnedMemoryOfACpusState) {
+  EXPECT_THAT(
+      ErrorOf([] { SparseSession(Config(), ToyModel::TwoInvocations(), StatePlace::kHost); },
+              ErrorCode::kUnsupported),
+      testing::HasSubstr("state on cpu cannot be kept in pinned memory"));
+}
+
 TEST(SparseSession, SelectionsDoNotDependOnTheNumberOfThreads) {
   SparseSession a(Config(), ToyModel::TwoInvocations());
   SparseSession b(Config(), ToyModel::TwoInvocations());

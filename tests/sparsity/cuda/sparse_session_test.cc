@@ -7,6 +7,9 @@
 #include "tamias/sparsity/sparse_session.h"
 
 #include "tests/support/flux_case.h"
+#ifdef TAMIAS_CUDA_EMULATION
+#include "tests/cuda_emulator/streams.h"
+#endif
 
 namespace tamias {
 namespace {
@@ -176,6 +179,39 @@ TEST_F(CudaSparseSession, InvocationsDoNotSeeEachOther) {
     flux.OnGpu(both.invocation(1), 10 + step);  // other latents
     const Tensor actual = flux.OnGpu(both.invocation(0), step);
     EXPECT_EQ(RelativeL2(actual, flux.OnGpu(alone.invocation(0), step)), 0);
+  }
+}
+
+// All variants of what is kept from step to step, two calls of a step, step caching besides.
+TEST_F(CudaSparseSession, StateInTheHostsMemoryChangesNothing) {
+  std::vector<SparsityConfig> configs(3, Accelerated());
+  configs[0].step_caching.is_enabled = true;
+  configs[0].step_caching.skip_step_schedule = {4};
+  configs[1].attn.merge = AttentionMerge::kLse;
+  configs[1].attn.should_compress_indices = false;
+  configs[2].attn.merge = AttentionMerge::kPooled;
+  configs[2].attn.column_sums = ColumnSums::kPooled;
+  for (const SparsityConfig& config : configs) {
+    SCOPED_TRACE(WriteYaml(config));
+#ifdef TAMIAS_CUDA_EMULATION
+    const cuda_emulator::ShuffledStreams shuffled(3);
+#endif
+    FluxCase flux(DType::kBF16);
+    const std::vector<SparseGeometry> twice(2, flux.Geometry());
+    SparseSession on_gpu(flux.gpu, config, twice);
+    SparseSession on_host(flux.gpu, config, twice, StatePlace::kHost);
+    EXPECT_LT(on_host.plan().offloaded_device_bytes, on_host.plan().TotalBytes());
+    EXPECT_GE(on_host.plan().offloaded_host_bytes, on_host.plan().TotalBytes() / 2);
+    for (int step = 0; step < 6; ++step) {
+      on_gpu.BeginStep(step);
+      on_host.BeginStep(step);
+      for (int call = 0; call < 2; ++call) {
+        const Tensor expected = flux.OnGpu(on_gpu.invocation(call), step + 10 * call);
+        EXPECT_EQ(RelativeL2(flux.OnGpu(on_host.invocation(call), step + 10 * call), expected), 0);
+      }
+      on_gpu.EndStep();
+      on_host.EndStep();
+    }
   }
 }
 
