@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from programs import ROOT
+from programs import ROOT, show
 
 LINE = re.compile(r"(encode prompt|denoise|decode) (\d+)/(\d+) (?:([a-z]+) )?[\d.]+ s")
 
@@ -80,18 +80,21 @@ def follow(
     command: list, stage: str, log: Path, environment: dict, seconds: float, read_memory: Callable[[], int | None]
 ) -> Followed:
     """Runs a command of at most ten steps (of more not every one has a line) until `stage` is over, then ends it."""
-    print("gpu_check:", " ".join(map(str, command)), flush=True)
+    show(command)
     followed = Followed()
     with Peak(read_memory) as peak, log.open("a") as file:
         process = subprocess.Popen(
             [*map(str, command)], cwd=ROOT, stdout=file, stderr=subprocess.PIPE, env=environment, text=True
         )
-        timer = threading.Timer(max(seconds, 0), process.kill)
+
+        def cut() -> None:
+            followed.is_cut = True
+            process.kill()
+
+        timer = threading.Timer(seconds, cut)
         timer.start()
-        start = time.monotonic()
         try:
             watch(process, stage, file, followed)
-            followed.is_cut = not followed.is_complete and time.monotonic() - start >= seconds
         finally:
             timer.cancel()
             process.kill()
