@@ -74,7 +74,10 @@ def test_the_random_flux_has_the_tensors_of_the_demo():
     folder = models.DEMO_FLUX / "transformer"
     config = json.loads((folder / "config.json").read_text())
     geometry = models.JointGeometry(
-        config["num_layers"], config["num_single_layers"], config["num_attention_heads"], config["attention_head_dim"]
+        config["num_layers"],
+        config["num_single_layers"],
+        config["num_attention_heads"],
+        config["attention_head_dim"],
     )
     expected = {name: entry["shape"] for name, entry in header_of(folder / models.WEIGHTS).items()}
     found = models.flux_transformer(geometry).tensors
@@ -91,7 +94,14 @@ COMPONENTS = {
     "AutoencoderKLWan": models.wan_vae(models.WanDecoder()),
 }
 # What the small text encoders and the demo's latents change of the published configurations.
-ADAPTED = {"text_embed_dim", "pooled_projection_dim", "text_dim", "joint_attention_dim", "in_channels", "out_channels"}
+ADAPTED = {
+    "text_embed_dim",
+    "pooled_projection_dim",
+    "text_dim",
+    "joint_attention_dim",
+    "in_channels",
+    "out_channels",
+}
 ADAPTED |= {"latents_mean", "latents_std", "scaling_factor"}
 
 
@@ -181,7 +191,14 @@ def test_small_films_are_measured_and_projected(tmp_path, log):
     assert found["notes"] == [] and len(found["films"]) == 2, log.read_text()
     for entry, film in zip(found["films"], SMALL_FILMS):
         assert "error_message" not in entry, log.read_text()
-        for key in ("dense_step", "first_step", "full_step", "sparse_step", "skip_step", "planned_memory_accelerated"):
+        for key in (
+            "dense_step",
+            "first_step",
+            "full_step",
+            "sparse_step",
+            "skip_step",
+            "planned_memory_accelerated",
+        ):
             assert entry[key] > 0
         assert not entry["dense_step_is_first"]
         assert entry["tokens"] == 3 * 8 * 8 == film.joint_tokens() - film.text_tokens
@@ -190,7 +207,10 @@ def test_small_films_are_measured_and_projected(tmp_path, log):
         assert entry["projected_dense"] == pytest.approx(50 * entry["dense_step"])
         assert entry["projected_cached"] < entry["projected_sparse"]
     # As the profiles have it: HunyuanVideo's full steps are 0, 1, 10 and 40, Wan's every tenth and step 1.
-    assert [entry["schedule_sparse"] for entry in found["films"]] == [{"full": 4, "sparse": 46}, {"full": 6, "sparse": 44}]
+    assert [entry["schedule_sparse"] for entry in found["films"]] == [
+        {"full": 4, "sparse": 46},
+        {"full": 6, "sparse": 44},
+    ]
     text = gpu_report.markdown(REPORT | found)
     assert "projected: 50 steps, `hunyuan-video` without step caching (4 full, 46 sparse)" in text
     assert "| skipped step |" in text and gpu_report.failures(REPORT | found) == []
@@ -207,7 +227,9 @@ def test_a_small_flux_in_little_memory_and_small_decoders(tmp_path, log, monkeyp
     ]
     found = gpu_parts.memory(Here(), tmp_path, log, SMALL, small, device="cpu")
     assert gpu_report.failures(REPORT | found) == [], log.read_text()
-    assert [entry["name"].split(" of ")[0] for entry in found["steps"]] == 2 * ["12 steps in 16GiB"] + 2 * ["12 steps in all"]
+    assert [entry["name"].split(" of ")[0] for entry in found["steps"]] == 2 * ["12 steps in 16GiB"] + 2 * [
+        "12 steps in all"
+    ]
     assert all(entry["full_step"] > 0 for entry in found["steps"])
     assert [entry["seconds"] > 0 for entry in found["decoders"]] == [True, True]
     assert "| Wan's |" in gpu_report.markdown(REPORT | found)
@@ -234,8 +256,8 @@ def test_no_room_for_the_weights_is_one_line(tmp_path, log, monkeypatch):
 SPEAKS = """
 import sys, time
 print("tamias: note: short", file=sys.stderr)
-for line in ("encode prompt 1/1 0.1 s", "denoise 0/3 0.1 s", "denoise 1/3 full 0.2 s", "denoise 2/3 sparse 0.3 s"):
-    print(line, file=sys.stderr, flush=True)
+for line in ("encode prompt 1/1", "denoise 0/3", "denoise 1/3 full", "denoise 2/3 sparse"):
+    print(line, "0.1 s", file=sys.stderr, flush=True)
     time.sleep(0.05)
 {end}
 time.sleep(60)
@@ -244,7 +266,9 @@ time.sleep(60)
 
 def test_a_program_is_followed_to_the_end_of_the_stage_and_then_ended(log):
     end = 'print("denoise 3/3 sparse 0.4 s", file=sys.stderr, flush=True)'
-    done = follow([sys.executable, "-c", SPEAKS.format(end=end)], "denoise", log, dict(os.environ), 50, lambda: 7)
+    done = follow(
+        [sys.executable, "-c", SPEAKS.format(end=end)], "denoise", log, dict(os.environ), 50, lambda: 7
+    )
     assert done.is_complete and not done.is_cut and done.peak_gpu_memory == 0
     assert done.kinds == ["full", "sparse", "sparse"] and all(seconds > 0 for seconds in done.seconds)
     assert medians(done, first=1) == {"sparse": pytest.approx(sum(done.seconds[1:]) / 2)}
@@ -252,7 +276,9 @@ def test_a_program_is_followed_to_the_end_of_the_stage_and_then_ended(log):
 
 
 def test_a_program_without_more_time_is_cut_and_its_steps_count(log):
-    done = follow([sys.executable, "-c", SPEAKS.format(end="")], "denoise", log, dict(os.environ), 3, lambda: None)
+    done = follow(
+        [sys.executable, "-c", SPEAKS.format(end="")], "denoise", log, dict(os.environ), 3, lambda: None
+    )
     assert done.is_cut and not done.is_complete and done.kinds == ["full", "sparse"]
     assert "cut after 2 steps" in films.cut_or_broken("Film", "dense", done, log)["cut"]
 
@@ -279,7 +305,7 @@ def test_projections():
     assert found["speedup_cached"] == pytest.approx(500 / 146.5)
     del entry["skip_step"], entry["dense_step"]
     found = films.projections(entry, schedules | {"sparse": None})
-    assert found == {}  # nothing of which a part was not measured
+    assert found == {}  # nothing that rests on what was not measured
 
 
 REPORT = {

@@ -94,8 +94,8 @@ def films() -> list[Film]:
 
 
 STEPS = 50  # of the films that the profiles are written for
-# Of these the first two are full, as in the whole schedule (the first is a dense one that keeps what choosing needs,
-# the second chooses the columns), and the last is skipped.
+# Of these the first two are full, as in the whole schedule (the first is a dense one that keeps what choosing
+# needs, the second chooses the columns), and the last is skipped.
 MEASURED_STEPS = 5
 MEASURED = ["--steps", MEASURED_STEPS, "--set", f"step_caching.skip_step_schedule=[{MEASURED_STEPS - 1}]"]
 DENSE_STEPS = 2  # the first of which chooses algorithms
@@ -103,14 +103,20 @@ NO_CACHING = ["--set", "step_caching.is_enabled=false"]
 
 
 def schedule_of(programs: Programs, film: Film, log: Path, *options) -> Counter | None:
-    """How often each kind of step is in the profile's whole schedule: of the program's own report of a small picture."""
+    """How often each kind of step is in the profile's whole schedule, as the program reports it of a picture."""
     with tempfile.TemporaryDirectory(prefix="tamias-schedule-") as name:
         folder = Path(name)
         (folder / "model").mkdir()
         make(folder / "model", film.small)
         report = folder / "report.json"
         command = [programs.tamias, "generate", "--model", folder / "model", "--prompt", "a star", "--quiet"]
-        command += ["--width=64", "--height=64", "--frames=1", "--max-sequence-length=16", "--true-cfg-scale=1"]
+        command += [
+            "--width=64",
+            "--height=64",
+            "--frames=1",
+            "--max-sequence-length=16",
+            "--true-cfg-scale=1",
+        ]
         command += ["--steps", STEPS, "--sparsity", film.profile, *options]
         command += ["--output", folder / "picture.png", "--report", report]
         if run([*map(str, command)], log, programs.environment) != 0:
@@ -131,11 +137,16 @@ class Plans:
         command = [programs.tamias, "inspect", *options, "--json"]
         show(command)
         self.process = subprocess.Popen(
-            [*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=self.file, env=programs.environment, text=True
+            [*map(str, command)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=self.file,
+            env=programs.environment,
+            text=True,
         )
 
     def get(self) -> dict:
-        """Tokens, bytes at the peak (of the GPU's memory, on the CPU of the host's) and what is done so that it fits."""
+        """Tokens, bytes at the peak (of the GPU's memory, else the host's) and what is done so that it fits."""
         text = self.process.communicate()[0]
         self.file.close()
         if self.process.returncode != 0:
@@ -166,7 +177,7 @@ def measure(
     device: str = "cuda",
     read_memory: Callable[[], int | None] = lambda: None,
 ) -> dict:
-    """Seconds of the film's steps by kind with the model in `folder`, accelerated and dense, and what follows of them."""
+    """Seconds of steps by kind with the film's model in `folder`, accelerated and dense, and what follows."""
     entry = {"name": film.name, "profile": film.profile, "steps": STEPS, "calls": film.calls}
     entry["layers"] = film.layers
     model = ["--model", folder, "--device", device, *film.size.options(), *film.options]
@@ -192,7 +203,10 @@ def measure(
         entry["peak_memory_dense"] = dense.peak_gpu_memory
         entry |= cut_or_broken(film.name, "sparsity off", dense, log)
     entry |= plans.get()
-    schedules = {"sparse": schedule_of(programs, film, log, *NO_CACHING), "cached": schedule_of(programs, film, log)}
+    schedules = {
+        "sparse": schedule_of(programs, film, log, *NO_CACHING),
+        "cached": schedule_of(programs, film, log),
+    }
     return entry | projections(entry, schedules)
 
 
@@ -226,13 +240,19 @@ class Decoder:
         """Packed: [films, tokens, channels of a token]."""
         side = self.patch * self.scale
         times = (self.size.frames - 1) // self.frames + 1
-        return [1, times * (self.size.height // side) * (self.size.width // side), self.channels * self.patch**2]
+        return [
+            1,
+            times * (self.size.height // side) * (self.size.width // side),
+            self.channels * self.patch**2,
+        ]
 
 
 def decoders() -> list[Decoder]:
     """Those of the published models, behind transformers of one block."""
     size = Size(1280, 720, 17)
-    hunyuan = hunyuan_video(JointGeometry(1, 1, heads=1, head_dim=64, refiner_blocks=1), HunyuanVideoDecoder())
+    hunyuan = hunyuan_video(
+        JointGeometry(1, 1, heads=1, head_dim=64, refiner_blocks=1), HunyuanVideoDecoder()
+    )
     wide = wan(WanGeometry(blocks=1, heads=1, head_dim=64, mlp=128), WanDecoder())
     return [
         Decoder("HunyuanVideo's decoder, 1280x720, 17 frames", hunyuan, size),

@@ -1,6 +1,7 @@
 """Runs a program of ours for the times of its steps: the arrival of the lines in which it tells its progress.
 
-So a run can be cut short and what it measured counts, and a film need not be decoded or written, which takes FFmpeg.
+So a run can be cut short and what it measured counts, and a film need not be decoded, nor written, which takes
+FFmpeg.
 """
 
 import re
@@ -30,7 +31,7 @@ class Followed:
 
 
 class Peak:
-    """The most that `read` says while the block runs, above what it said before; read answers None: not known."""
+    """The most that `read` says while the block runs, above what it said before; None: not known."""
 
     def __init__(self, read: Callable[[], int | None]) -> None:
         self.read, self.before, self.most = read, read(), 0
@@ -77,9 +78,14 @@ def watch(process: subprocess.Popen, stage: str, log, followed: Followed) -> Non
 
 
 def follow(
-    command: list, stage: str, log: Path, environment: dict, seconds: float, read_memory: Callable[[], int | None]
+    command: list,
+    stage: str,
+    log: Path,
+    environment: dict,
+    seconds: float,
+    read_memory: Callable[[], int | None],
 ) -> Followed:
-    """Runs a command of at most ten steps (of more not every one has a line) until `stage` is over, then ends it."""
+    """Runs a command of at most ten steps (of more not each has a line) until `stage` is over, then ends it."""
     show(command)
     followed = Followed()
     with Peak(read_memory) as peak, log.open("a") as file:

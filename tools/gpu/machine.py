@@ -37,7 +37,7 @@ def first_gpu() -> dict:
 
 
 def gpu_memory_reader() -> Callable[[], int | None]:
-    """A function that asks NVML how many bytes of device 0 are in use, or answers None where NVML cannot be asked."""
+    """A function that asks NVML how many bytes of device 0 are in use; where it cannot it answers None."""
     try:
         driver, nvml = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL("libnvidia-ml.so.1")
     except OSError:

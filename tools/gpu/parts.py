@@ -1,5 +1,5 @@
-"""What tools/gpu_check runs, one function a part. Each returns lists of `tests`, `pictures`, `benchmarks`, `films`, `decoders`,
-`steps` or `notes`."""
+"""What tools/gpu_check runs, one function a part. Each returns lists of `tests`, `pictures`, `benchmarks`, `films`,
+`decoders`, `steps` or `notes`."""
 
 import importlib.util
 import json
@@ -129,7 +129,12 @@ def peers(of: list[Film], log: Path) -> dict:
     name = f"dense attention, cuDNN through PyTorch {answer['torch']}"
     return {
         "benchmarks": [
-            {"name": f"{name}, {heads} x {tokens:,}", "real_time": time, "layers": film.layers, "calls": film.calls}
+            {
+                "name": f"{name}, {heads} x {tokens:,}",
+                "real_time": time,
+                "layers": film.layers,
+                "calls": film.calls,
+            }
             for film, (heads, tokens), time in zip(of, shapes, answer["milliseconds"])
         ]
     }
@@ -212,14 +217,24 @@ def flux(programs: Programs, out: Path, log: Path) -> dict:
     found = {"steps": [], "notes": []}
     with random_model(model) as folder:
         for sparsity in ("off", "flux-1-dev"):
-            options = ["--model", folder, "--sparsity", sparsity, "--device", "cuda", *FLUX_SIZE, "--steps", "50"]
+            options = [
+                "--model",
+                folder,
+                "--sparsity",
+                sparsity,
+                "--device",
+                "cuda",
+                *FLUX_SIZE,
+                "--steps",
+                "50",
+            ]
             name = f"50 steps, sparsity {sparsity}"
             add_times(programs, name, out / f"flux-{sparsity}", log, options, found)
     return found
 
 
 def add_times(programs: Programs, name: str, stem: Path, log: Path, options: list, found: dict) -> None:
-    """Puts a generation's times into found["steps"], or, where there was no time for it, that into found["notes"]."""
+    """Puts a generation's times into found["steps"], or into found["notes"] that there was no time."""
     if programs.seconds_left() == 0:
         found["notes"].append(NOT_BEGUN.format(f"FLUX.1-dev, {name}"))
         return

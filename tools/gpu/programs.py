@@ -19,7 +19,9 @@ TIME_WAS_UP = 124
 def show(command: list) -> None:
     """Prints a command, of long arguments the beginning."""
     words = (str(word) for word in command)
-    print("gpu_check:", " ".join(word if len(word) < 200 else word[:40] + "..." for word in words), flush=True)
+    print(
+        "gpu_check:", " ".join(word if len(word) < 200 else word[:40] + "..." for word in words), flush=True
+    )
 
 
 def run(command: list, log: Path, environment: dict | None = None, seconds: float | None = None) -> int:

@@ -1,8 +1,8 @@
 """Checkpoint folders with random weights, to measure what does not depend on them.
 
-Transformers and decoders have the geometry asked for and random numbers, and only what a generation reads of them is
-written; text encoders, tokenizers, schedulers and, where their sizes fit, VAEs are the small ones of this repository,
-so nothing else has to be written or loaded. Needs no package.
+Transformers and decoders have the geometry asked for and random numbers, and only what a generation reads of them
+is written; text encoders, tokenizers, schedulers and, where their sizes fit, VAEs are the small ones of this
+repository, so nothing else has to be written or loaded. Needs no package.
 """
 
 import json
@@ -92,7 +92,16 @@ def joint_blocks(tensors: Tensors, config: dict) -> None:
         block = f"transformer_blocks.{i}"
         for stream in ("norm1", "norm1_context"):
             tensors.add(f"{block}.{stream}.linear", 6 * d, d)
-        for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_out.0", "to_add_out"):
+        for name in (
+            "to_q",
+            "to_k",
+            "to_v",
+            "add_q_proj",
+            "add_k_proj",
+            "add_v_proj",
+            "to_out.0",
+            "to_add_out",
+        ):
             tensors.add(f"{block}.attn.{name}", d, d)
         tensors.scales(f"{block}.attn", head, ("norm_q", "norm_k", "norm_added_q", "norm_added_k"))
         for stream in ("ff", "ff_context"):
@@ -130,7 +139,15 @@ def flux_transformer(geometry: JointGeometry) -> Component:
 
 
 def flux(geometry: JointGeometry) -> Model:
-    names = ("model_index.json", "scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae")
+    names = (
+        "model_index.json",
+        "scheduler",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "vae",
+    )
     return Model({"transformer": flux_transformer(geometry)}, links_of(DEMO_FLUX, *names))
 
 
@@ -350,7 +367,7 @@ def write_all(file: int, data: bytes | memoryview, offset: int) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, list[int]]) -> None:
-    """A safetensors file of random bf16 numbers, written with all CPUs: ones where queries and keys are scaled."""
+    """A safetensors file of random bf16 numbers, written by all CPUs; ones where queries and keys are scaled."""
     header, ones, end = {}, [], 0
     for name, shape in tensors.items():
         begin, end = end, end + 2 * prod(shape)

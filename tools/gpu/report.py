@@ -6,7 +6,9 @@ OWN_FIELDS |= {"repetition_index", "family_index", "per_family_instance_index"}
 
 def failures(report: dict) -> list[str]:
     judged = [test for test in report.get("tests", []) + report.get("pictures", []) if not test["passed"]]
-    measured = [entry for kind in ("benchmarks", "films", "decoders", "steps") for entry in report.get(kind, [])]
+    measured = [
+        entry for kind in ("benchmarks", "films", "decoders", "steps") for entry in report.get(kind, [])
+    ]
     broken = [entry for entry in measured if "error_message" in entry]
     return [f"{test['name']}: {test['message'][:300]}" for test in judged] + [
         f"{entry['name']}: {entry['error_message']}" for entry in broken
@@ -26,7 +28,10 @@ def head(report: dict) -> list[str]:
 
 
 def pictures(report: dict) -> list[str]:
-    lines = ["", "| demo model, 512x512, 50 steps | denoising on the CPU, s | on the GPU, s | PSNR of the two |"]
+    lines = [
+        "",
+        "| demo model, 512x512, 50 steps | denoising on the CPU, s | on the GPU, s | PSNR of the two |",
+    ]
     lines += ["| --- | --- | --- | --- |"]
     for picture in report["pictures"]:
         keys = ("seconds_denoise_cpu", "seconds_denoise_cuda", "psnr")
@@ -89,7 +94,11 @@ def decoders(report: dict) -> list[str]:
 
 
 def steps(report: dict) -> list[str]:
-    lines = ["", "| FLUX.1-dev's geometry, 4,352 tokens | seconds | GPU memory planned, GiB |", "| --- | --- | ---: |"]
+    lines = [
+        "",
+        "| FLUX.1-dev's geometry, 4,352 tokens | seconds | GPU memory planned, GiB |",
+        "| --- | --- | ---: |",
+    ]
     for entry in report["steps"]:
         numbers = ", ".join(f"{k} {v:.3f}" for k, v in entry.items() if isinstance(v, float))
         planned = gibibytes(entry.get("planned_memory"))
