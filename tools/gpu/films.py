@@ -110,13 +110,7 @@ def schedule_of(programs: Programs, film: Film, log: Path, *options) -> Counter 
         make(folder / "model", film.small)
         report = folder / "report.json"
         command = [programs.tamias, "generate", "--model", folder / "model", "--prompt", "a star", "--quiet"]
-        command += [
-            "--width=64",
-            "--height=64",
-            "--frames=1",
-            "--max-sequence-length=16",
-            "--true-cfg-scale=1",
-        ]
+        command += [*Size(64, 64, 1).options(), "--max-sequence-length=16", "--true-cfg-scale=1"]
         command += ["--steps", STEPS, "--sparsity", film.profile, *options]
         command += ["--output", folder / "picture.png", "--report", report]
         if run([*map(str, command)], log, programs.environment) != 0:
@@ -203,10 +197,14 @@ def measure(
         entry["peak_memory_dense"] = dense.peak_gpu_memory
         entry |= cut_or_broken(film.name, "sparsity off", dense, log)
     entry |= plans.get()
+    if "planned_memory_dense" not in entry:
+        entry["error_message"] = f"tamias inspect ended early: see {log}"
     schedules = {
         "sparse": schedule_of(programs, film, log, *NO_CACHING),
         "cached": schedule_of(programs, film, log),
     }
+    if None in schedules.values():
+        entry["error_message"] = f"the picture that tells the schedule failed: see {log}"
     return entry | projections(entry, schedules)
 
 

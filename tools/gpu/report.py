@@ -63,7 +63,8 @@ def film(entry: dict) -> list[str]:
     }
     for key, name in names.items():
         if key in entry:
-            beside = f"{entry['dense_step'] / entry[key]:.2f}x" if "dense_step" in entry else ""
+            has_ratio = "dense_step" in entry and key != "skip_step"
+            beside = f"{entry['dense_step'] / entry[key]:.2f}x" if has_ratio else ""
             lines.append(f"| {name} | {entry[key]:.3f} | {beside} |")
     steps = f"projected: {entry['steps']} steps"
     if "projected_dense" in entry:
@@ -82,7 +83,7 @@ def film(entry: dict) -> list[str]:
 
 
 def films(report: dict) -> list[str]:
-    return [line for entry in report["films"] if "error_message" not in entry for line in film(entry)]
+    return [line for entry in report["films"] if "first_step" in entry for line in film(entry)]
 
 
 def decoders(report: dict) -> list[str]:
