@@ -48,8 +48,8 @@ void Conv2d(Context& context, ConstTensorView input, ConstTensorView weight, Con
 // On a GPU of compute capability 8.0 or later: input f16 or bf16, weight, bias and output each f32,
 // f16 or bf16 (the weight is rounded to the input's type), products accumulated in fp32. Where C
 // is no multiple of 8 the input is copied with zeros behind it, and cannot be scaled; the rows of
-// one that is, and of an output with O a multiple of 8, begin at multiples of 16 bytes. scratch: u8 on the device, Conv2dScratchBytes(input.shape(), ...) of them. Returns
-// once the work is enqueued.
+// one that is, and of an output with O a multiple of 8, begin at multiples of 16 bytes. scratch: u8
+// on the device, Conv2dScratchBytes(input.shape(), ...) of them. Returns once the work is enqueued.
 namespace cuda {
 class Stream;
 size_t Conv2dScratchBytes(const Shape& input, const ConstTensorView& weight, bool scales_input);

@@ -103,7 +103,7 @@ void Generation::Implementation::Encode() {
 }
 
 void Generation::Implementation::EncodePrompts() {
-  Context context(resources_, plan_.coder, plan_.threads);
+  Context context(resources_, plan_.coder, plan_.threads, plan_.text_workspace);
   const auto encode = [&](const std::string& text) {
     const PromptEmbedding& prompt =
         prompts_.emplace_back(family_.EncodePrompt(context, text, plan_.settings));

@@ -325,6 +325,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
     }
   }
   const StagePlans& stages = run->stages;
+  plan.text_workspace = stages.text.device;
   plan.image_workspace = stages.image.device;
   plan.denoising_workspace = stages.denoising.device;
   plan.decoding_workspace = stages.decoding.device;

@@ -35,6 +35,7 @@ struct GenerationPlan {
   ModelResidency residency;  // on a GPU
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.
+  size_t text_workspace = 0;   // of the text encoders
   size_t image_workspace = 0;  // of the picture's encoders
   size_t denoising_workspace = 0;
   size_t decoding_workspace = 0;

@@ -3,6 +3,7 @@
 import ctypes
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -33,6 +34,25 @@ def first_gpu() -> dict:
         "driver_cuda": f"{version.value // 1000}.{version.value % 1000 // 10}",
         "driver": driver_release(),
     }
+
+
+def gpu_memory_reader() -> Callable[[], int | None]:
+    """A function that asks NVML how many bytes of device 0 are in use; where it cannot it answers None."""
+    try:
+        driver, nvml = ctypes.CDLL("libcuda.so.1"), ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return lambda: None
+    address, handle = ctypes.create_string_buffer(64), ctypes.c_void_p()
+    memory = (ctypes.c_ulonglong * 3)()  # total, free, used
+    # NVML counts devices in another order than CUDA: asked for by their place on the bus.
+    is_found = driver.cuDeviceGetPCIBusId(address, 64, 0) == 0 and nvml.nvmlInit_v2() == 0
+    if not is_found or nvml.nvmlDeviceGetHandleByPciBusId_v2(address, ctypes.byref(handle)) != 0:
+        return lambda: None
+
+    def read() -> int | None:
+        return memory[2] if nvml.nvmlDeviceGetMemoryInfo(handle, memory) == 0 else None
+
+    return read
 
 
 def driver_release() -> str:

@@ -1,13 +1,22 @@
-"""What tools/gpu_check runs, one function a part. Each returns lists of `tests`, `pictures`, `benchmarks` or `steps`."""
+"""What tools/gpu_check runs, one function a part. Each returns lists of `tests`, `pictures`, `benchmarks`, `films`,
+`decoders`, `steps` or `notes`."""
 
+import importlib.util
 import json
 import shutil
 import statistics
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from programs import ROOT, Programs, run
-from random_flux import FLUX_1_DEV, make, size_of
+from films import Decoder, Film, Plans, decode, decoders, films, measure
+from machine import gpu_memory_reader
+from programs import ROOT, Programs, run, show
+from random_models import FLUX_1_DEV, JointGeometry, Model, make
+from random_models import flux as flux_model
 
 PROMPT = "a small pink heart at the top right on a marble white background"
 
@@ -32,31 +41,18 @@ def tests(programs: Programs, out: Path, log: Path) -> dict:
     return {"tests": cases}
 
 
-HUNYUAN_VIDEO = "N:119056"  # tokens of a film at 720 x 1280 x 129
-
-
 def kernels(programs: Programs, out: Path, log: Path) -> dict:
-    """Attention and MLP at FLUX.1's sizes."""
-    return {"benchmarks": benchmarks(programs, f"-{HUNYUAN_VIDEO}", out, log)}
-
-
-def video(programs: Programs, out: Path, log: Path) -> dict:
-    """Attention of four heads of HunyuanVideo at full size: all of films that runs on GPUs."""
-    return {"benchmarks": benchmarks(programs, HUNYUAN_VIDEO, out, log)}
-
-
-def benchmarks(programs: Programs, pattern: str, out: Path, log: Path) -> list:
+    """Attention and MLP at FLUX.1's sizes, attention of four heads at HunyuanVideo's."""
     found = []
     for name, program in programs.benches.items():
         result = out / f"{name}.json"
         result.unlink(missing_ok=True)
-        command = [program, f"--benchmark_filter={pattern}"]
-        command += [f"--benchmark_out={result}", "--benchmark_out_format=json"]
+        command = [program, f"--benchmark_out={result}", "--benchmark_out_format=json"]
         if run(command, log, programs.environment) != 0 or not result.exists():
             found.append({"name": name, "error_message": f"ended early: see {log}"})
-        elif result.stat().st_size > 0:  # empty: no benchmark of this program has such a name
+        else:
             found += json.loads(result.read_text())["benchmarks"]
-    return found
+    return {"benchmarks": found}
 
 
 # The demo model's pictures, by GPU and CPU from the same noise, must be this much alike: 16-bit activations leave
@@ -74,10 +70,10 @@ def psnr(first: Path, second: Path) -> float:
 
 
 def generate(programs: Programs, stem: Path, log: Path, *options) -> dict | None:
-    """The report of a picture in STEM.png; None when it failed."""
+    """The report of a picture in STEM.png; None when it failed or there was no more time."""
     command = [programs.tamias, "generate", "--prompt", PROMPT, "--quiet", *options]
     command += ["--output", f"{stem}.png", "--report", f"{stem}.json"]
-    if run(command, log, programs.environment) != 0:
+    if run(command, log, programs.environment, programs.seconds_left()) != 0:
         return None
     return json.loads(Path(f"{stem}.json").read_text())
 
@@ -101,29 +97,154 @@ def demo(programs: Programs, out: Path, log: Path) -> dict:
     return {"pictures": found}
 
 
+@contextmanager
+def random_model(model: Model) -> Iterator[Path]:
+    """A folder with the model, removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="tamias-model-") as folder:
+        print(f"gpu_check: writing {model.bytes() / 1e9:.0f} GB of random weights", flush=True)
+        make(Path(folder), model)
+        yield Path(folder)
+
+
+def no_room(needed: int) -> str | None:
+    """What is wrong where the folder of temporary files has not so many bytes free."""
+    if shutil.disk_usage(tempfile.gettempdir()).free >= needed:
+        return None
+    return f"{tempfile.gettempdir()} has no {needed / 1e9:.0f} GB free: set TMPDIR"
+
+
+def peers(of: list[Film], log: Path) -> dict:
+    """Dense attention of one layer by cuDNN, where Python has PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        return {"notes": ["dense attention, cuDNN through PyTorch: not measured, this Python has no torch"]}
+    shapes = [(film.heads, film.joint_tokens()) for film in of]
+    command = [sys.executable, Path(__file__).with_name("torch_attention.py")]
+    command += [f"{heads}x{tokens}" for heads, tokens in shapes]
+    show(command)
+    with log.open("a") as file:
+        process = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, text=True)
+    if process.returncode != 0:
+        return {"notes": [f"dense attention, cuDNN through PyTorch: failed, see {log}"]}
+    answer = json.loads(process.stdout)
+    name = f"dense attention, cuDNN through PyTorch {answer['torch']}"
+    return {
+        "benchmarks": [
+            {
+                "name": f"{name}, {heads} x {tokens:,}",
+                "real_time": time,
+                "layers": film.layers,
+                "calls": film.calls,
+            }
+            for film, (heads, tokens), time in zip(of, shapes, answer["milliseconds"])
+        ]
+    }
+
+
+NOT_BEGUN = "{}: not begun, there was no more time"
+
+
+def video(
+    programs: Programs,
+    out: Path,
+    log: Path,
+    of: list[Film] | None = None,
+    device: str = "cuda",
+) -> dict:
+    """Steps of the published film models at 720p with random weights, one after another."""
+    of = films() if of is None else of
+    problem = no_room(max(film.model.bytes() for film in of))
+    if problem is not None:
+        return {"films": [{"name": "video", "error_message": problem}]}
+    read_memory = gpu_memory_reader() if device == "cuda" else lambda: None
+    found = {"films": [], "notes": []} | (peers(of, log) if device == "cuda" else {})
+    for film in of:
+        if programs.seconds_left() == 0:
+            found["notes"].append(NOT_BEGUN.format(film.name))
+            continue
+        with random_model(film.model) as folder:
+            found["films"].append(measure(programs, film, folder, log, device, read_memory))
+    found["notes"] += [entry["cut"] for entry in found["films"] if "cut" in entry]
+    return found
+
+
+FLUX_MEMORY = "16GiB"
 # 80 x 48 tokens of the picture, as FLUX.1 has them at 1280x768 (a token of the demo's VAE is 8 pixels wide, of
 # FLUX.1's 16), and 512 of text.
-FLUX_OPTIONS = ["--width", "640", "--height", "384", "--max-sequence-length", "512", "--steps", "50"]
+FLUX_SIZE = ["--width", "640", "--height", "384", "--max-sequence-length", "512"]
+
+
+def memory(
+    programs: Programs,
+    out: Path,
+    log: Path,
+    geometry: JointGeometry = FLUX_1_DEV,
+    of: list[Decoder] | None = None,
+    device: str = "cuda",
+) -> dict:
+    """FLUX.1-dev in 16 GiB of the GPU's memory and in all of it, and the decoders of the film models."""
+    model = flux_model(geometry)
+    problem = no_room(model.bytes())
+    if problem is not None:
+        return {"steps": [{"name": "memory", "error_message": problem}]}
+    found = {"steps": [], "decoders": [], "notes": []}
+    with random_model(model) as folder:
+        options = ["--model", folder, "--device", device, *FLUX_SIZE]
+        limit = ["--max-gpu-memory", FLUX_MEMORY]
+        plans = Plans(programs, [*options, *limit, "--sparsity", "flux-1-dev"], log)
+        for place, limited in ((FLUX_MEMORY, limit), ("all", [])):
+            for sparsity in ("flux-1-dev", "off"):
+                name = f"12 steps in {place} of the GPU's memory, sparsity {sparsity}"
+                choice = [*options, *limited, "--sparsity", sparsity, "--steps", "12"]
+                add_times(programs, name, out / f"flux-{sparsity}-{place}", log, choice, found)
+        done = plans.get().get("measures_accelerated", [])
+        found["notes"] += [f"FLUX.1-dev in {FLUX_MEMORY}: {what}" for what in done]
+    read_memory = gpu_memory_reader() if device == "cuda" else lambda: None
+    for decoder in decoders() if of is None else of:
+        if programs.seconds_left() == 0:
+            found["notes"].append(NOT_BEGUN.format(decoder.name))
+        else:
+            found["decoders"].append(decode(programs, decoder, log, device, read_memory))
+    found["notes"] += [entry["cut"] for entry in found["decoders"] if "cut" in entry]
+    return found
 
 
 def flux(programs: Programs, out: Path, log: Path) -> dict:
     """FLUX.1-dev's transformer at full size with random weights: seconds of a step, by kind."""
-    found = []
-    needed = size_of(FLUX_1_DEV)
-    if shutil.disk_usage(tempfile.gettempdir()).free < needed:
-        message = f"{tempfile.gettempdir()} has no {needed / 1e9:.0f} GB free: set TMPDIR"
-        return {"steps": [{"name": "flux", "error_message": message}]}
-    with tempfile.TemporaryDirectory(prefix="tamias-flux-") as folder:
-        print(f"gpu_check: writing {needed / 1e9:.0f} GB of random weights", flush=True)
-        make(Path(folder), FLUX_1_DEV)
+    model = flux_model(FLUX_1_DEV)
+    problem = no_room(model.bytes())
+    if problem is not None:
+        return {"steps": [{"name": "flux", "error_message": problem}]}
+    found = {"steps": [], "notes": []}
+    with random_model(model) as folder:
         for sparsity in ("off", "flux-1-dev"):
-            options = ["--model", folder, "--sparsity", sparsity, "--device", "cuda", *FLUX_OPTIONS]
-            report = generate(programs, out / f"flux-{sparsity}", log, *options)
-            if report is None:
-                found.append({"name": f"flux, sparsity {sparsity}", "error_message": f"see {log}"})
-                continue
-            found.append(step_times(f"flux, sparsity {sparsity}", report))
-    return {"steps": found}
+            options = [
+                "--model",
+                folder,
+                "--sparsity",
+                sparsity,
+                "--device",
+                "cuda",
+                *FLUX_SIZE,
+                "--steps",
+                "50",
+            ]
+            name = f"50 steps, sparsity {sparsity}"
+            add_times(programs, name, out / f"flux-{sparsity}", log, options, found)
+    return found
+
+
+def add_times(programs: Programs, name: str, stem: Path, log: Path, options: list, found: dict) -> None:
+    """Puts a generation's times into found["steps"], or into found["notes"] that there was no time."""
+    if programs.seconds_left() == 0:
+        found["notes"].append(NOT_BEGUN.format(f"FLUX.1-dev, {name}"))
+        return
+    report = generate(programs, stem, log, *options)
+    if report is not None:
+        found["steps"].append(step_times(name, report))
+    elif programs.seconds_left() == 0:
+        found["notes"].append(f"FLUX.1-dev, {name}: cut, there was no more time")
+    else:
+        found["steps"].append({"name": name, "error_message": f"see {log}"})
 
 
 def step_times(name: str, report: dict) -> dict:
@@ -133,7 +254,10 @@ def step_times(name: str, report: dict) -> dict:
         kinds.setdefault(step["kind"], []).append(step["seconds"])
     entry = {"name": name, "seconds_denoise": report["seconds"]["denoise"]}
     entry["seconds_encode"] = report["seconds"]["encode"]
-    return entry | {f"{kind}_step": statistics.median(times) for kind, times in kinds.items()}
+    entry |= {f"{kind}_step": statistics.median(times) for kind, times in kinds.items()}
+    if "planned_device_memory_bytes" in report:
+        entry["planned_memory"] = report["planned_device_memory_bytes"]
+    return entry
 
 
-PARTS = {"tests": tests, "demo": demo, "kernels": kernels, "video": video, "flux": flux}
+PARTS = {"tests": tests, "demo": demo, "kernels": kernels, "video": video, "memory": memory, "flux": flux}

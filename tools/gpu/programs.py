@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from machine import cublas_lt, leave
@@ -12,14 +13,27 @@ from machine import cublas_lt, leave
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "manifest.json"  # in an archive only
 TARGETS = ("cuda_device_test", "tamias-cli")
+TIME_WAS_UP = 124
 
 
-def run(command: list, log: Path, environment: dict | None = None) -> int:
-    print("gpu_check:", " ".join(map(str, command)), flush=True)
+def show(command: list) -> None:
+    """Prints a command, of long arguments the beginning."""
+    words = (str(word) for word in command)
+    print(
+        "gpu_check:", " ".join(word if len(word) < 200 else word[:40] + "..." for word in words), flush=True
+    )
+
+
+def run(command: list, log: Path, environment: dict | None = None, seconds: float | None = None) -> int:
+    """The exit status; TIME_WAS_UP after that many seconds."""
+    show(command)
     with log.open("a") as file:
-        return subprocess.run(
-            command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env=environment
-        ).returncode
+        try:
+            return subprocess.run(
+                command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, env=environment, timeout=seconds
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return TIME_WAS_UP
 
 
 def output_of(command: list) -> str:
@@ -69,3 +83,10 @@ class Programs:
             self.environment["TAMIAS_CUBLASLT"] = library
         if run([self.tamias, "--version"], log) != 0:
             leave(2, f"{self.tamias} does not start on this machine: see {log}")
+
+    def give(self, seconds: float) -> None:
+        """What the part that begins may take."""
+        self.deadline = time.monotonic() + seconds
+
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
