@@ -123,7 +123,7 @@ constexpr NoEffect kNoTiles = {"tile sizes belong to GPU kernels",
 constexpr NoEffect kNoPadding = {"the kernels take any number of tokens",
                                  "the kernels take any number of tokens"};
 constexpr NoEffect kNoOffloading = {"state is in main memory already",
-                                    "everything stays in GPU memory"};
+                                    "the plan decides, for whole layers (max_gpu_memory)"};
 constexpr NoEffect kCacheOfActivations = {.in_16_bits =
                                               "the caches have the type of the activations"};
 
