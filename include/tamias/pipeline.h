@@ -161,7 +161,7 @@ struct GenerateResult {
   double attention_sparsity = 0;    // share of the query-key pairs not computed, over all steps run
   double mlp_sparsity = 0;          // share of the token-neuron pairs not computed, likewise
   size_t planned_memory_bytes = 0;  // of the host
-  size_t planned_device_memory_bytes = 0;  // of the GPU; 0 on the CPU
+  size_t planned_device_memory_bytes = 0;    // of the GPU; 0 on the CPU
   std::vector<std::string> device_measures;  // as MemoryPlan's
   std::string report_json;  // everything above and the kind, time and sparsity of each step
 };

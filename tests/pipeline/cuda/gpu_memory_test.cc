@@ -76,10 +76,9 @@ TEST_F(CudaGpuMemory, PicturesAreTheSameInTheLeastMemory) {
     return pipeline.PlanMemory(limited);
   }();
   EXPECT_EQ(plan.device_bytes, least);
-  EXPECT_THAT(
-      plan.device_measures,
-      ::testing::ElementsAre(HasSubstr("in their stage alone"), HasSubstr("the state"),
-                             HasSubstr("sparse MLPs"), HasSubstr("of the transformer's")));
+  EXPECT_THAT(plan.device_measures,
+              ::testing::ElementsAre(HasSubstr("in their stage alone"), HasSubstr("the state"),
+                                     HasSubstr("sparse MLPs"), HasSubstr("of the transformer's")));
   EXPECT_EQ(Generate(pipeline, options, least).images.at(0).rgb, expected.rgb);
 #ifdef TAMIAS_CUDA_EMULATION
   EXPECT_EQ(cuda_emulator::AllocatedBytes(), 0u);
