@@ -34,11 +34,11 @@ std::vector<std::shared_ptr<CUstream_st>> streams;
 bool is_shuffled = false;
 std::mt19937_64 random_bits;
 
-// The default stream is the first.
+// CUDA's default streams, by the handles 0, 1 and 2 that stand for them, are one.
 std::shared_ptr<CUstream_st> Find(cudaStream_t stream) {
   static const std::shared_ptr<CUstream_st> default_stream =
       streams.emplace_back(std::make_shared<CUstream_st>());
-  if (stream == nullptr) return default_stream;
+  if (reinterpret_cast<uintptr_t>(stream) <= 2) return default_stream;
   const auto found =
       std::ranges::find_if(streams, [&](const auto& one) { return one.get() == stream; });
   return found == streams.end() ? nullptr : *found;

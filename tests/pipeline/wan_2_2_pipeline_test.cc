@@ -177,8 +177,8 @@ TEST_P(Wan22PipelineTest, ListsAndPlansBothTransformers) {
   };
   GenerateOptions options = SparseOptions({"mlp.is_enabled=true"});
   EXPECT_GT(bytes(options, "weights of transformer_2 (mapped)"), 50'000u);
-  // The second matrix of each MLP, [96, 48] f32, of two layers of two transformers.
-  EXPECT_EQ(bytes(options, "weights prepared for sparse MLPs"), 2u * 2 * 96 * 48 * 4);
+  // The second matrix of each MLP, [96, 64] f32, of two layers of two transformers.
+  EXPECT_EQ(bytes(options, "weights prepared for sparse MLPs"), 2u * 2 * 96 * 64 * 4);
 }
 
 TEST_P(Wan22PipelineTest, SavesTheSecondScale) {

@@ -183,7 +183,7 @@ TEST_P(WarnsOfKeysWithoutEffect, ForReasonsOfTheDevice) {
   EXPECT_THAT(warning_of("world_size"), HasSubstr(is_on_gpu ? "one GPU" : "one CPU"));
   EXPECT_THAT(warning_of("mlp.is_fp8"), HasSubstr(is_on_gpu ? "16 bits" : "fp32"));
   EXPECT_THAT(warning_of("offloading.mlp.out_cache"),
-              HasSubstr(is_on_gpu ? "GPU memory" : "main memory"));
+              HasSubstr(is_on_gpu ? "max_gpu_memory" : "main memory"));
   EXPECT_EQ(warning_of("attn.cache_dtype").empty(), !is_on_gpu);
   for (const std::string& warning : warnings) {
     EXPECT_EQ(warning.find(is_on_gpu ? "CPU" : "one GPU"), std::string::npos) << warning;
