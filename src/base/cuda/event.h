@@ -21,8 +21,9 @@ class Event {
   void BlockStream(Stream& stream) const;
 
  private:
-  int device_;
-  CUevent_st* handle_ = nullptr;
+  // Not used in a build without CUDA.
+  [[maybe_unused]] int device_;
+  [[maybe_unused]] CUevent_st* handle_ = nullptr;
 };
 
 }  // namespace tamias::cuda

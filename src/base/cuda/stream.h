@@ -31,7 +31,7 @@ class Stream {
   int device_;
   DeviceProperties properties_;
   CUstream_st* handle_ = nullptr;
-  bool is_owner_ = true;
+  [[maybe_unused]] bool is_owner_ = true;  // not used in a build without CUDA
 };
 
 }  // namespace tamias::cuda
