@@ -44,3 +44,22 @@ def test_the_plan_has_a_place_for_a_gpu(tmp_path):
     assert result.returncode == 0, result.stderr
     plan = json.loads(result.stdout)["memory_accelerated"]
     assert plan["device_bytes"] == 0 and plan["device_entries"] == []
+
+
+def test_plans_can_be_made_for_a_gpu_that_is_not_there(without_gpu):
+    plans = {}
+    for limit in ("1GiB", "250MiB", "110MiB"):
+        arguments = ["--model", MODEL, "--device", "cuda", "--max-gpu-memory", limit]
+        result = run("inspect", *arguments, "--json")
+        assert result.returncode == 0, result.stderr
+        plans[limit] = json.loads(result.stdout)["memory_accelerated"]
+    assert plans["1GiB"]["device_measures"] == []
+    assert plans["1GiB"]["device_bytes"] > plans["250MiB"]["device_bytes"] > plans["110MiB"]["device_bytes"]
+    measures = [len(plan["device_measures"]) for plan in plans.values()]
+    assert 0 == measures[0] < measures[1] < measures[2]
+
+
+def test_a_generation_needs_the_gpu_that_was_planned_for(without_gpu, tmp_path):
+    result = generate("--device", "cuda", "--max-gpu-memory", "1GiB", "--output", tmp_path / "p.png")
+    expect_error(result, 1, "GPU 0")
+    assert list(tmp_path.iterdir()) == []

@@ -82,7 +82,8 @@ INSPECT = {
 
 def test_every_option_of_inspect_is_listed_here():
     assert options_of("inspect") == set(INSPECT) | {
-        "--model", "--json", "--device", "--variant",  # test_device.py, test_model_folders.py
+        "--model", "--json", "--device", "--max-gpu-memory",  # test_device.py
+        "--variant",  # test_model_folders.py
         "--true-cfg-scale-2"}  # test_two_transformers.py
 
 
