@@ -267,7 +267,8 @@ def replica_pids():
 
 
 def test_a_job_outlives_the_replica_it_ran_on(served):
-    fields = {"prompt": PROMPT, "size": "128x128", "steps": 30, "seed": 5, "profile": "off"}
+    # So many steps that it is not done before its replica is found.
+    fields = {"prompt": PROMPT, "size": "128x128", "steps": 150, "seed": 5, "profile": "off"}
     killed, names, result = False, [], None
     for name, data in stream(fields):
         names.append(name)
