@@ -203,7 +203,7 @@ def test_a_film_is_cancelled(served):
     assert ask("DELETE", f"/v1/videos/{film['id']}")[0] == 200
     film = wait_for_film(film["id"])
     assert film["status"] == "failed" and film["error"]["code"] == "cancelled"
-    # The replica is free again.
+    wait_for_idle_replicas()  # whatever ran it has stopped
     assert wait_for_film(ask("POST", "/v1/videos", FILM)[1]["id"])["status"] == "completed"
 
 
@@ -269,6 +269,7 @@ def replica_pids():
 def test_a_job_outlives_the_replica_it_ran_on(served):
     # So many steps that it is not done before its replica is found.
     fields = {"prompt": PROMPT, "size": "128x128", "steps": 150, "seed": 5, "profile": "off"}
+    wait_for_idle_replicas()  # so that the busy one is the job's
     killed, names, result = False, [], None
     for name, data in stream(fields):
         names.append(name)
@@ -288,6 +289,20 @@ def test_a_job_outlives_the_replica_it_ran_on(served):
     status, again = post(fields)
     assert status == 200
     np.testing.assert_array_equal(pixels(result), pixels(again))
+
+
+def wait_for_idle_replicas():
+    def used():
+        return sum(map(cpu_seconds, replica_pids()))
+
+    before = used()
+    for _ in range(240):
+        time.sleep(0.5)
+        now = used()
+        if now - before < 0.1:
+            return
+        before = now
+    raise AssertionError("the replicas are busy without a job")
 
 
 def cpu_seconds(pid):
