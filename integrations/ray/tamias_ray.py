@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -431,8 +432,9 @@ class Api:
 
     async def _run(self, film: Film) -> None:
         try:
-            async for event in self._events(film.model, film.request):
-                self._take(film, event)
+            async with aclosing(self._events(film.model, film.request)) as events:
+                async for event in events:
+                    self._take(film, event)
         except asyncio.CancelledError:
             film.fail("cancelled", "the job was cancelled")
         except Exception:  # of Ray: whoever asks for the film is told of anything
@@ -461,8 +463,9 @@ class Api:
     async def _events(self, model: str, request: CommonRequest) -> AsyncIterator[dict[str, Any]]:
         generate = self._generator.options(stream=True).generate
         for attempt in range(1, _MOST_ATTEMPTS + 1):
+            responses = generate.remote(model, request.model_dump())
             try:
-                async for event in generate.remote(model, request.model_dump()):
+                async for event in responses:
                     yield event
                 return
             except RayActorError:
@@ -470,6 +473,8 @@ class Api:
                     yield {"event": "error", "kind": "InternalError", "message": "the replicas of this request died"}
                     return
                 yield {"event": "restart", "attempt": attempt + 1}
+            finally:
+                responses.cancel()  # where the caller has gone; nothing where it has ended
 
     async def _stream(self, events: AsyncIterator[dict[str, Any]], request: ImageRequest) -> AsyncIterator[str]:
         async for event in events:
