@@ -36,11 +36,25 @@ void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStag
     if (!streamed.empty()) {
       name += fmt::format(", {} of their blocks in turn", streamed.size());
     }
-    const Placement& placement =
-        component.RunsIn(ModelStage::kDenoise) ? plan.placement : plan.coder;
-    entries.Add(std::move(name), component.model->weights().DeviceBytes(placement, streamed));
+    entries.Add(std::move(name),
+                component.model->weights().DeviceBytes(plan.PlacementOf(component), streamed));
   }
   entries.weight_bytes = entries.bytes;
+}
+
+// What sparse steps keep: weights prepared for them, and the state.
+void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEntries& entries) {
+  if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
+    entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
+    entries.weight_bytes = entries.bytes;
+  }
+  if (plan.residency.offloads_state) {
+    entries.Add("state, three layers of it at a time", plan.state.offloaded_device_bytes);
+    return;
+  }
+  for (const StatePlan::Entry& entry : plan.state.entries) {
+    entries.Add("state: " + entry.name, entry.bytes);
+  }
 }
 
 StageEntries EncodeEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
@@ -55,17 +69,7 @@ StageEntries DenoiseEntries(const ModelFamily& family, const StageWorkspaces& wo
                             const GenerationPlan& plan) {
   StageEntries entries{.name = "denoising: ", .entries = {}};
   AddWeights(family, plan, ModelStage::kDenoise, entries);
-  if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
-    entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
-    entries.weight_bytes = entries.bytes;
-  }
-  if (plan.residency.offloads_state) {
-    entries.Add("state, three layers of it at a time", plan.state.offloaded_device_bytes);
-  } else {
-    for (const StatePlan::Entry& entry : plan.state.entries) {
-      entries.Add("state: " + entry.name, entry.bytes);
-    }
-  }
+  AddSparsity(family, plan, entries);
   entries.Add("workspace", workspaces.denoise);
   return entries;
 }
@@ -91,17 +95,13 @@ void PlanTurns(const std::vector<StageEntries>& stages, GenerationPlan& plan) {
 
 // All models at one time, and the workspace of the greediest stage.
 void PlanTogether(const ModelFamily& family, const StageWorkspaces& workspaces,
-                  const StageEntries& denoise, GenerationPlan& plan) {
+                  GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
   for (const ModelComponent& component : family.components()) {
     all.Add("weights of " + component.name, component.model->weights().DeviceBytes(plan.placement));
   }
   all.weight_bytes = all.bytes;
-  for (const MemoryEntry& entry : denoise.entries) {
-    if (entry.name == "workspace" || entry.name.starts_with("weights of ")) continue;
-    all.Add(entry.name, entry.bytes);
-    if (entry.name.starts_with("weights")) all.weight_bytes += entry.bytes;
-  }
+  AddSparsity(family, plan, all);
   all.Add("workspace of the greediest stage",
           std::max({workspaces.encode, workspaces.denoise, workspaces.decode}));
   plan.memory.device_entries = std::move(all.entries);
@@ -167,13 +167,12 @@ void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
   plan.memory.device_entries.clear();
   plan.memory.device_bytes = 0;
-  const StageEntries denoise = DenoiseEntries(family, workspaces, plan);
   if (plan.residency.takes_turns) {
-    PlanTurns(
-        {EncodeEntries(family, workspaces, plan), denoise, DecodeEntries(family, workspaces, plan)},
-        plan);
+    PlanTurns({EncodeEntries(family, workspaces, plan), DenoiseEntries(family, workspaces, plan),
+               DecodeEntries(family, workspaces, plan)},
+              plan);
   } else {
-    PlanTogether(family, workspaces, denoise, plan);
+    PlanTogether(family, workspaces, plan);
   }
   plan.memory.device_measures = Measures(family, plan);
 }
@@ -218,9 +217,7 @@ size_t DeviceLimit(const GenerateOptions& options, const Placement& placement) {
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan) {
   size_t bytes = 0;
   for (const ModelComponent& component : family.components()) {
-    const Placement& placement =
-        component.RunsIn(ModelStage::kDenoise) ? plan.placement : plan.coder;
-    bytes += component.model->weights().PinnedBytes(placement,
+    bytes += component.model->weights().PinnedBytes(plan.PlacementOf(component),
                                                     StreamedBlocks(component, plan.residency));
   }
   return bytes;

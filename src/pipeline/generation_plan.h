@@ -44,6 +44,10 @@ struct GenerationPlan {
   // already when the plan is made, nor weights on the GPU, which all generations share.
   size_t new_bytes = 0;
   size_t new_device_bytes = 0;
+
+  const Placement& PlacementOf(const ModelComponent& component) const {
+    return component.RunsIn(ModelStage::kDenoise) ? placement : coder;
+  }
 };
 
 // What dry runs of one family measured, by what decides it: who makes many generations of few

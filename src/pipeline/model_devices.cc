@@ -13,13 +13,8 @@ ModelDevices::Place& ModelDevices::PlaceOf(const GenerationPlan& plan) {
   return places_[{device.type, device.index}];
 }
 
-const Placement& ModelDevices::PlacementOf(const ModelComponent& component,
-                                           const GenerationPlan& plan) {
-  return component.RunsIn(ModelStage::kDenoise) ? plan.placement : plan.coder;
-}
-
 ModelDevices::Key ModelDevices::KeyOf(const ModelComponent& component, const GenerationPlan& plan) {
-  return {component.model, PlacementOf(component, plan).activation_dtype};
+  return {component.model, plan.PlacementOf(component).activation_dtype};
 }
 
 std::shared_ptr<DeviceResources> ModelDevices::Resources(const GenerationPlan& plan) {
@@ -40,7 +35,7 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
                         const ModelComponent& component) {
   const PlacedModel& model = *component.model;
   Loaded& loaded = place.models[KeyOf(component, plan)];
-  const Placement& placement = PlacementOf(component, plan);
+  const Placement& placement = plan.PlacementOf(component);
   std::vector<std::string> streamed = StreamedBlocks(component, plan.residency);
   if (loaded.is_there && loaded.streamed != streamed) {
     if (loaded.users > 0) {

@@ -57,7 +57,6 @@ class ModelDevices {
     std::shared_ptr<DeviceResources> resources;
     std::map<Key, Loaded> models;
   };
-  static const Placement& PlacementOf(const ModelComponent& component, const GenerationPlan& plan);
   static Key KeyOf(const ModelComponent& component, const GenerationPlan& plan);
   static void Drop(const PlacedModel& model, Loaded& loaded);
   // The place must be locked.
