@@ -8,7 +8,7 @@
 #include <cmath>
 
 #include "api_error.h"
-#include "base64.h"
+#include "tamias/base64.h"
 #include "tamias/text.h"
 
 namespace tamias::serve {
@@ -79,7 +79,7 @@ std::string FileOf(std::string_view name, const json& value) {
     if (mark == std::string_view::npos) Refuse(name, "data:TYPE;base64,...", value);
     text.remove_prefix(mark + kMark.size());
   }
-  auto bytes = FromBase64(text);
+  auto bytes = DecodeBase64(text);
   if (!bytes || bytes->empty()) Refuse(name, "a file in base64", value);
   return std::move(*bytes);
 }

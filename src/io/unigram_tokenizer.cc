@@ -12,7 +12,6 @@
 
 #include "base/check.h"
 #include "io/added_tokens.h"
-#include "io/base64.h"
 #include "io/character_map.h"
 #include "io/json.h"
 #include "io/model_file.h"
@@ -20,6 +19,7 @@
 #include "io/token_length.h"
 #include "io/tokenizer.h"
 #include "io/unicode.h"
+#include "tamias/base64.h"
 #include "tamias/files.h"
 
 namespace tamias {

@@ -1,3 +1,4 @@
+#include "tamias/base64.h"
 #include "serve/base64.h"
 
 #include <gtest/gtest.h>
@@ -10,7 +11,7 @@ namespace {
 TEST(Base64, GivesBackWhatItWrote) {
   std::string bytes;
   for (int i = 0; i < 600; ++i) {
-    EXPECT_EQ(FromBase64(Base64(bytes)), bytes);
+    EXPECT_EQ(DecodeBase64(Base64(bytes)), bytes);
     bytes += static_cast<char>(i * 37);
   }
   EXPECT_EQ(Base64("\xff\xfe\xfd"), "//79");
@@ -19,7 +20,7 @@ TEST(Base64, GivesBackWhatItWrote) {
 TEST(Base64, RefusesWhatIsNone) {
   for (const char* text :
        {"A", "AA", "AAA", "AA=A", "A===", "AAAA=", "AA A", "AA\nA", "AA-_", "===="}) {
-    EXPECT_EQ(FromBase64(text), std::nullopt) << text;
+    EXPECT_EQ(DecodeBase64(text), std::nullopt) << text;
   }
 }
 
