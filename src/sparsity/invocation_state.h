@@ -50,8 +50,8 @@ class InvocationState {
     With(context, mlp_part_[static_cast<size_t>(layer)], /*is_changed=*/true, body);
   }
   template <typename Body>
-  void WithStepCache(const Context& context, const Body& body) {
-    With(context, step_cache_part_, /*is_changed=*/true, body);
+  void WithStepCache(const Context& context, bool is_changed, const Body& body) {
+    With(context, step_cache_part_, is_changed, body);
   }
   StepCache& step_cache() { return step_cache_; }
   // StepCache::Store and Reuse, timed.

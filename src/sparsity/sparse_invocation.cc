@@ -93,12 +93,12 @@ double& InvocationState::step_cache_seconds() {
 
 void InvocationState::Store(Context& context, ConstTensorView value) {
   Stopwatch watch(context, step_cache_seconds());
-  WithStepCache(context, [&] { step_cache_.Store(context, value); });
+  WithStepCache(context, /*is_changed=*/true, [&] { step_cache_.Store(context, value); });
 }
 
 void InvocationState::Reuse(Context& context, TensorView output) {
   Stopwatch watch(context, step_cache_seconds());
-  WithStepCache(context, [&] { step_cache_.Reuse(context, output); });
+  WithStepCache(context, /*is_changed=*/false, [&] { step_cache_.Reuse(context, output); });
 }
 
 DeltaAttention* InvocationState::attention(int layer) {
@@ -130,7 +130,7 @@ bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_
   }
   Stopwatch watch(context, state_->step_cache_seconds());
   bool runs = true;
-  state_->WithStepCache(context, [&] {
+  state_->WithStepCache(context, /*is_changed=*/true, [&] {
     runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input);
   });
   if (!runs) state_->ReportSkipped();
