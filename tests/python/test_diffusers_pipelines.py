@@ -285,17 +285,23 @@ def test_the_video_demo_is_as_the_engine(tmp_path):
     )  # fmt: skip
 
 
-def test_wan_is_as_the_engine(tmp_path):
-    folder = folder_of("tiny-wan", tmp_path, tokenizer=DEMO / "tokenizer_2")
-    pipeline = quiet(
-        diffusers.WanPipeline(
+def wan_pipeline(kind, folder, **others):
+    """A Wan pipeline of a tiny model's folder; others: the components that this kind has besides."""
+    return quiet(
+        kind(
             tokenizer=transformers.T5Tokenizer.from_pretrained(DEMO / "tokenizer_2", local_files_only=True),
             text_encoder=float_model(transformers.UMT5EncoderModel, folder / "text_encoder"),
             vae=float_model(diffusers.AutoencoderKLWan, folder / "vae"),
             scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
             transformer=float_model(diffusers.WanTransformer3DModel, folder / "transformer"),
+            **others,
         )
     )
+
+
+def test_wan_is_as_the_engine(tmp_path):
+    folder = folder_of("tiny-wan", tmp_path, tokenizer=DEMO / "tokenizer_2")
+    pipeline = wan_pipeline(diffusers.WanPipeline, folder)
     size = dict(width=48, height=64, num_frames=9)
     prompts = dict(prompt="a small blue star", negative_prompt="a grey background")
     options = dict(num_inference_steps=6, guidance_scale=3.0, max_sequence_length=40)
@@ -317,16 +323,11 @@ def test_wan_image_to_video_is_as_the_engine(tmp_path, monkeypatch):
     # The pipeline calls ftfy even where it is not installed; the prompts here have nothing to repair.
     monkeypatch.setattr(pipeline_wan_i2v, "ftfy", SimpleNamespace(fix_text=lambda text: text), raising=False)
     folder = folder_of("tiny-wan-image", tmp_path, tokenizer=DEMO / "tokenizer_2")
-    pipeline = quiet(
-        diffusers.WanImageToVideoPipeline(
-            tokenizer=transformers.T5Tokenizer.from_pretrained(DEMO / "tokenizer_2", local_files_only=True),
-            text_encoder=float_model(transformers.UMT5EncoderModel, folder / "text_encoder"),
-            vae=float_model(diffusers.AutoencoderKLWan, folder / "vae"),
-            scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
-            transformer=float_model(diffusers.WanTransformer3DModel, folder / "transformer"),
-            image_encoder=float_model(transformers.CLIPVisionModel, folder / "image_encoder"),
-            image_processor=transformers.CLIPImageProcessor.from_pretrained(folder / "image_processor"),
-        )
+    pipeline = wan_pipeline(
+        diffusers.WanImageToVideoPipeline,
+        folder,
+        image_encoder=float_model(transformers.CLIPVisionModel, folder / "image_encoder"),
+        image_processor=transformers.CLIPImageProcessor.from_pretrained(folder / "image_processor"),
     )
     size = dict(width=48, height=64, num_frames=9)
     prompts = dict(prompt="a small blue star", negative_prompt="a grey background")
@@ -338,16 +339,11 @@ def test_wan_image_to_video_is_as_the_engine(tmp_path, monkeypatch):
 def test_wan_2_2_is_as_the_engine(tmp_path):
     parts = {name: TINY / "tiny-wan" / name for name in ("text_encoder", "vae", "scheduler")}
     folder = folder_of("tiny-wan-2.2", tmp_path, tokenizer=DEMO / "tokenizer_2", **parts)
-    pipeline = quiet(
-        diffusers.WanPipeline(
-            tokenizer=transformers.T5Tokenizer.from_pretrained(DEMO / "tokenizer_2", local_files_only=True),
-            text_encoder=float_model(transformers.UMT5EncoderModel, folder / "text_encoder"),
-            vae=float_model(diffusers.AutoencoderKLWan, folder / "vae"),
-            scheduler=diffusers.UniPCMultistepScheduler.from_pretrained(folder / "scheduler"),
-            transformer=float_model(diffusers.WanTransformer3DModel, folder / "transformer"),
-            transformer_2=float_model(diffusers.WanTransformer3DModel, folder / "transformer_2"),
-            boundary_ratio=0.875,
-        )
+    pipeline = wan_pipeline(
+        diffusers.WanPipeline,
+        folder,
+        transformer_2=float_model(diffusers.WanTransformer3DModel, folder / "transformer_2"),
+        boundary_ratio=0.875,
     )
     shared = dict(
         prompt="a small blue star", negative_prompt="a grey background", width=48, height=64, num_frames=9,

@@ -17,14 +17,17 @@
 
 namespace tamias {
 
-class CudaTest : public ::testing::Test {
+template <typename Fixture>
+class OnGpu : public Fixture {
  protected:
+  using Fixture::Fixture;
   static constexpr Placement kPlacement = {{DeviceType::kCuda, 0}, DType::kBF16};
 
   void SetUp() override {
     ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
   }
 };
+using CudaTest = OnGpu<::testing::Test>;
 
 // A contiguous copy on the stream's device.
 inline Tensor ToDevice(cuda::Stream& stream, ConstTensorView host) {

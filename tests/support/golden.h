@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
 #include <vector>
 
 #include "io/safetensors.h"
@@ -41,6 +42,16 @@ inline void ExpectFrames(const std::vector<Image>& frames, ConstTensorView expec
                       {rgb, rgb + frame.NumElements()}};
     EXPECT_GT(Psnr(frames[i], image), kFramePsnr) << "frame " << i;
   }
+}
+
+// One film, its latents and frames under the names that the fixtures give them.
+inline void ExpectFilm(const GenerateResult& result, const SafetensorsFile& golden, double fps) {
+  ExpectLatents(result, golden.Get("latents"));
+  const double error = RelativeL2(result.latents[0].values, ValuesOf(golden.Get("latents")));
+  testing::Test::RecordProperty("relative_l2", std::to_string(error));
+  ASSERT_EQ(result.videos.size(), 1u);
+  EXPECT_EQ(result.videos[0].fps, fps);
+  ExpectFrames(result.videos[0].frames, golden.Get("frames"));
 }
 
 }  // namespace tamias

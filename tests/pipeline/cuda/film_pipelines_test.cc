@@ -16,12 +16,9 @@ namespace {
 const fs::path kTinyModels = fs::path(TAMIAS_TEST_DATA) / "pipeline";
 
 // A model folder, and the overrides of its family's profile with which so few tokens are sparse.
-class CudaFilmPipeline : public LinkedModelTest {
+class CudaFilmPipeline : public OnGpu<LinkedModelTest> {
  protected:
-  CudaFilmPipeline() : LinkedModelTest("gpu-film") {}
-  void SetUp() override {
-    ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
-  }
+  CudaFilmPipeline() : OnGpu("gpu-film") {}
 
   void LinkWan(const char* name) const {
     LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},

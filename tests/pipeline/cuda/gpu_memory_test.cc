@@ -15,12 +15,9 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class CudaGpuMemory : public LinkedModelTest {
+class CudaGpuMemory : public OnGpu<LinkedModelTest> {
  protected:
-  CudaGpuMemory() : LinkedModelTest("gpu-memory") {}
-  void SetUp() override {
-    ASSERT_GT(cuda::DeviceCount(), 0) << "no GPU: tools/gpu_check runs these where there is one";
-  }
+  CudaGpuMemory() : OnGpu("gpu-memory") {}
 
   static GenerateOptions Picture() {
     GenerateOptions options;
