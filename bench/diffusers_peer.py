@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """diffusers on PyTorch beside Tamias, same folder, same noise, same threads, in one run.
 
-For each prompt: Tamias dense, then diffusers dense, with fewer steps and with its own caches (first-block
-cache, MagCache, TaylorSeer), then Tamias dense again. Speed-ups are relative to Tamias dense (the mean of
-its two runs around the others), likeness to the 50-step dense picture of the same library, so that nothing
-is charged for the tiny difference between the two libraries, which is reported too.
+For each prompt: Tamias dense and accelerated, then diffusers dense, with fewer steps and with its own caches
+(first-block cache, MagCache, TaylorSeer), then Tamias dense again. Speed-ups are relative to Tamias dense
+(the mean of its two runs around the others), likeness to the 50-step dense picture of the same library, so
+that nothing is charged for the tiny difference between the two libraries, which is reported too.
 
     python bench/diffusers_peer.py --prompts 2 --output out/diffusers.json
+    OMP_WAIT_POLICY=passive python bench/diffusers_peer.py --dtype bf16 --no-caches --profiles demo demo-tuned
     python bench/diffusers_peer.py --model models/demo-video --prompt-file tools/quality/motion_prompts.txt
 
 Needs torch==2.13.0 (CPU), diffusers 0.42, transformers, numpy and pillow.
@@ -28,13 +29,14 @@ from diffusers import __version__ as diffusers_version
 from generation import DENSE, ROOT, Generator, likeness, read_prompts
 
 
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
+
+
 class Diffusers:
     """A diffusers pipeline that is called with the model's own defaults (tamias.json)."""
 
-    def __init__(self, model: Path) -> None:
-        self.pipeline = DiffusionPipeline.from_pretrained(
-            model, torch_dtype=torch.float32, local_files_only=True
-        )
+    def __init__(self, model: Path, dtype: torch.dtype = torch.float32) -> None:
+        self.pipeline = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, local_files_only=True)
         self.pipeline.set_progress_bar_config(disable=True)
         self.defaults = json.loads((model / "tamias.json").read_text())
         names = ("true_cfg_scale", "max_sequence_length", "width", "height", "num_frames")
@@ -138,9 +140,14 @@ def rows_of(prompt: str, runs: dict, dense: float, reference: dict) -> list[dict
 def measure_prompt(arguments, generator: Generator, peer: Diffusers, prompt, seed, caches):
     """Rows of the table, the comparison of the libraries, caches that failed, and the machine."""
     steps = arguments.steps
-    dense_options = [*DENSE, "--prompt", prompt, "--seed", seed, "--steps", steps]
-    dense_options += ["--threads", torch.get_num_threads()]
+    options = ["--prompt", prompt, "--seed", seed, "--steps", steps, "--dtype", arguments.dtype]
+    options += ["--threads", torch.get_num_threads()]
+    dense_options = [*DENSE, *options]
     first, tamias_frames = generator.run(dense_options)
+    accelerated = {}
+    for profile in arguments.profiles:
+        report, frames = generator.run([*options, "--sparsity", profile])
+        accelerated[f"tamias, {profile}"] = {"seconds": report["seconds"]["denoise"], "frames": frames}
     reference = peer.run(prompt, seed, steps)
     runs = {f"diffusers dense, {steps} steps": reference}
     for fewer in arguments.fewer_steps:
@@ -156,7 +163,8 @@ def measure_prompt(arguments, generator: Generator, peer: Diffusers, prompt, see
             peer.transformer.disable_cache()
     last, _ = generator.run(dense_options)
     dense = (first["seconds"]["denoise"] + last["seconds"]["denoise"]) / 2
-    rows = rows_of(prompt, runs, dense, reference)
+    rows = rows_of(prompt, accelerated, dense, {"frames": tamias_frames})
+    rows += rows_of(prompt, runs, dense, reference)
     comparison = {
         "prompt": prompt,
         "tamias_dense_seconds": dense,
@@ -179,6 +187,8 @@ def parse_arguments():
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--fewer-steps", type=int, nargs="*", default=[25])
+    parser.add_argument("--dtype", choices=DTYPES, default="f32", help="of both libraries' activations")
+    parser.add_argument("--profiles", nargs="*", default=[], help="of ours, beside dense")
     parser.add_argument("--no-caches", action="store_true", help="dense and fewer steps only")
     parser.add_argument("--output", type=Path)
     return parser.parse_args()
@@ -186,7 +196,7 @@ def parse_arguments():
 
 def main():
     arguments = parse_arguments()
-    peer = Diffusers(arguments.model)
+    peer = Diffusers(arguments.model, DTYPES[arguments.dtype])
     prompts = read_prompts(arguments.prompt_file, arguments.prompts)
     caches = {}
     if not arguments.no_caches:
@@ -211,7 +221,10 @@ def main():
         }
         for name in dict.fromkeys(r["candidate"] for r in rows)
     ]
-    versions = f"torch {torch.__version__}, diffusers {diffusers_version}, {torch.get_num_threads()} threads"
+    versions = (
+        f"torch {torch.__version__}, diffusers {diffusers_version}, {torch.get_num_threads()} threads, "
+        f"{arguments.dtype}"
+    )
     print(f"{machine}; {versions}; {len(prompts)} prompts\n")
     print("| candidate | speed-up over Tamias dense | PSNR dB | SSIM |\n| --- | --- | --- | --- |")
     for row in table:

@@ -34,23 +34,10 @@ void BM_LinearBFloat16(benchmark::State& state) {
   Tensor output({rows, outputs}, DType::kBF16), wide_output({rows, outputs}, DType::kF32);
   const LinearOptions options = {.activation = state.range(3) != 0 ? Activation::kGeluTanh
                                                                    : Activation::kNone};
-  std::vector<double> wide_seconds;
-  const auto run_wide = [&] { Linear(wide, floats, wide_weight, bias, wide_output, options); };
-  const auto run = [&] { Linear(context, input, weight, bias, output, options); };
-  const double peak = FmaPeakGflops(context.threads());
-  run();
-  run_wide();
-  std::vector<double> seconds;
-  for (auto _ : state) {
-    wide_seconds.push_back(bench::Seconds(run_wide));
-    seconds.push_back(bench::Seconds(run));
-    state.SetIterationTime(seconds.back());
-  }
-  const double gflops =
-      2e-9 * static_cast<double>(rows * inputs * outputs) / bench::Median(seconds);
-  state.counters["gflops"] = gflops;
-  state.counters["peak_fraction"] = gflops / peak;
-  state.counters["speedup_over_f32"] = bench::Median(wide_seconds) / bench::Median(seconds);
+  bench::RunBesideF32(
+      state, context, 2.0 * static_cast<double>(rows * inputs * outputs),
+      [&] { Linear(context, input, weight, bias, output, options); },
+      [&] { Linear(wide, floats, wide_weight, bias, wide_output, options); });
 }
 
 constexpr std::array<std::array<int64_t, 4>, 10> kShapes = {{{4132, 256, 256, 0},

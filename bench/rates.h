@@ -16,14 +16,16 @@
 
 namespace tamias::bench {
 
-// Times body() per iteration; reports GFLOP/s and the share of the FMA peak.
-template <typename Body>
+// Times body() per iteration, after beside(); reports GFLOP/s and the share of the FMA peak.
+template <typename Body, typename Beside>
 double RunArithmetic(benchmark::State& state, const Context& context, double flops,
-                     const Body& body) {
+                     const Body& body, const Beside& beside) {
   const double peak = FmaPeakGflops(context.threads());
+  beside();
   body();
   std::vector<double> seconds;
   for (auto _ : state) {
+    beside();
     seconds.push_back(Seconds(body));
     state.SetIterationTime(seconds.back());
   }
@@ -31,6 +33,23 @@ double RunArithmetic(benchmark::State& state, const Context& context, double flo
   state.counters["gflops"] = flops / median * 1e-9;
   state.counters["peak_fraction"] = flops / median * 1e-9 / peak;
   return median;
+}
+
+template <typename Body>
+double RunArithmetic(benchmark::State& state, const Context& context, double flops,
+                     const Body& body) {
+  return RunArithmetic(state, context, flops, body, [] {});
+}
+
+// Times body() per iteration, and wide() beside it in turn, the same with operands in f32; reports
+// GFLOP/s, the share of the FMA peak, and how much faster body is.
+template <typename Body, typename Wide>
+void RunBesideF32(benchmark::State& state, const Context& context, double flops, const Body& body,
+                  const Wide& wide) {
+  std::vector<double> wide_seconds;
+  const double seconds =
+      RunArithmetic(state, context, flops, body, [&] { wide_seconds.push_back(Seconds(wide)); });
+  state.counters["speedup_over_f32"] = Median(wide_seconds) / seconds;
 }
 
 // Times body() per iteration; reports the bytes it must move per second and their share of what

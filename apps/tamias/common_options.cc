@@ -78,8 +78,8 @@ void AddDeviceOption(CLI::App& command, std::string& device) {
 void AddDTypeOption(CLI::App& command, std::string& dtype) {
   command
       .add_option("--dtype", dtype,
-                  "What the transformer computes with; auto: bf16 where its weights are and the "
-                  "processor multiplies bf16")
+                  "What transformer and decoder compute with; auto: bf16 where the transformer's "
+                  "weights are and the processor multiplies bf16")
       ->type_name("auto|f32|bf16")
       ->capture_default_str();
 }

@@ -64,6 +64,7 @@ void AddDecodeCommand(CLI::App& app) {
   AddSizeOptions(*command, options->common);
   AddFpsOption(*command, options->common);
   AddResultOptions(*command, options->paths);
+  AddDTypeOption(*command, options->common.generate.dtype);
   AddMachineOptions(*command, options->common);
   command->add_flag("--quiet", options->common.quiet, "No progress and no notes");
   command->footer(kExamples);

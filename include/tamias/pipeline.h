@@ -84,9 +84,9 @@ struct GenerateOptions {
   int threads = 0;                     // 0: one per CPU that this process may use
   // Where text encoders, transformer and decoder run: "cpu", "cuda" or "cuda:1".
   std::string device = "cpu";
-  // The type of the transformer's activations and weights: "f32", "bf16" or "auto". On the CPU that
-  // is bf16 where the weights are and the processor multiplies it (AVX-512 BF16), else f32; text
-  // encoders and decoder stay f32. On a GPU f16 for f16 weights, else bf16; "f32" is refused.
+  // The type of activations and weights of transformer and decoder: "f32", "bf16" or "auto". On the
+  // CPU that is bf16 where the transformer's weights are and the processor multiplies it (AVX-512
+  // BF16), else f32; encoders of texts and pictures stay f32. On a GPU f16 for f16 weights, else bf16; "f32" is refused.
   // Residual stream, softmax and sums are fp32 with all of them.
   std::string dtype = "auto";
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file

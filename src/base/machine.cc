@@ -2,9 +2,13 @@
 #include "base/machine.h"
 
 #include <alloca.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -223,6 +227,23 @@ size_t ResidentBytes() {
 bool HasBFloat16Instructions() {
 #if defined(__x86_64__)
   return __builtin_cpu_supports("avx512bf16") != 0;
+#else
+  return false;
+#endif
+}
+
+bool HasBFloat16Tiles() {
+#if defined(__x86_64__)
+  static const bool has = [] {
+    constexpr unsigned kBFloat16 = 1u << 22, kTiles = 1u << 24;  // of leaf 7, edx
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0) return false;
+    if ((edx & kBFloat16) == 0 || (edx & kTiles) == 0) return false;
+    // Their 8 KiB are no part of a process until it asks (Documentation/arch/x86/xstate.rst).
+    constexpr int64_t kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM
+    return HasBFloat16Instructions() && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  }();
+  return has;
 #else
   return false;
 #endif

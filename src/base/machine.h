@@ -47,4 +47,7 @@ size_t PhysicalMemoryBytes();
 // Whether the processor multiplies bf16: AVX-512 BF16.
 bool HasBFloat16Instructions();
 
+// Whether it has AMX's tiles of bf16 as well, and Linux gives them to this process: it asks once.
+bool HasBFloat16Tiles();
+
 }  // namespace tamias

@@ -29,7 +29,7 @@ Image ToImage(ConstTensorView pixels) {
 std::vector<Image> DecodeFrames(std::shared_ptr<DeviceResources> resources,
                                 const ModelFamily& family, const GenerationPlan& plan,
                                 ConstTensorView latents, const std::function<void()>& after_piece) {
-  Context context(std::move(resources), plan.coder, plan.threads, plan.decoding_workspace);
+  Context context(std::move(resources), plan.decoder, plan.threads, plan.decoding_workspace);
   std::vector<Image> frames;
   const FrameSink sink = [&](ConstTensorView pixels) {
     CheckFinite(pixels, "the picture", family);

@@ -103,7 +103,7 @@ void Generation::Implementation::Encode() {
 }
 
 void Generation::Implementation::EncodePrompts() {
-  Context context(resources_, plan_.coder, plan_.threads, plan_.text_workspace);
+  Context context(resources_, plan_.encoder, plan_.threads, plan_.text_workspace);
   const auto encode = [&](const std::string& text) {
     const PromptEmbedding& prompt =
         prompts_.emplace_back(family_.EncodePrompt(context, text, plan_.settings));
@@ -117,7 +117,7 @@ void Generation::Implementation::EncodePrompts() {
 
 void Generation::Implementation::EncodeImage() {
   if (!options_.image) return;
-  Context context(resources_, plan_.coder, plan_.threads, plan_.image_workspace);
+  Context context(resources_, plan_.encoder, plan_.threads, plan_.image_workspace);
   condition_ =
       family_.EncodeImage(context, *options_.image, plan_.latents, [this] { clock_.EndStep(); });
   if (!condition_.embedding.empty()) {

@@ -59,8 +59,9 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   plan.sparsity =
       ChooseSparsity(options.sparsity, family.info().default_profile, options.overrides);
   plan.placement = CheckedPlacement(family, options);
-  plan.coder =
-      plan.placement.IsOnGpu() ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
+  const bool is_on_gpu = plan.placement.IsOnGpu();
+  plan.encoder = is_on_gpu ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
+  plan.decoder = is_on_gpu ? plan.encoder : plan.placement;
   plan.latents = family.LatentsOf(plan.settings);
   if (plan.latents.tokens() > kMaxImageTokens) {
     Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
@@ -76,7 +77,7 @@ Tensor WithoutMemory(const LatentShape& latents) {
 // The text encoders' dry run; fills in the embeddings of the longest prompts.
 StageBytes PlanText(const ModelFamily& family, const GenerationPlan& plan,
                     std::vector<PromptEmbedding>& prompts) {
-  Context context = Context::Planning(plan.coder, plan.threads);
+  Context context = Context::Planning(plan.encoder, plan.threads);
   for (int i = 0; i < plan.settings.num_invocations(); ++i) {
     prompts.push_back(family.EncodePrompt(context, "", plan.settings));
   }
@@ -86,7 +87,7 @@ StageBytes PlanText(const ModelFamily& family, const GenerationPlan& plan,
 StageBytes PlanImage(const ModelFamily& family, const GenerationPlan& plan,
                      ImageCondition& condition) {
   if (!family.info().needs_image) return {};
-  Context context = Context::Planning(plan.coder, plan.threads);
+  Context context = Context::Planning(plan.encoder, plan.threads);
   condition = family.EncodeImage(context, {}, plan.latents, [] {});
   return StageBytes::Of(context);
 }
@@ -113,7 +114,7 @@ StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbe
 }
 
 StageBytes PlanDecodingStage(const ModelFamily& family, const GenerationPlan& plan) {
-  Context context = Context::Planning(plan.coder, plan.threads);
+  Context context = Context::Planning(plan.decoder, plan.threads);
   family.Decode(
       context, plan.latents, WithoutMemory(plan.latents), [](ConstTensorView) {}, [] {});
   return StageBytes::Of(context);
@@ -189,12 +190,11 @@ size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries
     if (pinned > 0) bytes += entries.Add("weights that come to the GPU in turn (pinned)", pinned);
     return bytes;
   }
-  size_t copied = 0;
-  for (const Weights& weights : family.DenoiserWeights()) {
-    copied += weights.DeviceBytes(plan.placement);
-  }
-  if (plan.placement.activation_dtype != DType::kF32 && copied > 0) {
-    bytes += entries.Add("weights of transformer, in bf16", copied);
+  for (const ModelComponent& component : family.components()) {
+    const Placement& placement = plan.PlacementOf(component);
+    if (placement.activation_dtype == DType::kF32) continue;
+    const size_t copied = component.model->weights().DeviceBytes(placement);
+    if (copied > 0) bytes += entries.Add("weights of " + component.name + ", in bf16", copied);
   }
   if (plan.sparsity.mlp.is_enabled) {
     bytes +=

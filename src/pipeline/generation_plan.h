@@ -24,9 +24,11 @@ struct GenerationPlan {
   int threads = 1;  // that its stages run on
   SparsityConfig sparsity;
   Placement placement;  // of the denoiser
-  // Of text encoders and decoder: the same device, f32 on the CPU, bf16 on a GPU, as states of T5
-  // and of autoencoders leave the range of f16.
-  Placement coder;
+  // Of encoders: the same device, f32 on the CPU, bf16 on a GPU, as states of T5 and of autoencoders
+  // leave the range of f16.
+  Placement encoder;
+  // Of the decoder: as the encoders, but for bf16 where the denoiser computes in it on the CPU.
+  Placement decoder;
   LatentShape latents;
   int second_expert_step = 0;  // the first of another transformer; 0: one makes all steps
   std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
@@ -46,7 +48,8 @@ struct GenerationPlan {
   size_t new_device_bytes = 0;
 
   const Placement& PlacementOf(const ModelComponent& component) const {
-    return component.RunsIn(ModelStage::kDenoise) ? placement : coder;
+    if (component.RunsIn(ModelStage::kDenoise)) return placement;
+    return component.RunsIn(ModelStage::kDecode) ? decoder : encoder;
   }
 };
 

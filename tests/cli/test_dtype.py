@@ -35,7 +35,10 @@ def test_bf16_is_planned():
     name = "state: attention output cache"
     assert 2 * narrow[name] == wide[name]
     assert narrow["weights of transformer, in bf16"] > 0
-    assert "weights of transformer, in bf16" not in wide
+    assert narrow["weights of vae, in bf16"] > 0
+    assert not any(entry.endswith("in bf16") for entry in wide)
+    name = "workspace of the decoder"
+    assert 0.4 < narrow[name] / wide[name] < 0.8
 
 
 def test_other_types_are_refused(tmp_path):

@@ -102,6 +102,12 @@ std::vector<Case> Cases() {
        [](Context& c, Operands& o, int64_t n) {
          Axpy(c, 0.7f, o.Activations({3, n}), o.Floats({3, n}));
        }},
+      {"GroupNorm",
+       [](Context& c, Operands& o, int64_t n) {
+         const int64_t channels = 2 * n;
+         GroupNorm(c, o.WholeActivations({2, 3, 5, channels}), 2, o.Floats({channels}), {}, 1e-5f,
+                   true, o.WholeActivations({2, 3, 5, channels}));
+       }},
       {"ScaleShift",
        [](Context& c, Operands& o, int64_t n) {
          ScaleShift(c, o.Activations({3, n}), 0.3f, 1.0f, o.Activations({3, n}));

@@ -111,7 +111,10 @@ TEST(ColumnSparseMlp, FusedMatchesReferenceOverRandomShapes) {
 // The case with values that bf16 holds, and its operands in bf16.
 struct BFloat16Case {
   explicit BFloat16Case(Random& random) : c(RandomCase(random)) {
-    if (random.Coin()) c.model_dim = (c.model_dim + 1) / 2 * 2;  // pairs, where rows are even, too
+    // Any width; of pairs, where rows are even, too; of whole tiles.
+    constexpr int64_t kWidths[] = {1, 2, 32};
+    const int64_t width = kWidths[random.Integer(0, 2)];
+    c.model_dim = (c.model_dim + width - 1) / width * width;
     Tensor* const tensors[] = {&c.input, &c.fc2_transposed, &c.cache};
     const int64_t rows = c.weights.gated ? 2 * c.neurons : c.neurons;
     const float scale = 1 / std::sqrt(static_cast<float>(c.model_dim));

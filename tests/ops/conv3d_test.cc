@@ -18,11 +18,14 @@ Tensor RandomWeight(Random& random, const Shape& shape) {
   return random.Normal(shape, 1 / std::sqrt(static_cast<float>(terms)), RandomWeightType(random));
 }
 
-TEST(Conv3d, MatchesReference) {
+class Conv3dOf : public testing::TestWithParam<DType> {};
+
+TEST_P(Conv3dOf, MatchesReference) {
+  const ConvTest test(GetParam());
   for (uint64_t seed = 0; seed < 40; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
+    Context context(test.placement(), static_cast<int>(random.Integer(1, 3)));
     const int64_t inputs = random.Integer(1, 40), outputs = random.Integer(1, 40);
     const Shape kernel = {outputs, inputs, random.Integer(1, 3), random.Integer(1, 3),
                           random.Integer(1, 3)};
@@ -45,22 +48,27 @@ TEST(Conv3d, MatchesReference) {
       options.input_gain = gain.view();
       options.input_offset = offset.view();
     }
-    const Tensor input = random.Normal(shape), weight = RandomWeight(random, kernel);
+    const Tensor values = test.Values(random.Normal(shape)), input = test.Operand(values);
+    const Tensor weight = RandomWeight(random, kernel);
     const Tensor biases = random.Normal({outputs}, 1, RandomWeightType(random));
     const ConstTensorView bias = random.Coin() ? biases.view() : ConstTensorView();
     const Shape result = OutputShape(shape, kernel, options.padding);
     Tensor actual_storage, expected_storage;
-    const TensorView actual = Apart(actual_storage, result, 2);
+    const TensorView actual = Apart(actual_storage, result, 2, test.dtype);
     const TensorView expected = Apart(expected_storage, result, 2);
     Conv3d(context, input, weight, bias, options, actual);
-    reference::Conv3d(context, input, weight, bias, options, expected);
-    EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
+    reference::Conv3d(context, values, weight, bias, options, expected);
+    EXPECT_LT(LargestError(ToFloat32(actual_storage).view(), expected_storage.view()),
+              test.tolerance());
     EXPECT_EQ(context.workspace().peak_bytes(),
               PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                 Conv3d(planned, input, weight, bias, options, actual);
               }));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Types, Conv3dOf, testing::Values(DType::kF32, DType::kBF16),
+                         [](const auto& test) { return std::string(Name(test.param)); });
 
 TEST(Conv3d, WorksThroughStrips) {
   Random random(100);

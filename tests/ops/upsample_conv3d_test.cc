@@ -6,35 +6,42 @@
 namespace tamias {
 namespace {
 
-TEST(UpsampleConv3d, MatchesReference) {
+class UpsampleConv3dOf : public testing::TestWithParam<DType> {};
+
+TEST_P(UpsampleConv3dOf, MatchesReference) {
+  const ConvTest test(GetParam());
   for (uint64_t seed = 0; seed < 30; ++seed) {
     SCOPED_TRACE(seed);
     Random random(seed);
-    Context context(static_cast<int>(random.Integer(1, 3)));
+    Context context(test.placement(), static_cast<int>(random.Integer(1, 3)));
     const Shape shape = {random.Integer(1, 2), random.Integer(1, 5), random.Integer(1, 7),
                          random.Integer(1, 7), random.Integer(1, 30)};
     const Shape kernel = {random.Integer(1, 30), shape[4], random.Integer(1, 3), 3, 3};
     const UpsampleConv3dOptions options = {
         random.Coin(), random.Coin() ? PaddingMode::kReplicate : PaddingMode::kZeros};
     const float scale = 1 / std::sqrt(static_cast<float>(9 * kernel[1] * kernel[2]));
-    const Tensor input = random.Normal(shape);
+    const Tensor values = test.Values(random.Normal(shape)), input = test.Operand(values);
     const Tensor weight = random.Normal(kernel, scale, RandomWeightType(random));
     const Tensor biases = random.Normal({kernel[0]}, 1, RandomWeightType(random));
     const ConstTensorView bias = random.Coin() ? biases.view() : ConstTensorView();
     const Shape result = {shape[0], UpsampledFrames(shape[1], options.doubles_frames), 2 * shape[2],
                           2 * shape[3], kernel[0]};
     Tensor actual_storage, expected_storage;
-    const TensorView actual = Apart(actual_storage, result, 2);
+    const TensorView actual = Apart(actual_storage, result, 2, test.dtype);
     const TensorView expected = Apart(expected_storage, result, 2);
     UpsampleConv3d(context, input, weight, bias, options, actual);
-    reference::UpsampleConv3d(context, input, weight, bias, options, expected);
-    EXPECT_LT(LargestError(actual_storage.view(), expected_storage.view()), 2e-5f);
+    reference::UpsampleConv3d(context, values, weight, bias, options, expected);
+    EXPECT_LT(LargestError(ToFloat32(actual_storage).view(), expected_storage.view()),
+              test.tolerance());
     EXPECT_EQ(context.workspace().peak_bytes(),
               PlannedWorkspace(context.placement(), context.threads(), [&](Context& planned) {
                 UpsampleConv3d(planned, input, weight, bias, options, actual);
               }));
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Types, UpsampleConv3dOf, testing::Values(DType::kF32, DType::kBF16),
+                         [](const auto& test) { return std::string(Name(test.param)); });
 
 TEST(UpsampleConv3d, NamesTheArgumentThatDoesNotFit) {
   Context context(1);

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,11 +18,10 @@ TIME_WAS_UP = 124
 
 
 def show(command: list) -> None:
-    """Prints a command, of long arguments the beginning."""
+    """Prints a command, of long arguments the beginning, after the name of the program that runs it."""
     words = (str(word) for word in command)
-    print(
-        "gpu_check:", " ".join(word if len(word) < 200 else word[:40] + "..." for word in words), flush=True
-    )
+    line = " ".join(word if len(word) < 200 else word[:40] + "..." for word in words)
+    print(f"{Path(sys.argv[0]).stem}: {line}", flush=True)
 
 
 def run(command: list, log: Path, environment: dict | None = None, seconds: float | None = None) -> int:

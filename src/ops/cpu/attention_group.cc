@@ -14,8 +14,10 @@
 //
 // bf16: where the processor multiplies pairs of it, panels of Q hold pairs along D, rows of K are
 // read in place as pairs, and pairs of keys are what P and V are multiplied in: the softmax writes
-// P so, and the rows of V of a block are interleaved once for all panels. Elsewhere the rows of a
-// block are widened once for all panels, and the rest is fp32.
+// P so, and the rows of V of a block are interleaved once for all panels. Where it multiplies tiles
+// of them (tile_products-inl.h), the keys of a block are copied side by side, and its values are
+// transposed, once for all panels. Elsewhere the rows of a block are widened once for all panels,
+// and the rest is fp32.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/cpu/attention_group.cc"
 #include <hwy/foreach_target.h>
@@ -38,6 +40,7 @@
 #include "ops/cpu/lanes-inl.h"
 #include "ops/cpu/panel_kernels-inl.h"
 #include "ops/cpu/row_prefetcher-inl.h"
+#include "ops/cpu/tile_products-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -67,8 +70,11 @@ template <class Products, typename T>
 class Chunk {
   using Element = typename Products::Element;
   static constexpr bool kPairs = Products::kElements == 2;
+  static constexpr bool kTiles = Products::kTiles;
   static constexpr bool kWidens = !std::is_same_v<Element, T>;
-  static constexpr int64_t kKeyBlock = kPairs ? cpu::kKeyBlockOfPairs : cpu::kKeyBlock;
+  static constexpr int64_t kKeyBlock = kTiles   ? cpu::kKeyBlockOfTiles
+                                       : kPairs ? cpu::kKeyBlockOfPairs
+                                                : cpu::kKeyBlock;
 
  public:
   Chunk(const AttentionGroup<T>& group, int64_t first_row, AttentionScratch& scratch)
@@ -168,7 +174,10 @@ class Chunk {
       const int64_t index = KeyRow(begin + j);
       const T* key = group_.key + index * group_.key_stride;
       const T* value = group_.value + index * group_.value_stride;
-      if constexpr (kWidens) {
+      if constexpr (kTiles) {
+        std::copy_n(key, head_dim, reinterpret_cast<T*>(scratch_.prepared) + j * head_dim);
+        values[j] = value;
+      } else if constexpr (kWidens) {
         WidenRow(key, wide);
         WidenRow(value, wide + head_dim);
         keys_[j] = wide;
@@ -179,13 +188,41 @@ class Chunk {
         (kPairs ? values : values_)[j] = value;
       }
     }
-    if constexpr (kPairs) {
+    if constexpr (kTiles) {
+      TransposeValues(values, count);
+    } else if constexpr (kPairs) {
       auto* pairs = reinterpret_cast<T*>(scratch_.prepared);
       for (int64_t j = 0; j < count; j += 2, pairs += 2 * head_dim) {
         InterleaveRows(values[j], j + 1 < count ? values[j + 1] : nullptr, head_dim, pairs);
         values_[j / 2] = pairs;
       }
     }
+  }
+
+  // The values of a block, pairs of keys along the rows of tiles, 16 pairs at a time.
+  void TransposeValues(const T* const* values, int64_t count) {
+    const int64_t head_dim = group_.head_dim;
+    float* to = TransposedValues();
+    auto* pairs = reinterpret_cast<T*>(to + kKeyBlock / 2 * head_dim);
+    const T* rows[cpu::tiles::kRows];
+    for (int64_t first = 0; first < count; first += cpu::tiles::kDepth) {
+      for (int64_t i = 0; i < cpu::tiles::kRows; ++i) {
+        const int64_t j = first + 2 * i;
+        T* pair = pairs + i * 2 * head_dim;
+        if (j < count) {
+          InterleaveRows(values[j], j + 1 < count ? values[j + 1] : nullptr, head_dim, pair);
+        } else {
+          std::fill_n(pair, 2 * head_dim, T());
+        }
+        rows[i] = pair;
+      }
+      LoadPairPanel<1>(rows, 2 * head_dim, to + first / 2 * head_dim);
+    }
+  }
+
+  // After the keys of a block.
+  float* TransposedValues() const {
+    return scratch_.prepared + cpu::kKeyBlockOfTiles / 2 * group_.head_dim;
   }
 
   void WidenRow(const BFloat16* row, float* wide) const {
@@ -271,9 +308,7 @@ class Chunk {
       float old_maximum[cpu::kMaxPanelLanes];
       std::memcpy(old_maximum, scratch.maximum + row, sizeof(float) * kVectors * VectorLanes());
       prefetcher.Begin(row / PanelLanes(), CeilDivide(chunk.num_rows_, PanelLanes()));
-      RowsTimesPanel<Products, kVectors, true>(chunk.keys_, num_keys, chunk.QueryPanel(row),
-                                               head_dim, chunk.ScoreScale(), scratch.scores,
-                                               scratch.maximum + row, prefetcher);
+      chunk.template Scores<kVectors>(row, num_keys, prefetcher);
       if (is_masked) chunk.template FindSeenMaximum<kVectors>(row, num_keys, old_maximum);
       const bool is_shifted = chunk.template RaiseMaximum<kVectors>(row, num_keys);
       if (!is_first) chunk.template Rescale<kVectors>(row, old_maximum);
@@ -282,16 +317,43 @@ class Chunk {
       } else {
         chunk.template Softmax<kVectors, kColumnSums, false>(row, num_keys, is_shifted);
       }
-      const int64_t steps = CeilDivide(num_keys, Products::kElements);
       if (is_first) {
-        AccumulateTransposedRows<Products, kVectors, false>(chunk.values_, steps, head_dim,
-                                                            scratch.scores, output, prefetcher);
+        chunk.template AddValues<kVectors, false>(num_keys, output, prefetcher);
       } else {
-        AccumulateTransposedRows<Products, kVectors, true>(chunk.values_, steps, head_dim,
-                                                           scratch.scores, output, prefetcher);
+        chunk.template AddValues<kVectors, true>(num_keys, output, prefetcher);
       }
     }
   };
+
+  // The scores of a panel, in units of log2(e), and their maximum with what it was.
+  template <int kVectors>
+  void Scores(int64_t row, int64_t num_keys, RowPrefetcher<T>& prefetcher) {
+    float* maximum = scratch_.maximum + row;
+    if constexpr (kTiles) {
+      TileRowsTimesPanel<kVectors>(reinterpret_cast<const T*>(scratch_.prepared), num_keys,
+                                   QueryPanel(row), group_.head_dim, scratch_.scores, prefetcher);
+      ScaleScores<kVectors>(num_keys, ScoreScale(), scratch_.scores, maximum);
+    } else {
+      RowsTimesPanel<Products, kVectors, true>(keys_, num_keys, QueryPanel(row), group_.head_dim,
+                                               ScoreScale(), scratch_.scores, maximum, prefetcher);
+    }
+  }
+
+  // output [D][lanes] of a panel: the values by their weights, added to it or in its place.
+  template <int kVectors, bool kAccumulate>
+  void AddValues(int64_t num_keys, float* output, RowPrefetcher<T>& prefetcher) {
+    const int64_t steps = CeilDivide(num_keys, Products::kElements);
+    if constexpr (kTiles) {
+      const int64_t lanes = kVectors * VectorLanes();
+      const int64_t whole = CeilDivide(steps, cpu::tiles::kRows) * cpu::tiles::kRows;
+      std::fill(scratch_.scores + steps * lanes, scratch_.scores + whole * lanes, 0.0f);
+      TileAccumulate<kVectors, kAccumulate>(TransposedValues(), steps, group_.head_dim,
+                                            scratch_.scores, output, prefetcher);
+    } else {
+      AccumulateTransposedRows<Products, kVectors, kAccumulate>(
+          values_, steps, group_.head_dim, scratch_.scores, output, prefetcher);
+    }
+  }
 
   // The running maximum over the keys that each row sees: after a product over all of the panel's.
   template <int kVectors>
@@ -552,10 +614,14 @@ void AttendFloats(const AttentionGroup<float>& group, float* memory) {
   AttendAs<FloatProducts>(group, memory);
 }
 
-void AttendBFloat16s(const AttentionGroup<BFloat16>& group, [[maybe_unused]] bool in_pairs,
-                     float* memory) {
+void AttendBFloat16s(const AttentionGroup<BFloat16>& group,
+                     [[maybe_unused]] cpu::Multiplier multiplier, float* memory) {
 #if HWY_TARGET == HWY_AVX3
-  if (in_pairs) return AttendAs<PairProducts>(group, memory);
+  if (multiplier == cpu::Multiplier::kTiles) {
+    const cpu::tiles::Session session;
+    return AttendAs<TileProducts>(group, memory);
+  }
+  if (multiplier == cpu::Multiplier::kPairs) return AttendAs<PairProducts>(group, memory);
 #endif
   AttendAs<FloatProducts>(group, memory);
 }
@@ -580,7 +646,7 @@ void AttendGroup(const AttentionGroup<float>& group, float* scratch) {
 }
 
 void AttendGroup(const AttentionGroup<BFloat16>& group, float* scratch) {
-  HWY_DYNAMIC_DISPATCH(AttendBFloat16s)(group, MultipliesBFloat16(), scratch);
+  HWY_DYNAMIC_DISPATCH(AttendBFloat16s)(group, BFloat16Multiplier(group.head_dim), scratch);
 }
 
 }  // namespace cpu

@@ -14,13 +14,14 @@ namespace tamias::cpu {
 // pairs are multiplied, so that the second product has as many steps.
 inline constexpr int64_t kKeyBlock = 78;
 inline constexpr int64_t kKeyBlockOfPairs = 156;
-inline constexpr int64_t kMaxPanelLanes = 32;  // two vectors of AVX-512
+inline constexpr int64_t kKeyBlockOfTiles = 160;  // a multiple of two tiles of 16 keys
+inline constexpr int64_t kMaxPanelLanes = 32;     // two vectors of AVX-512
 
 // The parts of a thread's scratch memory, each 64-byte aligned.
 struct AttentionScratch {
   AttentionScratch(int64_t head_dim, DType dtype, float* memory = nullptr) : start(memory) {
     const bool is_narrow = dtype == DType::kBF16;
-    const int64_t key_block = is_narrow ? kKeyBlockOfPairs : kKeyBlock;
+    const int64_t key_block = is_narrow ? kKeyBlockOfTiles : kKeyBlock;  // the largest
     query = Take(kAttentionChunkRows * head_dim);
     output = Take(kAttentionChunkRows * head_dim);
     scores = Take(key_block * kMaxPanelLanes);
@@ -29,8 +30,9 @@ struct AttentionScratch {
     sum = Take(kAttentionChunkRows);
     reference = Take(kAttentionChunkRows);
     unused_row = Take(head_dim);
-    // Pairs of kKeyBlockOfPairs rows of V take half of what kKeyBlock widened rows of K and V do.
-    if (is_narrow) prepared = Take(2 * kKeyBlock * head_dim);
+    // Tiles: the rows of K and V, and 32 of V on their way. Pairs of kKeyBlockOfPairs rows of V and
+    // kKeyBlock widened rows of K and V take less.
+    if (is_narrow) prepared = Take((kKeyBlockOfTiles + 16) * head_dim);
   }
   float* Take(int64_t floats) {
     float* part = start + used;
@@ -48,7 +50,7 @@ struct AttentionScratch {
   float* sum;                 // [row] sum of 2^(score - maximum)
   float* reference;           // [row] previous log-sum-exp, in units of log2(e)
   float* unused_row;          // where the lanes past the last row write their output
-  float* prepared = nullptr;  // of bf16: the rows of a block, interleaved or widened
+  float* prepared = nullptr;  // of bf16: the rows of a block, as the products want them
 };
 
 }  // namespace tamias::cpu

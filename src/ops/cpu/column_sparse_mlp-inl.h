@@ -4,7 +4,9 @@
 // transposed W2 are read in place as vectors, deltas are broadcast, and the output needs no
 // transposition. Products are of floats or of pairs of bf16 (panel_kernels-inl.h): the first
 // product pairs along the model width, the second along the neurons, whose deltas and rows of W2
-// are packed for it. Highway target code: include it after foreach_target.h.
+// are packed for it. On tiles of AMX both work on copies side by side (tile_products-inl.h): of the
+// rows of W1, and of the deltas with each token's pairs in a row. Highway target code: include it
+// after foreach_target.h.
 #if defined(TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_
 #undef TAMIAS_OPS_CPU_COLUMN_SPARSE_MLP_INL_H_
@@ -22,6 +24,7 @@
 #include "ops/cpu/lanes-inl.h"
 #include "ops/cpu/panel_kernels-inl.h"
 #include "ops/cpu/tail-inl.h"
+#include "ops/cpu/tile_products-inl.h"
 #include "ops/cpu/transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -66,12 +69,12 @@ HWY_INLINE float LoadScalar(const ConstTensorView& values, int64_t i) {
 // The rows of W1 of one register tile, as the products read them, and biases.
 template <class Products>
 struct TileRows {
-  const typename Products::Element* rows[kTileRows];
-  float bias[kTileRows];
+  const typename Products::Element* rows[Products::kRows];
+  float bias[Products::kRows];
 };
 
 // Rows indices[0 .. num_rows) + offset of W1. Products of floats: 16-bit rows are converted into
-// `converted`.
+// `converted`; of tiles: rows are copied there.
 template <class Products>
 HWY_INLINE void LoadTileRows(const MlpWeights& weights, const int32_t* indices, int64_t num_rows,
                              int64_t offset, float* converted, TileRows<Products>* tile) {
@@ -82,7 +85,11 @@ HWY_INLINE void LoadTileRows(const MlpWeights& weights, const int32_t* indices, 
   for (int64_t r = 0; r < num_rows; ++r) {
     const int64_t row = indices[r] + offset;
     const void* source = static_cast<const uint8_t*>(weight.raw()) + row * row_bytes;
-    if (weight.dtype() == DTypeOf<Element>::value) {
+    if constexpr (Products::kTiles) {
+      auto* copy = reinterpret_cast<Element*>(converted) + r * depth;
+      std::copy_n(static_cast<const Element*>(source), depth, copy);
+      tile->rows[r] = copy;
+    } else if (weight.dtype() == DTypeOf<Element>::value) {
       tile->rows[r] = static_cast<const Element*>(source);
     } else if constexpr (Products::kElements == 1) {
       ConvertRow(weight.dtype(), source, depth, converted + r * depth);
@@ -109,9 +116,9 @@ HWY_INLINE FloatVector AsCached(FloatVector value, const hwy::bfloat16_t* /*cach
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, lanes::NarrowedBits(d, value))));
 }
 
-// products [num_rows][lanes] (gated: a second half after kTileRows rows) -> cache [F][cache stride]
-// and delta, for the tokens of one panel, whose first is `token`. The delta is taken between what
-// the cache keeps, rounded where it is bf16, so that deltas added up follow the cache.
+// products [num_rows][lanes] (gated: a second half after Products::kRows rows) -> cache [F][cache
+// stride] and delta, for the tokens of one panel, whose first is `token`. The delta is taken
+// between what the cache keeps, rounded where it is bf16, so that deltas added up follow the cache.
 template <Activation kActivation, class Products, typename T>
 HWY_INLINE void FinishTile(const cpu::MlpTask& task, T* task_cache, const int32_t* indices,
                            int64_t num_rows, const TileRows<Products>* tiles, const float* products,
@@ -124,7 +131,7 @@ HWY_INLINE void FinishTile(const cpu::MlpTask& task, T* task_cache, const int32_
     T* cache = task_cache + indices[r] * task.cache_stride;
     float* changes = delta + r * delta_stride;
     const float* first = products + r * panel_lanes - token;
-    const float* second = first + kTileRows * panel_lanes;
+    const float* second = first + Products::kRows * panel_lanes;
     const FloatVector first_bias = hn::Set(d, tiles[0].bias[r]);
     for (int64_t i = token; i < end; i += lanes) {
       const FloatVector x = hn::Add(hn::LoadU(d, first + i), first_bias);
@@ -182,6 +189,18 @@ HWY_INLINE void PrefetchBytes(const void* address, int64_t bytes) {
   }
 }
 
+// products [num_rows][lanes] = rows [num_rows][depth] times a panel.
+template <class Products>
+HWY_INLINE void TileTimesPanel(const TileRows<Products>& tile, int64_t num_rows, const float* panel,
+                               int64_t depth, float* products) {
+  if constexpr (Products::kTiles) {
+    NothingMeanwhile nothing;
+    TileRowsTimesPanel<kPanelVectors>(tile.rows[0], num_rows, panel, depth, products, nothing);
+  } else {
+    RowsTimesPanel<Products, kPanelVectors>(tile.rows, num_rows, panel, depth, products);
+  }
+}
+
 // Neurons indices[0 .. count) of the first product, into the cache and the delta.
 template <class Products>
 HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
@@ -189,14 +208,14 @@ HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, i
                              const DeltaLayout& delta) {
   const int64_t panel_lanes = PanelLanes(), depth = task.model_dim;
   const int64_t neurons = task.weights->fc1_weight.dim(0) / 2;  // of a gated MLP
-  const int64_t tiles = CeilDivide(count, kTileRows);
+  const int64_t tiles = CeilDivide(count, Products::kRows);
   const auto cache_bytes = static_cast<int64_t>(SizeOf(task.cache.dtype));
   TileRows<Products> tile_rows[2];
   for (int64_t tile = 0, j = 0; tile < tiles; ++tile) {
     const int64_t rows = count * (tile + 1) / tiles - j;
     LoadTileRows(*task.weights, indices + j, rows, 0, converted, &tile_rows[0]);
     if (task.weights->gated) {
-      LoadTileRows(*task.weights, indices + j, rows, neurons, converted + kTileRows * depth,
+      LoadTileRows(*task.weights, indices + j, rows, neurons, converted + Products::kRows * depth,
                    &tile_rows[1]);
     }
     for (int64_t token = 0; token < task.tokens; token += panel_lanes) {
@@ -206,10 +225,9 @@ HWY_INLINE void FirstProduct(const cpu::MlpTask& task, const int32_t* indices, i
         PrefetchBytes(static_cast<const uint8_t*>(task.cache.data) + entry * cache_bytes,
                       panel_lanes * cache_bytes);
       }
-      RowsTimesPanel<Products, kPanelVectors>(tile_rows[0].rows, rows, panel, depth, products);
+      TileTimesPanel(tile_rows[0], rows, panel, depth, products);
       if (task.weights->gated) {
-        RowsTimesPanel<Products, kPanelVectors>(tile_rows[1].rows, rows, panel, depth,
-                                                products + kTileRows * panel_lanes);
+        TileTimesPanel(tile_rows[1], rows, panel, depth, products + Products::kRows * panel_lanes);
       }
       float* tile_delta =
           delta.data + token / panel_lanes * delta.panel_stride + j * delta.row_stride - token;
@@ -266,6 +284,54 @@ HWY_INLINE void PairDelta(int64_t tokens, int64_t count, const DeltaLayout& delt
             j + 1 < count ? hn::Load(d, from + delta.row_stride + i) : hn::Zero(d);
         hn::Store(PairOf(hn::Load(d, from + i), second), d, to + i);
       }
+    }
+  }
+}
+
+// Of a paired delta of `count` neurons, panel by panel: [16 pairs of neurons at a
+// time][token][pair], zeros past the last pair, into the rows that pairing left free. Returns where
+// those begin, counted from a panel's.
+template <class Products>
+HWY_INLINE int64_t TransposeDelta(int64_t tokens, int64_t count, const DeltaLayout& delta) {
+  constexpr int64_t kPairs = cpu::tiles::kRows;
+  const int64_t lanes = PanelLanes(), pairs = CeilDivide(count, 2);
+  const int64_t free_row = CeilDivide(pairs, kPairs) * kPairs * delta.row_stride;
+  for (int64_t token = 0; token < tokens; token += lanes) {
+    float* panel = delta.data + token / lanes * delta.panel_stride;
+    for (int64_t first = 0; first < pairs; first += kPairs) {
+      const BFloat16* rows[kPairs];
+      for (int64_t i = 0; i < kPairs; ++i) {
+        float* row = panel + (first + i) * delta.row_stride;
+        if (first + i >= pairs) std::fill_n(row, lanes, 0.0f);
+        rows[i] = reinterpret_cast<const BFloat16*>(row);
+      }
+      LoadPairPanel<1>(rows, 2 * lanes, panel + free_row + first * lanes);
+    }
+  }
+  return free_row;
+}
+
+// output[t][lane] += sum over the neurons of changes[t][neuron] * strip[neuron][lane] for up to 32
+// tokens and 32 columns. changes: a panel of TransposeDelta.
+template <class Products>
+HWY_NOINLINE void OutputTiles(const float* strip, int64_t pairs, const float* changes,
+                              int64_t tokens, float* output, int64_t output_stride) {
+  constexpr int64_t kHeight = cpu::tiles::kRows, kLanes = kPanelVectors * kHeight;
+  NothingMeanwhile nothing;
+  const TileOperand b = PanelTiles<kPanelVectors>(strip);
+  const int64_t steps = CeilDivide(pairs, kHeight);
+  for (int64_t t = 0; t < tokens; t += kHeight) {
+    const TileOperand a{changes + t * kHeight, cpu::tiles::kRowBytes,
+                        kLanes * cpu::tiles::kRowBytes};
+    float* out = output + t * output_stride;
+    if (tokens - t >= kHeight) {
+      MultiplyTiles<1, kPanelVectors, true>(a, b, steps, out, output_stride, nothing);
+      continue;
+    }
+    HWY_ALIGN float sums[kHeight * kLanes];
+    MultiplyTiles<1, kPanelVectors, false>(a, b, steps, sums, kLanes, nothing);
+    for (int64_t i = 0; i < tokens - t; ++i) {
+      for (int64_t k = 0; k < kLanes; ++k) out[i * output_stride + k] += sums[i * kLanes + k];
     }
   }
 }
@@ -367,35 +433,66 @@ HWY_INLINE void PackPairStrip(const cpu::MlpTask& task, const int32_t* indices, 
   }
 }
 
+// Columns [column, column + panel lanes) of the output by a strip of as many neurons, tokens of one
+// panel after the other.
+template <class Products>
+HWY_INLINE void AddStrip(const cpu::MlpTask& task, int64_t column, const float* strip,
+                         int64_t steps, const DeltaLayout& delta) {
+  const int64_t panel_lanes = PanelLanes(), columns = task.model_dim - column;
+  for (int64_t panel = 0; panel < task.tokens; panel += panel_lanes) {
+    const int64_t tokens = std::min(panel_lanes, task.tokens - panel);
+    const int64_t tiles = CeilDivide(tokens, kTileRows);
+    for (int64_t tile = 0, t = 0; tile < tiles; ++tile) {
+      const int64_t end = tokens * (tile + 1) / tiles;
+      const float* tile_delta = delta.data + panel / panel_lanes * delta.panel_stride + t;
+      float* output = task.output + (panel + t) * task.output_stride + column;
+      if (columns >= panel_lanes) {
+        OutputTileOf<Products, kTileRows, false>(end - t, strip, steps, columns, tile_delta,
+                                                 delta.row_stride, output, task.output_stride);
+      } else {
+        OutputTileOf<Products, kTileRows, true>(end - t, strip, steps, columns, tile_delta,
+                                                delta.row_stride, output, task.output_stride);
+      }
+      t = end;
+    }
+  }
+}
+
+// The same on tiles, of whole strips: `transposed` is where TransposeDelta left a panel's deltas.
+template <class Products>
+HWY_INLINE void AddTileStrip(const cpu::MlpTask& task, int64_t column, float* strip, int64_t pairs,
+                             const DeltaLayout& delta, int64_t transposed) {
+  const int64_t panel_lanes = PanelLanes();
+  const int64_t whole = CeilDivide(pairs, cpu::tiles::kRows) * cpu::tiles::kRows;
+  std::fill(strip + pairs * panel_lanes, strip + whole * panel_lanes, 0.0f);
+  for (int64_t token = 0; token < task.tokens; token += panel_lanes) {
+    OutputTiles<Products>(strip, pairs,
+                          delta.data + token / panel_lanes * delta.panel_stride + transposed,
+                          std::min(panel_lanes, task.tokens - token),
+                          task.output + token * task.output_stride + column, task.output_stride);
+  }
+}
+
 // output += delta [count neurons][tokens] times rows indices[0 .. count) of the transposed W2. Of
 // pairs: the delta has been paired.
 template <class Products>
 HWY_INLINE void SecondProduct(const cpu::MlpTask& task, const int32_t* indices, int64_t count,
                               const DeltaLayout& delta, float* strip) {
-  const int64_t panel_lanes = PanelLanes(), steps = CeilDivide(count, Products::kElements);
-  for (int64_t column = 0; column < task.model_dim; column += panel_lanes) {
+  const int64_t steps = CeilDivide(count, Products::kElements);
+  [[maybe_unused]] int64_t transposed = 0;
+  if constexpr (Products::kTiles) {
+    transposed = TransposeDelta<Products>(task.tokens, count, delta);
+  }
+  for (int64_t column = 0; column < task.model_dim; column += PanelLanes()) {
     if constexpr (Products::kElements == 2) {
       PackPairStrip(task, indices, count, column, strip);
     } else {
       PackStrip(task, indices, count, column, strip);
     }
-    const int64_t columns = task.model_dim - column;
-    for (int64_t panel = 0; panel < task.tokens; panel += panel_lanes) {
-      const int64_t tokens = std::min(panel_lanes, task.tokens - panel);
-      const int64_t tiles = CeilDivide(tokens, kTileRows);
-      for (int64_t tile = 0, t = 0; tile < tiles; ++tile) {
-        const int64_t end = tokens * (tile + 1) / tiles;
-        const float* tile_delta = delta.data + panel / panel_lanes * delta.panel_stride + t;
-        float* output = task.output + (panel + t) * task.output_stride + column;
-        if (columns >= panel_lanes) {
-          OutputTileOf<Products, kTileRows, false>(end - t, strip, steps, columns, tile_delta,
-                                                   delta.row_stride, output, task.output_stride);
-        } else {
-          OutputTileOf<Products, kTileRows, true>(end - t, strip, steps, columns, tile_delta,
-                                                  delta.row_stride, output, task.output_stride);
-        }
-        t = end;
-      }
+    if constexpr (Products::kTiles) {
+      AddTileStrip<Products>(task, column, strip, steps, delta, transposed);
+    } else {
+      AddStrip<Products>(task, column, strip, steps, delta);
     }
   }
 }

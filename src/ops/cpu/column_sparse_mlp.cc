@@ -20,15 +20,15 @@ HWY_BEFORE_NAMESPACE();
 namespace tamias {
 namespace HWY_NAMESPACE {
 
-void MlpTileShape(int64_t* panel_lanes, int64_t* tile_rows) {
+void MlpTileShape(cpu::Multiplier multiplier, int64_t* panel_lanes, int64_t* tile_rows) {
   *panel_lanes = PanelLanes();
-  *tile_rows = kTileRows;
+  *tile_rows = multiplier == cpu::Multiplier::kTiles ? TileProducts::kRows : kTileRows;
 }
 
 // Both products, or with a delta of the caller's the first (input given) or the second.
 template <class Products>
 void RunMlpTaskAs(const cpu::MlpTask& task) {
-  const cpu::MlpScratch layout(*task.weights, task.tokens, PanelLanes(), kTileRows);
+  const cpu::MlpScratch layout(*task.weights, task.tokens, PanelLanes(), Products::kRows);
   float* panels = task.scratch;
   float* products = panels + layout.panel;
   float* strip = products + layout.products;
@@ -38,7 +38,8 @@ void RunMlpTaskAs(const cpu::MlpTask& task) {
   if (has_input) mlp::FillPanels<Products>(task, panels);
   // A delta of floats is worked on where it lies.
   const bool is_callers = task.delta.data != nullptr;
-  const bool is_copied = is_callers && (task.delta.dtype != DType::kF32 || task.in_pairs);
+  const bool is_copied =
+      is_callers && (task.delta.dtype != DType::kF32 || Products::kElements == 2);
   const int64_t blocks = CeilDivide(task.count, cpu::kNeuronBlock);
   for (int64_t block = 0, j = 0; block < blocks; ++block) {
     const int64_t count = task.count * (block + 1) / blocks - j;
@@ -63,7 +64,11 @@ void RunMlpTaskAs(const cpu::MlpTask& task) {
 
 void RunMlpTask(const cpu::MlpTask& task) {
 #if HWY_TARGET == HWY_AVX3
-  if (task.in_pairs) return RunMlpTaskAs<PairProducts>(task);
+  if (task.multiplier == cpu::Multiplier::kTiles) {
+    const cpu::tiles::Session session;
+    return RunMlpTaskAs<TileProducts>(task);
+  }
+  if (task.multiplier == cpu::Multiplier::kPairs) return RunMlpTaskAs<PairProducts>(task);
 #endif
   RunMlpTaskAs<FloatProducts>(task);
 }
@@ -99,18 +104,20 @@ struct MlpProblem {
   TensorView cached_activations;
   TensorView delta;
   TensorView output;
-  bool in_pairs = false;
+  Multiplier multiplier = Multiplier::kFloats;
 };
 
-// Whether every operand that there is allows for products of pairs.
-bool RunsInPairs(const MlpProblem& problem) {
+// What every operand that there is allows for.
+Multiplier MultiplierOf(const MlpProblem& problem) {
   const auto is_narrow = [](const ConstTensorView& view) {
     return view.empty() || view.dtype() == DType::kBF16;
   };
-  return MultipliesBFloat16() && is_narrow(problem.weights.fc1_weight) &&
-         is_narrow(problem.weights.fc2_weight_transposed) && is_narrow(problem.input) &&
-         is_narrow(problem.cached_activations) && is_narrow(problem.delta) &&
-         problem.model_dim % 2 == 0 && (problem.input.empty() || problem.input.stride(1) % 2 == 0);
+  const bool are_narrow =
+      is_narrow(problem.weights.fc1_weight) && is_narrow(problem.weights.fc2_weight_transposed) &&
+      is_narrow(problem.input) && is_narrow(problem.cached_activations) && is_narrow(problem.delta);
+  const bool are_even =
+      problem.model_dim % 2 == 0 && (problem.input.empty() || problem.input.stride(1) % 2 == 0);
+  return are_narrow && are_even ? BFloat16Multiplier(problem.model_dim) : Multiplier::kFloats;
 }
 
 // Tokens [begin, end) of group g of batch item b.
@@ -120,7 +127,7 @@ MlpTask MakeTask(const MlpProblem& problem, int64_t b, int64_t g, int64_t begin,
   const int64_t first = g * selection.group_size + begin;
   MlpTask task;
   task.weights = &problem.weights;
-  task.in_pairs = problem.in_pairs;
+  task.multiplier = problem.multiplier;
   task.indices = selection.indices.data<int32_t>() + group * capacity;
   task.count = selection.counts.data<int32_t>()[group];
   task.tokens = end - begin;
@@ -162,7 +169,7 @@ int64_t TokensPerTask(const Context& context, int64_t groups, int64_t group_size
 // With an output of floats.
 void RunGroups(Context& context, const MlpProblem& problem) {
   int64_t panel_lanes = 0, tile_rows = 0;
-  HWY_DYNAMIC_DISPATCH(MlpTileShape)(&panel_lanes, &tile_rows);
+  HWY_DYNAMIC_DISPATCH(MlpTileShape)(problem.multiplier, &panel_lanes, &tile_rows);
   const int64_t group_size = problem.selection.group_size;
   const int64_t batch = problem.selection.indices.dim(0), groups = problem.selection.indices.dim(1);
   const int64_t step = context.threads() == 1
@@ -187,7 +194,7 @@ void RunGroups(Context& context, const MlpProblem& problem) {
 
 void Run(Context& context, MlpProblem problem) {
   Workspace::Scope scope(context.workspace());
-  problem.in_pairs = RunsInPairs(problem);
+  problem.multiplier = MultiplierOf(problem);
   const TensorView output = problem.output;
   WithWideOutput(context, output, /*keeps=*/true, [&](const TensorView& wide) {
     problem.output = wide;

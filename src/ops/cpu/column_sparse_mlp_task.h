@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "ops/column_sparse_mlp.h"
+#include "ops/cpu/bfloat16.h"
 #include "ops/cpu/elements.h"
 
 namespace tamias::cpu {
@@ -16,9 +17,9 @@ struct MlpTask {
   int64_t tokens = 0;
   int64_t model_dim = 0;
 
-  // Input, W1, cache and W2 are bf16, which the processor multiplies in pairs, and model_dim and
-  // input_stride are even; else products are of floats, whatever the types are.
-  bool in_pairs = false;
+  // Of pairs and tiles: input, W1, cache and W2 are bf16, and model_dim and input_stride are even,
+  // for tiles model_dim a multiple of theirs; else products are of floats, whatever the types are.
+  Multiplier multiplier = Multiplier::kFloats;
 
   ConstElements input = {};  // [tokens, model_dim], or no data
   int64_t input_stride = 0;

@@ -24,11 +24,12 @@ constexpr int64_t kLeastRows = 8;  // per strip: fewer, and the rows that overla
 // The kernels for one height: the first slice of the weight begins the output, the others add.
 class FrameKernels {
  public:
-  FrameKernels(int64_t height, int64_t width, const Shape& weight, const Padding& padding,
-               bool has_bias, bool accumulate)
-      : first_(height, width, {weight[0], weight[1], weight[3], weight[4]}, padding, has_bias,
-               accumulate),
-        next_(height, width, {weight[0], weight[1], weight[3], weight[4]}, padding, false, true),
+  FrameKernels(int64_t height, int64_t width, const Shape& weight, const cpu::ConvTypes& types,
+               const Padding& padding, bool has_bias, bool accumulate)
+      : first_(height, width, {weight[0], weight[1], weight[3], weight[4]}, types, padding,
+               has_bias, accumulate),
+        next_(height, width, {weight[0], weight[1], weight[3], weight[4]}, types, padding, false,
+              true),
         slices_(weight[2]) {}
 
   bool SharesWeights(const FrameKernels& other) const {
@@ -47,8 +48,7 @@ class FrameKernels {
   void TakeWeights(const FrameKernels& other) { packed_ = other.packed_; }
 
   // Adds slice k's part to the output; slice 0 comes first.
-  void Run(Context& context, int64_t k, const float* input, const float* bias,
-           float* output) const {
+  void Run(Context& context, int64_t k, const void* input, const float* bias, void* output) const {
     void* packed = packed_[static_cast<size_t>(k)];
     if (k == 0) return first_.Run(context, input, packed, bias, output);
     next_.Run(context, input, packed, nullptr, output);
@@ -62,7 +62,7 @@ class FrameKernels {
 
 // How a convolution is cut into strips.
 struct StripPlan {
-  StripPlan(const Shape& input, const Shape& weight, const Padding3d& padding)
+  StripPlan(const Shape& input, size_t element_size, const Shape& weight, const Padding3d& padding)
       : height(input[2] + padding.top + padding.bottom - weight[3] + 1), width(input[3]) {
     if (padding.mode == PaddingMode::kReplicate) {
       width += padding.left + padding.right;
@@ -70,7 +70,8 @@ struct StripPlan {
       columns = {0, 0, padding.left, padding.right};
     }
     // As even as they come, so that all strips but the last are of one size.
-    const int64_t row_bytes = std::max<int64_t>(1, width * input[4] * 4);
+    const int64_t row_bytes =
+        std::max<int64_t>(1, width * input[4] * static_cast<int64_t>(element_size));
     const int64_t most = std::max(kLeastRows, kStripBytes / row_bytes);
     const int64_t strips = (height + most - 1) / most;
     rows = (height + strips - 1) / strips;
@@ -82,9 +83,10 @@ struct StripPlan {
   Padding columns;          // the zeros, left to oneDNN
   int64_t rows, last_rows;  // of the output, per strip
 
-  FrameKernels Kernels(int64_t strip_rows, const Shape& weight, bool has_bias,
-                       bool accumulate) const {
-    return FrameKernels(strip_rows + weight[3] - 1, width, weight, columns, has_bias, accumulate);
+  FrameKernels Kernels(int64_t strip_rows, const Shape& weight, const cpu::ConvTypes& types,
+                       bool has_bias, bool accumulate) const {
+    return FrameKernels(strip_rows + weight[3] - 1, width, weight, types, columns, has_bias,
+                        accumulate);
   }
 };
 
@@ -104,25 +106,27 @@ cpu::Frame FrameOf(const ConstTensorView& input, const Conv3dOptions& options, i
   return frame;
 }
 
-// The operands of a convolution with its weights in fp32.
+// The operands of a convolution: the input in the type that is multiplied, the weights in fp32.
 struct Operands {
   ConstTensorView input, weight;
   const float* bias;
   const Conv3dOptions& options;
   TensorView output;
+
+  cpu::ConvTypes types() const { return {.operands = input.dtype(), .output = output.dtype()}; }
 };
 
 void ConvolveFrames(Context& context, const Operands& a) {
   const Padding3d& padding = a.options.padding;
-  FrameKernels kernels(a.input.dim(2), a.input.dim(3), a.weight.shape(),
+  FrameKernels kernels(a.input.dim(2), a.input.dim(3), a.weight.shape(), a.types(),
                        {padding.top, padding.bottom, padding.left, padding.right},
                        a.bias != nullptr, a.options.accumulate);
   kernels.PackWeights(context, a.weight);
   for (int64_t b = 0; b < a.output.dim(0); ++b) {
     for (int64_t t = 0; t < a.output.dim(1); ++t) {
       for (int64_t k = 0; k < a.weight.dim(2); ++k) {
-        kernels.Run(context, k, a.input.Select(0, b).Select(0, t + k).data<float>(), a.bias,
-                    a.output.Select(0, b).Select(0, t).data<float>());
+        kernels.Run(context, k, a.input.Select(0, b).Select(0, t + k).raw(), a.bias,
+                    a.output.Select(0, b).Select(0, t).raw());
       }
     }
   }
@@ -141,24 +145,24 @@ void ConvolveStrip(Context& context, const Operands& a, const FrameKernels& kern
                      replicates ? padding.left : 0, replicates ? padding.right : 0, padding.mode,
                      strip);
     } else if (!context.IsPlanning()) {
-      std::fill_n(strip.data<float>(), strip.NumElements(), 0.0f);
+      cpu::ClearStrip(strip);
     }
     // The output's frame t meets its slices in order: frame t + k of the padded input holds its
     // kth.
     for (int64_t k = 0; k < a.weight.dim(2); ++k) {
       const int64_t t = f - k;
       if (t < 0 || t >= a.output.dim(1)) continue;
-      kernels.Run(context, k, strip.data<float>(), a.bias,
-                  a.output.Select(0, b).Select(0, t).Slice(0, y, y + rows).data<float>());
+      kernels.Run(context, k, strip.raw(), a.bias,
+                  a.output.Select(0, b).Select(0, t).Slice(0, y, y + rows).raw());
     }
   }
 }
 
 void ConvolveStrips(Context& context, const Operands& a) {
   const Shape& weight = a.weight.shape();
-  const StripPlan plan(a.input.shape(), weight, a.options.padding);
+  const StripPlan plan(a.input.shape(), SizeOf(a.input.dtype()), weight, a.options.padding);
   const auto kernels_for = [&](int64_t rows) {
-    return plan.Kernels(rows, weight, a.bias != nullptr, a.options.accumulate);
+    return plan.Kernels(rows, weight, a.types(), a.bias != nullptr, a.options.accumulate);
   };
   FrameKernels kernels = kernels_for(plan.rows), last_kernels = kernels_for(plan.last_rows);
   kernels.PackWeights(context, a.weight);
@@ -167,8 +171,8 @@ void ConvolveStrips(Context& context, const Operands& a) {
   } else {
     last_kernels.PackWeights(context, a.weight);
   }
-  const TensorView strip =
-      context.workspace().Allocate({plan.rows + weight[3] - 1, plan.width, weight[1]}, DType::kF32);
+  const TensorView strip = context.workspace().Allocate(
+      {plan.rows + weight[3] - 1, plan.width, weight[1]}, a.input.dtype());
   for (int64_t b = 0; b < a.input.dim(0); ++b) {
     for (int64_t y = 0; y < plan.height; y += plan.rows) {
       const bool last = y + plan.rows >= plan.height;
@@ -190,15 +194,18 @@ void Conv3d(Context& context, ConstTensorView input, ConstTensorView weight, Con
   const ConstTensorView weights(
       WidenedData(context, weight), DType::kF32, weight.shape(),
       weight.dtype() == DType::kF32 ? weight.strides() : weight.shape().ContiguousStrides());
-  const ConstTensorView frames = Widened(context, input);
+  const DType type = OnednnProductType(context);
+  const ConstTensorView frames = InType(context, input, type);
   const float* biases = WidenedData(context, bias);
-  WithWideOutput(context, output, /*keeps=*/options.accumulate, [&](const TensorView& wide) {
-    const Operands operands{frames, weights, biases, options, wide};
+  const auto convolve = [&](const TensorView& to) {
+    const Operands operands{frames, weights, biases, options, to};
     WithOnednnErrors("convolution", [&] {
       const bool needs_strips = NeedsStrips(options.padding, !options.input_gain.empty());
       (needs_strips ? ConvolveStrips : ConvolveFrames)(context, operands);
     });
-  });
+  };
+  if (type == DType::kBF16) return convolve(output);
+  WithWideOutput(context, output, /*keeps=*/options.accumulate, convolve);
 }
 
 }  // namespace cpu

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "base/parallel.h"
+#include "ops/cpu/elements.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/widen.h"
 #include "ops/norm.h"
@@ -16,6 +17,7 @@
 #include <hwy/highway.h>
 
 #include "ops/cpu/activation-inl.h"
+#include "ops/cpu/widen-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace tamias {
@@ -27,29 +29,32 @@ namespace hn = hwy::HWY_NAMESPACE;
 using PatternTag = hn::CappedTag<float, 16>;
 
 // sum[i] += x - pivot[i] and square[i] += (x - pivot[i])^2 over `periods` repeats of the pattern.
-void AccumulatePattern(const float* x, int64_t periods, size_t pattern, const float* pivot,
-                       float* sum, float* square) {
-  const PatternTag d;
-  for (int64_t p = 0; p < periods; ++p, x += pattern) {
-    for (size_t i = 0; i < pattern; i += hn::Lanes(d)) {
-      const auto v = hn::Sub(hn::LoadU(d, x + i), hn::Load(d, pivot + i));
-      hn::Store(hn::Add(hn::Load(d, sum + i), v), d, sum + i);
-      hn::Store(hn::MulAdd(v, v, hn::Load(d, square + i)), d, square + i);
+void AccumulatePattern(cpu::ConstElements elements, int64_t periods, size_t pattern,
+                       const float* pivot, float* sum, float* square) {
+  const auto accumulate = [&](const auto* x) HWY_ATTR {
+    const PatternTag d;
+    for (int64_t p = 0; p < periods; ++p, x += pattern) {
+      for (size_t i = 0; i < pattern; i += hn::Lanes(d)) {
+        const auto v = hn::Sub(lanes::LoadWidened(d, x + i), hn::Load(d, pivot + i));
+        hn::Store(hn::Add(hn::Load(d, sum + i), v), d, sum + i);
+        hn::Store(hn::MulAdd(v, v, hn::Load(d, square + i)), d, square + i);
+      }
     }
-  }
+  };
+  lanes::WithElements(accumulate, elements);
 }
 
-template <bool kSilu, class D>
-HWY_INLINE void ScaleShiftVector(D d, const float* input, const float* gain, const float* offset,
-                                 float* output) {
-  auto v = hn::MulAdd(hn::LoadU(d, input), hn::LoadU(d, gain), hn::LoadU(d, offset));
+template <bool kSilu, class D, typename From, typename To>
+HWY_INLINE void ScaleShiftVector(D d, const From* input, const float* gain, const float* offset,
+                                 To* output) {
+  auto v = hn::MulAdd(lanes::LoadWidened(d, input), hn::LoadU(d, gain), hn::LoadU(d, offset));
   if (kSilu) v = activation::Apply<Activation::kSilu>(d, v);
-  hn::StoreU(v, d, output);
+  lanes::StoreNarrowed(v, d, output);
 }
 
-template <bool kSilu>
-HWY_INLINE void ScaleShiftRun(const float* input, int64_t count, size_t pattern, const float* gain,
-                              const float* offset, float* output) {
+template <bool kSilu, typename From, typename To>
+HWY_INLINE void ScaleShiftRun(const From* input, int64_t count, size_t pattern, const float* gain,
+                              const float* offset, To* output) {
   const PatternTag d;
   const auto period = static_cast<int64_t>(pattern);
   int64_t begin = 0;
@@ -65,13 +70,17 @@ HWY_INLINE void ScaleShiftRun(const float* input, int64_t count, size_t pattern,
 }
 
 // output = f(gain * input + offset) over `count` values from the start of a pattern.
-void ScaleShiftPattern(const float* input, int64_t count, size_t pattern, const float* gain,
-                       const float* offset, bool silu, float* output) {
-  if (silu) {
-    ScaleShiftRun<true>(input, count, pattern, gain, offset, output);
-  } else {
-    ScaleShiftRun<false>(input, count, pattern, gain, offset, output);
-  }
+void ScaleShiftPattern(cpu::ConstElements input, int64_t count, size_t pattern, const float* gain,
+                       const float* offset, bool silu, cpu::Elements output) {
+  lanes::WithElements(
+      [&](const auto* from, auto* to) HWY_ATTR {
+        if (silu) {
+          ScaleShiftRun<true>(from, count, pattern, gain, offset, to);
+        } else {
+          ScaleShiftRun<false>(from, count, pattern, gain, offset, to);
+        }
+      },
+      input, output);
 }
 
 }  // namespace
@@ -102,10 +111,11 @@ TensorView Repeat(Context& context, const float* values, int64_t channels, int64
   return pattern;
 }
 
-// Sums over pixels [begin, end) of one picture. partial: two rows of a pattern of scratch; totals:
-// two rows of C, sums of (x - pivot) and of its square.
-void SumPixels(const float* pixels, int64_t begin, int64_t end, int64_t channels,
-               const TensorView& pivot, float* partial, double* totals) {
+// Sums over pixels [begin, end) of one picture [pixels, C]. partial: two rows of a pattern of
+// scratch; totals: two rows of C, sums of (x - pivot) and of its square.
+void SumPixels(const ConstTensorView& pixels, int64_t begin, int64_t end, const TensorView& pivot,
+               float* partial, double* totals) {
+  const int64_t channels = pixels.dim(1);
   const int64_t pattern = pivot.dim(0), repeats = pattern / channels;
   float* square = partial + pattern;
   for (int64_t pixel = begin; pixel < end;) {
@@ -114,15 +124,18 @@ void SumPixels(const float* pixels, int64_t begin, int64_t end, int64_t channels
     std::fill_n(partial, 2 * pattern, 0.0f);
     if (periods > 0) {
       HWY_DYNAMIC_DISPATCH(AccumulatePattern)
-      (pixels + pixel * channels, periods, static_cast<size_t>(pattern), pivot.data<float>(),
-       partial, square);
+      (ElementsAt(pixels, pixel * channels), periods, static_cast<size_t>(pattern),
+       pivot.data<float>(), partial, square);
       pixel += periods * repeats;
     } else {
-      for (int64_t c = 0; c < channels; ++c) {
-        const float v = pixels[pixel * channels + c] - pivot.data<float>()[c];
-        partial[c] = v;
-        square[c] = v * v;
-      }
+      WithElementType(pixels.dtype(), [&](auto element) {
+        const auto* values = pixels.data<decltype(element)>() + pixel * channels;
+        for (int64_t c = 0; c < channels; ++c) {
+          const float v = ToFloat(values[c]) - pivot.data<float>()[c];
+          partial[c] = v;
+          square[c] = v * v;
+        }
+      });
       ++pixel;
     }
     for (int64_t i = 0, c = 0; i < pattern; ++i, c = c + 1 == channels ? 0 : c + 1) {
@@ -169,20 +182,20 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
   const int64_t pattern = PatternRepeats(channels) * channels, threads = context.threads();
   const float* weights = WidenedDataOr(context, weight, channels, 1);
   const float* biases = WidenedDataOr(context, bias, channels, 0);
-  const ConstTensorView pictures = Widened(context, input);
   const TensorView partial = context.workspace().Allocate({threads, 2 * pattern}, DType::kF32);
   double* totals = static_cast<double*>(
       context.workspace().Allocate({threads, 2 * channels}, DType::kI64).raw());
   for (int64_t b = 0; b < input.dim(0); ++b) {
     Workspace::Scope picture_scope(context.workspace());
-    const float* values = pictures.data<float>() + b * pictures.stride(0);
+    const ConstTensorView picture = input.Select(0, b).Reshape({pixels, channels});
     // The first pixel as pivot: sums of squares do not cancel when the mean is far from zero.
-    const TensorView pivot = Repeat(context, values, channels, pattern / channels);
+    const float* first = WidenedData(context, picture.Select(0, 0));
+    const TensorView pivot = Repeat(context, first, channels, pattern / channels);
     if (context.IsPlanning()) return;
     std::fill_n(totals, threads * 2 * channels, 0.0);
     ParallelForRanges(context, pixels, std::max<int64_t>(1, kElementsPerTask / channels),
                       [&](int64_t begin, int64_t end, int thread) {
-                        SumPixels(values, begin, end, channels, pivot,
+                        SumPixels(picture, begin, end, pivot,
                                   partial.data<float>() + thread * 2 * pattern,
                                   totals + thread * 2 * channels);
                       });
@@ -194,10 +207,8 @@ void GroupNormStatistics(Context& context, ConstTensorView input, int64_t groups
   }
 }
 
-namespace {
-
-void ScaleShiftFloats(Context& context, const ConstTensorView& input, const ConstTensorView& gain,
-                      const ConstTensorView& offset, bool silu, const TensorView& output) {
+void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
+                        ConstTensorView offset, bool silu, TensorView output) {
   const int64_t pixels = input.dim(1) * input.dim(2), channels = input.dim(3);
   if (pixels == 0 || channels == 0) return;
   const int64_t repeats = PatternRepeats(channels);
@@ -219,25 +230,14 @@ void ScaleShiftFloats(Context& context, const ConstTensorView& input, const Cons
                           const int64_t stop = std::min(end, (row + 1) * width);
                           const int64_t first = (begin - row * width) * channels;
                           HWY_DYNAMIC_DISPATCH(ScaleShiftPattern)
-                          (from.data<float>() + row * from.stride(0) + first,
+                          (ElementsAt(from, row * from.stride(0) + first),
                            (stop - begin) * channels, static_cast<size_t>(repeats * channels),
                            gains.data<float>(), offsets.data<float>(), silu,
-                           to.data<float>() + row * to.stride(0) + first);
+                           ElementsAt(to, row * to.stride(0) + first));
                           begin = stop;
                         }
                       });
   }
-}
-
-}  // namespace
-
-void ScaleShiftChannels(Context& context, ConstTensorView input, ConstTensorView gain,
-                        ConstTensorView offset, bool silu, TensorView output) {
-  Workspace::Scope scope(context.workspace());
-  const ConstTensorView pictures = Widened(context, input);
-  WithWideOutput(context, output, /*keeps=*/false, [&](const TensorView& wide) {
-    ScaleShiftFloats(context, pictures, gain, offset, silu, wide);
-  });
 }
 
 }  // namespace cpu

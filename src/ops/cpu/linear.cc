@@ -130,15 +130,8 @@ void MatmulPanels(Context& context, const ConstTensorView& input, const ConstTen
 // multiplies, else in fp32.
 void MatmulOfAny(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
                  const float* bias, const TensorView& output, LinearOptions options) {
-  const bool is_narrow =
-      weight.dtype() == DType::kBF16 && context.activation_dtype() == DType::kBF16;
-  if (is_narrow && cpu::OnednnMultipliesBFloat16()) {
-    ConstTensorView rows = input;
-    if (rows.dtype() != DType::kBF16) {
-      const TensorView rounded = context.workspace().Allocate(input.shape(), DType::kBF16);
-      if (!context.IsPlanning()) cpu::Convert(context, input, rounded);
-      rows = rounded;
-    }
+  if (weight.dtype() == DType::kBF16 && cpu::OnednnProductType(context) == DType::kBF16) {
+    const ConstTensorView rows = cpu::InType(context, input, DType::kBF16);
     return Matmul(context, rows, weight, bias, output, options);
   }
   const ConstTensorView rows = cpu::Widened(context, input);

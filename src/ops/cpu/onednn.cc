@@ -26,10 +26,14 @@ void CheckRoomForCode() {
   munmap(room, kBytes);
 }
 
+dnnl::memory::data_type OnednnType(DType dtype) {
+  using Type = dnnl::memory::data_type;
+  return dtype == DType::kBF16 ? Type::bf16 : Type::f32;
+}
+
 dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides,
                              DType dtype) {
-  using Type = dnnl::memory::data_type;
-  return dnnl::memory::desc(dims, dtype == DType::kBF16 ? Type::bf16 : Type::f32, strides);
+  return dnnl::memory::desc(dims, OnednnType(dtype), strides);
 }
 
 bool OnednnMultipliesBFloat16() {
@@ -37,6 +41,11 @@ bool OnednnMultipliesBFloat16() {
   constexpr auto kBits = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
   return MultipliesBFloat16() &&
          (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kBits) == kBits;
+}
+
+DType OnednnProductType(const Context& context) {
+  const bool is_narrow = context.activation_dtype() == DType::kBF16 && OnednnMultipliesBFloat16();
+  return is_narrow ? DType::kBF16 : DType::kF32;
 }
 
 dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate) {

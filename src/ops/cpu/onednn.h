@@ -33,6 +33,9 @@ class OnednnThreads {
   int before_;
 };
 
+// f32 or bf16.
+dnnl::memory::data_type OnednnType(DType dtype);
+
 // An f32 or bf16 descriptor with these dimensions and strides.
 dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory::dims& strides,
                              DType dtype = DType::kF32);
@@ -40,6 +43,10 @@ dnnl::memory::desc FloatDesc(const dnnl::memory::dims& dims, const dnnl::memory:
 // Whether oneDNN multiplies bf16 as such: it may be held to an older instruction set than the
 // processor's (DNNL_MAX_CPU_ISA).
 bool OnednnMultipliesBFloat16();
+
+// What products are of in a context: bf16 where its activations are and oneDNN multiplies them as
+// such, else f32.
+DType OnednnProductType(const Context& context);
 
 // Attributes: activation, then addition to what the output holds, scratch passed by the caller.
 dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate);

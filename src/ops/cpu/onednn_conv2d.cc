@@ -9,19 +9,21 @@ namespace {
 using dnnl::memory;
 
 dnnl::convolution_forward::primitive_desc MakeDesc(int64_t height, int64_t width,
-                                                   const Shape& weight, const Padding& padding,
-                                                   bool has_bias, bool accumulate) {
+                                                   const Shape& weight, const ConvTypes& types,
+                                                   const Padding& padding, bool has_bias,
+                                                   bool accumulate) {
   CheckRoomForCode();
-  constexpr auto kFloat = memory::data_type::f32;
+  const auto operand = OnednnType(types.operands);
   const int64_t outputs = weight[0], inputs = weight[1];
-  const memory::desc source({1, inputs, height, width}, kFloat, memory::format_tag::nhwc);
-  const memory::desc weights({outputs, inputs, weight[2], weight[3]}, kFloat,
+  const memory::desc source({1, inputs, height, width}, operand, memory::format_tag::nhwc);
+  const memory::desc weights({outputs, inputs, weight[2], weight[3]}, operand,
                              memory::format_tag::any);
   const memory::desc bias =
-      has_bias ? memory::desc({outputs}, kFloat, memory::format_tag::x) : memory::desc();
+      has_bias ? memory::desc({outputs}, memory::data_type::f32, memory::format_tag::x)
+               : memory::desc();
   const memory::desc destination({1, outputs, height + padding.top + padding.bottom - weight[2] + 1,
                                   width + padding.left + padding.right - weight[3] + 1},
-                                 kFloat, memory::format_tag::nhwc);
+                                 OnednnType(types.output), memory::format_tag::nhwc);
   const dnnl::convolution_forward::desc desc(
       dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct, source, weights,
       bias, destination, {1, 1}, {padding.top, padding.left}, {padding.bottom, padding.right});
@@ -31,8 +33,10 @@ dnnl::convolution_forward::primitive_desc MakeDesc(int64_t height, int64_t width
 }  // namespace
 
 OnednnConv2d::OnednnConv2d(int64_t height, int64_t width, const Shape& weight,
-                           const Padding& padding, bool has_bias, bool accumulate)
-    : desc_(MakeDesc(height, width, weight, padding, has_bias, accumulate)), primitive_(desc_) {}
+                           const ConvTypes& types, const Padding& padding, bool has_bias,
+                           bool accumulate)
+    : desc_(MakeDesc(height, width, weight, types, padding, has_bias, accumulate)),
+      primitive_(desc_) {}
 
 void OnednnConv2d::PackWeights(Context& context, const ConstTensorView& weight,
                                void* packed) const {
@@ -51,12 +55,12 @@ void OnednnConv2d::PackWeights(Context& context, const ConstTensorView& weight,
                 {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, blocked}});
 }
 
-void OnednnConv2d::Run(Context& context, const float* input, void* packed, const float* bias,
-                       float* output) const {
+void OnednnConv2d::Run(Context& context, const void* input, void* packed, const float* bias,
+                       void* output) const {
   if (context.IsPlanning()) return PlanOnednn(context, desc_.scratchpad_desc());
   const dnnl::engine& engine = OnednnEngine();
   std::unordered_map<int, memory> arguments = {
-      {DNNL_ARG_SRC, memory(desc_.src_desc(), engine, const_cast<float*>(input))},
+      {DNNL_ARG_SRC, memory(desc_.src_desc(), engine, const_cast<void*>(input))},
       {DNNL_ARG_WEIGHTS, memory(desc_.weights_desc(), engine, packed)},
       {DNNL_ARG_DST, memory(desc_.dst_desc(), engine, output)}};
   if (bias != nullptr) {

@@ -10,11 +10,17 @@
 
 namespace tamias::cpu {
 
+// f32 or bf16: what is multiplied, and what is written or added to.
+struct ConvTypes {
+  DType operands = DType::kF32;
+  DType output = DType::kF32;
+};
+
 // The kernel for an input of [height, width, C], fixed for a call; weight [O, C, kh, kw].
 class OnednnConv2d {
  public:
-  OnednnConv2d(int64_t height, int64_t width, const Shape& weight, const Padding& padding,
-               bool has_bias, bool accumulate);
+  OnednnConv2d(int64_t height, int64_t width, const Shape& weight, const ConvTypes& types,
+               const Padding& padding, bool has_bias, bool accumulate);
 
   size_t weight_bytes() const { return desc_.weights_desc().get_size(); }
   // Both want the weights in one layout.
@@ -24,8 +30,9 @@ class OnednnConv2d {
 
   // weight [O, C, kh, kw] f32, any strides, into the kernel's layout: `packed` of weight_bytes().
   void PackWeights(Context& context, const ConstTensorView& weight, void* packed) const;
-  void Run(Context& context, const float* input, void* packed, const float* bias,
-           float* output) const;
+  // input and output of the kernel's types.
+  void Run(Context& context, const void* input, void* packed, const float* bias,
+           void* output) const;
 
  private:
   dnnl::convolution_forward::primitive_desc desc_;

@@ -15,10 +15,13 @@ struct Frame {
   bool silu = false;
 };
 
-// Fills `strip` [rows, left + W + right, C] with the frame's rows from `first` on; what lies
-// outside the frame is zero or repeats its nearest pixel, in which case at least one row must lie
-// inside. With a planning context it takes its scratch only.
+// Fills `strip` [rows, left + W + right, C], of the frame's type, with the frame's rows from
+// `first` on; what lies outside the frame is zero or repeats its nearest pixel, in which case at
+// least one row must lie inside. With a planning context it takes its scratch only.
 void FillStrip(Context& context, const Frame& frame, int64_t first, int64_t left, int64_t right,
                PaddingMode mode, const TensorView& strip);
+
+// Fills it with zeros.
+void ClearStrip(const TensorView& strip);
 
 }  // namespace tamias::cpu

@@ -76,7 +76,9 @@ constexpr int kUnrolledSteps = 4;
 // What a row gives to one step of a product, for all lanes: one float.
 struct FloatProducts {
   using Element = float;
-  static constexpr int kElements = 1;  // of a row, in one step
+  static constexpr int kElements = 1;      // of a row, in one step
+  static constexpr int kRows = kTileRows;  // of one tile
+  static constexpr bool kTiles = false;    // of a matrix unit
   static HWY_INLINE FloatVector Broadcast(const float* row) { return hn::Set(FloatTag(), *row); }
   static HWY_INLINE FloatVector MulAdd(FloatVector a, FloatVector b, FloatVector sum) {
     return hn::MulAdd(a, b, sum);
@@ -91,6 +93,8 @@ struct FloatProducts {
 struct PairProducts {
   using Element = BFloat16;
   static constexpr int kElements = 2;
+  static constexpr int kRows = kTileRows;
+  static constexpr bool kTiles = false;
   static HWY_INLINE FloatVector Broadcast(const BFloat16* row) {
     uint32_t pair;
     std::memcpy(&pair, row, sizeof(pair));
@@ -415,7 +419,6 @@ HWY_INLINE hn::Vec<D> LoadBlocks(D d, const BFloat16* const* rows, int64_t colum
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du, bits)));
 }
 
-#if HWY_TARGET == HWY_AVX3
 // A vector whose 128-bit part i is the pairs rows[4 * i][2 * step .. 2 * step + 7].
 template <class D>
 HWY_INLINE hn::Vec<D> LoadPairBlocks(D d, const BFloat16* const* rows, int64_t step) {
@@ -456,7 +459,6 @@ HWY_INLINE void LoadPairPanel(const BFloat16* const* rows, int64_t depth, float*
     }
   }
 }
-#endif
 
 // panel[k][lane] = scale * rows[lane][k], k < depth, for kVectors * Lanes rows of floats or bf16.
 template <int kVectors, typename T>

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/parallel.h"
+#include "ops/cpu/elements.h"
 #include "ops/cpu/onednn.h"
 #include "ops/cpu/onednn_conv2d.h"
 #include "ops/cpu/padded_strip.h"
@@ -76,8 +77,9 @@ void CollapseWeights(const ConstTensorView& weight, int64_t begin, int64_t end, 
 
 // How the input is cut into strips of rows, all but the last of one height.
 struct StripPlan {
-  StripPlan(const Shape& input, int64_t outputs) {
-    const int64_t row_bytes = std::max<int64_t>(1, input[3] * std::max(input[4], outputs) * 4);
+  StripPlan(const Shape& input, size_t element_size, int64_t outputs) {
+    const int64_t row_bytes = std::max<int64_t>(
+        1, input[3] * std::max(input[4], outputs) * static_cast<int64_t>(element_size));
     const int64_t most = std::max(kLeastRows, kStripBytes / row_bytes);
     const int64_t strips = (input[2] + most - 1) / most;
     rows = (input[2] + strips - 1) / strips;
@@ -87,8 +89,9 @@ struct StripPlan {
 };
 
 // The 2 x 2 kernel over rows + 1 of a strip's framed rows: rows x (W + 1) results.
-cpu::OnednnConv2d PhaseKernel(const Shape& input, const Shape& weight, int64_t rows) {
-  return cpu::OnednnConv2d(rows + 1, input[3] + 2, {weight[0], weight[1], 2, 2}, {},
+cpu::OnednnConv2d PhaseKernel(const Shape& input, const Shape& weight, const cpu::ConvTypes& types,
+                              int64_t rows) {
+  return cpu::OnednnConv2d(rows + 1, input[3] + 2, {weight[0], weight[1], 2, 2}, types, {},
                            /*has_bias=*/true, /*accumulate=*/false);
 }
 
@@ -115,21 +118,24 @@ PackedPhases PackPhases(Context& context, const cpu::OnednnConv2d& kernel,
   return packed;
 }
 
-// frame[2 (first + r) + a, 2x + b] (+)= result[r, x + b] for r < rows. result [rows, W + 1, O].
-void Interleave(Context& context, const float* result, int64_t rows, int a, int b, int64_t first,
+// frame[2 (first + r) + a, 2x + b] (+)= result[r, x + b] for r < rows. result [rows, W + 1, O];
+// both of T.
+template <typename T>
+void Interleave(Context& context, const T* result, int64_t rows, int a, int b, int64_t first,
                 bool adds, const TensorView& frame) {
-  if (context.IsPlanning()) return;
   const int64_t width = frame.dim(1) / 2, channels = frame.dim(2);
   ParallelForRanges(context, rows, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t r = begin; r < end; ++r) {
-      const float* from = result + (r * (width + 1) + b) * channels;
-      float* to = frame.data<float>() + ((2 * (first + r) + a) * frame.dim(1) + b) * channels;
+      const T* from = result + (r * (width + 1) + b) * channels;
+      T* to = frame.data<T>() + ((2 * (first + r) + a) * frame.dim(1) + b) * channels;
       for (int64_t x = 0; x < width; ++x, from += channels, to += 2 * channels) {
         if (!adds) {
           std::copy_n(from, channels, to);
           continue;
         }
-        for (int64_t c = 0; c < channels; ++c) to[c] += from[c];
+        for (int64_t c = 0; c < channels; ++c) {
+          cpu::SetFloat(ToFloat(to[c]) + ToFloat(from[c]), to[c]);
+        }
       }
     }
   });
@@ -137,16 +143,17 @@ void Interleave(Context& context, const float* result, int64_t rows, int a, int 
 
 class Upsampler {
  public:
-  // weight f32; input and output as in UpsampleConv3d. Takes workspace for its lifetime.
+  // weight f32, input in the type that is multiplied, output as in UpsampleConv3d. Takes workspace
+  // for its lifetime.
   Upsampler(Context& context, const ConstTensorView& input, const ConstTensorView& weight,
             const float* bias, const UpsampleConv3dOptions& options, const TensorView& output)
       : context_(context),
         input_(input),
         output_(output),
         padding_(options.padding),
-        plan_(input.shape(), weight.dim(0)),
-        kernel_(PhaseKernel(input.shape(), weight.shape(), plan_.rows)),
-        last_kernel_(PhaseKernel(input.shape(), weight.shape(), plan_.last_rows)),
+        plan_(input.shape(), SizeOf(input.dtype()), weight.dim(0)),
+        kernel_(PhaseKernel(input.shape(), weight.shape(), Types(), plan_.rows)),
+        last_kernel_(PhaseKernel(input.shape(), weight.shape(), Types(), plan_.last_rows)),
         meetings_(MeetingsOf(input.dim(1), weight.dim(2), options.doubles_frames)),
         ranges_(RangesOf(meetings_)) {
     packed_ = Pack(kernel_, weight);
@@ -154,10 +161,10 @@ class Upsampler {
     zeros_ = context.workspace().Allocate({weight.dim(0)}, DType::kF32).data<float>();
     if (!context.IsPlanning()) std::fill_n(zeros_, weight.dim(0), 0.0f);
     bias_ = bias == nullptr ? zeros_ : bias;
-    strip_ =
-        context.workspace().Allocate({plan_.rows + 2, input.dim(3) + 2, input.dim(4)}, DType::kF32);
+    strip_ = context.workspace().Allocate({plan_.rows + 2, input.dim(3) + 2, input.dim(4)},
+                                          input.dtype());
     result_ =
-        context.workspace().Allocate({plan_.rows, input.dim(3) + 1, weight.dim(0)}, DType::kF32);
+        context.workspace().Allocate({plan_.rows, input.dim(3) + 1, weight.dim(0)}, output.dtype());
   }
 
   void Run() {
@@ -167,6 +174,8 @@ class Upsampler {
   }
 
  private:
+  cpu::ConvTypes Types() const { return {.operands = input_.dtype(), .output = output_.dtype()}; }
+
   std::vector<PackedPhases> Pack(const cpu::OnednnConv2d& kernel, const ConstTensorView& weight) {
     std::vector<PackedPhases> packed;
     for (const auto& [begin, end] : ranges_) {
@@ -198,9 +207,12 @@ class Upsampler {
                  int64_t y, bool adds, const TensorView& frame) {
     for (int phase = 0; phase < kPhases; ++phase) {
       const int a = phase / 2;
-      kernel.Run(context_, strip_.data<float>() + a * strip_.stride(0),
-                 packed[static_cast<size_t>(phase)], adds ? zeros_ : bias_, result_.data<float>());
-      Interleave(context_, result_.data<float>(), rows, a, phase % 2, y, adds, frame);
+      kernel.Run(context_, strip_.Slice(0, a, strip_.dim(0)).raw(),
+                 packed[static_cast<size_t>(phase)], adds ? zeros_ : bias_, result_.raw());
+      if (context_.IsPlanning()) continue;
+      cpu::WithElementType(frame.dtype(), [&](auto element) {
+        Interleave(context_, result_.data<decltype(element)>(), rows, a, phase % 2, y, adds, frame);
+      });
     }
   }
 
@@ -228,11 +240,14 @@ void UpsampleConv3d(Context& context, ConstTensorView input, ConstTensorView wei
   const OnednnThreads threads(context);
   const ConstTensorView weights(WidenedData(context, weight), DType::kF32, weight.shape());
   const float* biases = WidenedData(context, bias);
-  const ConstTensorView frames = Widened(context, input);
-  WithWideOutput(context, output, /*keeps=*/false, [&](const TensorView& wide) {
+  const DType type = OnednnProductType(context);
+  const ConstTensorView frames = InType(context, input, type);
+  const auto upsample = [&](const TensorView& to) {
     WithOnednnErrors("upsampling convolution",
-                     [&] { Upsampler(context, frames, weights, biases, options, wide).Run(); });
-  });
+                     [&] { Upsampler(context, frames, weights, biases, options, to).Run(); });
+  };
+  if (type == DType::kBF16) return upsample(output);
+  WithWideOutput(context, output, /*keeps=*/false, upsample);
 }
 
 }  // namespace cpu

@@ -1,4 +1,4 @@
-// Tensors and small weight vectors in fp32, for code that computes with nothing else.
+// Tensors and small weight vectors in the one type that code computes with, mostly fp32.
 #pragma once
 
 #include <algorithm>
@@ -9,12 +9,17 @@
 
 namespace tamias::cpu {
 
-// `view` itself where it is f32 (or empty), else its values, valid until the caller's scope ends.
+// `view` itself where it has the type (or is empty), else its values in it, valid until the
+// caller's scope ends.
+inline ConstTensorView InType(Context& context, const ConstTensorView& view, DType dtype) {
+  if (view.empty() || view.dtype() == dtype) return view;
+  const TensorView converted = context.workspace().Allocate(view.shape(), dtype);
+  if (!context.IsPlanning()) cpu::Convert(context, view, converted);
+  return converted;
+}
+
 inline ConstTensorView Widened(Context& context, const ConstTensorView& view) {
-  if (view.empty() || view.dtype() == DType::kF32) return view;
-  const TensorView widened = context.workspace().Allocate(view.shape(), DType::kF32);
-  if (!context.IsPlanning()) cpu::Convert(context, view, widened);
-  return widened;
+  return InType(context, view, DType::kF32);
 }
 
 // body(an f32 output): `output` itself where it is f32, else memory that is then rounded into it
