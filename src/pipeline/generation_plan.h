@@ -24,8 +24,8 @@ struct GenerationPlan {
   int threads = 1;  // that its stages run on
   SparsityConfig sparsity;
   Placement placement;  // of the denoiser
-  // Of encoders: the same device, f32 on the CPU, bf16 on a GPU, as states of T5 and of autoencoders
-  // leave the range of f16.
+  // Of encoders: the same device, f32 on the CPU, bf16 on a GPU, as states of T5 and of
+  // autoencoders leave the range of f16.
   Placement encoder;
   // Of the decoder: as the encoders, but for bf16 where the denoiser computes in it on the CPU.
   Placement decoder;

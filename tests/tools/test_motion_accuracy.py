@@ -36,7 +36,7 @@ def test_folders_of_films_are_judged(tmp_path, monkeypatch, capsys):
 
 
 def test_the_command_line_carries_every_setting():
-    painter = Painter(Path("tamias"), Path("model"), "off", 128, 50, 3.0, None, None)
+    painter = Painter(Path("tamias"), Path("model"), "off", 128, 50, 3.0, "auto", None, None)
     command = motion_accuracy.Filmer(painter, frames=33, fps=16).command("a prompt", 7, Path("07"))
     assert command[:2] == ["tamias", "generate"]
     for option, value in {

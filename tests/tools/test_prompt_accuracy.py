@@ -42,6 +42,7 @@ def test_the_command_line_carries_every_setting():
         side=512,
         steps=50,
         guidance=3.0,
+        dtype="bf16",
         threads=2,
     )
     command = painter.command("a prompt", 7, Path("00.png"))
@@ -50,5 +51,6 @@ def test_the_command_line_carries_every_setting():
     assert options["--prompt"] == "a prompt"
     assert options["--negative-prompt"] == ""
     assert options["--sparsity"] == "demo"
+    assert options["--dtype"] == "bf16"
     assert options["--seed"] == "7"
     assert options["--threads"] == "2"

@@ -34,6 +34,7 @@ class Painter:
     side: int
     steps: int
     guidance: float
+    dtype: str
     threads: int | None
     max_sequence_length: int | None = 36
 
@@ -49,6 +50,7 @@ class Painter:
             side=args.side,
             steps=args.steps,
             guidance=args.guidance,
+            dtype=args.dtype,
             threads=args.threads,
             max_sequence_length=max_sequence_length,
         )
@@ -65,6 +67,7 @@ class Painter:
             "--steps": self.steps,
             "--seed": seed,
             "--sparsity": self.sparsity,
+            "--dtype": self.dtype,
             "--output": output,
         }
         if self.max_sequence_length is not None:
@@ -144,6 +147,7 @@ def make_parser(
     add("--side", type=int, default=medium.side)
     add("--steps", type=int, default=50)
     add("--guidance", type=float, default=3.0)
+    add("--dtype", default="auto", help="of the activations: auto, f32 or bf16")
     add("--threads", type=int)
     return parser, generation
 
