@@ -83,6 +83,13 @@ MODELS = {
         "text_encoder": umt5,
         "scheduler": lambda: unipc(5.0),
     }, {"tokenizer": T5_TOKENIZER}),
+    "wan-2.1-1.3b": ("WanPipeline", {
+        "transformer": lambda: diffusers.WanTransformer3DModel(
+            num_attention_heads=12, ffn_dim=8960, num_layers=30),
+        "vae": lambda: diffusers.AutoencoderKLWan(),
+        "text_encoder": umt5,
+        "scheduler": lambda: unipc(3.0),
+    }, {"tokenizer": T5_TOKENIZER}),
     "wan-2.1-i2v": ("WanImageToVideoPipeline", {
         "transformer": lambda: diffusers.WanTransformer3DModel(
             in_channels=36, image_dim=1280, added_kv_proj_dim=5120),
