@@ -86,8 +86,8 @@ struct GenerateOptions {
   std::string device = "cpu";
   // The type of activations and weights of transformer and decoder: "f32", "bf16" or "auto". On the
   // CPU that is bf16 where the transformer's weights are and the processor multiplies it (AVX-512
-  // BF16), else f32; encoders of texts and pictures stay f32. On a GPU f16 for f16 weights, else bf16; "f32" is refused.
-  // Residual stream, softmax and sums are fp32 with all of them.
+  // BF16), else f32; encoders of texts and pictures stay f32. On a GPU f16 for f16 weights, else
+  // bf16; "f32" is refused. Residual stream, softmax and sums are fp32 with all of them.
   std::string dtype = "auto";
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
