@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from conftest import MODEL, expect_error, generate, run
 
 
@@ -22,6 +24,22 @@ def test_weights_in_f16_are_not_rounded_unless_asked(tmp_path):
         pictures[name] = path.read_bytes()
     assert pictures["auto"] == pictures["f32"]
     assert pictures["bf16"] != pictures["f32"]
+
+
+def test_the_decoder_follows(tmp_path):
+    latents = tmp_path / "latents.safetensors"
+    result = generate("--dtype", "f32", "--save-latents", latents, "--output", tmp_path / "generated.png")
+    assert result.returncode == 0, result.stderr
+    pictures = {}
+    for dtype in ["f32", "bf16"]:
+        path = tmp_path / f"{dtype}.png"
+        options = ["--model", MODEL, "--latents", latents, "--dtype", dtype, "--output", path]
+        result = run("decode", *options)
+        assert result.returncode == 0, result.stderr
+        pictures[dtype] = np.asarray(Image.open(path), dtype=np.float64)
+    assert np.array_equal(pictures["f32"], np.asarray(Image.open(tmp_path / "generated.png")))
+    difference = np.abs(pictures["bf16"] - pictures["f32"])
+    assert 0 < difference.mean() < 1
 
 
 def test_bf16_is_planned():
