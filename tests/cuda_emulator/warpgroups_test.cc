@@ -309,6 +309,7 @@ __global__ void MistakenKernel(const BFloat16* a, const BFloat16* b, float* d) {
     return;
   }
   if (kMistake == Mistake::kOverwritten) {
+    __syncthreads();  // all have started
     for (int i = static_cast<int>(threadIdx.x); i < kRows * kDepth / 8; i += 128) {
       StoreOperand(left.memory + 16 * i, uint4{});
     }
@@ -342,11 +343,11 @@ TEST_F(EmulatedWgmma, NeedsAProxyFenceBehindWhatWasWritten) {
   EXPECT_EQ(ErrorOfMistake<Mistake::kNone>(problem), "");
   problem.Expect(1);
   EXPECT_THAT(ErrorOfMistake<Mistake::kNoProxyFence>(problem),
-              HasSubstr("test_kernel: wgmma: A: byte 0 of shared memory: no fence.proxy.async"));
+              HasSubstr("of shared memory: no fence.proxy.async since thread"));
   EXPECT_THAT(ErrorOfMistake<Mistake::kPlainStore>(problem),
-              HasSubstr("wgmma: A: byte 0 of shared memory was written by an ordinary store"));
+              HasSubstr("of shared memory was written by an ordinary store"));
   EXPECT_THAT(ErrorOfMistake<Mistake::kCopyNotWaitedFor>(problem),
-              HasSubstr("wgmma: A: byte 0 of shared memory: a copy to it has not landed"));
+              HasSubstr("of shared memory: a copy to it has not landed"));
 }
 
 TEST_F(EmulatedWgmma, NeedsAFenceBehindChangedRegisters) {
