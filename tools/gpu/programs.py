@@ -73,7 +73,7 @@ class Programs:
             manifest = {"nvcc": toolkit()}
             manifest["commit"] = output_of(["git", "describe", "--always", "--dirty"])
             folder = ROOT / "build" / "gpu-check"
-            build(folder, capability, log)
+            build(folder, "90;90a" if capability == "90" else capability, log)
             self.tamias, self.tests = folder / "tamias", folder / "tests/cuda_device_test"
             self.benches = {name: folder / "bench" / name for name in benches()}
         self.nvcc, self.commit = manifest["nvcc"], manifest["commit"]
