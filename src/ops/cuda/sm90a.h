@@ -5,6 +5,11 @@
 #include "base/cuda/stream.h"
 #include "tamias/tensor.h"
 
+namespace tamias::cuda {
+struct MlpUpTask;
+struct MlpDownTask;
+}  // namespace tamias::cuda
+
 namespace tamias::cuda::sm90a {
 
 extern const bool kIsBuilt;
@@ -12,5 +17,11 @@ extern const bool kIsBuilt;
 // cuda::CopyContiguous (ops/copy.h) where both views begin at multiples of 16 bytes and take a
 // multiple of 16 bytes.
 void CopyVectors(Stream& stream, const ConstTensorView& source, const TensorView& destination);
+
+// The column-sparse MLP's products (ops/column_sparse_mlp.h) in `dtype`, bf16 or f16. Of a task's
+// schedule they take the units.
+bool ServesMlpUp(const MlpUpTask& task, bool gated);
+void ColumnSparseMlpUp(Stream& stream, const MlpUpTask& task, DType dtype, bool gated);
+void ColumnSparseMlpDown(Stream& stream, const MlpDownTask& task, DType dtype);
 
 }  // namespace tamias::cuda::sm90a

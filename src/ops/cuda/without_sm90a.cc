@@ -5,10 +5,22 @@
 
 namespace tamias::cuda::sm90a {
 
+namespace {
+
+[[noreturn]] void FailMlp() {
+  Fail(ErrorCode::kUnsupported, "column-sparse MLP: this build has no kernels for sm90a");
+}
+
+}  // namespace
+
 const bool kIsBuilt = false;
 
 void CopyVectors(Stream&, const ConstTensorView&, const TensorView&) {
   Fail(ErrorCode::kUnsupported, "copy: this build has no kernels for sm90a");
 }
+
+bool ServesMlpUp(const MlpUpTask&, bool) { return false; }
+void ColumnSparseMlpUp(Stream&, const MlpUpTask&, DType, bool) { FailMlp(); }
+void ColumnSparseMlpDown(Stream&, const MlpDownTask&, DType) { FailMlp(); }
 
 }  // namespace tamias::cuda::sm90a
