@@ -348,8 +348,8 @@ __device__ __forceinline__ void AddFloats(float* output, int columns, const Down
     float2 values[kTogether];
 #pragma unroll
     for (int j = 0; j < kTogether; ++j) {
-      if (8 * (first + j) >= columns) continue;
-      values[j] = *reinterpret_cast<const float2*>(output + 8 * (first + j));
+      const auto* place = reinterpret_cast<const float2*>(output + 8 * (first + j));
+      values[j] = 8 * (first + j) < columns ? *place : float2{0, 0};
     }
 #pragma unroll
     for (int j = 0; j < kTogether; ++j) {
