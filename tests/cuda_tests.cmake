@@ -3,8 +3,8 @@
 #   cuda_emulation_test  kernels compiled for the CPU against tests/cuda_emulator: needs no CUDA at all.
 #                        They define everything that the library has in *.cu or without_*.cc, so that
 #                        the linker takes none of those from its archive and the whole engine in this
-#                        program runs on the emulated device. Kernels for compute capability 9.0a
-#                        alone (*_sm90a.cu) are among them.
+#                        program runs on the emulated device, which has those for compute capability
+#                        9.0a alone (*_sm90a.cu) as well.
 #                        Left out under sanitizers: neither follows a program that changes stacks by
 #                        longjmp (address: false stack errors; thread: one clock for all fibers).
 #                        With the Python package, python_emulated/ in the build tree is that package over

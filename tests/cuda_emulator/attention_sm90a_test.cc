@@ -11,8 +11,8 @@ namespace tamias {
 namespace {
 
 class AttentionOfWarpgroups : public KernelFamilyTest {};
-INSTANTIATE_TEST_SUITE_P(Family, AttentionOfWarpgroups, testing::Values(cuda::KernelFamily::kSm90a),
-                         NameOfFamily);
+INSTANTIATE_TEST_SUITE_P(Kernels, AttentionOfWarpgroups,
+                         testing::Values(cuda::KernelFamily::kSm90a), NameOfFamily);
 
 cuda_emulator::Statistics LaunchOf(const AttentionProblem& problem) {
   Random random(1);

@@ -104,12 +104,13 @@ template <typename T>
 T __ldg(const T* address) {
   return *address;
 }
+// Loads and stores past the first-level cache, of which there is none.
 template <typename T>
 T __ldcs(const T* address) {
   return *address;
 }
 template <typename T>
-void __stcs(T* address, const T& value) {
+void __stcs(T* address, std::type_identity_t<T> value) {
   *address = value;
 }
 inline void __threadfence() {}

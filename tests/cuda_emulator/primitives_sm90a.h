@@ -29,8 +29,6 @@ void StoreOperand(void* shared, const Word& word) {
   cuda_emulator::StoreOperand(shared, &word, sizeof(Word));
 }
 
-inline void PrefetchL2(const void*) {}
-
 inline void NamedBarrierSync(uint32_t id, uint32_t threads) {
   cuda_emulator::NamedBarrier(static_cast<int>(id), static_cast<int>(threads), true);
 }

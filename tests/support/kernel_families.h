@@ -1,59 +1,57 @@
-// Tests that hold the kernels of each family (ops/cuda/kernel_family.h) to the same: on a GPU the
-// environment chooses, on the emulator its compute capability.
+// Tests of operations that have several families of kernels (ops/cuda/kernel_family.h) run once for
+// each: the emulator is a GPU of the family's compute capability, a GPU runs those that it has.
 #pragma once
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 #include "ops/cuda/kernel_family.h"
+#include "ops/cuda/sm90a.h"
 #include "tests/support/device_test.h"
-
 #ifdef TAMIAS_CUDA_EMULATION
 #include "tests/cuda_emulator/device.h"
 #endif
 
 namespace tamias {
 
-// The streams of a test get the kernels of the parameter, where GPU and build have them.
+inline std::vector<cuda::KernelFamily> KernelFamiliesHere() {
+  using cuda::KernelFamily;
+#ifndef TAMIAS_CUDA_EMULATION
+  const int capability = cuda::DeviceCount() == 0 ? 0 : cuda::PropertiesOf(0).compute_capability;
+  if (cuda::ChooseKernelFamily(capability, cuda::sm90a::kIsBuilt, nullptr) == KernelFamily::kSm80) {
+    return {KernelFamily::kSm80};
+  }
+#endif
+  return {KernelFamily::kSm80, KernelFamily::kSm90a};
+}
+
 class KernelFamilyTest : public OnGpu<::testing::TestWithParam<cuda::KernelFamily>> {
  protected:
+  bool IsSm90a() const { return GetParam() == cuda::KernelFamily::kSm90a; }
+
   void SetUp() override {
     OnGpu::SetUp();
-    if (HasFatalFailure()) return;
 #ifdef TAMIAS_CUDA_EMULATION
-    before_ = cuda_emulator::ComputeCapability();
-    if (GetParam() == cuda::KernelFamily::kSm90a) cuda_emulator::SetComputeCapability(90);
-#else
-    const bool is_sm90a = GetParam() == cuda::KernelFamily::kSm90a;
-    unsetenv("TAMIAS_KERNELS");
-    if (is_sm90a && cuda::KernelFamilyOf(cuda::Stream()) != GetParam()) {
-      GTEST_SKIP() << "no kernels for sm90a on this GPU or in this build";
-    }
-    setenv("TAMIAS_KERNELS", is_sm90a ? "sm90a" : "sm80", 1);
+    if (IsSm90a()) cuda_emulator::SetComputeCapability(90);
 #endif
-    ASSERT_EQ(cuda::KernelFamilyOf(cuda::Stream()), GetParam());
+    setenv("TAMIAS_KERNELS", IsSm90a() ? "sm90a" : "sm80", 1);
   }
   void TearDown() override {
-#ifdef TAMIAS_CUDA_EMULATION
-    cuda_emulator::SetComputeCapability(before_);
-#else
     unsetenv("TAMIAS_KERNELS");
+#ifdef TAMIAS_CUDA_EMULATION
+    cuda_emulator::SetComputeCapability(capability_);
 #endif
   }
 
  private:
 #ifdef TAMIAS_CUDA_EMULATION
-  int before_ = 0;
+  int capability_ = cuda_emulator::ComputeCapability();
 #endif
 };
 
-inline std::string NameOfFamily(const testing::TestParamInfo<cuda::KernelFamily>& info) {
-  return info.param == cuda::KernelFamily::kSm90a ? "sm90a" : "sm80";
+inline std::string NameOfFamily(const ::testing::TestParamInfo<cuda::KernelFamily>& info) {
+  return info.param == cuda::KernelFamily::kSm80 ? "Sm80" : "Sm90a";
 }
-
-#define TAMIAS_FOR_KERNEL_FAMILIES(Fixture)                                                        \
-  INSTANTIATE_TEST_SUITE_P(Family, Fixture,                                                        \
-                           testing::Values(cuda::KernelFamily::kSm80, cuda::KernelFamily::kSm90a), \
-                           NameOfFamily)
 
 }  // namespace tamias

@@ -9,6 +9,7 @@
 
 #include "ops/cuda/attention_traits.cuh"
 #include "ops/cuda/attention_traits_sm90a.cuh"
+#include "ops/cuda/prefetch.cuh"
 #include "ops/cuda/primitives_sm90a.cuh"
 
 namespace tamias::cuda::sm90a {

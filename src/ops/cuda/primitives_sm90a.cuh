@@ -18,7 +18,6 @@
 //                                         memory is there for the products and copies it starts
 //                                         next, and for those of threads that it then lets go on
 //   StoreOperand(shared, word)            a store of what products will read
-//   PrefetchL2(global)                    the 128 bytes around it
 // Groups of warps:
 //   NamedBarrierSync(id, threads)         waits until so many threads are at barrier id, 1 to 15
 //   NamedBarrierArrive(id, threads)       counts there without waiting
@@ -107,9 +106,6 @@ __device__ __forceinline__ void CopyBulk(void* shared, const void* global, uint3
 }
 __device__ __forceinline__ void FenceAsyncProxy() {
   asm volatile("fence.proxy.async.shared::cta;\n" ::: "memory");
-}
-__device__ __forceinline__ void PrefetchL2(const void* global) {
-  asm volatile("prefetch.global.L2 [%0];\n" ::"l"(global));
 }
 template <typename Word>
 __device__ __forceinline__ void StoreOperand(void* shared, const Word& word) {

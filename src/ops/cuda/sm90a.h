@@ -7,6 +7,11 @@
 #include "ops/column_sparse_attention.h"
 #include "tamias/tensor.h"
 
+namespace tamias::cuda {
+struct MlpUpTask;
+struct MlpDownTask;
+}  // namespace tamias::cuda
+
 namespace tamias::cuda::sm90a {
 
 extern const bool kIsBuilt;
@@ -27,5 +32,11 @@ void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, const TensorView& output,
                            const TensorView& log_sum_exp, const ConstTensorView& order);
+
+// The column-sparse MLP's products (ops/column_sparse_mlp.h) in `dtype`, bf16 or f16. Of a task's
+// schedule they take the units.
+bool ServesMlpUp(const MlpUpTask& task, bool gated);
+void ColumnSparseMlpUp(Stream& stream, const MlpUpTask& task, DType dtype, bool gated);
+void ColumnSparseMlpDown(Stream& stream, const MlpDownTask& task, DType dtype);
 
 }  // namespace tamias::cuda::sm90a

@@ -33,4 +33,8 @@ void ColumnSparseAttention(Stream&, const AttentionInputs&, const ColumnSelectio
   FailOf("column-sparse attention");
 }
 
+bool ServesMlpUp(const MlpUpTask&, bool) { return false; }
+void ColumnSparseMlpUp(Stream&, const MlpUpTask&, DType, bool) { FailOf("column-sparse MLP"); }
+void ColumnSparseMlpDown(Stream&, const MlpDownTask&, DType) { FailOf("column-sparse MLP"); }
+
 }  // namespace tamias::cuda::sm90a

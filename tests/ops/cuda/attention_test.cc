@@ -17,7 +17,8 @@ constexpr float kLogSumExpTolerance = 1e-5f;
 constexpr float kColumnSumTolerance = 5e-5f;
 
 class CudaDenseAttention : public KernelFamilyTest {};
-TAMIAS_FOR_KERNEL_FAMILIES(CudaDenseAttention);
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaDenseAttention, ::testing::ValuesIn(KernelFamiliesHere()),
+                         NameOfFamily);
 
 class CudaCausalAttention : public CudaTest {};
 

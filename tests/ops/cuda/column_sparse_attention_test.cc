@@ -16,7 +16,8 @@ using ::testing::HasSubstr;
 constexpr float kLogSumExpTolerance = 1e-5f;
 
 class CudaColumnSparseAttention : public KernelFamilyTest {};
-TAMIAS_FOR_KERNEL_FAMILIES(CudaColumnSparseAttention);
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaColumnSparseAttention,
+                         ::testing::ValuesIn(KernelFamiliesHere()), NameOfFamily);
 
 class CudaCausalColumnSparseAttention : public CudaTest {};
 

@@ -8,7 +8,8 @@ namespace tamias {
 namespace {
 
 class CudaCopy : public KernelFamilyTest {};
-TAMIAS_FOR_KERNEL_FAMILIES(CudaCopy);
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaCopy, ::testing::ValuesIn(KernelFamiliesHere()),
+                         NameOfFamily);
 
 TEST_P(CudaCopy, MatchesReferenceOverRandomShapes) {
   Context host(1), device(kPlacement, 1);
