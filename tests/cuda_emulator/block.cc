@@ -21,6 +21,7 @@
 #include "tests/cuda_emulator/async_copies.h"
 #include "tests/cuda_emulator/async_proxy.h"
 #include "tests/cuda_emulator/device.h"
+#include "tests/cuda_emulator/landings.h"
 #include "tests/cuda_emulator/mbarriers.h"
 #include "tests/cuda_emulator/warpgroups.h"
 
@@ -72,6 +73,8 @@ struct Block {
   std::array<NamedBarrierState, kNamedBarriers> named_barriers;
   std::mt19937_64 random;
   int64_t turn = 0;
+  unsigned sleeping_warp = 0;
+  int64_t sleep_end = 0;  // the turn
   jmp_buf scheduler;
   Fiber* current = nullptr;
   std::exception_ptr error;
@@ -171,6 +174,25 @@ void CheckSharedGuard() {
   }
 }
 
+// One of those that can go on, at random. One warp sleeps for a while, then another, and goes on
+// only when it must: warps fall behind each other further than by chance.
+Fiber* TakeRunnable() {
+  constexpr uint64_t kLongestSleep = 200;  // in turns of each thread
+  constexpr int kTries = 8;
+  if (block.turn >= block.sleep_end) {
+    block.sleeping_warp = static_cast<unsigned>(Draw((block.size + 31) / 32));
+    block.sleep_end = block.turn + static_cast<int64_t>(Draw(kLongestSleep * block.size));
+  }
+  size_t chosen = Draw(block.runnable.size());
+  for (int i = 0; i < kTries && block.runnable[chosen]->warp == block.sleeping_warp; ++i) {
+    chosen = Draw(block.runnable.size());
+  }
+  std::swap(block.runnable[chosen], block.runnable.back());
+  Fiber* fiber = block.runnable.back();
+  block.runnable.pop_back();
+  return fiber;
+}
+
 void RunBlock(uint64_t seed) {
   block.error = nullptr;
   block.size = block.live = size_t{blockDim.x} * blockDim.y * blockDim.z;
@@ -179,21 +201,23 @@ void RunBlock(uint64_t seed) {
   block.barrier_count = 0;
   block.gatherings.assign((block.size + 31) / 32, {});
   block.named_barriers = {};
-  block.turn = 0;
+  block.turn = block.sleep_end = 0;
   std::memset(block.shared, kNaNByte, block.kernel->shared_bytes + kGuardBytes);
   BeginCopies();
   BeginMbarriers();
+  BeginLandings();
   BeginAsyncProxy();
   BeginWarpgroups();
   for (size_t i = 0; i < block.size; ++i) Prepare(i);
   while (block.live > 0) {
-    if (block.runnable.empty()) ReportDeadlock(seed);
+    if (block.runnable.empty()) {
+      if (!LandSomething()) ReportDeadlock(seed);
+      continue;
+    }
     ++block.turn;
     MultiplyWhatIsDue();
-    std::swap(block.runnable[Draw(block.runnable.size())], block.runnable.back());
-    Fiber* fiber = block.runnable.back();
-    block.runnable.pop_back();
-    Resume(fiber);
+    LandWhatIsDue();
+    Resume(TakeRunnable());
     if (block.error) std::rethrow_exception(block.error);
   }
   EndWarpgroups();
