@@ -1,10 +1,14 @@
 // The column-sparse MLP on a GPU (both products, activation, cache update) against cuBLASLt's dense
 // MLP (GELU fused into the first product) in the same run, bf16: each iteration times ten calls of
-// either, in turn. Skipped without a GPU or without cuBLASLt. Counters:
+// either, in turn; where the GPU has kernels of its own (ops/cuda/kernel_family.h), those of
+// compute capability 8.0 as well. The output cache is f32, as the engine's. Skipped without a GPU
+// or without cuBLASLt. Counters:
 //   tflops               of the sparse call: 4 tokens x model_dim x chosen neurons per second
 //   dense_tflops         of cuBLASLt
 //   speedup_over_dense   median dense time by median sparse time
 //   arithmetic_fraction  that, by what the share of chosen neurons allows
+//   first_ms, second_ms  medians of the two products alone
+//   speedup_over_sm80    median time of the kernels of 8.0 by median sparse time
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -15,6 +19,7 @@
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "bench_timing.h"
+#include "kernels_of_80.h"
 #include "ops/column_sparse_mlp.h"
 #include "ops/cuda/cublas_lt.h"
 #include "ops/linear.h"
@@ -25,7 +30,6 @@ namespace tamias {
 namespace {
 
 constexpr int kCallsPerTiming = 10;
-constexpr int64_t kGroupSize = 128;
 
 // bf16, uniform in +-scale.
 Tensor RandomTensor(cuda::Stream& stream, const Shape& shape, float scale) {
@@ -40,8 +44,8 @@ Tensor RandomTensor(cuda::Stream& stream, const Shape& shape, float scale) {
   return device;
 }
 
-Tensor ZeroTensor(cuda::Stream& stream, const Shape& shape) {
-  Tensor device = cuda::DeviceTensor(shape, DType::kBF16, stream.device().index);
+Tensor ZeroTensor(cuda::Stream& stream, const Shape& shape, DType dtype = DType::kBF16) {
+  Tensor device = cuda::DeviceTensor(shape, dtype, stream.device().index);
   cuda::Zero(stream, device);
   return device;
 }
@@ -60,11 +64,11 @@ struct Problem {
   MlpWeights weights;
   NeuronSelection selection;
 
-  Problem(cuda::Stream& stream, int64_t n, int64_t d, int64_t f, double kept)
+  Problem(cuda::Stream& stream, int64_t n, int64_t d, int64_t f, double kept, int64_t group_size)
       : tokens(n),
         model_dim(d),
         neurons(f),
-        groups((n + kGroupSize - 1) / kGroupSize),
+        groups((n + group_size - 1) / group_size),
         count(static_cast<int64_t>(static_cast<double>(f) * kept + 0.5)),
         input(RandomTensor(stream, {1, n, d}, 1)),
         fc1(RandomTensor(stream, {f, d}, 0.03f)),
@@ -72,9 +76,9 @@ struct Problem {
         fc2(RandomTensor(stream, {d, f}, 0.03f)),
         fc2_transposed(RandomTensor(stream, {f, d}, 0.03f)),
         fc2_bias(RandomTensor(stream, {d}, 0.1f)),
-        cache(ZeroTensor(stream, {1, groups, f, kGroupSize})),
-        delta(ZeroTensor(stream, {1, groups, count, kGroupSize})),
-        output(ZeroTensor(stream, {1, n, d})),
+        cache(ZeroTensor(stream, {1, groups, f, group_size})),
+        delta(ZeroTensor(stream, {1, groups, count, group_size})),
+        output(ZeroTensor(stream, {1, n, d}, DType::kF32)),
         hidden(ZeroTensor(stream, {1, n, f})),
         dense_output(ZeroTensor(stream, {1, n, d})) {
     Tensor host_indices({1, groups, count}, DType::kI32), host_counts({1, groups}, DType::kI32);
@@ -92,7 +96,7 @@ struct Problem {
     weights.fc1_bias = fc1_bias.view();
     weights.fc2_weight_transposed = fc2_transposed.view();
     weights.activation = Activation::kGeluTanh;
-    selection = {.indices = indices.view(), .counts = counts.view(), .group_size = kGroupSize};
+    selection = {.indices = indices.view(), .counts = counts.view(), .group_size = group_size};
   }
 };
 
@@ -107,7 +111,7 @@ double SecondsPerCall(cuda::Stream& stream, const Body& body) {
   return seconds / kCallsPerTiming;
 }
 
-// Arguments: tokens, model_dim, neurons, neurons kept in per mille.
+// Arguments: tokens, model_dim, neurons, neurons kept in per mille, tokens that share a list.
 void BM_CudaColumnSparseMlp(benchmark::State& state) {
   if (cuda::DeviceCount() == 0) return state.SkipWithError("no GPU");
   std::unique_ptr<cuda::CublasLt> library;
@@ -120,7 +124,13 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
   Tensor scratch =
       cuda::DeviceTensor({static_cast<int64_t>(cuda::CublasLt::kScratchBytes)}, DType::kU8, 0);
   Problem p(stream, state.range(0), state.range(1), state.range(2),
-            static_cast<double>(state.range(3)) / 1000);
+            static_cast<double>(state.range(3)) / 1000, state.range(4));
+  const auto first = [&] {
+    cuda::ColumnSparseMlpUp(stream, p.input.view(), p.weights, p.selection, p.cache, p.delta);
+  };
+  const auto second = [&] {
+    cuda::ColumnSparseMlpDown(stream, p.delta.view(), p.weights, p.selection, p.output);
+  };
   const auto sparse = [&] {
     cuda::ColumnSparseMlp(stream, p.input.view(), p.weights, p.selection, p.cache, p.delta,
                           p.output);
@@ -131,12 +141,19 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
     cuda::Linear(*library, stream, p.hidden.view(), p.fc2.view(), p.fc2_bias.view(), scratch,
                  p.dense_output);
   };
+  const bool has_own = bench::HasOwnKernels(stream);
   SecondsPerCall(stream, sparse);
   SecondsPerCall(stream, dense);
-  std::vector<double> sparse_seconds, dense_seconds;
+  if (has_own) bench::WithKernelsOf80([&] { SecondsPerCall(stream, sparse); });
+  std::vector<double> sparse_seconds, dense_seconds, first_seconds, second_seconds, sm80_seconds;
   for (auto _ : state) {
     sparse_seconds.push_back(SecondsPerCall(stream, sparse));
     dense_seconds.push_back(SecondsPerCall(stream, dense));
+    first_seconds.push_back(SecondsPerCall(stream, first));
+    second_seconds.push_back(SecondsPerCall(stream, second));
+    if (has_own) {
+      bench::WithKernelsOf80([&] { sm80_seconds.push_back(SecondsPerCall(stream, sparse)); });
+    }
     state.SetIterationTime(sparse_seconds.back());
   }
   const double flops = 4e-12 * static_cast<double>(p.tokens * p.model_dim);
@@ -145,15 +162,22 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
   state.counters["dense_tflops"] =
       flops * static_cast<double>(p.neurons) / bench::Median(dense_seconds);
   state.counters["speedup_over_dense"] = speedup;
+  state.counters["first_ms"] = 1000 * bench::Median(first_seconds);
+  state.counters["second_ms"] = 1000 * bench::Median(second_seconds);
+  if (has_own) {
+    state.counters["speedup_over_sm80"] =
+        bench::Median(sm80_seconds) / bench::Median(sparse_seconds);
+  }
   state.counters["arithmetic_fraction"] =
       speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
 }
 
 BENCHMARK(BM_CudaColumnSparseMlp)
-    ->ArgNames({"tokens", "model_dim", "neurons", "kept"})
-    ->Args({4352, 3072, 12288, 300})
-    ->Args({4352, 3072, 12288, 150})
-    ->Args({16384, 3072, 12288, 300})
+    ->ArgNames({"tokens", "model_dim", "neurons", "kept", "group"})
+    ->Args({4352, 3072, 12288, 300, 128})
+    ->Args({4352, 3072, 12288, 300, 256})
+    ->Args({4352, 3072, 12288, 150, 128})
+    ->Args({16384, 3072, 12288, 300, 128})
     ->UseManualTime()
     ->Unit(benchmark::kMillisecond);
 

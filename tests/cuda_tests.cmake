@@ -3,8 +3,8 @@
 #   cuda_emulation_test  kernels compiled for the CPU against tests/cuda_emulator: needs no CUDA at all.
 #                        They define everything that the library has in *.cu or without_*.cc, so that
 #                        the linker takes none of those from its archive and the whole engine in this
-#                        program runs on the emulated device. Kernels for compute capability 9.0a
-#                        alone (*_sm90a.cu) are left out: without_sm90a.cc stands for them.
+#                        program runs on the emulated device, which has those for compute capability
+#                        9.0a alone (*_sm90a.cu) as well.
 #                        Left out under sanitizers: neither follows a program that changes stacks by
 #                        longjmp (address: false stack errors; thread: one clock for all fibers).
 #                        With the Python package, python_emulated/ in the build tree is that package over
@@ -26,9 +26,7 @@ endfunction()
 
 if(NOT TAMIAS_SANITIZE)
   file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*.cu)
-  list(FILTER kernels EXCLUDE REGEX "_sm90a[.]cu$")
-  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc
-       ${PROJECT_SOURCE_DIR}/src/ops/cuda/without_sm90a.cc)
+  list(APPEND kernels ${PROJECT_SOURCE_DIR}/src/ops/cuda/linear_plan.cc)
   file(GLOB emulator CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/cuda_emulator/*.cc)
   set_source_files_properties(${kernels} PROPERTIES LANGUAGE CXX)
   list(FILTER emulator EXCLUDE REGEX "_test[.]cc$")

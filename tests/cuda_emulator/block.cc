@@ -3,11 +3,11 @@
 // 32 changes, and a tile of attention some hundred collectives.
 #include "tests/cuda_emulator/block.h"
 
+#include <array>
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <exception>
 #include <map>
 #include <memory>
@@ -18,7 +18,12 @@
 #include <ucontext.h>
 
 #include "base/check.h"
+#include "tests/cuda_emulator/async_copies.h"
+#include "tests/cuda_emulator/async_proxy.h"
 #include "tests/cuda_emulator/device.h"
+#include "tests/cuda_emulator/landings.h"
+#include "tests/cuda_emulator/mbarriers.h"
+#include "tests/cuda_emulator/warpgroups.h"
 
 namespace tamias::cuda_emulator {
 namespace {
@@ -26,12 +31,6 @@ namespace {
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kGuardBytes = 1024;
 constexpr int kNaNByte = 0xFF;
-
-struct Copy {
-  void* to;
-  const void* from;
-  int bytes;
-};
 
 struct Fiber {
   ucontext_t start;
@@ -42,10 +41,15 @@ struct Fiber {
   uint3 index{};
   unsigned warp = 0, lane = 0;
   const char* waits_at = nullptr;
+  int64_t waits_for = -1;  // which of these, where there are several
   int barrier_result = 0;
-  std::vector<Copy> copies;              // since the last commit
-  std::deque<std::vector<Copy>> groups;  // committed, oldest first
 };
+
+struct NamedBarrierState {
+  size_t threads = 0, arrived = 0;
+  std::vector<Fiber*> waiting;
+};
+constexpr size_t kNamedBarriers = 16;
 
 // Lanes of one warp that have arrived at a collective.
 struct Gathering {
@@ -66,6 +70,11 @@ struct Block {
   std::vector<Fiber*> at_barrier;
   int barrier_count = 0;
   std::vector<std::map<unsigned, Gathering>> gatherings;  // by warp, by mask
+  std::array<NamedBarrierState, kNamedBarriers> named_barriers;
+  std::mt19937_64 random;
+  int64_t turn = 0;
+  unsigned sleeping_warp = 0;
+  int64_t sleep_end = 0;  // the turn
   jmp_buf scheduler;
   Fiber* current = nullptr;
   std::exception_ptr error;
@@ -90,15 +99,6 @@ void ReleaseBarrier() {
   }
   block.at_barrier.clear();
   block.barrier_count = 0;
-}
-
-void FinishCopies(Fiber& fiber, size_t groups_left) {
-  for (; fiber.groups.size() > groups_left; fiber.groups.pop_front()) {
-    for (const Copy& copy : fiber.groups.front()) {
-      std::memset(copy.to, 0, 16);
-      if (copy.bytes > 0) std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
-    }
-  }
 }
 
 [[noreturn]] void FiberMain() {
@@ -138,8 +138,7 @@ void Prepare(size_t number) {
   fiber.warp = index / 32;
   fiber.lane = index % 32;
   fiber.waits_at = nullptr;
-  fiber.copies.clear();
-  fiber.groups.clear();
+  fiber.waits_for = -1;
   getcontext(&fiber.start);
   fiber.start.uc_stack.ss_sp = fiber.stack.get();
   fiber.start.uc_stack.ss_size = kStackBytes;
@@ -154,7 +153,8 @@ void Prepare(size_t number) {
     const Fiber& fiber = *block.fibers[i];
     if (fiber.done) continue;
     const std::string place = fiber.waits_at == nullptr ? "nothing" : fiber.waits_at;
-    ++waiting[fmt::format("warp {} at {}", fiber.warp, place)];
+    const std::string item = fiber.waits_for < 0 ? "" : fmt::format(" {}", fiber.waits_for);
+    ++waiting[fmt::format("warp {} at {}{}", fiber.warp, place, item)];
   }
   std::string text;
   for (const auto& [place, threads] : waiting) {
@@ -174,23 +174,54 @@ void CheckSharedGuard() {
   }
 }
 
-void RunBlock(std::mt19937_64& random, uint64_t seed) {
+// One of those that can go on, at random. One warp sleeps for a while, then another, and goes on
+// only when it must: warps fall behind each other further than by chance.
+Fiber* TakeRunnable() {
+  constexpr uint64_t kLongestSleep = 200;  // in turns of each thread
+  constexpr int kTries = 8;
+  if (block.turn >= block.sleep_end) {
+    block.sleeping_warp = static_cast<unsigned>(Draw((block.size + 31) / 32));
+    block.sleep_end = block.turn + static_cast<int64_t>(Draw(kLongestSleep * block.size));
+  }
+  size_t chosen = Draw(block.runnable.size());
+  for (int i = 0; i < kTries && block.runnable[chosen]->warp == block.sleeping_warp; ++i) {
+    chosen = Draw(block.runnable.size());
+  }
+  std::swap(block.runnable[chosen], block.runnable.back());
+  Fiber* fiber = block.runnable.back();
+  block.runnable.pop_back();
+  return fiber;
+}
+
+void RunBlock(uint64_t seed) {
   block.error = nullptr;
   block.size = block.live = size_t{blockDim.x} * blockDim.y * blockDim.z;
   block.runnable.clear();
   block.at_barrier.clear();
   block.barrier_count = 0;
   block.gatherings.assign((block.size + 31) / 32, {});
+  block.named_barriers = {};
+  block.turn = block.sleep_end = 0;
   std::memset(block.shared, kNaNByte, block.kernel->shared_bytes + kGuardBytes);
+  BeginCopies();
+  BeginMbarriers();
+  BeginLandings();
+  BeginAsyncProxy();
+  BeginWarpgroups();
   for (size_t i = 0; i < block.size; ++i) Prepare(i);
   while (block.live > 0) {
-    if (block.runnable.empty()) ReportDeadlock(seed);
-    std::swap(block.runnable[random() % block.runnable.size()], block.runnable.back());
-    Fiber* fiber = block.runnable.back();
-    block.runnable.pop_back();
-    Resume(fiber);
+    if (block.runnable.empty()) {
+      if (!LandSomething()) ReportDeadlock(seed);
+      continue;
+    }
+    ++block.turn;
+    MultiplyWhatIsDue();
+    LandWhatIsDue();
+    Resume(TakeRunnable());
     if (block.error) std::rethrow_exception(block.error);
   }
+  EndWarpgroups();
+  EndMbarriers();
   CheckSharedGuard();
 }
 
@@ -199,7 +230,7 @@ void RunBlock(std::mt19937_64& random, uint64_t seed) {
 void Run(const Kernel& kernel, const std::function<void()>& thread) {
   CheckLaunch(kernel);
   const uint64_t seed = next_seed++;
-  std::mt19937_64 random(seed);
+  block.random.seed(seed);
   statistics = {};
   block.kernel = &kernel;
   block.thread = &thread;
@@ -216,10 +247,10 @@ void Run(const Kernel& kernel, const std::function<void()>& thread) {
       for (unsigned x = 0; x < gridDim.x; ++x) order.push_back({x, y, z});
     }
   }
-  std::shuffle(order.begin(), order.end(), random);
+  std::shuffle(order.begin(), order.end(), block.random);
   for (const uint3& index : order) {
     blockIdx = index;
-    RunBlock(random, seed);
+    RunBlock(seed);
   }
 }
 
@@ -236,6 +267,34 @@ int Barrier(const char* name, int predicate) {
   ReleaseBarrier();
   Suspend();
   return fiber->barrier_result;
+}
+
+void NamedBarrier(int id, int threads, bool waits) {
+  const char* name = waits ? "bar.sync" : "bar.arrive";
+  if (id < 1 || id >= static_cast<int>(kNamedBarriers) || threads < 32 || threads % 32 != 0) {
+    Refuse(fmt::format("{}: barrier {} of {} threads: expected 1 to {} and whole warps", name, id,
+                       threads, kNamedBarriers - 1));
+  }
+  NamedBarrierState& barrier = block.named_barriers[static_cast<size_t>(id)];
+  if (barrier.arrived > 0 && barrier.threads != static_cast<size_t>(threads)) {
+    Refuse(fmt::format("{}: barrier {} of {} threads: others came to one of {}", name, id, threads,
+                       barrier.threads));
+  }
+  barrier.threads = static_cast<size_t>(threads);
+  ++barrier.arrived;
+  if (waits) barrier.waiting.push_back(block.current);
+  if (barrier.arrived == barrier.threads) {
+    for (Fiber* fiber : barrier.waiting) {
+      fiber->waits_at = nullptr;
+      fiber->waits_for = -1;
+      block.runnable.push_back(fiber);
+    }
+    barrier = {};
+  } else if (waits) {
+    block.current->waits_at = name;
+    block.current->waits_for = id;
+  }
+  if (waits) Suspend();
 }
 
 void Collect(const char* name, unsigned mask, void* frame, Combine combine) {
@@ -314,20 +373,28 @@ void FailInKernel(const std::string& text) {
   _longjmp(block.scheduler, 1);  // the thread is left as it stands
 }
 
-void AsyncCopy(void* shared, const void* global, int bytes) {
-  CheckAligned("cp.async to shared memory", shared, 16);
-  CheckAligned("cp.async from global memory", global, 16);
-  std::memset(shared, kNaNByte, 16);
-  block.current->copies.push_back({shared, global, bytes});
-  ++statistics.async_copies;
+const Kernel& CurrentKernel() { return *block.kernel; }
+unsigned BlockThreads() { return static_cast<unsigned>(block.size); }
+unsigned CurrentThread() { return 32 * block.current->warp + block.current->lane; }
+
+void Park(const char* place, int64_t item) {
+  block.current->waits_at = place;
+  block.current->waits_for = item;
+  Suspend();
 }
 
-void AsyncCommit() {
-  Fiber& fiber = *block.current;
-  fiber.groups.push_back(std::move(fiber.copies));
-  fiber.copies.clear();
+void Wake(unsigned thread) {
+  Fiber* fiber = block.fibers[thread].get();
+  fiber->waits_at = nullptr;
+  fiber->waits_for = -1;
+  block.runnable.push_back(fiber);
 }
 
-void AsyncWait(int groups_left) { FinishCopies(*block.current, static_cast<size_t>(groups_left)); }
+uint64_t Draw(uint64_t choices) { return block.random() % choices; }
+int64_t Turn() { return block.turn; }
+
+void Refuse(const std::string& text) {
+  Fail(ErrorCode::kInternal, "{}: {}", block.kernel->name, text);
+}
 
 }  // namespace tamias::cuda_emulator

@@ -51,6 +51,7 @@ struct Statistics {
   int64_t matrix_load_conflicts = 0;  // shared-memory passes beyond the least possible
   int64_t async_copies = 0;           // cp.async, by thread
   int64_t products = 0;               // mma instructions, by warp
+  int64_t warpgroup_products = 0;     // wgmma instructions, by warp
 };
 Statistics& LastLaunch();
 
@@ -66,6 +67,9 @@ int Barrier(const char* name, int predicate);
 using Frames = std::array<void*, 32>;
 using Combine = void (*)(const Frames& frames);
 void Collect(const char* name, unsigned mask, void* frame, Combine combine);
+
+// bar.sync and bar.arrive: barrier id, 1 to 15, of so many threads of the block.
+void NamedBarrier(int id, int threads, bool waits);
 
 void SyncWarp(unsigned mask);
 unsigned Ballot(unsigned mask, bool predicate);
@@ -89,12 +93,6 @@ T Shuffle(unsigned mask, T value, int from) {
   return frame.result;
 }
 
-// cp.async: the destination is unreadable (NaN) from here on, and holds the data only after this
-// thread has waited for the group. `bytes` are copied, the rest of the 16 is zero.
-void AsyncCopy(void* shared, const void* global, int bytes);
-void AsyncCommit();
-void AsyncWait(int groups_left);  // until at most so many groups of this thread are in flight
-
 // Throws unless the address is a multiple of `bytes`.
 void CheckAligned(const char* operation, const void* address, size_t bytes);
 
@@ -104,5 +102,17 @@ void CheckLaunchBounds(int most_threads);
 // Ends the launch with an error of this text, from code that cannot throw; ends the program when no
 // kernel runs.
 [[noreturn]] void FailInKernel(const std::string& text);
+
+// ---- for the emulator's other parts -------------------------------------------------------------
+const Kernel& CurrentKernel();
+unsigned BlockThreads();                     // of the block that runs
+unsigned CurrentThread();                    // its number in the block
+void Park(const char* place, int64_t item);  // suspends the thread until Wake; item: of the place
+void Wake(unsigned thread);
+uint64_t Draw(uint64_t choices);  // 0 to choices - 1, from the launch's seed
+int64_t Turn();                   // how often threads have changed in this block
+
+// Throws tamias::Error with the kernel's name before the text.
+[[noreturn]] void Refuse(const std::string& text);
 
 }  // namespace tamias::cuda_emulator

@@ -104,6 +104,15 @@ template <typename T>
 T __ldg(const T* address) {
   return *address;
 }
+// Loads and stores past the first-level cache, of which there is none.
+template <typename T>
+T __ldcs(const T* address) {
+  return *address;
+}
+template <typename T>
+void __stcs(T* address, std::type_identity_t<T> value) {
+  *address = value;
+}
 inline void __threadfence() {}
 inline void __threadfence_block() {}
 // One block runs at a time, and a thread is not interrupted between barriers: plain arithmetic.

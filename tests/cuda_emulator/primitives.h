@@ -9,6 +9,7 @@
 #include <type_traits>
 
 #include "tamias/dtype.h"
+#include "tests/cuda_emulator/async_copies.h"
 #include "tests/cuda_emulator/emulator.h"
 
 namespace tamias::cuda {

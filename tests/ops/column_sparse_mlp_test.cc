@@ -49,7 +49,8 @@ Case RandomCase(Random& random) {
   c.tokens = random.Integer(1, 300);
   c.model_dim = random.Coin() ? 8 * random.Integer(1, 20) : random.Integer(1, 100);
   c.neurons = random.Integer(1, 350);
-  c.group_size = random.Coin() ? 128 : random.Integer(1, 200);
+  const int64_t group_sizes[] = {128, 256, random.Integer(1, 200)};
+  c.group_size = group_sizes[random.Integer(0, 2)];
   c.groups = (c.tokens + c.group_size - 1) / c.group_size;
   c.weights.gated = random.Coin();
   c.weights.gate_first = random.Coin();

@@ -52,6 +52,11 @@ def toolkit() -> str:
     return re.search(r"release ([0-9.]+)", output_of(["nvcc", "--version"])).group(1)
 
 
+def architecture_of(capability: str) -> str:
+    """What to build for: with its own instructions where there are kernels of its own (*_sm90a.cu)."""
+    return "90a" if capability == "90" else capability
+
+
 def build(folder: Path, architectures: str, log: Path, options: tuple = ()) -> None:
     """Configures and builds the GPU programs; ends the run when that fails."""
     configure = ["cmake", "-S", ROOT, "-B", folder, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]
@@ -73,7 +78,7 @@ class Programs:
             manifest = {"nvcc": toolkit()}
             manifest["commit"] = output_of(["git", "describe", "--always", "--dirty"])
             folder = ROOT / "build" / "gpu-check"
-            build(folder, capability, log)
+            build(folder, architecture_of(capability), log)
             self.tamias, self.tests = folder / "tamias", folder / "tests/cuda_device_test"
             self.benches = {name: folder / "bench" / name for name in benches()}
         self.nvcc, self.commit = manifest["nvcc"], manifest["commit"]

@@ -1,4 +1,5 @@
-// The column-sparse MLP delta on the tensor cores. Per unit (up to 128 tokens of one group) with
+// The column-sparse MLP delta on the tensor cores, for compute capability 8.0 and later
+// (column_sparse_mlp_sm90a.cu is for 9.0 alone). Per unit (up to 128 tokens of one group) with
 // the chosen neurons S:
 //   first product   A = W1[S] (rows gathered), B = X^T: C[neuron, token]; epilogue: bias,
 //   activation
@@ -12,65 +13,19 @@
 
 #include <algorithm>
 
-#include "ops/cuda/activation.cuh"
 #include "ops/cuda/check_operand.h"
+#include "ops/cuda/column_sparse_mlp_task.cuh"
 #include "ops/cuda/gathered_product.cuh"
+#include "ops/cuda/kernel_family.h"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows_operand.cuh"
 #include "ops/cuda/shared_memory.cuh"
+#include "ops/cuda/sm90a.h"
 
 namespace tamias::cuda {
 namespace {
 
 using Tile = ProductTile;
-
-struct UpTask {
-  const void* input;  // [B, N, d]
-  int64_t input_batch_stride, input_stride;
-  const void* fc1_weight;  // [F, d] or [2F, d]
-  int64_t fc1_stride;
-  const void* fc1_bias;  // null: none
-  DType bias_type;
-  const int32_t* indices;    // [B * G, capacity]
-  const int32_t* counts;     // [B * G]
-  void* cached_activations;  // [B * G, F, group_size]
-  void* delta;               // [B * G, capacity, group_size]
-  int tokens, model_dim, neurons, groups, capacity, group_size;
-  int units_per_group;
-  bool gate_first;
-  Activation activation;
-  ProductSchedule schedule;
-};
-
-struct DownTask {
-  const void* delta;                  // [B * G, capacity, group_size]
-  const void* fc2_weight_transposed;  // [F, d]
-  const int32_t* indices;
-  const int32_t* counts;
-  void* output_cache;  // [B, N, d]
-  DType output_type;
-  int64_t output_batch_stride, output_stride;
-  int tokens, model_dim, neurons, groups, capacity, group_size;
-  int units_per_group;
-  ProductSchedule schedule;
-};
-
-// A unit of a task: its group over all batch items, the batch item, and its tokens in the group.
-struct Unit {
-  int64_t group;
-  int64_t batch;
-  int first;        // token of the group that the unit begins with
-  int first_token;  // the same, counted in the batch item
-  int count;        // of chosen neurons
-
-  template <typename Task>
-  __device__ Unit(const Task& task, int64_t unit)
-      : group(unit / task.units_per_group),
-        batch(group / task.groups),
-        first(static_cast<int>(unit % task.units_per_group) * Tile::kLines),
-        first_token(static_cast<int>(group % task.groups) * task.group_size + first),
-        count(max(0, min(task.counts[group], task.capacity))) {}
-};
 
 // Rows j of the delta, from the unit's first token on.
 template <typename Half>
@@ -78,7 +33,7 @@ class DeltaOperand {
  public:
   using Layout = LineFastest;
 
-  __device__ DeltaOperand(const DownTask& task, const Unit& unit)
+  __device__ DeltaOperand(const MlpDownTask& task, const MlpUnit& unit)
       : rows_(static_cast<const Half*>(task.delta) + unit.group * task.capacity * task.group_size +
               unit.first),
         stride_(task.group_size),
@@ -108,7 +63,7 @@ class ChosenRowsOperand {
  public:
   using Layout = LineFastest;
 
-  __device__ ChosenRowsOperand(const DownTask& task, const Unit& unit, int first_column)
+  __device__ ChosenRowsOperand(const MlpDownTask& task, const MlpUnit& unit, int first_column)
       : matrix_(static_cast<const Half*>(task.fc2_weight_transposed)),
         indices_(task.indices + unit.group * task.capacity),
         count_(unit.count),
@@ -150,20 +105,11 @@ class ChosenRowsOperand {
 // are 32 rows of the first half of W1 and the same 32 of the second, so that one thread holds both
 // values of a neuron.
 template <bool kGated>
-struct NeuronTile {
+struct NeuronTile : ChosenNeurons {
   static constexpr int kNeurons = kGated ? Tile::kLines / 2 : Tile::kLines;
   static constexpr int kStrips = kGated ? 2 : 1;
   static constexpr int kRowTiles = Tile::kRowTiles / kStrips;
 
-  const int32_t* indices;  // of the tile
-  int count;               // of chosen neurons in the tile; <= 0: none
-  int neurons;
-
-  // The neuron in place `place` of the tile, or -1.
-  __device__ int Neuron(int place) const {
-    const int neuron = place < count ? indices[place] : -1;
-    return neuron < neurons ? neuron : -1;
-  }
   // The row of W1 that belongs to a line of A, or -1.
   __device__ int64_t WeightRow(int line) const {
     if (!kGated) return Neuron(line);
@@ -171,30 +117,6 @@ struct NeuronTile {
     return neuron < 0 ? -1 : neuron + static_cast<int64_t>(line / 32 % 2) * neurons;
   }
 };
-
-__device__ float BiasOf(const UpTask& task, int64_t row) {
-  return task.fc1_bias == nullptr ? 0.0f : LoadOne(task.fc1_bias, task.bias_type, row);
-}
-
-// act(first) or act(first) * second, from the products without bias.
-template <bool kGated>
-__device__ Floats8 Hidden(const UpTask& task, int neuron, Floats8 first, Floats8 second) {
-  const float bias = BiasOf(task, neuron);
-  for (int i = 0; i < kVector; ++i) first[i] += bias;
-  if (!kGated) {
-    Activate8(task.activation, first);
-    return first;
-  }
-  const float second_bias = BiasOf(task, static_cast<int64_t>(task.neurons) + neuron);
-  for (int i = 0; i < kVector; ++i) second[i] += second_bias;
-  if (task.gate_first) {
-    Activate8(task.activation, first);
-  } else {
-    Activate8(task.activation, second);
-  }
-  for (int i = 0; i < kVector; ++i) first[i] *= second[i];
-  return first;
-}
 
 // Eight tokens of one neuron: the new activations into the cache, what they moved by into the
 // delta. The move is taken between rounded values: added up over many steps, the deltas then follow
@@ -211,7 +133,7 @@ __device__ void WriteDelta(const Floats8& hidden, Half* cached, Half* delta) {
 }
 
 template <typename Half, bool kGated>
-__device__ void UpEpilogue(const UpTask& task, const Unit& unit,
+__device__ void UpEpilogue(const MlpUpTask& task, const MlpUnit& unit,
                            const NeuronTile<kGated>& neuron_tile, int first_place,
                            const Accumulators& accumulators, unsigned char* shared) {
   using Neurons = NeuronTile<kGated>;
@@ -240,8 +162,8 @@ __device__ void UpEpilogue(const UpTask& task, const Unit& unit,
         continue;
       }
       const Floats8 hidden =
-          Hidden<kGated>(task, neuron, WarpStrip::Load(strip, i),
-                         kGated ? WarpStrip::Load(strip + WarpStrip::kFloats, i) : Floats8{});
+          HiddenOf<kGated>(task, BiasOfNeuron<kGated>(task, neuron), WarpStrip::Load(strip, i),
+                           kGated ? WarpStrip::Load(strip + WarpStrip::kFloats, i) : Floats8{});
       WriteDelta<Half>(hidden, cache + static_cast<int64_t>(neuron) * task.group_size + token,
                        target);
     }
@@ -250,15 +172,15 @@ __device__ void UpEpilogue(const UpTask& task, const Unit& unit,
 }
 
 template <typename Half, bool kGated>
-__global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(UpTask task) {
+__global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(MlpUpTask task) {
   CheckLaunchBounds<Tile::kThreads>();
   unsigned char* shared = SharedMemory();
   const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
-  const Unit unit(task, place.unit);
+  const MlpUnit unit(task, place.unit);
   const int first_place = static_cast<int>(place.tile) * NeuronTile<kGated>::kNeurons;
   if (first_place >= unit.count || unit.first_token >= task.tokens) return;
-  const NeuronTile<kGated> neuron_tile{task.indices + unit.group * task.capacity + first_place,
-                                       unit.count - first_place, task.neurons};
+  const NeuronTile<kGated> neuron_tile{{task.indices + unit.group * task.capacity + first_place,
+                                        unit.count - first_place, task.neurons}};
   RowsOperand<Half> weights(task.fc1_weight, task.model_dim, [&](int line) -> const Half* {
     const int64_t row = neuron_tile.WeightRow(line);
     return row < 0 ? nullptr : static_cast<const Half*>(task.fc1_weight) + row * task.fc1_stride;
@@ -274,7 +196,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2) UpKernel(UpTask task) {
   UpEpilogue<Half, kGated>(task, unit, neuron_tile, first_place, accumulators, shared);
 }
 
-__device__ inline void DownEpilogue(const DownTask& task, const Unit& unit, int first_column,
+__device__ inline void DownEpilogue(const MlpDownTask& task, const MlpUnit& unit, int first_column,
                                     const Accumulators& accumulators, unsigned char* shared) {
   const int column = first_column + VectorColumn();
   ForEachVector(accumulators, shared, [&](int line, const Floats8& change) {
@@ -290,11 +212,11 @@ __device__ inline void DownEpilogue(const DownTask& task, const Unit& unit, int 
 }
 
 template <typename Half>
-__global__ void __launch_bounds__(Tile::kThreads, 2) DownKernel(DownTask task) {
+__global__ void __launch_bounds__(Tile::kThreads, 2) DownKernel(MlpDownTask task) {
   CheckLaunchBounds<Tile::kThreads>();
   unsigned char* shared = SharedMemory();
   const ProductSchedule::Place place = task.schedule.Of(blockIdx.x);
-  const Unit unit(task, place.unit);
+  const MlpUnit unit(task, place.unit);
   if (unit.count == 0 || unit.first_token >= task.tokens) return;
   const int first_column = static_cast<int>(place.tile) * Tile::kLines;
   DeltaOperand<Half> delta(task, unit);
@@ -390,9 +312,9 @@ MlpShape CheckedShape(const ConstTensorView& rows, std::string_view rows_name,
 }
 
 template <bool kGated>
-void RunUp(Stream& stream, UpTask& task, const MlpShape& shape) {
+void RunUp(Stream& stream, MlpUpTask& task, const MlpShape& shape) {
   constexpr int64_t kNeurons = NeuronTile<kGated>::kNeurons;
-  task.schedule = {.units = shape.units(), .tiles = (shape.capacity + kNeurons - 1) / kNeurons};
+  task.schedule.tiles = (shape.capacity + kNeurons - 1) / kNeurons;
   if (task.schedule.blocks() == 0) return;
   const LaunchShape launch = ProductLaunch("column-sparse MLP, first product", task.schedule);
   if (shape.dtype == DType::kBF16) {
@@ -413,27 +335,30 @@ void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& 
   CheckHalfRows("delta", delta, input.dtype());
   const int64_t neurons = cached_activations.dim(2);
   const MlpShape shape = CheckedShape(input, "input", selection, neurons, input.dtype());
-  UpTask task{.input = input.raw(),
-              .input_batch_stride = input.stride(0),
-              .input_stride = input.stride(1),
-              .fc1_weight = weights.fc1_weight.raw(),
-              .fc1_stride = weights.fc1_weight.stride(0),
-              .fc1_bias = weights.fc1_bias.raw(),
-              .bias_type = weights.fc1_bias.dtype(),
-              .indices = selection.indices.data<int32_t>(),
-              .counts = selection.counts.data<int32_t>(),
-              .cached_activations = cached_activations.raw(),
-              .delta = delta.raw(),
-              .tokens = static_cast<int>(shape.tokens),
-              .model_dim = static_cast<int>(shape.model_dim),
-              .neurons = static_cast<int>(neurons),
-              .groups = static_cast<int>(shape.groups),
-              .capacity = static_cast<int>(shape.capacity),
-              .group_size = static_cast<int>(selection.group_size),
-              .units_per_group = static_cast<int>(shape.units_per_group),
-              .gate_first = weights.gate_first,
-              .activation = weights.activation,
-              .schedule = {}};
+  MlpUpTask task{.input = input.raw(),
+                 .input_batch_stride = input.stride(0),
+                 .input_stride = input.stride(1),
+                 .fc1_weight = weights.fc1_weight.raw(),
+                 .fc1_stride = weights.fc1_weight.stride(0),
+                 .fc1_bias = weights.fc1_bias.raw(),
+                 .bias_type = weights.fc1_bias.dtype(),
+                 .indices = selection.indices.data<int32_t>(),
+                 .counts = selection.counts.data<int32_t>(),
+                 .cached_activations = cached_activations.raw(),
+                 .delta = delta.raw(),
+                 .tokens = static_cast<int>(shape.tokens),
+                 .model_dim = static_cast<int>(shape.model_dim),
+                 .neurons = static_cast<int>(neurons),
+                 .groups = static_cast<int>(shape.groups),
+                 .capacity = static_cast<int>(shape.capacity),
+                 .group_size = static_cast<int>(selection.group_size),
+                 .units_per_group = static_cast<int>(shape.units_per_group),
+                 .gate_first = weights.gate_first,
+                 .activation = weights.activation,
+                 .schedule = {.units = shape.units(), .tiles = 0}};
+  if (KernelFamilyOf(stream) == KernelFamily::kSm90a && sm90a::ServesMlpUp(task, weights.gated)) {
+    return sm90a::ColumnSparseMlpUp(stream, task, shape.dtype, weights.gated);
+  }
   weights.gated ? RunUp<true>(stream, task, shape) : RunUp<false>(stream, task, shape);
 }
 
@@ -445,24 +370,28 @@ void ColumnSparseMlpDown(Stream& stream, ConstTensorView delta, const MlpWeights
   CheckHalfRows("delta", delta, fc2.dtype());
   const MlpShape shape =
       CheckedShape(output_cache, "output_cache", selection, fc2.dim(0), fc2.dtype());
-  const DownTask task{.delta = delta.raw(),
-                      .fc2_weight_transposed = fc2.raw(),
-                      .indices = selection.indices.data<int32_t>(),
-                      .counts = selection.counts.data<int32_t>(),
-                      .output_cache = output_cache.raw(),
-                      .output_type = output_cache.dtype(),
-                      .output_batch_stride = output_cache.stride(0),
-                      .output_stride = output_cache.stride(1),
-                      .tokens = static_cast<int>(shape.tokens),
-                      .model_dim = static_cast<int>(shape.model_dim),
-                      .neurons = static_cast<int>(shape.neurons),
-                      .groups = static_cast<int>(shape.groups),
-                      .capacity = static_cast<int>(shape.capacity),
-                      .group_size = static_cast<int>(selection.group_size),
-                      .units_per_group = static_cast<int>(shape.units_per_group),
-                      .schedule = {.units = shape.units(),
-                                   .tiles = (shape.model_dim + Tile::kLines - 1) / Tile::kLines}};
+  const MlpDownTask task{
+      .delta = delta.raw(),
+      .fc2_weight_transposed = fc2.raw(),
+      .indices = selection.indices.data<int32_t>(),
+      .counts = selection.counts.data<int32_t>(),
+      .output_cache = output_cache.raw(),
+      .output_type = output_cache.dtype(),
+      .output_batch_stride = output_cache.stride(0),
+      .output_stride = output_cache.stride(1),
+      .tokens = static_cast<int>(shape.tokens),
+      .model_dim = static_cast<int>(shape.model_dim),
+      .neurons = static_cast<int>(shape.neurons),
+      .groups = static_cast<int>(shape.groups),
+      .capacity = static_cast<int>(shape.capacity),
+      .group_size = static_cast<int>(selection.group_size),
+      .units_per_group = static_cast<int>(shape.units_per_group),
+      .schedule = {.units = shape.units(),
+                   .tiles = (shape.model_dim + Tile::kLines - 1) / Tile::kLines}};
   if (task.schedule.blocks() == 0 || shape.capacity == 0) return;
+  if (KernelFamilyOf(stream) == KernelFamily::kSm90a) {
+    return sm90a::ColumnSparseMlpDown(stream, task, shape.dtype);
+  }
   const LaunchShape launch = ProductLaunch("column-sparse MLP, second product", task.schedule);
   if (shape.dtype == DType::kBF16) {
     Launch(DownKernel<BFloat16>, launch, stream, task);

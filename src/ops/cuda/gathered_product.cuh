@@ -8,6 +8,7 @@
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/primitives.cuh"
+#include "ops/cuda/product_schedule.cuh"
 #include "ops/cuda/vector.cuh"
 
 namespace tamias::cuda {
@@ -213,24 +214,6 @@ __device__ void ForEachVector(const Accumulators& accumulators, unsigned char* s
     __syncwarp();
   }
 }
-
-// Which tile a block computes. Units (128 tokens of one group) of a band of 32 come first, then
-// tiles along the other axis, then bands: blocks that run at one time use the same rows of the
-// weights, which so come from the L2 cache, and the band's own operand stays there.
-struct ProductSchedule {
-  static constexpr int64_t kBand = 32;
-  int64_t units, tiles;
-
-  struct Place {
-    int64_t unit, tile;
-  };
-  __device__ Place Of(int64_t block) const {
-    const int64_t band = block / (kBand * tiles), rest = block % (kBand * tiles);
-    const int64_t width = min(kBand, units - band * kBand);
-    return {band * kBand + rest % width, rest / width};
-  }
-  int64_t blocks() const { return units * tiles; }
-};
 
 inline LaunchShape ProductLaunch(const char* name, const ProductSchedule& schedule) {
   CheckRange(name, "tiles", schedule.blocks(), 0, INT32_MAX);

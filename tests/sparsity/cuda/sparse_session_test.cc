@@ -93,11 +93,15 @@ TEST_F(CudaSparseSession, SparseStepsMatchTheCpu) {
 
 // Nothing depends on a threshold here: what is left is rounding.
 TEST_F(CudaSparseSession, SparseStepsThatSelectEverythingMatchTheCpu) {
-  SparsityConfig config = Accelerated();
-  config.attn.top_keys = config.mlp.top_keys = 1;
-  const Steps steps = RunOnBoth(DType::kF16, config, 4);
-  RecordProperty("error", std::to_string(steps.largest_error));
-  EXPECT_LT(steps.largest_error, 1.5e-3);
+  for (const int64_t tokens_of_group : {64, 256}) {
+    SCOPED_TRACE(tokens_of_group);
+    SparsityConfig config = Accelerated();
+    config.attn.top_keys = config.mlp.top_keys = 1;
+    config.mlp.mbm = tokens_of_group;
+    const Steps steps = RunOnBoth(DType::kF16, config, 4);
+    RecordProperty("error", std::to_string(steps.largest_error));
+    EXPECT_LT(steps.largest_error, 1.5e-3);
+  }
 }
 
 TEST_F(CudaSparseSession, MergingByLogSumExpMatchesTheCpu) {
