@@ -50,7 +50,7 @@ ModelFamily::ModelFamily(const ModelFolder& folder)
 }
 
 Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
-  return PlacementOn(ParseDevice(options.device), DenoiserWeights().front().MainDType(),
+  return PlacementOn(ParseDevices(options.device).front(), DenoiserWeights().front().MainDType(),
                      ParseActivationType(options.dtype));
 }
 
