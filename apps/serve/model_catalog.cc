@@ -13,7 +13,7 @@
 #include <string_view>
 
 #include "api_error.h"
-#include "tamias/device.h"
+#include "tamias/devices.h"
 #include "tamias/sparsity/config.h"
 #include "tamias/sparsity/schedule.h"
 #include "tamias/text.h"

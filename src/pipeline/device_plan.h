@@ -7,6 +7,7 @@
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
+#include "tamias/devices.h"
 
 namespace tamias {
 

@@ -12,6 +12,7 @@
 #include "pipeline/model_family.h"
 #include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
+#include "tamias/devices.h"
 #include "tamias/pipeline.h"
 #include "tamias/placement.h"
 #include "tamias/sparsity/sparse_session.h"

@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tamias/device.h"
+#include "tamias/devices.h"
 #include "tamias/dtype.h"
 #include "tamias/pipeline.h"
 #include "tamias/sparsity/report.h"

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/machine.h"
+#include "tamias/devices.h"
 
 namespace tamias {
 namespace {

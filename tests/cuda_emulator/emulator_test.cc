@@ -18,6 +18,7 @@
 #include "ops/cuda/shared_memory.cuh"
 #include "ops/cuda/vector.cuh"
 #include "tamias/context.h"
+#include "tamias/devices.h"
 #include "tests/cuda_emulator/device.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"
@@ -603,7 +604,7 @@ TEST(CudaMemory, OfOneDeviceIsNotForTheQueuesOfAnother) {
   // As another library would give it: the tensor's device is not asked.
   const TensorView lies(inside - 3, DType::kF32, {4}, {DeviceType::kCuda, 1});
   EXPECT_EQ(ErrorOf([&] { Zero(second, lies); }), "zeroing: on device 1 with memory of device 0");
-  const Tensor host({4}, DType::kF32);
+  Tensor host({4}, DType::kF32);
   EXPECT_EQ(ErrorOf([&] { Copy(second, host, lies); }),
             "copying: on device 1 with memory of device 0");
   EXPECT_THAT(ErrorOf([&] { Copy(second, on_first, host); }),
