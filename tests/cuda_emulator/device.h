@@ -46,16 +46,23 @@ void CheckAddresses(CUstream_st* stream, const char* action,
 // Throws where the stream is not of the device that the calling thread chose.
 void CheckChosen(CUstream_st* stream, const char* action);
 
-// Both, of a launch: its arguments may be structs with addresses in them.
+// CheckAddresses of an argument, which may be a struct with addresses in it. Between its fields may
+// lie what was on the stack before: nothing is checked where the compiler cannot clear that.
+template <typename Argument>
+void CheckArgument(CUstream_st* stream, const char* kernel, Argument argument) {
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(&argument);
+  constexpr size_t kWords = sizeof(argument) / sizeof(void*);
+  std::array<const void*, kWords + 1> words{};
+  std::memcpy(words.data(), &argument, kWords * sizeof(void*));
+  CheckAddresses(stream, kernel, words);
+#endif
+}
+// What is wrong with the device of a launch.
 template <typename... Arguments>
 void CheckArguments(CUstream_st* stream, const char* kernel, const Arguments&... arguments) {
   CheckChosen(stream, kernel);
-  const auto check = [&](const auto& argument) {
-    std::array<const void*, sizeof(argument) / sizeof(void*) + 1> words{};
-    std::memcpy(words.data(), &argument, sizeof(argument) / sizeof(void*) * sizeof(void*));
-    CheckAddresses(stream, kernel, words);
-  };
-  (check(arguments), ...);
+  (CheckArgument(stream, kernel, arguments), ...);
 }
 
 // Throws tamias::Error, naming the kernel, what it asks for and what is allowed, where a GPU would

@@ -43,7 +43,7 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     options.prompt = "a small pink heart at the top right on a marble white background";
     options.negative_prompt = "a grey background";
     options.width = options.height = 64;
-    options.steps = 5;
+    options.steps = 4;
     options.true_cfg_scale = 2;
     options.seed = 5;
     options.device = "cuda";
@@ -56,7 +56,9 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
   static GenerateOptions Film(const char* profile) {
     GenerateOptions options = Picture();
     options.width = options.height = 32;
+    options.num_frames = 17;
     options.max_sequence_length = 40;
+    options.decode = false;
     options.sparsity = profile;
     options.overrides = {"attn.full_step_schedule={0, 1}",
                          "attn.first_n_dense_layers=0",
@@ -98,8 +100,8 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
       const int i = planned.device == "cuda:0" ? 0 : 1;
       const size_t taken = cuda_emulator::PeakBytes(i) - before[static_cast<size_t>(i)];
       EXPECT_LE(taken, planned.bytes + 1024) << planned.device;  // empty tensors take a byte
-      EXPECT_GE(static_cast<double>(taken), 0.9 * static_cast<double>(planned.bytes))
-          << planned.device;
+      // Plans count on the longest prompts, and on a decoder.
+      EXPECT_GE(2 * taken, planned.bytes) << planned.device;
     }
     return result;
 #else
@@ -114,7 +116,7 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     return steps;
   }
 
-  static void ExpectOneGpus(const fs::path& folder, const GenerateOptions& options) {
+  static GenerateResult ExpectOneGpus(const fs::path& folder, const GenerateOptions& options) {
     const GenerateResult one = Generate(Pipeline(folder), options);
     GenerateOptions several = options;
     several.device = "cuda:0,cuda:1";
@@ -122,38 +124,48 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     EXPECT_EQ(two.latents.at(0).values, one.latents.at(0).values);
     EXPECT_EQ(WhatWasDone(two), WhatWasDone(one));
     EXPECT_EQ(two.attention_sparsity, one.attention_sparsity);
-    EXPECT_GT(two.attention_sparsity, 0.05);
     EXPECT_EQ(two.mlp_sparsity, one.mlp_sparsity);
+    if (options.sparsity != "off") {
+      EXPECT_GT(two.attention_sparsity, 0.05);
+      EXPECT_GT(two.mlp_sparsity, 0.05);
+    }
+    return two;
   }
 };
 
-TEST_F(CudaSeveralGpus, PicturesAreThoseOfOne) { ExpectOneGpus(kDemoModel, Picture()); }
-
-TEST_F(CudaSeveralGpus, StepsAreSkippedByEachCallsOwnMeasure) {
-  GenerateOptions options = Picture();
-  options.steps = 12;
-  options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
-                       "step_caching.skip_step_schedule=[]", "step_caching.threshold=0.3"};
-  ExpectOneGpus(kDemoModel, options);
-}
-
 TEST_F(CudaSeveralGpus, WansFilmsAreThoseOfOne) {
   LinkWan("tiny-wan");
-  GenerateOptions options = Film("wan-2.1");
-  options.num_frames = 17;
-  ExpectOneGpus(folder_, options);
+  ExpectOneGpus(folder_, Film("wan-2.1"));
 }
 
-TEST_F(CudaSeveralGpus, FilmsOfAPictureAndOfTwoTransformersAreThoseOfOne) {
+TEST_F(CudaSeveralGpus, StepsAreSkippedByEachCallsOwnMeasure) {
+  LinkWan("tiny-wan");
+  GenerateOptions options = Film("wan-2.1");
+  options.steps = 12;
+  options.num_frames = 5;
+  options.sparsity = "off";
+  options.overrides = {"step_caching.is_enabled=true", "step_caching.skip_step_schedule=[]",
+                       "step_caching.threshold=0.2"};
+  const GenerateResult two = ExpectOneGpus(folder_, options);
+  int skipped = 0;
+  for (const auto& step : WhatWasDone(two)) skipped += step.at("invocations_skipped").get<int>();
+  EXPECT_GT(skipped, 0);
+  EXPECT_LT(skipped, 2 * 11);
+}
+
+TEST_F(CudaSeveralGpus, FilmsOfAPictureAreThoseOfOne) {
   LinkWan("tiny-wan-image");
   LinkAll({"image_encoder", "image_processor"}, kTinyModels / "tiny-wan-image");
   GenerateOptions options = Film("wan-2.1");
-  options.num_frames = 17;
   options.image = ReadImage(kTinyModels / "tiny-wan-image/picture.png");
   ExpectOneGpus(folder_, options);
+}
+
+// Steps 0 to 2 of 8 are the first transformer's.
+TEST_F(CudaSeveralGpus, FilmsOfTwoTransformersAreThoseOfOne) {
   LinkWan("tiny-wan");
   LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyModels / "tiny-wan-2.2");
-  options.image.reset();
+  GenerateOptions options = Film("wan-2.2");
   options.steps = 8;
   ExpectOneGpus(folder_, options);
 }
@@ -190,10 +202,11 @@ TEST_F(CudaSeveralGpus, PicturesAreTheSameInTheLeastMemory) {
 }
 
 TEST_F(CudaSeveralGpus, TheReportSaysWhatLiesOnWhich) {
-  GenerateOptions options = Picture();
+  LinkWan("tiny-wan");
+  GenerateOptions options = Film("wan-2.1");
   options.steps = 1;
   options.device = "cuda:1,cuda:0";
-  const auto report = nlohmann::json::parse(Pipeline(kDemoModel).Generate(options).report_json);
+  const auto report = nlohmann::json::parse(Pipeline(folder_).Generate(options).report_json);
   EXPECT_EQ(report.at("device"), "cuda:1,cuda:0");
   const auto& devices = report.at("planned_devices");
   ASSERT_EQ(devices.size(), 2u);
@@ -204,31 +217,33 @@ TEST_F(CudaSeveralGpus, TheReportSaysWhatLiesOnWhich) {
   EXPECT_EQ(report.at("planned_device_memory_bytes"), devices[0].at("bytes"));
 }
 
-// On one pipeline, whose plans and weights of the first are there when the second's begin.
-TEST_F(CudaSeveralGpus, EachAloneMakesTheOthersPicture) {
-  const Pipeline pipeline(kDemoModel);
-  GenerateOptions options = Picture();
-  const Image first = pipeline.Generate(options).images.at(0);
-  options.device = "cuda:1";
-  EXPECT_EQ(pipeline.Generate(options).images.at(0).rgb, first.rgb);
+// On one pipeline: what was planned and loaded for one is there when the next begins.
+TEST_F(CudaSeveralGpus, EachAloneAndBothInAnyOrderMakeTheSameFilm) {
+  LinkWan("tiny-wan");
+  const Pipeline pipeline(folder_);
+  GenerateOptions options = Film("wan-2.1");
+  const std::vector<float> expected = pipeline.Generate(options).latents.at(0).values;
+  for (const char* devices : {"cuda:1", "cuda:1,cuda:0"}) {
+    options.device = devices;
+    EXPECT_EQ(pipeline.Generate(options).latents.at(0).values, expected) << devices;
+  }
 }
 
 TEST_F(CudaSeveralGpus, GenerationsInOppositeOrdersRunAtOnce) {
-  const Pipeline pipeline(kDemoModel);
-  GenerateOptions options = Picture();
-  const Image expected = pipeline.Generate(options).images.at(0);
-  std::vector<Image> images(2);
+  LinkWan("tiny-wan");
+  const Pipeline pipeline(folder_);
+  std::vector<std::vector<float>> latents(2);
   {
     std::vector<std::jthread> threads;
     for (size_t i = 0; i < 2; ++i) {
       threads.emplace_back([&, i] {
-        GenerateOptions own = options;
-        own.device = i == 0 ? "cuda:0,cuda:1" : "cuda:1,cuda:0";
-        images[i] = pipeline.Generate(own).images.at(0);
+        GenerateOptions options = Film("wan-2.1");
+        options.device = i == 0 ? "cuda:0,cuda:1" : "cuda:1,cuda:0";
+        latents[i] = pipeline.Generate(options).latents.at(0).values;
       });
     }
   }
-  for (const Image& image : images) EXPECT_EQ(image.rgb, expected.rgb);
+  EXPECT_EQ(latents[0], latents[1]);
 }
 
 TEST_F(CudaSeveralGpus, MustBeThereAndOfOneKind) {
