@@ -141,16 +141,14 @@ TEST_F(CudaSeveralGpus, WansFilmsAreThoseOfOne) {
 TEST_F(CudaSeveralGpus, StepsAreSkippedByEachCallsOwnMeasure) {
   LinkWan("tiny-wan");
   GenerateOptions options = Film("wan-2.1");
-  options.steps = 12;
-  options.num_frames = 5;
-  options.sparsity = "off";
-  options.overrides = {"step_caching.is_enabled=true", "step_caching.skip_step_schedule=[]",
-                       "step_caching.threshold=0.2"};
+  options.steps = 8;
+  options.overrides.back() = "step_caching.is_enabled=true";
+  options.overrides.insert(options.overrides.end(),
+                           {"step_caching.skip_step_schedule=[]", "step_caching.threshold=0.2"});
   const GenerateResult two = ExpectOneGpus(folder_, options);
   int skipped = 0;
   for (const auto& step : WhatWasDone(two)) skipped += step.at("invocations_skipped").get<int>();
   EXPECT_GT(skipped, 0);
-  EXPECT_LT(skipped, 2 * 11);
 }
 
 TEST_F(CudaSeveralGpus, FilmsOfAPictureAreThoseOfOne) {
