@@ -167,7 +167,7 @@ JobSettings RequestChecker::CompleteWith(const Pipeline& pipeline, const ServedM
   settings.overrides = request.overrides;
   settings.format = !request.format.empty() ? request.format : request.is_video ? "mp4" : "png";
   settings.quality = request.quality;
-  settings.device = catalog_.machine().device;
+  settings.device = catalog_.machine().DeviceFor(in_force);
   settings.dtype = catalog_.machine().dtype;
   CheckSize(model, settings);
   CheckPlan(pipeline, settings);

@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "api_error.h"
+#include "tamias/devices.h"
 #include "tamias/sparsity/config.h"
 #include "tamias/sparsity/schedule.h"
 #include "tamias/text.h"
@@ -64,13 +65,18 @@ ServedProfile CountSteps(const std::string& name, const SparsityConfig& config, 
 
 }  // namespace
 
+std::string MachineChoice::DeviceFor(const GenerationSettings& settings) const {
+  const Devices devices = ParseDevices(device);
+  return settings.num_invocations() > 1 ? device : Name(devices.front());
+}
+
 ServedModel::ServedModel(const std::filesystem::path& folder, const std::string& id,
                          const Limits& limits, const MachineChoice& machine)
     : max_pixels_(limits.max_pixels) {
   const Pipeline pipeline(folder);
   info_ = pipeline.info();
   GenerateOptions options;
-  options.device = machine.device;
+  options.device = machine.DeviceFor(info_.defaults);
   options.dtype = machine.dtype;
   // Small: weights do not follow from the size, and kernels are compiled for each.
   options.width = options.height = 4 * info_.size_multiple;

@@ -39,7 +39,7 @@ struct ServerOptions {
   int concurrent = 1;
   size_t max_model_bytes = 0;           // of weights in memory; 0: what this process may use
   int64_t max_requests_per_minute = 0;  // of one key or address; 0: any number
-  std::string device = "cpu";           // of all jobs, as in GenerateOptions
+  std::string device = "cpu";           // of all jobs, as in GenerateOptions; MachineChoice
   std::string dtype = "auto";
   std::function<void(const std::string&)> log = [](const std::string&) {};
 };

@@ -21,20 +21,25 @@ constexpr char kExamples[] = R"(Examples:
 
 constexpr double kMiB = 1024.0 * 1024.0;
 
-nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
-  nlohmann::ordered_json entries = nlohmann::ordered_json::array();
-  for (const MemoryEntry& entry : plan.entries) {
-    entries.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
+nlohmann::ordered_json ToJson(const std::vector<MemoryEntry>& entries) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const MemoryEntry& entry : entries) {
+    list.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
   }
-  nlohmann::ordered_json device = nlohmann::ordered_json::array();
-  for (const MemoryEntry& entry : plan.device_entries) {
-    device.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
+  return list;
+}
+
+nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
+  nlohmann::ordered_json devices = nlohmann::ordered_json::array();
+  for (const DeviceMemory& memory : plan.devices) {
+    devices.push_back(
+        {{"device", memory.device}, {"bytes", memory.bytes}, {"entries", ToJson(memory.entries)}});
   }
   return {{"peak_bytes", plan.peak_bytes},
           {"spill_bytes", plan.spill_bytes},
-          {"entries", entries},
+          {"entries", ToJson(plan.entries)},
           {"device_bytes", plan.device_bytes},
-          {"device_entries", device},
+          {"devices", devices},
           {"device_measures", plan.device_measures}};
 }
 
@@ -63,8 +68,12 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
   for (const MemoryEntry& entry : plan.entries) print(entry.name, entry.bytes);
   print("peak", plan.peak_bytes);
   if (plan.spill_bytes > 0) print("on disk: the sparsity state", plan.spill_bytes);
-  for (const MemoryEntry& entry : plan.device_entries) print("GPU: " + entry.name, entry.bytes);
-  if (!plan.device_entries.empty()) print("GPU", plan.device_bytes);
+  for (const DeviceMemory& memory : plan.devices) {
+    for (const MemoryEntry& entry : memory.entries) {
+      print(memory.device + ": " + entry.name, entry.bytes);
+    }
+    print(memory.device, memory.bytes);
+  }
   for (const std::string& measure : plan.device_measures) fmt::print("  {}\n", measure);
 }
 

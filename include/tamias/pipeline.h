@@ -82,7 +82,9 @@ struct GenerateOptions {
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per CPU that this process may use
-  // Where text encoders, transformer and decoder run: "cpu", "cuda" or "cuda:1".
+  // Where text encoders, transformer and decoder run: "cpu", "cuda" or "cuda:1"; with
+  // true_cfg_scale above 1 also two GPUs of one kind, "cuda:0,cuda:1", one for each of a step's
+  // calls of the transformer. Encoders and decoder run on the first.
   std::string device = "cpu";
   // The type of activations and weights of transformer and decoder: "f32", "bf16" or "auto". On the
   // CPU that is bf16 where the transformer's weights are and the processor multiplies it (AVX-512
@@ -92,7 +94,7 @@ struct GenerateOptions {
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
   size_t max_memory_bytes = 0;
-  // What a generation may take of the GPU's memory; 0: what the card has, less what the driver
+  // What a generation may take of a GPU's memory; 0: what the card has, less what the driver
   // takes. Where the plan needs more, models are loaded for their stage alone, then state, then
   // blocks of the transformer are kept in the host's memory but for their turn; what still does not
   // fit is refused. Plans can then be made for GPUs that this machine does not have.
@@ -149,6 +151,18 @@ struct Progress {
 // Called on the generating thread; returning false stops with an Error of code kCancelled.
 using ProgressCallback = std::function<bool(const Progress&)>;
 
+struct MemoryEntry {
+  std::string name;
+  size_t bytes = 0;
+};
+
+// What lies on one GPU, all at one time or, with measures, by stage.
+struct DeviceMemory {
+  std::string device;  // "cuda:0"
+  std::vector<MemoryEntry> entries;
+  size_t bytes = 0;  // the most at one time
+};
+
 struct GenerateResult {
   std::vector<Image> images;  // of a model that makes pictures
   std::vector<Video> videos;  // of a model that makes films
@@ -161,8 +175,9 @@ struct GenerateResult {
   double attention_sparsity = 0;    // share of the query-key pairs not computed, over all steps run
   double mlp_sparsity = 0;          // share of the token-neuron pairs not computed, likewise
   size_t planned_memory_bytes = 0;  // of the host
-  size_t planned_device_memory_bytes = 0;    // of the GPU; 0 on the CPU
-  std::vector<std::string> device_measures;  // as MemoryPlan's
+  size_t planned_device_memory_bytes = 0;     // the most of one GPU; 0 on the CPU
+  std::vector<DeviceMemory> planned_devices;  // MemoryPlan's devices
+  std::vector<std::string> device_measures;   // MemoryPlan's
   std::string report_json;  // everything above and the kind, time and sparsity of each step
 };
 
@@ -173,21 +188,16 @@ struct SavedLatents {
   std::filesystem::path path;               // that they were read from; for messages
 };
 
-struct MemoryEntry {
-  std::string name;
-  size_t bytes = 0;
-};
-
 // What a generation will hold at its peak, known before anything runs.
 struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
   size_t weight_bytes = 0;           // of it, what belongs to the model: mapped, widened, prepared
   size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
-  // On a GPU: what of it lies there instead of in the host's memory, all at one time or, with
-  // measures, by stage; and the most at one time.
-  std::vector<MemoryEntry> device_entries;
-  size_t device_bytes = 0;
+  // What of it lies on GPUs instead of in the host's memory: of each of the options' devices in
+  // their order, none on the CPU.
+  std::vector<DeviceMemory> devices;
+  size_t device_bytes = 0;                   // the most on one of them at one time
   std::vector<std::string> device_measures;  // what is done so that it fits; empty: nothing
 };
 

@@ -66,6 +66,18 @@ nb::dict ToDict(const std::vector<MemoryEntry>& entries) {
   return bytes;
 }
 
+nb::list ToList(const std::vector<DeviceMemory>& devices) {
+  nb::list list;
+  for (const DeviceMemory& memory : devices) {
+    nb::dict one;
+    one["device"] = memory.device;
+    one["bytes"] = memory.bytes;
+    one["entries"] = ToDict(memory.entries);
+    list.append(one);
+  }
+  return list;
+}
+
 // Results as Python's objects; the pixels and latents of the C++ result are moved out of it.
 nb::dict ToDict(GenerateResult result) {
   nb::list images, videos, latents;
@@ -276,7 +288,7 @@ void BindEngine(nb::module_& module) {
             all["entries"] = ToDict(plan.entries);
             all["spill_bytes"] = plan.spill_bytes;
             all["device_bytes"] = plan.device_bytes;
-            all["device_entries"] = ToDict(plan.device_entries);
+            all["devices"] = ToList(plan.devices);
             all["device_measures"] = plan.device_measures;
             return all;
           },

@@ -1,4 +1,4 @@
-// A GPU's share of a plan: see the header.
+// The GPUs' shares of a plan: see the header.
 #include "pipeline/device_plan.h"
 
 #include <algorithm>
@@ -82,20 +82,36 @@ StageEntries DecodeEntries(const ModelFamily& family, const StageWorkspaces& wor
   return entries;
 }
 
+// The next of the plan's devices.
+void AddDevice(std::vector<MemoryEntry> entries, size_t bytes, size_t new_bytes,
+               GenerationPlan& plan) {
+  MemoryPlan& memory = plan.memory;
+  const Device device = plan.devices[memory.devices.size()];
+  memory.devices.push_back({Name(device), std::move(entries), bytes});
+  memory.device_bytes = std::max(memory.device_bytes, bytes);
+  plan.new_device_bytes.push_back(new_bytes);
+}
+
 // Every entry of each stage; the largest stage counts.
-void PlanTurns(const std::vector<StageEntries>& stages, GenerationPlan& plan) {
+void AddTurns(const std::vector<StageEntries>& stages, GenerationPlan& plan) {
+  std::vector<MemoryEntry> entries;
+  size_t bytes = 0;
   for (const StageEntries& stage : stages) {
     for (const MemoryEntry& entry : stage.entries) {
-      plan.memory.device_entries.push_back({stage.name + entry.name, entry.bytes});
+      entries.push_back({stage.name + entry.name, entry.bytes});
     }
-    plan.memory.device_bytes = std::max(plan.memory.device_bytes, stage.bytes);
+    bytes = std::max(bytes, stage.bytes);
   }
-  plan.new_device_bytes = plan.memory.device_bytes;  // others may be in another stage
+  AddDevice(std::move(entries), bytes, bytes, plan);  // others may be in another stage
+}
+
+void AddTogether(StageEntries all, GenerationPlan& plan) {
+  AddDevice(std::move(all.entries), all.bytes, all.bytes - all.weight_bytes, plan);
 }
 
 // All models at one time, and the workspace of the greediest stage.
-void PlanTogether(const ModelFamily& family, const StageWorkspaces& workspaces,
-                  GenerationPlan& plan) {
+StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
+                        const GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
   for (const ModelComponent& component : family.components()) {
     all.Add("weights of " + component.name, component.model->weights().DeviceBytes(plan.placement));
@@ -104,9 +120,13 @@ void PlanTogether(const ModelFamily& family, const StageWorkspaces& workspaces,
   AddSparsity(family, plan, all);
   all.Add("workspace of the greediest stage",
           std::max({workspaces.encode, workspaces.denoise, workspaces.decode}));
-  plan.memory.device_entries = std::move(all.entries);
-  plan.memory.device_bytes = all.bytes;
-  plan.new_device_bytes = all.bytes - all.weight_bytes;
+  return all;
+}
+
+void BeginDevices(GenerationPlan& plan) {
+  plan.memory.devices.clear();
+  plan.memory.device_bytes = 0;
+  plan.new_device_bytes.clear();
 }
 
 int64_t MostBlocks(const ModelFamily& family) {
@@ -126,8 +146,9 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
     measures.push_back("encoders, transformer and decoder are on the GPU in their stage alone");
   }
   if (residency.offloads_state) {
-    measures.push_back(fmt::format("the state ({}) is in the host's memory but for a layer's turn",
-                                   BytesText(plan.state.offloaded_host_bytes)));
+    measures.push_back(
+        fmt::format("the state ({}) is in the host's memory but for a layer's turn",
+                    BytesText(plan.devices.size() * plan.state.offloaded_host_bytes)));
   }
   if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
     measures.push_back(
@@ -165,23 +186,28 @@ int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspace
 
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
-  plan.memory.device_entries.clear();
-  plan.memory.device_bytes = 0;
+  BeginDevices(plan);
+  const StageEntries denoise = DenoiseEntries(family, workspaces, plan);
   if (plan.residency.takes_turns) {
-    PlanTurns({EncodeEntries(family, workspaces, plan), DenoiseEntries(family, workspaces, plan),
-               DecodeEntries(family, workspaces, plan)},
-              plan);
+    AddTurns(
+        {EncodeEntries(family, workspaces, plan), denoise, DecodeEntries(family, workspaces, plan)},
+        plan);
   } else {
-    PlanTogether(family, workspaces, plan);
+    AddTogether(AllEntries(family, workspaces, plan), plan);
+  }
+  for (size_t other = 1; other < plan.devices.size(); ++other) {
+    if (plan.residency.takes_turns) {
+      AddTurns({denoise}, plan);
+    } else {
+      AddTogether(denoise, plan);
+    }
   }
   plan.memory.device_measures = Measures(family, plan);
 }
 
 void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPlan& plan) {
-  StageEntries decode = DecodeEntries(family, {.decode = workspace}, plan);
-  plan.memory.device_entries = std::move(decode.entries);
-  plan.memory.device_bytes = decode.bytes;
-  plan.new_device_bytes = decode.bytes - decode.weight_bytes;
+  BeginDevices(plan);
+  AddTogether(DecodeEntries(family, {.decode = workspace}, plan), plan);
 }
 
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
@@ -203,11 +229,11 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   PlanDevice(family, workspaces, plan);
 }
 
-size_t DeviceLimit(const GenerateOptions& options, const Placement& placement) {
-  const int index = placement.device.index;
+size_t DeviceLimit(const GenerateOptions& options, const Devices& devices) {
   size_t limit = options.max_gpu_memory_bytes;
-  if (index < cuda::DeviceCount()) {
-    const size_t has = cuda::PropertiesOf(index).memory_bytes;
+  for (const Device device : devices) {
+    if (device.index >= cuda::DeviceCount()) continue;
+    const size_t has = cuda::PropertiesOf(device.index).memory_bytes;
     const size_t usable = has - std::min(has / 2, kDeviceSlackBytes);
     limit = limit == 0 ? usable : std::min(limit, usable);
   }
@@ -217,8 +243,9 @@ size_t DeviceLimit(const GenerateOptions& options, const Placement& placement) {
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan) {
   size_t bytes = 0;
   for (const ModelComponent& component : family.components()) {
-    bytes += component.model->weights().PinnedBytes(plan.PlacementOf(component),
-                                                    StreamedBlocks(component, plan.residency));
+    const size_t copies = component.RunsIn(ModelStage::kDenoise) ? plan.devices.size() : 1;
+    bytes += copies * component.model->weights().PinnedBytes(
+                          plan.PlacementOf(component), StreamedBlocks(component, plan.residency));
   }
   return bytes;
 }

@@ -1,22 +1,25 @@
-// What of a generation lies in a GPU's memory, and what is done so that it fits.
+// What of a generation lies in the memory of each GPU, and what is done so that it fits: the same
+// on all of them, since the calls of a step wait for each other. The first has most: encoders and
+// decoder, too.
 #pragma once
 
 #include <cstddef>
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
+#include "tamias/devices.h"
 
 namespace tamias {
 
-// What the stages take of the GPU beside weights and state.
+// What the stages take of a GPU beside weights and state.
 struct StageWorkspaces {
   size_t encode = 0;
   size_t denoise = 0;
   size_t decode = 0;
 };
 
-// Fills in memory.device_entries, device_bytes and device_measures, and new_device_bytes, for the
-// plan's residency.
+// Fills in memory.devices, device_bytes and device_measures, and new_device_bytes, for the plan's
+// residency.
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces, GenerationPlan& plan);
 
 // The same of a plan that is nothing but its decoding.
@@ -27,9 +30,10 @@ void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPl
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
                GenerationPlan& plan);
 
-// What a generation may take of the plan's GPU: options.max_gpu_memory_bytes, and what the card has
-// less what the driver and libraries take. 0: not known, for there is no such GPU.
-size_t DeviceLimit(const GenerateOptions& options, const Placement& placement);
+// What a generation may take of each of these GPUs: options.max_gpu_memory_bytes, and what the
+// smallest card has less what the driver and libraries take. 0: not known, for there are no such
+// GPUs.
+size_t DeviceLimit(const GenerateOptions& options, const Devices& devices);
 
 // Pinned memory of the host that the residency takes for weights.
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan);

@@ -80,12 +80,14 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
       entry_(parts_->running.Enter(plan_, options_)),
       num_images_(num_images),
       clock_(progress, num_images),
-      report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.placement),
+      report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.devices,
+              plan_.placement.activation_dtype),
       num_steps_(
           family_.scheduler().Make(plan_.settings.steps, plan_.latents.tokens())->num_steps()),
       resources_(parts_->devices.Resources(plan_)) {
   result_.planned_memory_bytes = plan_.memory.peak_bytes;
   result_.planned_device_memory_bytes = plan_.memory.device_bytes;
+  result_.planned_devices = plan_.memory.devices;
   result_.device_measures = plan_.memory.device_measures;
 }
 
@@ -103,7 +105,7 @@ void Generation::Implementation::Encode() {
 }
 
 void Generation::Implementation::EncodePrompts() {
-  Context context(resources_, plan_.encoder, plan_.threads, plan_.text_workspace);
+  Context context(resources_.front(), plan_.encoder, plan_.threads, plan_.text_workspace);
   const auto encode = [&](const std::string& text) {
     const PromptEmbedding& prompt =
         prompts_.emplace_back(family_.EncodePrompt(context, text, plan_.settings));
@@ -117,7 +119,7 @@ void Generation::Implementation::EncodePrompts() {
 
 void Generation::Implementation::EncodeImage() {
   if (!options_.image) return;
-  Context context(resources_, plan_.encoder, plan_.threads, plan_.image_workspace);
+  Context context(resources_.front(), plan_.encoder, plan_.threads, plan_.image_workspace);
   condition_ =
       family_.EncodeImage(context, *options_.image, plan_.latents, [this] { clock_.EndStep(); });
   if (!condition_.embedding.empty()) {
@@ -166,7 +168,7 @@ void Generation::Implementation::FinishPicture(ConstTensorView latents) {
     clock_.BeginStage(Stage::kDecode, image_, family_.NumDecodePieces(plan_.latents));
     const ModelDevices::Lease decoder = parts_->devices.Use(family_, plan_, ModelStage::kDecode);
     std::vector<Image> frames =
-        DecodeFrames(resources_, family_, plan_, latents, [this] { clock_.EndStep(); });
+        DecodeFrames(resources_.front(), family_, plan_, latents, [this] { clock_.EndStep(); });
     if (family_.info().makes_videos) {
       result_.videos.push_back({plan_.settings.fps, std::move(frames)});
     } else {

@@ -57,7 +57,7 @@ class Generation::Implementation {
   GenerationClock clock_;
   GenerationReport report_;
   int num_steps_;
-  std::shared_ptr<DeviceResources> resources_;
+  std::vector<std::shared_ptr<DeviceResources>> resources_;  // of the plan's devices
   bool is_encoded_ = false;
   std::vector<PromptEmbedding> prompts_;
   ImageCondition condition_;

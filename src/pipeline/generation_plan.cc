@@ -10,8 +10,8 @@
 
 #include "base/check.h"
 #include "base/machine.h"
+#include "pipeline/device_invocations.h"
 #include "pipeline/device_plan.h"
-#include "pipeline/guided_model.h"
 #include "pipeline/sparsity_choice.h"
 
 namespace tamias {
@@ -45,20 +45,41 @@ struct StagePlans {
   StageBytes decoding;
 };
 
-// Also refuses devices that there are not, unless the memory of one is given to plan for.
-Placement CheckedPlacement(const ModelFamily& family, const GenerateOptions& options) {
-  if (options.max_gpu_memory_bytes == 0) CheckDevice(ParseDevice(options.device));
-  return family.PlacementFor(options);
+// Refuses devices that there are not, unless the memory of one is given to plan for, and more of
+// them than have something to do. num_calls: of the transformer in a step, 0 where it does not run.
+Devices CheckedDevices(const GenerateOptions& options, int num_calls) {
+  const Devices devices = ParseDevices(options.device);
+  if (options.max_gpu_memory_bytes == 0) std::ranges::for_each(devices, CheckDevice);
+  CheckOneKind(devices);
+  const auto usable = static_cast<size_t>(std::max(num_calls, 1));
+  if (devices.size() > usable) {
+    const char* reason = num_calls == 0   ? "decoding runs on one"
+                         : num_calls == 1 ? "a step without guidance calls the transformer once"
+                                          : "a step with guidance calls the transformer twice";
+    Fail(ErrorCode::kInvalidArgument,
+         "device: expected at most {} ({}), found '{}', of which {} would be used", usable, reason,
+         options.device,
+         Name(Devices(devices.begin(), devices.begin() + static_cast<std::ptrdiff_t>(usable))));
+  }
+  return devices;
 }
 
-GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options) {
+// Plans are the same for all GPUs and run dry for the first, for which families keep models without
+// weights (ModelOnDevices).
+Placement DryPlacement(Placement placement) {
+  placement.device.index = 0;
+  return placement;
+}
+
+GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options, bool denoises) {
   GenerationPlan plan;
   plan.settings = ResolveSettings(options, family.folder().defaults(), family.defaults());
   plan.num_images = options.num_images;
   plan.threads = options.threads > 0 ? options.threads : UsableCpus();
   plan.sparsity =
       ChooseSparsity(options.sparsity, family.info().default_profile, options.overrides);
-  plan.placement = CheckedPlacement(family, options);
+  plan.devices = CheckedDevices(options, denoises ? plan.settings.num_invocations() : 0);
+  plan.placement = family.PlacementFor(options);
   const bool is_on_gpu = plan.placement.IsOnGpu();
   plan.encoder = is_on_gpu ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.decoder = is_on_gpu ? plan.encoder : plan.placement;
@@ -77,7 +98,7 @@ Tensor WithoutMemory(const LatentShape& latents) {
 // The text encoders' dry run; fills in the embeddings of the longest prompts.
 StageBytes PlanText(const ModelFamily& family, const GenerationPlan& plan,
                     std::vector<PromptEmbedding>& prompts) {
-  Context context = Context::Planning(plan.encoder, plan.threads);
+  Context context = Context::Planning(DryPlacement(plan.encoder), plan.threads);
   for (int i = 0; i < plan.settings.num_invocations(); ++i) {
     prompts.push_back(family.EncodePrompt(context, "", plan.settings));
   }
@@ -87,34 +108,36 @@ StageBytes PlanText(const ModelFamily& family, const GenerationPlan& plan,
 StageBytes PlanImage(const ModelFamily& family, const GenerationPlan& plan,
                      ImageCondition& condition) {
   if (!family.info().needs_image) return {};
-  Context context = Context::Planning(plan.encoder, plan.threads);
+  Context context = Context::Planning(DryPlacement(plan.encoder), plan.threads);
   condition = family.EncodeImage(context, {}, plan.latents, [] {});
   return StageBytes::Of(context);
 }
 
-// Fills in the plan of the state as well.
+// Of one device; fills in the plan of its state as well.
 StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbedding>& prompts,
                          const ImageCondition& condition, GenerationPlan& plan) {
-  Context context = Context::Planning(plan.placement, plan.threads);
-  SparseSession session(context, plan.sparsity, plan.geometries, plan.state_place);
-  plan.state = session.plan();
+  Context context = Context::Planning(DryPlacement(plan.placement), plan.threads);
   Tensor latents = WithoutMemory(plan.latents), prediction = WithoutMemory(plan.latents);
-  Tensor negative = WithoutMemory(plan.latents);
-  const GuidedModel model(context, family, plan, prompts, condition, session.token_order(),
-                          {.latents = latents, .prediction = prediction, .negative = negative});
+  std::vector<DeviceInvocations::Invocation> invocations;
+  for (size_t i = 0; i < plan.geometries.size(); ++i) {
+    invocations.push_back({&prompts[i], prediction});
+  }
+  DeviceInvocations device(context, family, plan, plan.geometries, condition, latents, invocations);
+  SparseSession& session = device.session();
+  plan.state = session.plan();
   const auto scheduler = family.scheduler().Make(plan.settings.steps, plan.latents.tokens());
   for (const int first : std::set{0, plan.second_expert_step}) {
     session.Restart();
     for (const StepPlan& kind : session.KindsOfSteps()) {
       session.BeginPlannedStep(kind);
-      model.Predict(context, scheduler->timestep(first), session);
+      device.Predict(scheduler->timestep(first));
     }
   }
   return StageBytes::Of(context);
 }
 
 StageBytes PlanDecodingStage(const ModelFamily& family, const GenerationPlan& plan) {
-  Context context = Context::Planning(plan.decoder, plan.threads);
+  Context context = Context::Planning(DryPlacement(plan.decoder), plan.threads);
   family.Decode(
       context, plan.latents, WithoutMemory(plan.latents), [](ConstTensorView) {}, [] {});
   return StageBytes::Of(context);
@@ -241,12 +264,14 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   size_t denoising = 0;
   if (is_on_gpu) {
     if (plan.state_place == StatePlace::kHost) {
-      denoising += entries.Add("state (pinned)", plan.state.offloaded_host_bytes);
+      denoising +=
+          entries.Add("state (pinned)", plan.devices.size() * plan.state.offloaded_host_bytes);
     }
   } else {
     denoising += AddState(plan, memory);
   }
-  denoising += entries.Add("workspace of the transformer", on_host(stages.denoising));
+  denoising +=
+      entries.Add("workspace of the transformer", plan.devices.size() * on_host(stages.denoising));
   const size_t decoding = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
                           entries.Add(PictureName(family), PictureBytes(plan));
   memory.peak_bytes = always + std::max({encoding, denoising, decoding});
@@ -268,6 +293,7 @@ struct DryRuns::Run {
   GenerationSettings settings;
   std::string sparsity;
   Placement placement;
+  size_t num_devices = 1;
   int threads = 1;
   // What came of it.
   StagePlans stages;
@@ -275,7 +301,7 @@ struct DryRuns::Run {
 
   bool IsOf(const Run& other) const {
     return settings == other.settings && sparsity == other.sparsity &&
-           placement.device == other.placement.device &&
+           placement.device == other.placement.device && num_devices == other.num_devices &&
            placement.activation_dtype == other.placement.activation_dtype &&
            placement.streams_weights == other.placement.streams_weights && threads == other.threads;
   }
@@ -287,7 +313,8 @@ DryRuns::~DryRuns() = default;
 std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, GenerationPlan& plan) {
   auto run = std::make_shared<Run>(Run{.settings = plan.settings,
                                        .sparsity = WriteYaml(plan.sparsity),
-                                       .placement = plan.placement,
+                                       .placement = DryPlacement(plan.placement),
+                                       .num_devices = plan.devices.size(),
                                        .threads = plan.threads,
                                        .stages = {},
                                        .state = {}});
@@ -310,14 +337,14 @@ std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, Gene
 
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
                               DryRuns& dry_runs) {
-  GenerationPlan plan = BeginPlan(family, options);
-  plan.geometries.assign(static_cast<size_t>(plan.settings.num_invocations()),
+  GenerationPlan plan = BeginPlan(family, options, /*denoises=*/true);
+  plan.geometries.assign(static_cast<size_t>(plan.invocations_per_device()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
   plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
   auto run = dry_runs.For(family, plan);
   plan.state = run->state;
   if (plan.placement.IsOnGpu()) {
-    const size_t limit = DeviceLimit(options, plan.placement);
+    const size_t limit = DeviceLimit(options, plan.devices);
     FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
       run = dry_runs.For(family, plan);  // for what streamed weights take more of the workspace
@@ -354,7 +381,7 @@ GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& op
   GenerateOptions dense = options;
   dense.sparsity = "off";
   dense.overrides.clear();
-  GenerationPlan plan = BeginPlan(family, dense);
+  GenerationPlan plan = BeginPlan(family, dense, /*denoises=*/false);
   StagePlans stages;
   stages.decoding = PlanDecodingStage(family, plan);
   plan.decoding_workspace = stages.decoding.device;

@@ -12,6 +12,7 @@
 #include "pipeline/model_family.h"
 #include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
+#include "tamias/devices.h"
 #include "tamias/pipeline.h"
 #include "tamias/placement.h"
 #include "tamias/sparsity/sparse_session.h"
@@ -23,7 +24,10 @@ struct GenerationPlan {
   int num_images = 1;
   int threads = 1;  // that its stages run on
   SparsityConfig sparsity;
-  Placement placement;  // of the denoiser
+  // Of the denoiser: all invocations of a step on one, or each on its own. Encoders and decoder are
+  // on the first.
+  Devices devices;
+  Placement placement;  // of the denoiser, on the first device
   // Of encoders: the same device, f32 on the CPU, bf16 on a GPU, as states of T5 and of
   // autoencoders leave the range of f16.
   Placement encoder;
@@ -31,25 +35,30 @@ struct GenerationPlan {
   Placement decoder;
   LatentShape latents;
   int second_expert_step = 0;  // the first of another transformer; 0: one makes all steps
-  std::vector<SparseGeometry> geometries;  // of the invocations, with the longest prompts
-  StatePlan state;
+  // Of a device's invocations, with the longest prompts: the same on each.
+  std::vector<SparseGeometry> geometries;
+  StatePlan state;  // of one device
   StatePlace state_place = StatePlace::kMemory;
-  ModelResidency residency;  // on a GPU
+  ModelResidency residency;  // on a GPU, on each alike
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.
-  size_t text_workspace = 0;   // of the text encoders
-  size_t image_workspace = 0;  // of the picture's encoders
-  size_t denoising_workspace = 0;
+  size_t text_workspace = 0;       // of the text encoders
+  size_t image_workspace = 0;      // of the picture's encoders
+  size_t denoising_workspace = 0;  // of one device
   size_t decoding_workspace = 0;
   MemoryPlan memory;
-  // Of memory.peak_bytes and memory.device_bytes, what is this generation's own: not what is there
-  // already when the plan is made, nor weights on the GPU, which all generations share.
+  // Of memory.peak_bytes and the bytes of memory.devices, what is this generation's own: not what
+  // is there already when the plan is made, nor weights on GPUs, which all generations share.
   size_t new_bytes = 0;
-  size_t new_device_bytes = 0;
+  std::vector<size_t> new_device_bytes;
 
+  // On the first device.
   const Placement& PlacementOf(const ModelComponent& component) const {
     if (component.RunsIn(ModelStage::kDenoise)) return placement;
     return component.RunsIn(ModelStage::kDecode) ? decoder : encoder;
+  }
+  int invocations_per_device() const {
+    return settings.num_invocations() / static_cast<int>(devices.size());
   }
 };
 

@@ -5,12 +5,29 @@
 #include "base/cuda/device.h"
 #include "base/machine.h"
 #include "sparsity/report_json.h"
-#include "tamias/placement.h"
 
 namespace tamias {
+namespace {
 
-GenerationReport::GenerationReport(const std::string& settings, const Placement& placement)
-    : settings_(nlohmann::ordered_json::parse(settings)), placement_(placement) {}
+nlohmann::ordered_json ToJson(const std::vector<DeviceMemory>& devices) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const DeviceMemory& memory : devices) {
+    nlohmann::ordered_json entries = nlohmann::ordered_json::array();
+    for (const MemoryEntry& entry : memory.entries) {
+      entries.push_back({{"name", entry.name}, {"bytes", entry.bytes}});
+    }
+    list.push_back({{"device", memory.device}, {"bytes", memory.bytes}, {"entries", entries}});
+  }
+  return list;
+}
+
+}  // namespace
+
+GenerationReport::GenerationReport(const std::string& settings, const Devices& devices,
+                                   DType activation_dtype)
+    : settings_(nlohmann::ordered_json::parse(settings)),
+      devices_(devices),
+      activation_dtype_(activation_dtype) {}
 
 void GenerationReport::AddImage(const SparsityReport& report) {
   nlohmann::json json = ToJson(report);
@@ -32,11 +49,10 @@ void GenerationReport::Finish(GenerateResult& result) {
   nlohmann::ordered_json json;
   json["settings"] = settings_;
   json["machine"] = MachineName();
-  json["device"] = Name(placement_.device);
-  json["dtype"] = Name(placement_.activation_dtype);
-  if (placement_.IsOnGpu()) {
-    json["gpu"] = cuda::PropertiesOf(placement_.device.index).name;
-  }
+  json["device"] = Name(devices_);
+  json["dtype"] = Name(activation_dtype_);
+  const bool is_on_gpu = devices_.front().type == DeviceType::kCuda;
+  if (is_on_gpu) json["gpu"] = cuda::PropertiesOf(devices_.front().index).name;
   json["seconds"] = {{"total", result.seconds_total},
                      {"to_first_step", result.seconds_to_first_step},
                      {"encode", result.seconds_encode},
@@ -51,8 +67,9 @@ void GenerationReport::Finish(GenerateResult& result) {
   json["mlp_sparsity"] = result.mlp_sparsity;
   json["planned_memory_bytes"] = result.planned_memory_bytes;
   json["peak_memory_bytes"] = PeakResidentBytes();
-  if (placement_.IsOnGpu()) {
+  if (is_on_gpu) {
     json["planned_device_memory_bytes"] = result.planned_device_memory_bytes;
+    json["planned_devices"] = ToJson(result.planned_devices);
     json["device_measures"] = result.device_measures;
   }
   json["steps"] = steps_;

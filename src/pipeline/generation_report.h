@@ -4,16 +4,17 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tamias/devices.h"
+#include "tamias/dtype.h"
 #include "tamias/pipeline.h"
-#include "tamias/placement.h"
 #include "tamias/sparsity/report.h"
 
 namespace tamias {
 
 class GenerationReport {
  public:
-  // settings: a JSON object as text; placement: of the transformer.
-  GenerationReport(const std::string& settings, const Placement& placement);
+  // settings: a JSON object as text; devices and type: of the transformer.
+  GenerationReport(const std::string& settings, const Devices& devices, DType activation_dtype);
 
   // The steps of one picture, in order.
   void AddImage(const SparsityReport& report);
@@ -23,7 +24,8 @@ class GenerationReport {
 
  private:
   nlohmann::ordered_json settings_;
-  Placement placement_;
+  Devices devices_;
+  DType activation_dtype_;
   nlohmann::ordered_json steps_ = nlohmann::ordered_json::array();
   WorkCount attention_;
   WorkCount mlp_;

@@ -44,27 +44,29 @@ void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_
   CheckThreads(threads);
 }
 
-void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, size_t others) {
-  if (!plan.placement.IsOnGpu()) return;
-  const size_t on_gpu = cuda::PropertiesOf(plan.placement.device.index).memory_bytes;
+// device: one of the plan's.
+void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, size_t device,
+                 size_t others) {
+  const DeviceMemory& memory = plan.memory.devices[device];
+  const size_t on_gpu = cuda::PropertiesOf(plan.devices[device].index).memory_bytes;
   const bool is_asked = options.max_gpu_memory_bytes > 0 && options.max_gpu_memory_bytes < on_gpu;
   const size_t limit = is_asked ? options.max_gpu_memory_bytes : on_gpu;
-  if (plan.memory.device_bytes + others <= limit) return;
+  if (memory.bytes + others <= limit) return;
   Fail(ErrorCode::kOutOfMemory,
        "{} need {} of GPU memory{} at the least, {} {} (`tamias inspect` shows the plan)",
-       SizeText(plan.settings), BytesText(plan.memory.device_bytes + others), Beside(others),
-       is_asked ? "but max_gpu_memory is" : options.device + " has", BytesText(limit));
+       SizeText(plan.settings), BytesText(memory.bytes + others), Beside(others),
+       is_asked ? "but max_gpu_memory is" : memory.device + " has", BytesText(limit));
 }
 
 }  // namespace
 
 RunningGenerations::Entry::Entry(RunningGenerations& running, const GenerationPlan& plan)
-    : running_(&running),
-      new_bytes_(plan.new_bytes),
-      device_bytes_(plan.new_device_bytes),
-      threads_(plan.threads) {
+    : running_(&running), new_bytes_(plan.new_bytes), threads_(plan.threads) {
+  for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
+    device_bytes_[plan.devices[i].index] = plan.new_device_bytes[i];
+  }
   running.new_bytes_ += new_bytes_;
-  running.device_bytes_ += device_bytes_;
+  for (const auto& [gpu, bytes] : device_bytes_) running.device_bytes_[gpu] += bytes;
   running.threads_ += threads_;
 }
 
@@ -82,7 +84,7 @@ void RunningGenerations::Entry::Leave() {
   if (running_ == nullptr) return;
   const std::lock_guard lock(running_->mutex_);
   running_->new_bytes_ -= new_bytes_;
-  running_->device_bytes_ -= device_bytes_;
+  for (const auto& [gpu, bytes] : device_bytes_) running_->device_bytes_[gpu] -= bytes;
   running_->threads_ -= threads_;
   running_ = nullptr;
 }
@@ -91,7 +93,9 @@ RunningGenerations::Entry RunningGenerations::Enter(const GenerationPlan& plan,
                                                     const GenerateOptions& options) {
   const std::lock_guard lock(mutex_);
   CheckHost(plan, options, new_bytes_, threads_ + plan.threads);
-  CheckDevice(plan, options, device_bytes_);
+  for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
+    CheckDevice(plan, options, i, device_bytes_[plan.devices[i].index]);
+  }
   return Entry(*this, plan);
 }
 

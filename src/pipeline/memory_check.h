@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <mutex>
 
 #include "pipeline/generation_plan.h"
@@ -27,7 +28,7 @@ class RunningGenerations {
 
     RunningGenerations* running_ = nullptr;
     size_t new_bytes_ = 0;
-    size_t device_bytes_ = 0;
+    std::map<int, size_t> device_bytes_;
     int threads_ = 0;
   };
 
@@ -37,8 +38,8 @@ class RunningGenerations {
 
  private:
   std::mutex mutex_;
-  size_t new_bytes_ = 0;     // of the host
-  size_t device_bytes_ = 0;  // of GPUs, beside weights
+  size_t new_bytes_ = 0;                // of the host
+  std::map<int, size_t> device_bytes_;  // by the number of the GPU, beside weights
   int threads_ = 0;
 };
 

@@ -7,8 +7,7 @@
 
 namespace tamias {
 
-ModelDevices::Place& ModelDevices::PlaceOf(const GenerationPlan& plan) {
-  const Device device = plan.placement.device;
+ModelDevices::Place& ModelDevices::PlaceOf(Device device) {
   const std::lock_guard lock(mutex_);
   return places_[{device.type, device.index}];
 }
@@ -17,13 +16,17 @@ ModelDevices::Key ModelDevices::KeyOf(const ModelComponent& component, const Gen
   return {component.model, plan.PlacementOf(component).activation_dtype};
 }
 
-std::shared_ptr<DeviceResources> ModelDevices::Resources(const GenerationPlan& plan) {
-  Place& place = PlaceOf(plan);
+std::shared_ptr<DeviceResources> ModelDevices::Resources(Device device) {
+  Place& place = PlaceOf(device);
   const std::lock_guard lock(place.mutex);
-  if (place.resources == nullptr) {
-    place.resources = std::make_shared<DeviceResources>(plan.placement.device);
-  }
+  if (place.resources == nullptr) place.resources = std::make_shared<DeviceResources>(device);
   return place.resources;
+}
+
+std::vector<std::shared_ptr<DeviceResources>> ModelDevices::Resources(const GenerationPlan& plan) {
+  std::vector<std::shared_ptr<DeviceResources>> resources;
+  for (const Device device : plan.devices) resources.push_back(Resources(device));
+  return resources;
 }
 
 void ModelDevices::Drop(const PlacedModel& model, Loaded& loaded) {
@@ -35,7 +38,8 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
                         const ModelComponent& component) {
   const PlacedModel& model = *component.model;
   Loaded& loaded = place.models[KeyOf(component, plan)];
-  const Placement& placement = plan.PlacementOf(component);
+  Placement placement = plan.PlacementOf(component);
+  placement.device = place.resources->device();
   std::vector<std::string> streamed = StreamedBlocks(component, plan.residency);
   if (loaded.is_there && loaded.streamed != streamed) {
     if (loaded.users > 0) {
@@ -63,11 +67,10 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
   ++loaded.users;
 }
 
-ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const GenerationPlan& plan,
-                                      ModelStage stage) {
-  Resources(plan);
-  Place& place = PlaceOf(plan);
-  Lease lease(place, plan);  // goes after the lock, which it takes when it ends
+void ModelDevices::UseOn(Device device, const ModelFamily& family, const GenerationPlan& plan,
+                         ModelStage stage, Lease& lease) {
+  Resources(device);
+  Place& place = PlaceOf(device);
   const std::lock_guard lock(place.mutex);
   if (plan.residency.takes_turns) {
     for (auto& [key, loaded] : place.models) {
@@ -77,21 +80,27 @@ ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const Generatio
   for (const ModelComponent& component : family.components()) {
     if (!component.RunsIn(stage)) continue;
     Load(place, family, plan, component);
-    lease.models_.push_back(KeyOf(component, plan));
+    lease.models_.emplace_back(&place, KeyOf(component, plan));
+  }
+}
+
+ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const GenerationPlan& plan,
+                                      ModelStage stage) {
+  Lease lease(plan);
+  for (const Device device : plan.devices) {
+    UseOn(device, family, plan, stage, lease);
+    if (stage != ModelStage::kDenoise) break;
   }
   return lease;
 }
 
 ModelDevices::Lease::Lease(Lease&& other) noexcept
-    : place_(std::exchange(other.place_, nullptr)),
-      plan_(other.plan_),
-      models_(std::move(other.models_)) {}
+    : plan_(other.plan_), models_(std::exchange(other.models_, {})) {}
 
 ModelDevices::Lease::~Lease() {
-  if (place_ == nullptr) return;
-  const std::lock_guard lock(place_->mutex);
-  for (const Key& key : models_) {
-    Loaded& loaded = place_->models[key];
+  for (const auto& [place, key] : models_) {
+    const std::lock_guard lock(place->mutex);
+    Loaded& loaded = place->models[key];
     if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*key.first, loaded);
   }
 }

@@ -31,17 +31,19 @@ class ModelDevices {
 
    private:
     friend class ModelDevices;
-    Lease(Place& place, const GenerationPlan& plan) : place_(&place), plan_(&plan) {}
+    explicit Lease(const GenerationPlan& plan) : plan_(&plan) {}
 
-    Place* place_;  // null: moved from
     const GenerationPlan* plan_;
-    std::vector<Key> models_;
+    std::vector<std::pair<Place*, Key>> models_;  // none: moved from
   };
 
-  std::shared_ptr<DeviceResources> Resources(const GenerationPlan& plan);
-  // Loads what is not there yet; the plan must outlive the lease. Threads may call it at once: one
-  // loads, those of the same device wait, others do not. Throws kOutOfMemory where generations
-  // under way hold a model in another way than the plan wants it.
+  std::shared_ptr<DeviceResources> Resources(Device device);
+  // Of the plan's devices, in their order.
+  std::vector<std::shared_ptr<DeviceResources>> Resources(const GenerationPlan& plan);
+  // Loads what is not there yet: for denoising on all of the plan's devices, else on the first. The
+  // plan must outlive the lease. Threads may call it at once: one loads, those of the same device
+  // wait, others do not. Throws kOutOfMemory where generations under way hold a model in another
+  // way than the plan wants it.
   Lease Use(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage);
 
  private:
@@ -62,7 +64,9 @@ class ModelDevices {
   // The place must be locked.
   static void Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
                    const ModelComponent& component);
-  Place& PlaceOf(const GenerationPlan& plan);
+  void UseOn(Device device, const ModelFamily& family, const GenerationPlan& plan, ModelStage stage,
+             Lease& lease);
+  Place& PlaceOf(Device device);
 
   std::mutex mutex_;  // of the map alone
   std::map<std::pair<DeviceType, int>, Place> places_;

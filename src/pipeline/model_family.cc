@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/machine.h"
+#include "tamias/devices.h"
 
 namespace tamias {
 namespace {
@@ -50,7 +51,7 @@ ModelFamily::ModelFamily(const ModelFolder& folder)
 }
 
 Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
-  return PlacementOn(ParseDevice(options.device), DenoiserWeights().front().MainDType(),
+  return PlacementOn(ParseDevices(options.device).front(), DenoiserWeights().front().MainDType(),
                      ParseActivationType(options.dtype));
 }
 

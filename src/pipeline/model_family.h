@@ -86,8 +86,8 @@ class ModelFamily {
   std::vector<Weights> DenoiserWeights() const;
   // What all transformers hold once they are prepared for sparse MLPs.
   size_t SparsityWeightBytes(const Placement& placement) const;
-  // Where the options' device and dtype put the denoiser, whether there is such a device or not.
-  // Throws as ParseDevice, ParseActivationType and PlacementOn.
+  // Where the options' first device and dtype put the denoiser, whether there is such a device or
+  // not. Throws as ParseDevices, ParseActivationType and PlacementOn.
   Placement PlacementFor(const GenerateOptions& options) const;
 
  protected:

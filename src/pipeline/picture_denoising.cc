@@ -1,8 +1,6 @@
-// x(step + 1) = scheduler(x(step), velocity): the model runs on the plan's device, noise, scheduler
-// and guidance on the host.
+// x(step + 1) = scheduler(x(step), velocity): the model runs on the plan's devices, noise,
+// scheduler and guidance on the host.
 #include "pipeline/picture_denoising.h"
-
-#include <utility>
 
 namespace tamias {
 namespace {
@@ -11,18 +9,9 @@ Shape ShapeOf(const LatentShape& latents) {
   return {1, latents.tokens(), latents.token_channels()};
 }
 
-std::vector<SparseGeometry> GeometriesOf(const ModelFamily& family, const GenerationPlan& plan,
-                                         const std::vector<PromptEmbedding>& prompts) {
-  std::vector<SparseGeometry> geometries;
-  for (const PromptEmbedding& prompt : prompts) {
-    geometries.push_back(family.Geometry(prompt.sequence.dim(1), plan.latents.grid()));
-  }
-  return geometries;
-}
-
 }  // namespace
 
-PictureDenoising::PictureDenoising(std::shared_ptr<DeviceResources> resources,
+PictureDenoising::PictureDenoising(const std::vector<std::shared_ptr<DeviceResources>>& resources,
                                    const ModelFamily& family, const GenerationPlan& plan,
                                    const std::vector<PromptEmbedding>& prompts,
                                    const ImageCondition& condition, const GenerateOptions& options,
@@ -30,41 +19,38 @@ PictureDenoising::PictureDenoising(std::shared_ptr<DeviceResources> resources,
     : image_(image),
       second_expert_step_(plan.second_expert_step),
       host_(plan.threads),
-      context_(std::move(resources), plan.placement, plan.threads, plan.denoising_workspace),
-      session_(context_, plan.sparsity, GeometriesOf(family, plan, prompts), plan.state_place),
       noise_(plan.latents, options.seed, image, options.num_images),
       scheduler_(family.scheduler().Make(
           plan.settings.steps, plan.latents.tokens(),
           [this, packed = family.scheduler().conventions().draws_packed_noise](TensorView drawn) {
-            session_.token_order().Apply(host_, packed ? noise_.NextPacked() : noise_.NextLatents(),
-                                         drawn);
+            model_.token_order().Apply(host_, packed ? noise_.NextPacked() : noise_.NextLatents(),
+                                       drawn);
           })),
       rows_(noise_.NextLatents()),
       latents_(ShapeOf(plan.latents), DType::kF32),
       prediction_(Tensor::Zeros(ShapeOf(plan.latents), DType::kF32)),
       negative_(plan.settings.use_true_cfg() ? ShapeOf(plan.latents) : Shape{0}, DType::kF32),
-      model_(context_, family, plan, prompts, condition, session_.token_order(),
+      model_(resources, family, plan, prompts, condition,
              {.latents = latents_, .prediction = prediction_, .negative = negative_}) {
-  session_.token_order().Apply(host_, rows_, latents_);
+  model_.token_order().Apply(host_, rows_, latents_);
   if (options.initial_latents.empty()) return;
   const Latents& initial = options.initial_latents[static_cast<size_t>(image)];
   SetLatents(ConstTensorView(initial.values.data(), DType::kF32, ShapeOf(plan.latents)));
 }
 
 StepKind PictureDenoising::Step(const std::function<void(const StepPrediction&)>& on_prediction) {
-  if (step_ > 0 && step_ == second_expert_step_) session_.Restart();
-  session_.BeginStep(step_, scheduler_->sigma(step_));
-  model_.Predict(context_, scheduler_->timestep(step_), session_);
+  if (step_ > 0 && step_ == second_expert_step_) model_.Restart();
+  model_.BeginStep(step_, scheduler_->sigma(step_));
+  model_.Predict(scheduler_->timestep(step_));
   if (on_prediction) ReportPrediction(on_prediction);
   scheduler_->Step(host_, step_, prediction_, latents_);
-  session_.EndStep();
   ++step_;
-  return session_.report().steps.back().kind;
+  return model_.EndStep();
 }
 
 void PictureDenoising::ReportPrediction(
     const std::function<void(const StepPrediction&)>& on_prediction) {
-  session_.token_order().Invert(host_, prediction_, rows_);
+  model_.token_order().Invert(host_, prediction_, rows_);
   on_prediction({.image = image_,
                  .step = step_,
                  .sigma = scheduler_->sigma(step_),
@@ -74,12 +60,12 @@ void PictureDenoising::ReportPrediction(
 
 Tensor PictureDenoising::latents() {
   Tensor rows(latents_.shape(), DType::kF32);
-  session_.token_order().Invert(host_, latents_, rows);
+  model_.token_order().Invert(host_, latents_, rows);
   return rows;
 }
 
 void PictureDenoising::SetLatents(ConstTensorView latents) {
-  session_.token_order().Apply(host_, latents, latents_);
+  model_.token_order().Apply(host_, latents, latents_);
 }
 
 }  // namespace tamias

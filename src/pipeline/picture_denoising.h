@@ -13,17 +13,18 @@
 #include "pipeline/packed_latents.h"
 #include "pipeline/prompt_embedding.h"
 #include "tamias/context.h"
-#include "tamias/sparsity/sparse_session.h"
+#include "tamias/sparsity/report.h"
 
 namespace tamias {
 
 class PictureDenoising {
  public:
-  // image: the number of the picture in its generation. family, plan, prompts and condition must
-  // outlive this.
-  PictureDenoising(std::shared_ptr<DeviceResources> resources, const ModelFamily& family,
-                   const GenerationPlan& plan, const std::vector<PromptEmbedding>& prompts,
-                   const ImageCondition& condition, const GenerateOptions& options, int image);
+  // resources: of the plan's devices. image: the number of the picture in its generation. family,
+  // plan, prompts and condition must outlive this.
+  PictureDenoising(const std::vector<std::shared_ptr<DeviceResources>>& resources,
+                   const ModelFamily& family, const GenerationPlan& plan,
+                   const std::vector<PromptEmbedding>& prompts, const ImageCondition& condition,
+                   const GenerateOptions& options, int image);
   PictureDenoising(const PictureDenoising&) = delete;
   PictureDenoising& operator=(const PictureDenoising&) = delete;
 
@@ -38,7 +39,7 @@ class PictureDenoising {
   ConstTensorView ordered_latents() const { return latents_; }
   // Others in their place, in row order.
   void SetLatents(ConstTensorView latents);
-  const SparsityReport& report() const { return session_.report(); }
+  SparsityReport report() const { return model_.report(); }
 
  private:
   void ReportPrediction(const std::function<void(const StepPrediction&)>& on_prediction);
@@ -47,8 +48,6 @@ class PictureDenoising {
   int second_expert_step_;
   int step_ = 0;
   Context host_;  // of noise, scheduler and token order
-  Context context_;
-  SparseSession session_;
   NoiseStream noise_;
   std::unique_ptr<FlowScheduler> scheduler_;
   // [1, N, P] f32 each, in token order but for the first.

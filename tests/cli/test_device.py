@@ -33,7 +33,7 @@ def test_compare_takes_it_as_well(without_gpu, tmp_path):
     expect_error(run("compare", *arguments, "--device", "cuda"), 1, "GPU 0")
 
 
-@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cuda:-1"])
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cuda:-1", "cuda:0,", "cuda:0,1"])
 def test_unknown_devices_are_refused(tmp_path, device):
     result = generate(f"--device={device}", "--output", tmp_path / "p.png")
     expect_error(result, 2, "expected cpu, cuda or cuda:<number>")
@@ -43,7 +43,7 @@ def test_the_plan_has_a_place_for_a_gpu(tmp_path):
     result = run("inspect", "--model", MODEL, "--json")
     assert result.returncode == 0, result.stderr
     plan = json.loads(result.stdout)["memory_accelerated"]
-    assert plan["device_bytes"] == 0 and plan["device_entries"] == []
+    assert plan["device_bytes"] == 0 and plan["devices"] == []
 
 
 def test_plans_can_be_made_for_a_gpu_that_is_not_there(without_gpu):
@@ -57,6 +57,63 @@ def test_plans_can_be_made_for_a_gpu_that_is_not_there(without_gpu):
     assert plans["1GiB"]["device_bytes"] > plans["250MiB"]["device_bytes"] > plans["110MiB"]["device_bytes"]
     measures = [len(plan["device_measures"]) for plan in plans.values()]
     assert 0 == measures[0] < measures[1] < measures[2]
+
+
+def test_lists_are_of_gpus_each_named_once(tmp_path):
+    for device, message in (
+        ("cuda:0,cuda:0", "expected each device once, found cuda:0 twice"),
+        ("cuda:0,cpu", "expected cpu alone, or GPUs as in cuda:0,cuda:1"),
+    ):
+        expect_error(generate("--device", device, "--output", tmp_path / "p.png"), 2, message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_gpus_than_a_step_has_calls_are_refused_with_those_that_would_be_used(without_gpu, tmp_path):
+    limit = ("--max-gpu-memory", "1GiB")
+    for device, scale, message in (
+        ("cuda:1,cuda:0", "1", "expected at most 1 (a step without guidance calls the transformer once), "
+         "found 'cuda:1,cuda:0', of which cuda:1 would be used"),
+        ("cuda:0,cuda:1,cuda:2", "2", "expected at most 2 (a step with guidance calls the transformer twice), "
+         "found 'cuda:0,cuda:1,cuda:2', of which cuda:0,cuda:1 would be used"),
+    ):  # fmt: skip
+        options = ("--true-cfg-scale", scale, "--device", device, *limit)
+        expect_error(generate(*options, "--output", tmp_path / "p.png"), 2, message)
+        expect_error(run("inspect", "--model", MODEL, *options), 2, message)
+
+
+def test_decoding_runs_on_one_gpu(without_gpu, tmp_path):
+    latents = tmp_path / "latents.safetensors"
+    result = generate("--save-latents", latents, "--output", tmp_path / "p.png")
+    assert result.returncode == 0, result.stderr
+    arguments = ["--model", MODEL, "--latents", latents, "--output", tmp_path / "q.png"]
+    result = run("decode", *arguments, "--device", "cuda:0,cuda:1", "--max-gpu-memory", "1GiB")
+    expect_error(result, 2, "expected at most 1 (decoding runs on one)")
+
+
+def test_the_plan_says_what_lies_on_which_gpu(without_gpu):
+    arguments = ["--model", MODEL, "--true-cfg-scale", "3", "--max-gpu-memory", "1GiB"]
+
+    def plan(device: str) -> dict:
+        result = run("inspect", *arguments, "--device", device, "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)["memory_accelerated"]
+
+    one, two = plan("cuda"), plan("cuda:1,cuda:0")
+    assert [memory["device"] for memory in two["devices"]] == ["cuda:1", "cuda:0"]
+    first, second = ({entry["name"] for entry in memory["entries"]} for memory in two["devices"])
+    assert {"weights of text_encoder", "weights of transformer", "weights of vae"} <= first
+    assert "weights of transformer" in second
+    assert not {"weights of text_encoder", "weights of vae"} & second
+    assert two["device_bytes"] == two["devices"][0]["bytes"] > two["devices"][1]["bytes"]
+
+    def state(plan: dict) -> list[int]:
+        entries = [memory["entries"] for memory in plan["devices"]]
+        return [sum(entry["bytes"] for entry in one if entry["name"].startswith("state")) for one in entries]
+
+    assert state(two)[0] == state(two)[1]
+    assert state(one)[0] <= sum(state(two)) <= 1.1 * state(one)[0]
+    text = run("inspect", *arguments, "--device", "cuda:0,cuda:1").stdout
+    assert "cuda:0: weights of vae" in text and "cuda:1: weights of transformer" in text
 
 
 def test_a_generation_needs_the_gpu_that_was_planned_for(without_gpu, tmp_path):

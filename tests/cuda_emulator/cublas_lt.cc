@@ -2,9 +2,11 @@
 // fp32, the result rounded once to the output's type.
 #include "ops/cuda/cublas_lt.h"
 
+#include <array>
 #include <vector>
 
 #include "ops/activation.h"
+#include "tests/cuda_emulator/device.h"
 #include "tests/cuda_emulator/streams.h"
 
 namespace tamias::cuda {
@@ -74,6 +76,8 @@ CublasLt::~CublasLt() = default;
 
 void CublasLt::Multiply(Stream& stream, const LinearPlan& plan, const void* input,
                         const void* weight, const void* bias, void* output, void*) {
+  cuda_emulator::CheckAddresses(stream.handle(), "a product",
+                                std::array<const void*, 4>{input, weight, bias, output});
   cuda_emulator::Enqueue(stream.handle(), [=] { Product(plan, input, weight, bias, output); });
 }
 

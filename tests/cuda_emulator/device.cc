@@ -6,6 +6,7 @@
 #include <atomic>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "base/check.h"
 #include "tests/cuda_emulator/emulator.h"
@@ -19,7 +20,9 @@ constexpr unsigned kMostBlocksX = 0x7FFFFFFF, kMostBlocksYZ = 65535;
 constexpr size_t kDynamicAlignment = 1024;  // SharedMemory() in src/ops/cuda/shared_memory.cuh
 
 std::atomic<int> capability = 86;
+thread_local int chosen = 0;
 std::mutex mutex;
+std::vector<std::string> names = {"emulator"};
 std::map<const void*, size_t> most_dynamic;  // by kernel, where it was set
 
 size_t StaticBytesOf(const void* kernel, bool has_dynamic) {
@@ -39,6 +42,17 @@ void CheckSize(const Kernel& kernel, const char* what, const dim3& size, const d
 }
 
 }  // namespace
+
+void SetDevices(std::vector<std::string> devices) {
+  const std::lock_guard lock(mutex);
+  names = std::move(devices);
+}
+
+void CheckChosen(CUstream_st* stream, const char* action) {
+  if (DeviceOf(stream) == chosen) return;
+  Fail(ErrorCode::kInternal, "{}: on a queue of device {} while device {} is chosen", action,
+       DeviceOf(stream), chosen);
+}
 
 void SetComputeCapability(int value) { capability = value; }
 int ComputeCapability() { return capability; }
@@ -103,8 +117,42 @@ void CheckLaunch(const Kernel& kernel) {
 
 }  // namespace tamias::cuda_emulator
 
+using namespace tamias::cuda_emulator;
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  const std::lock_guard lock(mutex);
+  *count = static_cast<int>(names.size());
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = chosen;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (device < 0 || device >= count) return cudaErrorInvalidValue;
+  chosen = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  const std::lock_guard lock(mutex);
+  if (device < 0 || device >= static_cast<int>(names.size())) return cudaErrorInvalidValue;
+  *properties = {.name = {},
+                 .major = capability / 10,
+                 .minor = capability % 10,
+                 .multiProcessorCount = 4,
+                 .totalGlobalMem = size_t{1} << 30,
+                 .sharedMemPerBlockOptin = SharedBytesOptIn()};
+  const std::string& name = names[static_cast<size_t>(device)];
+  name.copy(properties->name, sizeof(properties->name) - 1);
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* kernel) {
-  using namespace tamias::cuda_emulator;
   *attributes = {.sharedSizeBytes = StaticBytesOf(kernel, true),
                  .maxThreadsPerBlock = static_cast<int>(kMostThreads),
                  .numRegs = 0,
@@ -113,7 +161,6 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void* ke
 }
 
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
-  using namespace tamias::cuda_emulator;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0) {
     return cudaErrorInvalidValue;
   }

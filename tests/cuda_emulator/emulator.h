@@ -7,7 +7,8 @@
 //                          functions they call: the emulator counts those of a kernel (symbols.h)
 //   dynamic shared memory  is filled with NaN before each block, writes behind it are an error
 //   misaligned accesses    are errors, vectors and scalars alike (alignment.cc)
-//   device memory          is host memory filled with NaN, writes around it are an error
+//   device memory          is host memory filled with NaN, writes around it are an error, and so is
+//                          what a queue of another device does with it (device.h)
 //   streams                are synchronous, unless a test lets them run in any order that their
 //                          events allow (streams.h)
 #pragma once
@@ -20,6 +21,7 @@
 #include <cstring>
 
 #include "tests/cuda_emulator/block.h"
+#include "tests/cuda_emulator/device.h"
 #include "tests/cuda_emulator/streams.h"
 
 #define __global__

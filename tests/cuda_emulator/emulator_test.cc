@@ -18,6 +18,7 @@
 #include "ops/cuda/shared_memory.cuh"
 #include "ops/cuda/vector.cuh"
 #include "tamias/context.h"
+#include "tamias/devices.h"
 #include "tests/cuda_emulator/device.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"
@@ -551,6 +552,63 @@ TEST(CudaMemory, CopiesThereAndBack) {
               HasSubstr("copy: source: expected a contiguous tensor"));
   EXPECT_THAT(ErrorOf([&] { Copy(stream, host.view().Slice(0, 0, 2), device); }),
               HasSubstr("copy: destination: expected f32 [2, 5], found f32 [3, 5]"));
+}
+
+// While it lives there are two devices.
+struct TwoDevices {
+  TwoDevices() { cuda_emulator::SetDevices({"emulator", "another"}); }
+  ~TwoDevices() { cuda_emulator::SetDevices({"emulator"}); }
+};
+
+TEST(CudaDevice, ThereMayBeSeveral) {
+  const TwoDevices two;
+  ASSERT_EQ(DeviceCount(), 2);
+  EXPECT_EQ(PropertiesOf(0).name, "emulator");
+  EXPECT_EQ(PropertiesOf(1).name, "another");
+  EXPECT_EQ(ErrorOf([] {
+              CheckOneKind({{DeviceType::kCuda, 1}, {DeviceType::kCuda, 0}});
+            }),
+            "device: expected GPUs of one kind, found cuda:0 (emulator) beside cuda:1 (another)");
+}
+
+TEST(CudaMemory, IsCountedByDevice) {
+  const TwoDevices two;
+  const size_t first = cuda_emulator::AllocatedBytes(0);
+  const size_t second = cuda_emulator::AllocatedBytes(1);
+  cuda_emulator::ResetPeak();
+  {
+    const Tensor tensor = DeviceTensor({100}, DType::kU8, 1);
+    EXPECT_EQ(cuda_emulator::AllocatedBytes(0), first);
+    EXPECT_EQ(cuda_emulator::AllocatedBytes(1), second + 100);
+  }
+  EXPECT_EQ(cuda_emulator::AllocatedBytes(1), second);
+  EXPECT_EQ(cuda_emulator::PeakBytes(1), second + 100);
+}
+
+struct WriteTask {
+  int unused;
+  float* to;
+};
+__global__ void WriteKernel(WriteTask task) { *task.to = 1; }
+
+TEST(CudaMemory, OfOneDeviceIsNotForTheQueuesOfAnother) {
+  const TwoDevices two;
+  Stream first(0), second(1);
+  const Tensor on_first = DeviceTensor({4}, DType::kF32, 0);
+  auto* inside = static_cast<float*>(const_cast<void*>(on_first.view().raw())) + 3;
+  EXPECT_EQ(ErrorOf([&] { Launch(&WriteKernel, OneBlock(1), first, WriteTask{0, inside}); }), "");
+  EXPECT_EQ(ErrorOf([&] {
+              Launch(&WriteKernel, OneBlock(1), second, WriteTask{0, inside});
+            }),
+            "test_kernel: on device 1 with memory of device 0");
+  // As another library would give it: the tensor's device is not asked.
+  const TensorView lies(inside - 3, DType::kF32, {4}, {DeviceType::kCuda, 1});
+  EXPECT_EQ(ErrorOf([&] { Zero(second, lies); }), "zeroing: on device 1 with memory of device 0");
+  Tensor host({4}, DType::kF32);
+  EXPECT_EQ(ErrorOf([&] { Copy(second, host, lies); }),
+            "copying: on device 1 with memory of device 0");
+  EXPECT_THAT(ErrorOf([&] { Copy(second, on_first, host); }),
+              HasSubstr("expected a tensor on GPU 1, found one on GPU 0"));
 }
 
 }  // namespace

@@ -1,10 +1,12 @@
 // The part of the CUDA runtime that Tamias uses, on host memory. An allocation lies between two
 // guards of NaN: reading there gives NaN, having written there ends the program when it is freed.
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
 
+#include "base/check.h"
 #include "tests/cuda_emulator/device.h"
 #include "tests/cuda_emulator/emulator.h"
 
@@ -13,9 +15,17 @@ namespace {
 constexpr size_t kGuard = 1024;  // also keeps the allocation 256-byte aligned
 constexpr int kNaNByte = 0xFF;
 
+struct Allocation {
+  size_t bytes = 0;
+  int device = 0;
+};
+struct Count {
+  size_t allocated = 0, peak = 0;
+};
+
 std::mutex mutex;
-std::map<void*, size_t> sizes;  // of live allocations
-size_t allocated = 0, peak = 0;
+std::map<uintptr_t, Allocation> allocations;  // that live, by their address
+std::map<int, Count> counts;                  // by device
 
 bool IsIntact(const unsigned char* guard) {
   return std::all_of(guard, guard + kGuard, [](unsigned char byte) { return byte == kNaNByte; });
@@ -25,48 +35,43 @@ bool IsIntact(const unsigned char* guard) {
 
 namespace tamias::cuda_emulator {
 
-size_t AllocatedBytes() {
+size_t AllocatedBytes(int device) {
   const std::lock_guard lock(mutex);
-  return allocated;
+  return counts[device].allocated;
 }
 
-size_t PeakBytes() {
+size_t PeakBytes(int device) {
   const std::lock_guard lock(mutex);
-  return peak;
+  return counts[device].peak;
 }
 
 void ResetPeak() {
   const std::lock_guard lock(mutex);
-  peak = allocated;
+  for (auto& [device, count] : counts) count.peak = count.allocated;
+}
+
+void CheckAddresses(CUstream_st* stream, const char* action,
+                    std::span<const void* const> addresses) {
+  const int device = DeviceOf(stream);
+  const std::lock_guard lock(mutex);
+  for (const void* address : addresses) {
+    const auto number = reinterpret_cast<uintptr_t>(address);
+    auto found = allocations.upper_bound(number);
+    if (found == allocations.begin()) continue;
+    --found;
+    const Allocation& allocation = found->second;
+    if (number - found->first >= allocation.bytes || allocation.device == device) continue;
+    Fail(ErrorCode::kInternal, "{}: on device {} with memory of device {}", action, device,
+         allocation.device);
+  }
 }
 
 }  // namespace tamias::cuda_emulator
 
+using namespace tamias::cuda_emulator;
+
 const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
-}
-
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidValue; }
-
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  const int capability = tamias::cuda_emulator::ComputeCapability();
-  *properties = {.name = "emulator",
-                 .major = capability / 10,
-                 .minor = capability % 10,
-                 .multiProcessorCount = 4,
-                 .totalGlobalMem = size_t{1} << 30,
-                 .sharedMemPerBlockOptin = tamias::cuda_emulator::SharedBytesOptIn()};
-  return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
@@ -75,24 +80,27 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   if (storage == nullptr) return cudaErrorMemoryAllocation;
   std::memset(storage, kNaNByte, rounded);
   *memory = storage + kGuard;
+  int device = 0;
+  cudaGetDevice(&device);
   const std::lock_guard lock(mutex);
-  sizes[*memory] = bytes;
-  allocated += bytes;
-  peak = std::max(peak, allocated);
+  allocations[reinterpret_cast<uintptr_t>(*memory)] = {bytes, device};
+  Count& count = counts[device];
+  count.allocated += bytes;
+  count.peak = std::max(count.peak, count.allocated);
   return cudaSuccess;
 }
 
 cudaError_t cudaFree(void* memory) {
   if (memory == nullptr) return cudaSuccess;
-  tamias::cuda_emulator::FinishAll();  // as a GPU does
+  FinishAll();  // as a GPU does
   size_t bytes = 0;
   {
     const std::lock_guard lock(mutex);
-    const auto found = sizes.find(memory);
-    if (found == sizes.end()) return cudaErrorInvalidValue;
-    bytes = found->second;
-    sizes.erase(found);
-    allocated -= bytes;
+    const auto found = allocations.find(reinterpret_cast<uintptr_t>(memory));
+    if (found == allocations.end()) return cudaErrorInvalidValue;
+    bytes = found->second.bytes;
+    counts[found->second.device].allocated -= bytes;
+    allocations.erase(found);
   }
   auto* begin = static_cast<unsigned char*>(memory);
   if (!IsIntact(begin - kGuard) || !IsIntact(begin + bytes)) {
@@ -109,18 +117,20 @@ cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
 }
 
 cudaError_t cudaFreeHost(void* memory) {
-  tamias::cuda_emulator::FinishAll();
+  FinishAll();
   std::free(memory);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
-  tamias::cuda_emulator::Enqueue(stream, [=] { std::memmove(to, from, bytes); });
+  CheckAddresses(stream, "copying", std::array{static_cast<const void*>(to), from});
+  Enqueue(stream, [=] { std::memmove(to, from, bytes); });
   return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  tamias::cuda_emulator::Enqueue(stream, [=] { std::memset(to, value, bytes); });
+  CheckAddresses(stream, "zeroing", std::array{static_cast<const void*>(to)});
+  Enqueue(stream, [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -19,9 +20,11 @@ struct CUstream_st {
   };
   std::deque<Piece> pieces;
   uint64_t done = 0, enqueued = 0;
+  int device = 0;
 };
 
 struct CUevent_st {
+  int device = 0;
   std::shared_ptr<CUstream_st> stream;  // null: not recorded
   uint64_t position = 0;
 };
@@ -34,11 +37,26 @@ std::vector<std::shared_ptr<CUstream_st>> streams;
 bool is_shuffled = false;
 std::mt19937_64 random_bits;
 
-// CUDA's default streams, by the handles 0, 1 and 2 that stand for them, are one.
+int Chosen() {
+  int device = 0;
+  cudaGetDevice(&device);
+  return device;
+}
+
+std::shared_ptr<CUstream_st> Make(int device) {
+  auto stream = streams.emplace_back(std::make_shared<CUstream_st>());
+  stream->device = device;
+  return stream;
+}
+
+// CUDA's default streams of a device, by the handles 0, 1 and 2 that stand for them, are one.
 std::shared_ptr<CUstream_st> Find(cudaStream_t stream) {
-  static const std::shared_ptr<CUstream_st> default_stream =
-      streams.emplace_back(std::make_shared<CUstream_st>());
-  if (reinterpret_cast<uintptr_t>(stream) <= 2) return default_stream;
+  static std::map<int, std::shared_ptr<CUstream_st>> defaults;
+  if (reinterpret_cast<uintptr_t>(stream) <= 2) {
+    std::shared_ptr<CUstream_st>& one = defaults[Chosen()];
+    if (one == nullptr) one = Make(Chosen());
+    return one;
+  }
   const auto found =
       std::ranges::find_if(streams, [&](const auto& one) { return one.get() == stream; });
   return found == streams.end() ? nullptr : *found;
@@ -92,6 +110,11 @@ void Enqueue(cudaStream_t stream, std::function<void()> work) {
   work();
 }
 
+int DeviceOf(cudaStream_t stream) {
+  const std::lock_guard lock(mutex);
+  return Find(stream)->device;
+}
+
 void FinishAll() {
   const std::lock_guard lock(mutex);
   for (const auto& stream : streams) RunTo(*stream, stream->enqueued);
@@ -115,7 +138,7 @@ using namespace tamias::cuda_emulator;
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
   const std::lock_guard lock(mutex);
-  *stream = streams.emplace_back(std::make_shared<CUstream_st>()).get();
+  *stream = Make(Chosen()).get();
   return cudaSuccess;
 }
 
@@ -134,13 +157,16 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
 }
 
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
-  *event = new CUevent_st;
+  *event = new CUevent_st{.device = Chosen(), .stream = {}};
   return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   const std::lock_guard lock(mutex);
-  *event = {.stream = Find(stream), .position = Find(stream)->enqueued};
+  const std::shared_ptr<CUstream_st> queue = Find(stream);
+  if (queue->device != event->device) return cudaErrorInvalidValue;
+  event->stream = queue;
+  event->position = queue->enqueued;
   return cudaSuccess;
 }
 

@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "pipeline/guided_model.h"
+#include "pipeline/device_invocations.h"
 #include "pipeline/model_devices.h"
 #include "tamias/error.h"
 #include "tests/support/linked_model.h"
@@ -47,15 +47,15 @@ size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
   ModelDevices devices;
   const ModelDevices::Lease lease = devices.Use(family, plan, ModelStage::kDenoise);
   Context stage(plan.placement, plan.threads);
-  SparseSession session(stage, plan.sparsity, plan.geometries, StatePlace::kMemory);
   const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
   Tensor latents = Tensor::Zeros(shape, DType::kF32), prediction(shape, DType::kF32);
-  Tensor negative(shape, DType::kF32);
-  const GuidedModel model(stage, family, plan, prompts, {}, session.token_order(),
-                          {.latents = latents, .prediction = prediction, .negative = negative});
+  std::vector<DeviceInvocations::Invocation> invocations;
+  for (const PromptEmbedding& prompt : prompts) invocations.push_back({&prompt, prediction});
+  const ImageCondition condition;
+  DeviceInvocations device(stage, family, plan, plan.geometries, condition, latents, invocations);
   for (int step = 0; step < steps; ++step) {
-    session.BeginStep(step);
-    model.Predict(stage, 500, session);
+    device.session().BeginStep(step);
+    device.Predict(500);
   }
   return stage.workspace().peak_bytes();
 }

@@ -36,6 +36,8 @@ void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Stream& str
   const void* function = reinterpret_cast<const void*>(kernel);
   PrepareLaunch(function, shape, stream);
 #ifdef TAMIAS_CUDA_EMULATION
+  cuda_emulator::CheckArguments(stream.handle(), shape.name,
+                                static_cast<std::remove_cv_t<Parameters>>(arguments)...);
   cuda_emulator::Enqueue(
       stream.handle(), [=, values = std::tuple<std::remove_cv_t<Parameters>...>(arguments...)] {
         cuda_emulator::Run({shape.name, function, shape.grid, shape.block, shape.shared_bytes},

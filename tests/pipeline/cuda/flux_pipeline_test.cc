@@ -59,7 +59,9 @@ TEST_F(CudaFluxPipeline, ThePlanSpeaksOfTheGpu) {
   options.device = "cuda:0";
   const MemoryPlan plan = pipeline.PlanMemory(options);
   size_t sum = 0;
-  for (const MemoryEntry& entry : plan.device_entries) sum += entry.bytes;
+  ASSERT_EQ(plan.devices.size(), 1u);
+  EXPECT_EQ(plan.devices[0].device, "cuda:0");
+  for (const MemoryEntry& entry : plan.devices[0].entries) sum += entry.bytes;
   EXPECT_EQ(plan.device_bytes, sum);
   EXPECT_GT(plan.device_bytes, 0u);
 }

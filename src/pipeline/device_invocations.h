@@ -1,0 +1,50 @@
+// What a step runs on one device: the invocations of the transformer that are there, and what they
+// keep there (sparsity state, rotary tables, embeddings, latents, predictions). Nothing of it is
+// read by another device. Symbols: N image tokens, P numbers of a token.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "pipeline/denoiser.h"
+#include "pipeline/generation_plan.h"
+#include "pipeline/image_condition.h"
+#include "pipeline/model_family.h"
+#include "pipeline/prompt_embedding.h"
+#include "tamias/context.h"
+#include "tamias/device_memory.h"
+#include "tamias/sparsity/sparse_session.h"
+
+namespace tamias {
+
+class DeviceInvocations {
+ public:
+  // An invocation, in memory of the host.
+  struct Invocation {
+    const PromptEmbedding* prompt;
+    TensorView prediction;  // [1, N, P] f32
+  };
+  // geometries: of the invocations. latents: [1, N, P] f32 of the host, in token order, which a
+  // step reads. Keeps what it holds in the context's workspace, in the caller's scope; all that is
+  // given must outlive it.
+  DeviceInvocations(Context& context, const ModelFamily& family, const GenerationPlan& plan,
+                    const std::vector<SparseGeometry>& geometries, const ImageCondition& condition,
+                    TensorView latents, std::span<const Invocation> invocations);
+
+  SparseSession& session() { return session_; }
+  const SparseSession& session() const { return session_; }
+  // The velocity of the latents at the timestep, of each invocation, in a step that the session has
+  // begun. Waits for the device.
+  void Predict(float timestep);
+
+ private:
+  Context& context_;
+  SparseSession session_;
+  std::unique_ptr<Denoiser> denoiser_;
+  DeviceMirror latents_;
+  std::vector<PromptViews> prompts_;
+  std::vector<DeviceMirror> predictions_;
+};
+
+}  // namespace tamias

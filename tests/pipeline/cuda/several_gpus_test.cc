@@ -1,0 +1,265 @@
+// Generations whose two calls of a step run on two GPUs: the latents and the report of one GPU to
+// the bit, and on each no more memory than was planned for it.
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tamias/pipeline.h"
+#include "tests/support/device_test.h"
+#include "tests/support/linked_model.h"
+#ifdef TAMIAS_CUDA_EMULATION
+#include "tests/cuda_emulator/device.h"
+#include "tests/cuda_emulator/streams.h"
+#endif
+
+namespace tamias {
+namespace {
+
+using ::testing::HasSubstr;
+
+const fs::path kTinyModels = fs::path(TAMIAS_TEST_DATA) / "pipeline";
+
+class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
+ protected:
+  CudaSeveralGpus() : OnGpu("several-gpus") {}
+
+  void SetUp() override {
+    OnGpu::SetUp();
+#ifdef TAMIAS_CUDA_EMULATION
+    cuda_emulator::SetDevices({"emulator", "emulator"});
+#else
+    if (cuda::DeviceCount() < 2) GTEST_SKIP() << "one GPU";
+#endif
+  }
+#ifdef TAMIAS_CUDA_EMULATION
+  void TearDown() override { cuda_emulator::SetDevices({"emulator"}); }
+#endif
+
+  static GenerateOptions Picture() {
+    GenerateOptions options;
+    options.prompt = "a small pink heart at the top right on a marble white background";
+    options.negative_prompt = "a grey background";
+    options.width = options.height = 64;
+    options.steps = 4;
+    options.true_cfg_scale = 2;
+    options.seed = 5;
+    options.device = "cuda";
+    options.sparsity = "demo";
+    options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
+                         "step_caching.skip_step_schedule=[3]"};
+    return options;
+  }
+
+  static GenerateOptions Film(const char* profile) {
+    GenerateOptions options = Picture();
+    options.width = options.height = 32;
+    options.num_frames = 17;
+    options.max_sequence_length = 40;
+    options.decode = false;
+    options.sparsity = profile;
+    options.overrides = {"attn.full_step_schedule={0, 1}",
+                         "attn.first_n_dense_layers=0",
+                         "attn.top_keys=0.3",
+                         "attn.local_voxels=0",
+                         "attn.local_1d_window=0",
+                         "attn.random_keys=0.1",
+                         "attn.counts_multiple_of=1",
+                         "attn.mbm=16",
+                         "mlp.is_enabled=true",
+                         "mlp.first_n_dense_layers=0",
+                         "mlp.top_keys=0.4",
+                         "mlp.counts_multiple_of=8",
+                         "mlp.mbm=128",
+                         "step_caching.is_enabled=false"};
+    return options;
+  }
+
+  void LinkWan(const char* name) const {
+    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},
+            kTinyModels / name);
+    Link("tokenizer", kDemoModel / "tokenizer_2");
+  }
+
+  // Within each device's plan, where memory can be counted.
+  static GenerateResult Generate(const Pipeline& pipeline, GenerateOptions options,
+                                 size_t limit = 0) {
+    options.max_gpu_memory_bytes = limit;
+#ifdef TAMIAS_CUDA_EMULATION
+    std::vector<size_t> before;
+    for (int i = 0; i < 2; ++i) before.push_back(cuda_emulator::AllocatedBytes(i));
+    cuda_emulator::ResetPeak();
+    GenerateResult result;
+    {
+      const cuda_emulator::ShuffledStreams shuffled(7);
+      result = pipeline.Generate(options);
+    }
+    for (const DeviceMemory& planned : result.planned_devices) {
+      const int i = planned.device == "cuda:0" ? 0 : 1;
+      const size_t taken = cuda_emulator::PeakBytes(i) - before[static_cast<size_t>(i)];
+      EXPECT_LE(taken, planned.bytes + 1024) << planned.device;  // empty tensors take a byte
+      // Plans count on the longest prompts, and on a decoder.
+      EXPECT_GE(2 * taken, planned.bytes) << planned.device;
+    }
+    return result;
+#else
+    return pipeline.Generate(options);
+#endif
+  }
+
+  // A report without what differs from run to run and from device to device.
+  static nlohmann::json WhatWasDone(const GenerateResult& result) {
+    auto steps = nlohmann::json::parse(result.report_json).at("steps");
+    for (auto& step : steps) step.erase("seconds");
+    return steps;
+  }
+
+  static GenerateResult ExpectOneGpus(const fs::path& folder, const GenerateOptions& options) {
+    const GenerateResult one = Generate(Pipeline(folder), options);
+    GenerateOptions several = options;
+    several.device = "cuda:0,cuda:1";
+    const GenerateResult two = Generate(Pipeline(folder), several);
+    EXPECT_EQ(two.latents.at(0).values, one.latents.at(0).values);
+    EXPECT_EQ(WhatWasDone(two), WhatWasDone(one));
+    EXPECT_EQ(two.attention_sparsity, one.attention_sparsity);
+    EXPECT_EQ(two.mlp_sparsity, one.mlp_sparsity);
+    if (options.sparsity != "off") {
+      EXPECT_GT(two.attention_sparsity, 0.05);
+      EXPECT_GT(two.mlp_sparsity, 0.05);
+    }
+    return two;
+  }
+};
+
+TEST_F(CudaSeveralGpus, WansFilmsAreThoseOfOne) {
+  LinkWan("tiny-wan");
+  ExpectOneGpus(folder_, Film("wan-2.1"));
+}
+
+TEST_F(CudaSeveralGpus, StepsAreSkippedByEachCallsOwnMeasure) {
+  LinkWan("tiny-wan");
+  GenerateOptions options = Film("wan-2.1");
+  options.steps = 8;
+  options.overrides.back() = "step_caching.is_enabled=true";
+  options.overrides.insert(options.overrides.end(),
+                           {"step_caching.skip_step_schedule=[]", "step_caching.threshold=0.2"});
+  const GenerateResult two = ExpectOneGpus(folder_, options);
+  int skipped = 0;
+  for (const auto& step : WhatWasDone(two)) skipped += step.at("invocations_skipped").get<int>();
+  EXPECT_GT(skipped, 0);
+}
+
+TEST_F(CudaSeveralGpus, FilmsOfAPictureAreThoseOfOne) {
+  LinkWan("tiny-wan-image");
+  LinkAll({"image_encoder", "image_processor"}, kTinyModels / "tiny-wan-image");
+  GenerateOptions options = Film("wan-2.1");
+  options.image = ReadImage(kTinyModels / "tiny-wan-image/picture.png");
+  ExpectOneGpus(folder_, options);
+}
+
+// Steps 0 to 2 of 8 are the first transformer's.
+TEST_F(CudaSeveralGpus, FilmsOfTwoTransformersAreThoseOfOne) {
+  LinkWan("tiny-wan");
+  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyModels / "tiny-wan-2.2");
+  GenerateOptions options = Film("wan-2.2");
+  options.steps = 8;
+  ExpectOneGpus(folder_, options);
+}
+
+TEST_F(CudaSeveralGpus, MochisFilmsAreThoseOfOne) {
+  LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTinyModels / "tiny-mochi");
+  Link("text_encoder", kDemoModel / "text_encoder_2");
+  Link("tokenizer", kDemoModel / "tokenizer_2");
+  GenerateOptions options = Film("mochi");
+  options.num_frames = 25;
+  ExpectOneGpus(folder_, options);
+}
+
+TEST_F(CudaSeveralGpus, PicturesAreTheSameInTheLeastMemory) {
+  GenerateOptions options = Picture();
+  const GenerateResult one = Generate(Pipeline(kDemoModel), options);
+  const Pipeline pipeline(kDemoModel);
+  options.device = "cuda:0,cuda:1";
+  options.max_gpu_memory_bytes = 1;
+  const size_t least = pipeline.PlanMemory(options).device_bytes;
+  EXPECT_LT(static_cast<double>(least), 0.8 * static_cast<double>(one.planned_device_memory_bytes));
+  const GenerateResult two = Generate(pipeline, options, least);
+  EXPECT_EQ(two.images.at(0).rgb, one.images.at(0).rgb);
+  EXPECT_THAT(two.device_measures,
+              ::testing::ElementsAre(HasSubstr("in their stage alone"), HasSubstr("the state"),
+                                     HasSubstr("sparse MLPs"), HasSubstr("of the transformer's")));
+  EXPECT_EQ(two.planned_devices.at(0).bytes, least);
+#ifdef TAMIAS_CUDA_EMULATION
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(cuda_emulator::AllocatedBytes(i), 0u);
+#endif
+  options.max_gpu_memory_bytes = least - 1;
+  EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory),
+              HasSubstr("of GPU memory at the least, but max_gpu_memory is"));
+}
+
+TEST_F(CudaSeveralGpus, TheReportSaysWhatLiesOnWhich) {
+  LinkWan("tiny-wan");
+  GenerateOptions options = Film("wan-2.1");
+  options.steps = 1;
+  options.device = "cuda:1,cuda:0";
+  const auto report = nlohmann::json::parse(Pipeline(folder_).Generate(options).report_json);
+  EXPECT_EQ(report.at("device"), "cuda:1,cuda:0");
+  const auto& devices = report.at("planned_devices");
+  ASSERT_EQ(devices.size(), 2u);
+  EXPECT_EQ(devices[0].at("device"), "cuda:1");
+  EXPECT_THAT(devices[0].dump(), HasSubstr("weights of vae"));
+  EXPECT_EQ(devices[1].at("device"), "cuda:0");
+  EXPECT_EQ(devices[1].at("entries").at(0).at("name"), "weights of transformer");
+  EXPECT_EQ(report.at("planned_device_memory_bytes"), devices[0].at("bytes"));
+}
+
+// On one pipeline: what was planned and loaded for one is there when the next begins.
+TEST_F(CudaSeveralGpus, EachAloneAndBothInAnyOrderMakeTheSameFilm) {
+  LinkWan("tiny-wan");
+  const Pipeline pipeline(folder_);
+  GenerateOptions options = Film("wan-2.1");
+  const std::vector<float> expected = pipeline.Generate(options).latents.at(0).values;
+  for (const char* devices : {"cuda:1", "cuda:1,cuda:0"}) {
+    options.device = devices;
+    EXPECT_EQ(pipeline.Generate(options).latents.at(0).values, expected) << devices;
+  }
+}
+
+TEST_F(CudaSeveralGpus, GenerationsInOppositeOrdersRunAtOnce) {
+  LinkWan("tiny-wan");
+  const Pipeline pipeline(folder_);
+  std::vector<std::vector<float>> latents(2);
+  {
+    std::vector<std::jthread> threads;
+    for (size_t i = 0; i < 2; ++i) {
+      threads.emplace_back([&, i] {
+        GenerateOptions options = Film("wan-2.1");
+        options.device = i == 0 ? "cuda:0,cuda:1" : "cuda:1,cuda:0";
+        latents[i] = pipeline.Generate(options).latents.at(0).values;
+      });
+    }
+  }
+  EXPECT_EQ(latents[0], latents[1]);
+}
+
+TEST_F(CudaSeveralGpus, MustBeThereAndOfOneKind) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options = Picture();
+  options.device = "cuda:0,cuda:64";
+  EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kInvalidArgument),
+              HasSubstr("GPU 64: this machine has"));
+#ifdef TAMIAS_CUDA_EMULATION
+  cuda_emulator::SetDevices({"emulator", "another"});
+  options.device = "cuda:0,cuda:1";
+  for (const size_t limit : {size_t{0}, size_t{1} << 30}) {
+    options.max_gpu_memory_bytes = limit;
+    EXPECT_EQ(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kInvalidArgument),
+              "device: expected GPUs of one kind, found cuda:1 (another) beside cuda:0 (emulator)");
+  }
+#endif
+}
+
+}  // namespace
+}  // namespace tamias

@@ -1,0 +1,165 @@
+// The calls of a step on one device and on two, with a model that answers at once or, where two
+// devices must be at work together, only when both calls have come.
+#include "pipeline/guided_model.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "base/check.h"
+#include "pipeline/model_family.h"
+#include "tests/support/errors.h"
+#include "tests/support/linked_model.h"
+
+namespace tamias {
+namespace {
+
+// Calls that wait for each other.
+class Meeting {
+ public:
+  explicit Meeting(int size) : size_(size) {}
+
+  // Whether all have come.
+  bool Come() {
+    std::unique_lock lock(mutex_);
+    ++come_;
+    all_.notify_all();
+    return all_.wait_for(lock, std::chrono::minutes(1), [&] { return come_ >= size_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable all_;
+  int size_;
+  int come_ = 0;
+};
+
+// Velocity: the prompt's number times the timestep, plus the latents. Fails for a prompt of 13.
+class PromptTimesTimestep final : public Denoiser {
+ public:
+  explicit PromptTimesTimestep(Meeting& meeting) : meeting_(meeting) {}
+
+  void Predict(Context&, float timestep, const PromptViews& prompt, ConstTensorView latents,
+               SparseInvocation&, TensorView prediction) const override {
+    const float number = *prompt.sequence.host_data<float>();
+    if (!meeting_.Come()) Fail(ErrorCode::kInternal, "the other call has not come");
+    if (number == 13) Fail(ErrorCode::kDevice, "work on GPU 1: failed");
+    const float* from = latents.host_data<float>();
+    std::transform(from, from + latents.NumElements(), prediction.host_data<float>(),
+                   [&](float x) { return x + number * timestep; });
+  }
+
+ private:
+  Meeting& meeting_;
+};
+
+class TestFamily final : public ModelFamily {
+ public:
+  explicit TestFamily(Meeting& meeting) : ModelFamily(ModelFolder(kDemoModel)), meeting_(meeting) {}
+
+  LatentShape LatentsOf(const GenerationSettings&) const override {
+    return {.channels = 1, .frames = 1, .height = 4, .width = 4, .patch = 2};
+  }
+  SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override {
+    SparseGeometry geometry;
+    geometry.text_tokens = text_tokens;
+    geometry.grid = grid;
+    geometry.num_layers = 2;
+    return geometry;
+  }
+  PromptEmbedding EncodePrompt(Context&, const std::string&,
+                               const GenerationSettings&) const override {
+    return {};
+  }
+  bool IsCut(const std::string&, const GenerationSettings&) const override { return false; }
+  bool HasGuidanceEmbedding() const override { return false; }
+  std::unique_ptr<Denoiser> MakeDenoiser(Context&, const GenerationSettings&, const LatentShape&,
+                                         const TokenOrder&, const ImageCondition&) const override {
+    return std::make_unique<PromptTimesTimestep>(meeting_);
+  }
+  void Decode(Context&, const LatentShape&, ConstTensorView, const FrameSink&,
+              const std::function<void()>&) const override {}
+  int NumDecodePieces(const LatentShape&) const override { return 0; }
+
+ private:
+  Meeting& meeting_;
+};
+
+PromptEmbedding PromptOf(float number) {
+  PromptEmbedding prompt{Tensor({1, 1, 1}, DType::kF32), {}};
+  *prompt.sequence.data<float>() = number;
+  return prompt;
+}
+
+struct Step {
+  std::vector<float> prediction;
+  SparsityReport report;
+};
+
+// One step at timestep 10, guidance 3, of latents that are 1, on the CPU in place of each device.
+Step RunStep(int devices, int to_meet, float positive, float negative) {
+  Meeting meeting(to_meet);
+  const TestFamily family(meeting);
+  GenerationPlan plan;
+  plan.settings.true_cfg_scale = 3;
+  plan.devices.resize(static_cast<size_t>(devices));
+  plan.latents = family.LatentsOf(plan.settings);
+  plan.sparsity = SparsityConfig::Dense();
+  std::vector<std::shared_ptr<DeviceResources>> resources;
+  for (const Device device : plan.devices) {
+    resources.push_back(std::make_shared<DeviceResources>(device));
+  }
+  std::vector<PromptEmbedding> prompts;
+  prompts.push_back(PromptOf(positive));
+  prompts.push_back(PromptOf(negative));
+  const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
+  Tensor latents(shape, DType::kF32), prediction(shape, DType::kF32), second(shape, DType::kF32);
+  std::fill_n(latents.data<float>(), latents.NumElements(), 1.0f);
+  const ImageCondition condition;
+  GuidedModel model(resources, family, plan, prompts, condition,
+                    {.latents = latents, .prediction = prediction, .negative = second});
+  model.BeginStep(0, 1.0);
+  model.Predict(10);
+  EXPECT_EQ(model.EndStep(), StepKind::kFull);
+  const float* values = prediction.data<float>();
+  return {{values, values + prediction.NumElements()}, model.report()};
+}
+
+TEST(GuidedModel, GuidesOnOneDeviceAsOnTwo) {
+  for (const int devices : {1, 2}) {
+    // 1 + 20 + 3 ((1 + 50) - (1 + 20))
+    EXPECT_EQ(RunStep(devices, 1, 5, 2).prediction, std::vector<float>(16, 111)) << devices;
+  }
+}
+
+TEST(GuidedModel, CallsOnTwoDevicesAreUnderWayAtOnce) {
+  EXPECT_EQ(RunStep(2, 2, 5, 2).prediction, std::vector<float>(16, 111));
+}
+
+TEST(GuidedModel, ReportsTheCallsOfAllDevicesAsThoseOfOne) {
+  for (const int devices : {1, 2}) {
+    const SparsityReport report = RunStep(devices, 1, 5, 2).report;
+    ASSERT_EQ(report.steps.size(), 1u);
+    std::vector<std::pair<int, int>> layers;
+    for (const LayerReport& layer : report.steps[0].layers) {
+      layers.emplace_back(layer.invocation, layer.layer);
+    }
+    EXPECT_EQ(layers, (std::vector<std::pair<int, int>>{{0, 0}, {0, 1}, {1, 0}, {1, 1}}));
+  }
+}
+
+TEST(GuidedModel, FailuresOfEitherDeviceEndTheStep) {
+  for (const auto& [positive, negative] : {std::pair{13.0f, 2.0f}, {5.0f, 13.0f}}) {
+    EXPECT_EQ(ErrorOf([&] { RunStep(2, 2, positive, negative); }, ErrorCode::kDevice),
+              "work on GPU 1: failed");
+  }
+}
+
+}  // namespace
+}  // namespace tamias
