@@ -43,13 +43,13 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     options.prompt = "a small pink heart at the top right on a marble white background";
     options.negative_prompt = "a grey background";
     options.width = options.height = 64;
-    options.steps = 4;
+    options.steps = 3;
     options.true_cfg_scale = 2;
     options.seed = 5;
     options.device = "cuda";
     options.sparsity = "demo";
     options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
-                         "step_caching.skip_step_schedule=[3]"};
+                         "step_caching.skip_step_schedule=[]"};
     return options;
   }
 
@@ -57,6 +57,7 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     GenerateOptions options = Picture();
     options.width = options.height = 32;
     options.num_frames = 17;
+    options.steps = 4;
     options.max_sequence_length = 40;
     options.decode = false;
     options.sparsity = profile;
