@@ -9,8 +9,9 @@ endif()
 set(TAMIAS_CUDA ${cuda_default} CACHE STRING "GPU kernels: AUTO, ON or OFF")
 set_property(CACHE TAMIAS_CUDA PROPERTY STRINGS AUTO ON OFF)
 # 80 with its PTX runs on every GPU since the A100. "80;86;89;90;100;120" spares newer ones the
-# compilation at the first launch; with "90a" in the list an H100 gets the kernels written for it.
-set(TAMIAS_CUDA_ARCHITECTURES 80 CACHE STRING "Compute capabilities to build GPU kernels for")
+# compilation at the first launch. 90a stands for the kernels that only the H100 and its like run
+# (*_sm90a.cu): they are compiled for nothing else, and the other kernels not for it.
+set(TAMIAS_CUDA_ARCHITECTURES "80;90a" CACHE STRING "Compute capabilities to build GPU kernels for")
 
 set(TAMIAS_WITH_CUDA OFF)
 if(TAMIAS_CUDA STREQUAL "AUTO" OR TAMIAS_CUDA)
@@ -38,6 +39,9 @@ endif()
 if(TAMIAS_WITH_CUDA)
   set(CMAKE_CUDA_COMPILER ${CUDAToolkit_NVCC_EXECUTABLE} CACHE FILEPATH "nvcc")
   set(CMAKE_CUDA_ARCHITECTURES ${TAMIAS_CUDA_ARCHITECTURES})
+  if(NOT TAMIAS_CUDA_ARCHITECTURES STREQUAL "90a")
+    list(REMOVE_ITEM CMAKE_CUDA_ARCHITECTURES 90a)
+  endif()
   enable_language(CUDA)
   set(CMAKE_CUDA_STANDARD 20)
   if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 does not know that nvcc 12 has C++20

@@ -1,8 +1,9 @@
 // Dense attention on a GPU, with log-sum-exp and column sums: see ops/attention.h; the kernel is in
-// attention_kernel.cuh.
+// attention_kernel.cuh, that of compute capability 9.0 in attention_kernel_sm90a.cuh.
 #include "ops/attention.h"
 
 #include "ops/cuda/attention_launch.cuh"
+#include "ops/cuda/sm90a.h"
 
 namespace tamias::cuda {
 namespace {
@@ -32,11 +33,10 @@ void RunColumnSums(Stream& stream, const AttentionInputs& inputs,
                    const TensorView& output, const TensorView& log_sum_exp,
                    const TensorView& column_sums) {
   const ConstTensorView& query = inputs.query;
-  AttentionArguments<T> arguments = ArgumentsOf<T>(inputs, output, log_sum_exp);
+  AttentionArguments<T> arguments =
+      ColumnSumArgumentsOf<T>(inputs, previous_log_sum_exp, output, log_sum_exp, column_sums);
   const auto rows = static_cast<int32_t>(std::min<int64_t>(group_size, arguments.queries));
   arguments.schedule = ScheduleOfGroups(arguments.queries, rows, TileRowsFor(rows));
-  arguments.previous_log_sum_exp = previous_log_sum_exp.data<float>();
-  arguments.column_sums = column_sums.data<float>();
   const AttentionLaunch<AttentionKeys::kAll, AttentionByProduct::kColumnSums> launch{
       "dense attention with column sums", stream, query.dim(0) * query.dim(1), inputs.causal};
   launch.Run(arguments, query.dim(3));
@@ -48,7 +48,9 @@ void DenseAttention(Stream& stream, const AttentionInputs& inputs, TensorView ou
                     TensorView log_sum_exp) {
   CheckAttentionKernel("dense attention", inputs, output);
   if (inputs.query.NumElements() == 0) return;
-  if (inputs.query.dtype() == DType::kBF16) {
+  if (TakesWarpgroups(stream, inputs, inputs.query.dim(2))) {
+    sm90a::DenseAttention(stream, inputs, output, log_sum_exp);
+  } else if (inputs.query.dtype() == DType::kBF16) {
     RunDense<BFloat16>(stream, inputs, output, log_sum_exp);
   } else {
     RunDense<Float16>(stream, inputs, output, log_sum_exp);
@@ -62,6 +64,9 @@ void DenseAttentionColumnSums(Stream& stream, const AttentionInputs& inputs,
   if (inputs.query.NumElements() == 0) return;
   if (inputs.key.dim(2) == 0) {
     DenseAttention(stream, inputs, output, log_sum_exp);
+  } else if (TakesWarpgroups(stream, inputs, std::min(group_size, inputs.query.dim(2)))) {
+    sm90a::DenseAttentionColumnSums(stream, inputs, previous_log_sum_exp, group_size, output,
+                                    log_sum_exp, column_sums);
   } else if (inputs.query.dtype() == DType::kBF16) {
     RunColumnSums<BFloat16>(stream, inputs, previous_log_sum_exp, group_size, output, log_sum_exp,
                             column_sums);

@@ -13,6 +13,25 @@
 
 namespace tamias::cuda {
 
+// Of 16 rows of a warp: sums over the eight lanes of one t. Lanes give away half of their columns
+// at each of three steps: 14 shuffles for 16 columns. Lane 4 g + t ends with those from g kColumns
+// / 8 on.
+template <int kColumns>
+__device__ __forceinline__ void AddRows(float (&sums)[kColumns]) {
+#pragma unroll
+  for (int step = 0; step < 3; ++step) {
+    const int half = kColumns / 2 >> step, bit = 16 >> step;
+    const bool upper = (threadIdx.x & bit) != 0;
+#pragma unroll
+    for (int i = 0; i < kColumns / 2; ++i) {
+      if (i >= half) continue;
+      const float given = upper ? sums[i] : sums[i + half];
+      const float kept = upper ? sums[i + half] : sums[i];
+      sums[i] = kept + __shfl_xor_sync(kFullWarp, given, bit);
+    }
+  }
+}
+
 template <typename Traits>
 class ColumnSums {
  public:
@@ -42,7 +61,7 @@ class ColumnSums {
       sums[i] = Exp2(fmaf(block[i % 2], scale_log2, -previous_log2_[0])) +
                 Exp2(fmaf(block[2 + i % 2], scale_log2, -previous_log2_[1]));
     }
-    AddLanes(sums);
+    AddRows(sums);
     float* line = lines_ + (step % 2 * Traits::kWarps + warp) * Traits::kKeys;
 #pragma unroll
     for (int i = 0; i < kLaneSums; ++i) {
@@ -74,23 +93,6 @@ class ColumnSums {
  private:
   static constexpr int kColumns = 2 * Traits::kScoreBlocks;  // of a lane
   static constexpr int kLaneSums = kColumns / 8;             // that it has in the end
-
-  // Sums over the eight lanes of one t. Lanes give away half of their columns at each of three
-  // steps: 14 shuffles for 16 columns. Lane 4 g + t ends with those from g kLaneSums on.
-  __device__ static void AddLanes(float (&sums)[kColumns]) {
-#pragma unroll
-    for (int step = 0; step < 3; ++step) {
-      const int half = kColumns / 2 >> step, bit = 16 >> step;
-      const bool upper = (threadIdx.x & bit) != 0;
-#pragma unroll
-      for (int i = 0; i < kColumns / 2; ++i) {
-        if (i >= half) continue;
-        const float given = upper ? sums[i] : sums[i + half];
-        const float kept = upper ? sums[i + half] : sums[i];
-        sums[i] = kept + __shfl_xor_sync(kFullWarp, given, bit);
-      }
-    }
-  }
 
   const BlockWork<T>& work_;
   float* lines_;

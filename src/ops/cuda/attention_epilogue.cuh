@@ -5,7 +5,6 @@
 
 #include <cstdint>
 
-#include "ops/cuda/attention_rows.cuh"
 #include "ops/cuda/attention_traits.cuh"
 #include "ops/cuda/primitives.cuh"
 #include "ops/cuda/quad.cuh"
@@ -30,30 +29,26 @@ __device__ __forceinline__ RowFactors MergeFactors(float lse, float base_lse) {
 // Eight elements of a row: to = factors.attended * values + factors.base * base.
 template <typename T>
 __device__ __forceinline__ void WritePiece(const float (&values)[8], const RowFactors& factors,
-                                           const T* base, T* to) {
+                                           const uint4& base, T* to) {
+  const uint32_t words[4] = {base.x, base.y, base.z, base.w};
   float result[8];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) result[i] = factors.attended * values[i];
-  if (base != nullptr) {
-    const uint4 piece = *reinterpret_cast<const uint4*>(base);
-    const uint32_t words[4] = {piece.x, piece.y, piece.z, piece.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const float2 pair = UnpackPair<T>(words[i]);
-      result[2 * i] += factors.base * pair.x;
-      result[2 * i + 1] += factors.base * pair.y;
-    }
+  for (int i = 0; i < 4; ++i) {
+    const float2 pair = UnpackPair<T>(words[i]);
+    result[2 * i] = factors.attended * values[2 * i] + factors.base * pair.x;
+    result[2 * i + 1] = factors.attended * values[2 * i + 1] + factors.base * pair.y;
   }
   *reinterpret_cast<uint4*>(to) =
       make_uint4(PackPair<T>(result[0], result[1]), PackPair<T>(result[2], result[3]),
                  PackPair<T>(result[4], result[5]), PackPair<T>(result[6], result[7]));
 }
 
-// Rows [row, min(row + 16, end_row)) of a head.
-template <typename Traits>
-__device__ void WriteRows(const AttentionRows<Traits>& rows,
-                          const AttentionArguments<typename Traits::T>& arguments, int32_t head,
-                          int32_t row, int32_t end_row) {
+// Rows [row, min(row + 16, end_row)) of a head; those of a warp, in registers: maximum[2], sum[2]
+// and Output(block, e), as in attention_rows.cuh.
+template <typename Traits, typename Rows>
+__device__ __forceinline__ void WriteRows(const Rows& rows,
+                                          const AttentionArguments<typename Traits::T>& arguments,
+                                          int32_t head, int32_t row, int32_t end_row) {
   using T = typename Traits::T;
   constexpr float kLn2 = 0.693147181f;
   const int g = static_cast<int>(threadIdx.x) % 32 / 4, t = static_cast<int>(threadIdx.x) % 4;
@@ -76,20 +71,25 @@ __device__ void WriteRows(const AttentionRows<Traits>& rows,
                         ? nullptr
                         : HeadOf(arguments.base, arguments.base_strides, head, arguments.heads) +
                               int64_t{i} * arguments.base_strides.row + 8 * t;
+    // All at once: one access after another would wait for each.
+    uint4 before[Traits::kOutputBlocks / 4];
+#pragma unroll
+    for (int j = 0; j < Traits::kOutputBlocks / 4; ++j) {
+      before[j] = base != nullptr && writes ? *reinterpret_cast<const uint4*>(base + 32 * j)
+                                            : make_uint4(0, 0, 0, 0);
+    }
 #pragma unroll
     for (int block = 0; block < Traits::kOutputBlocks; block += 4) {
       float even[4], odd[4];
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
-        even[j] = rows.output[block + j][2 * r];
-        odd[j] = rows.output[block + j][2 * r + 1];
+        even[j] = rows.Output(block + j, 2 * r);
+        odd[j] = rows.Output(block + j, 2 * r + 1);
       }
       QuadTranspose(even);
       QuadTranspose(odd);
       const float values[8] = {even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]};
-      if (writes) {
-        WritePiece(values, factors, base == nullptr ? nullptr : base + 8 * block, to + 8 * block);
-      }
+      if (writes) WritePiece(values, factors, before[block / 4], to + 8 * block);
     }
     if (writes && t == 0 && arguments.log_sum_exp != nullptr) {
       arguments.log_sum_exp[row_of_all] = lse;

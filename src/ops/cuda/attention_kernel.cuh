@@ -24,10 +24,6 @@
 
 namespace tamias::cuda {
 
-enum class AttentionKeys { kAll, kListed };
-enum class AttentionByProduct { kNone, kColumnSums };
-enum class AttentionMask { kNone, kCausal };
-
 template <typename Traits, AttentionByProduct kByProduct>
 constexpr int SharedBytes() {
   return Traits::kColumnSumOffset +

@@ -65,6 +65,8 @@ struct AttentionRows {
     }
   }
 
+  __device__ float Output(int block, int element) const { return output[block][element]; }
+
   // scores = q.k for the kKeys keys of the tile at an offset of shared memory; columns from valid
   // on get -inf. Pieces of a row are 2 step and 2 step + 1, swizzled: only bits of the address
   // below the row change from step to step, by one exclusive or that nothing is kept in registers

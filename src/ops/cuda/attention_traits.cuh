@@ -8,6 +8,10 @@
 
 namespace tamias::cuda {
 
+enum class AttentionKeys { kAll, kListed };
+enum class AttentionByProduct { kNone, kColumnSums };
+enum class AttentionMask { kNone, kCausal };
+
 // Each warp owns 16 query rows (one mma row block) and all head dimensions of them: scores, softmax
 // and output never leave its registers. 12 warps are 192 rows, the published group of queries, so K
 // and V are gathered once per group and every scheduler of a multiprocessor has three warps; each

@@ -1,9 +1,11 @@
 // Column-sparse attention on a GPU, and the order in which its groups start: see
-// ops/column_sparse_attention.h; the kernel is in attention_kernel.cuh.
+// ops/column_sparse_attention.h; the kernel is in attention_kernel.cuh, that of compute capability
+// 9.0 in attention_kernel_sm90a.cuh.
 #include "ops/column_sparse_attention.h"
 
 #include "ops/cuda/attention_launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
+#include "ops/cuda/sm90a.h"
 
 namespace tamias::cuda {
 namespace {
@@ -15,21 +17,11 @@ void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelect
                const SparseAttentionEpilogue& epilogue, const TensorView& output,
                const TensorView& log_sum_exp, const ConstTensorView& order) {
   const ConstTensorView& query = inputs.query;
-  AttentionArguments<T> arguments = ArgumentsOf<T>(inputs, output, log_sum_exp);
+  AttentionArguments<T> arguments =
+      SparseArgumentsOf<T>(inputs, selection, epilogue, output, log_sum_exp);
   const auto rows = static_cast<int32_t>(std::min<int64_t>(selection.group_size, query.dim(2)));
   arguments.schedule = ScheduleOfTiles(arguments.queries, rows, TileRowsFor(rows),
                                        order.empty() ? nullptr : order.data<int32_t>());
-  arguments.indices = selection.indices.empty() ? nullptr : selection.indices.data<int32_t>();
-  arguments.counts = selection.counts.data<int32_t>();
-  arguments.capacity = selection.indices.dim(3);
-  arguments.output_scale = epilogue.scale;
-  if (!epilogue.base.empty()) {
-    arguments.base = epilogue.base.data<T>();
-    arguments.base_strides = StridesOf(epilogue.base);
-  }
-  if (!epilogue.base_log_sum_exp.empty()) {
-    arguments.base_log_sum_exp = epilogue.base_log_sum_exp.data<float>();
-  }
   const AttentionLaunch<AttentionKeys::kListed, AttentionByProduct::kNone> launch{
       kOperation, stream, query.dim(0) * query.dim(1), inputs.causal};
   launch.Run(arguments, query.dim(3));
@@ -85,7 +77,9 @@ void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
   CheckAttentionKernel(kOperation, inputs, output);
   if (!epilogue.base.empty()) CheckRows(kOperation, "base", epilogue.base);
   if (inputs.query.NumElements() == 0) return;
-  if (inputs.query.dtype() == DType::kBF16) {
+  if (TakesWarpgroups(stream, inputs, std::min(selection.group_size, inputs.query.dim(2)))) {
+    sm90a::ColumnSparseAttention(stream, inputs, selection, epilogue, output, log_sum_exp, order);
+  } else if (inputs.query.dtype() == DType::kBF16) {
     RunSparse<BFloat16>(stream, inputs, selection, epilogue, output, log_sum_exp, order);
   } else {
     RunSparse<Float16>(stream, inputs, selection, epilogue, output, log_sum_exp, order);

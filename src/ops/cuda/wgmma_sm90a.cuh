@@ -28,11 +28,14 @@ __device__ __forceinline__ void WgmmaWait() {
 #define TAMIAS_NAMES_128 \
   TAMIAS_TEN()           \
   TAMIAS_TEN(1) TAMIAS_TEN(2) TAMIAS_TEN(3) TAMIAS_TEN(4) TAMIAS_TEN(5) "%60, %61, %62, %63"
-#define TAMIAS_NAMES_256                                                              \
-  TAMIAS_TEN()                                                                        \
-  TAMIAS_TEN(1) TAMIAS_TEN(2) TAMIAS_TEN(3) TAMIAS_TEN(4) TAMIAS_TEN(5) TAMIAS_TEN(6) \
-      TAMIAS_TEN(7) TAMIAS_TEN(8) TAMIAS_TEN(9) TAMIAS_TEN(10)                        \
-          TAMIAS_TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
+#define TAMIAS_NAMES_256                                                               \
+  TAMIAS_TEN()                                                                         \
+  TAMIAS_TEN(1)                                                                        \
+  TAMIAS_TEN(2)                                                                        \
+  TAMIAS_TEN(3)                                                                        \
+  TAMIAS_TEN(4)                                                                        \
+  TAMIAS_TEN(5) TAMIAS_TEN(6) TAMIAS_TEN(7) TAMIAS_TEN(8) TAMIAS_TEN(9) TAMIAS_TEN(10) \
+      TAMIAS_TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
 
 #define TAMIAS_SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define TAMIAS_SUMS_16(i) \

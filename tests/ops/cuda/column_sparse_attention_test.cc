@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "tests/support/device_attention.h"
+#include "tests/support/kernel_families.h"
 #include "tests/support/operands.h"
 
 namespace tamias {
@@ -14,7 +15,11 @@ using ::testing::HasSubstr;
 
 constexpr float kLogSumExpTolerance = 1e-5f;
 
-class CudaColumnSparseAttention : public CudaTest {};
+class CudaColumnSparseAttention : public KernelFamilyTest {};
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaColumnSparseAttention,
+                         ::testing::ValuesIn(KernelFamiliesHere()), NameOfFamily);
+
+class CudaCausalColumnSparseAttention : public CudaTest {};
 
 // Lists of random length, the first groups' empty, of one column, and of all.
 struct Lists {
@@ -96,7 +101,7 @@ void CheckSparse(const AttentionProblem& problem, int64_t group_size, Form form,
   ExpectFloats(ToHost(stream, lse), expected_lse, kLogSumExpTolerance);
 }
 
-TEST_F(CudaColumnSparseAttention, MatchesReferenceOverRandomShapesAndForms) {
+TEST_P(CudaColumnSparseAttention, MatchesReferenceOverRandomShapesAndForms) {
   const int64_t sizes[] = {192, 30, 128, 61, 16};
   for (uint64_t seed = 0; seed < 18; ++seed) {
     Random random(seed);
@@ -105,7 +110,7 @@ TEST_F(CudaColumnSparseAttention, MatchesReferenceOverRandomShapesAndForms) {
   }
 }
 
-TEST_F(CudaColumnSparseAttention, CausalMatchesReferenceOverRandomShapesAndForms) {
+TEST_F(CudaCausalColumnSparseAttention, MatchesReferenceOverRandomShapesAndForms) {
   const int64_t sizes[] = {192, 30, 128, 61, 16};
   for (uint64_t seed = 100; seed < 118; ++seed) {
     Random random(seed);
@@ -114,21 +119,21 @@ TEST_F(CudaColumnSparseAttention, CausalMatchesReferenceOverRandomShapesAndForms
   }
 }
 
-TEST_F(CudaColumnSparseAttention, CausalGroupsLargerThanATile) {
+TEST_F(CudaCausalColumnSparseAttention, GroupsLargerThanATile) {
   CheckSparse({.queries = 290, .keys = 300, .head_dim = 64, .causal = true}, 250, Form::kMerged, 1);
 }
 
-TEST_F(CudaColumnSparseAttention, GroupsLargerThanATile) {
+TEST_P(CudaColumnSparseAttention, GroupsLargerThanATile) {
   CheckSparse({.queries = 290, .keys = 90, .head_dim = 128}, 250, Form::kMerged, 1);
   CheckSparse({.queries = 290, .keys = 90, .head_dim = 64}, 1000, Form::kInPlace, 2);
 }
 
-TEST_F(CudaColumnSparseAttention, WithoutKeysOnlyTheBaseIsLeft) {
-  CheckSparse({.queries = 20, .keys = 0}, 16, Form::kAdditive, 1);
-  CheckSparse({.queries = 20, .keys = 0}, 16, Form::kMerged, 2);
+TEST_P(CudaColumnSparseAttention, WithoutKeysOnlyTheBaseIsLeft) {
+  CheckSparse({.queries = 100, .keys = 0}, 80, Form::kAdditive, 1);
+  CheckSparse({.queries = 100, .keys = 0}, 80, Form::kMerged, 2);
 }
 
-TEST_F(CudaColumnSparseAttention, LongestListsStartFirst) {
+TEST_P(CudaColumnSparseAttention, LongestListsStartFirst) {
   Random random(4);
   cuda::Stream stream;
   Tensor counts({2, 3, 120}, DType::kI32);
@@ -148,7 +153,7 @@ TEST_F(CudaColumnSparseAttention, LongestListsStartFirst) {
   EXPECT_EQ(std::vector<int32_t>(found.data<int32_t>(), found.data<int32_t>() + 720), expected);
 }
 
-TEST_F(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
+TEST_P(CudaColumnSparseAttention, NamesTheArgumentThatDoesNotFit) {
   Random random(1);
   Context device(kPlacement, 1);
   cuda::Stream& stream = device.stream();

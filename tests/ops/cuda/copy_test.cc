@@ -2,13 +2,16 @@
 
 #include "tests/support/copy_case.h"
 #include "tests/support/device_operand.h"
+#include "tests/support/kernel_families.h"
 
 namespace tamias {
 namespace {
 
-class CudaCopy : public CudaTest {};
+class CudaCopy : public KernelFamilyTest {};
+INSTANTIATE_TEST_SUITE_P(Kernels, CudaCopy, ::testing::ValuesIn(KernelFamiliesHere()),
+                         NameOfFamily);
 
-TEST_F(CudaCopy, MatchesReferenceOverRandomShapes) {
+TEST_P(CudaCopy, MatchesReferenceOverRandomShapes) {
   Context host(1), device(kPlacement, 1);
   for (uint64_t seed = 0; seed < 60; ++seed) {
     SCOPED_TRACE(seed);
