@@ -161,12 +161,11 @@ __device__ __forceinline__ void CopyDelta(const MlpDownTask& task, const MlpUnit
   constexpr int kRowPieces = kTokens / kVector;
   constexpr int kStep = StagedTile::kWarpgroup / kRowPieces;
   constexpr int kCopies = StagedTile::kDepth / kStep;
-  constexpr int kUnrolled = std::min(kCopies, 8);  // more addresses than that take registers
   const int piece = WarpgroupThread() % kRowPieces, row = WarpgroupThread() / kRowPieces;
   const bool has_tokens = unit.first + piece * kVector < task.group_size;
   const Half* delta = static_cast<const Half*>(task.delta) +
                       unit.group * task.capacity * task.group_size + unit.first;
-#pragma unroll kUnrolled
+#pragma unroll 8  // more addresses than that take registers
   for (int i = 0; i < kCopies; ++i) {
     const int r = row + kStep * i;
     const bool inside = has_tokens && first + r < unit.count;

@@ -193,7 +193,7 @@ TEST_P(CudaColumnSparseMlp, SecondProductMatchesReferenceOverRandomShapes) {
 // Several tiles along each axis, more than blocks run at one time on the emulator, and more stages
 // than a block has in shared memory, the last ones partly filled.
 TEST_P(CudaColumnSparseMlp, ManyTilesAndStagesMatchReference) {
-  for (const int64_t group_size : {128, 256, 384}) {
+  for (const int64_t group_size : {128, 256, 384, 512}) {
     SCOPED_TRACE(group_size);
     Random random(static_cast<uint64_t>(group_size));
     const Sizes sizes = {.tokens = 600, .model_dim = 344, .neurons = 530, .group_size = group_size};
