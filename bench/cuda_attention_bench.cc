@@ -1,6 +1,7 @@
 // Attention on a GPU: dense, with column sums, and column-sparse, in bf16 with D 128. Reports
 // TFLOP/s over the keys that count, and for the sparse kernel the speed-up over our own dense one,
-// measured beside it, with the share of it that the arithmetic allows. Shapes: FLUX.1 at 1024 x
+// measured beside it, with the share of it that the arithmetic allows; where the GPU has kernels of
+// its own, the speed-up over those of compute capability 8.0 as well. Shapes: FLUX.1 at 1024 x
 // 1024 (4,352 tokens) and 2304 x 1280 (12,032) with all 24 heads; HunyuanVideo at 720 x 1280 x 129
 // (119,056) with 4 of its 24 heads, whose column sums alone would be 7 GB otherwise.
 #include <benchmark/benchmark.h>
@@ -12,6 +13,7 @@
 
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
+#include "kernels_of_80.h"
 #include "ops/attention.h"
 #include "ops/column_sparse_attention.h"
 
@@ -86,12 +88,22 @@ void Report(benchmark::State& state, double flops, double seconds) {
   state.counters["TFLOPS"] = flops / seconds * 1e-12;
 }
 
+template <typename Body>
+void CompareWithKernelsOf80(benchmark::State& state, GpuAttention& attention, double seconds,
+                            const Body& body) {
+  if (!bench::HasOwnKernels(attention.stream)) return;
+  bench::WithKernelsOf80(
+      [&] { state.counters["speedup_over_sm80"] = attention.Seconds(body) / seconds; });
+}
+
 void BM_CudaDenseAttention(benchmark::State& state) {
   if (NoGpu(state)) return;
   GpuAttention attention(state.range(0), state.range(1));
   for (auto _ : state) {
-    const double seconds = attention.Seconds([&] { attention.Dense(); });
+    const auto dense = [&] { attention.Dense(); };
+    const double seconds = attention.Seconds(dense);
     Report(state, attention.Flops(static_cast<double>(attention.tokens)), seconds);
+    CompareWithKernelsOf80(state, attention, seconds, dense);
   }
 }
 
@@ -102,13 +114,15 @@ void BM_CudaColumnSums(benchmark::State& state) {
                                    DType::kF32, 0);
   attention.Dense();
   for (auto _ : state) {
-    const double seconds = attention.Seconds([&] {
+    const auto with_sums = [&] {
       cuda::DenseAttentionColumnSums(attention.stream, attention.inputs(), attention.lse, kGroup,
                                      attention.output, {}, sums);
-    });
+    };
+    const double seconds = attention.Seconds(with_sums);
     const double dense = attention.Seconds([&] { attention.Dense(); });
     Report(state, attention.Flops(static_cast<double>(attention.tokens)), seconds);
     state.counters["cost_over_dense"] = seconds / dense - 1;
+    CompareWithKernelsOf80(state, attention, seconds, with_sums);
   }
 }
 
@@ -145,16 +159,18 @@ void BM_CudaColumnSparseAttention(benchmark::State& state) {
   cuda::Zero(attention.stream, cache);
   for (auto _ : state) {
     const double dense = attention.Seconds([&] { attention.Dense(); });
-    const double seconds = attention.Seconds([&] {
+    const auto sparse = [&] {
       cuda::ColumnSparseAttention(
           attention.stream, attention.inputs(),
           {.indices = lists.indices, .counts = lists.counts, .group_size = kGroup}, {.base = cache},
           attention.output);
-    });
+    };
+    const double seconds = attention.Seconds(sparse);
     Report(state, attention.Flops(static_cast<double>(count)), seconds);
     state.counters["speedup_over_dense"] = dense / seconds;
     state.counters["arithmetic_fraction"] =
         dense / seconds * static_cast<double>(count) / static_cast<double>(attention.tokens);
+    CompareWithKernelsOf80(state, attention, seconds, sparse);
   }
 }
 

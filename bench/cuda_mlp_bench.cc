@@ -12,18 +12,16 @@
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <memory>
 #include <random>
-#include <string>
 #include <vector>
 
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
 #include "bench_timing.h"
+#include "kernels_of_80.h"
 #include "ops/column_sparse_mlp.h"
 #include "ops/cuda/cublas_lt.h"
-#include "ops/cuda/kernel_family.h"
 #include "ops/linear.h"
 #include "tamias/error.h"
 #include "tamias/random.h"
@@ -113,16 +111,6 @@ double SecondsPerCall(cuda::Stream& stream, const Body& body) {
   return seconds / kCallsPerTiming;
 }
 
-// What `body` launches are the kernels of compute capability 8.0.
-template <typename Body>
-void WithKernelsOf80(const Body& body) {
-  const char* wanted = std::getenv("TAMIAS_KERNELS");
-  const std::string before = wanted == nullptr ? "" : wanted;
-  setenv("TAMIAS_KERNELS", "sm80", 1);
-  body();
-  setenv("TAMIAS_KERNELS", before.c_str(), 1);
-}
-
 // Arguments: tokens, model_dim, neurons, neurons kept in per mille, tokens that share a list.
 void BM_CudaColumnSparseMlp(benchmark::State& state) {
   if (cuda::DeviceCount() == 0) return state.SkipWithError("no GPU");
@@ -153,10 +141,10 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
     cuda::Linear(*library, stream, p.hidden.view(), p.fc2.view(), p.fc2_bias.view(), scratch,
                  p.dense_output);
   };
-  const bool has_own = cuda::KernelFamilyOf(stream) != cuda::KernelFamily::kSm80;
+  const bool has_own = bench::HasOwnKernels(stream);
   SecondsPerCall(stream, sparse);
   SecondsPerCall(stream, dense);
-  if (has_own) WithKernelsOf80([&] { SecondsPerCall(stream, sparse); });
+  if (has_own) bench::WithKernelsOf80([&] { SecondsPerCall(stream, sparse); });
   std::vector<double> sparse_seconds, dense_seconds, first_seconds, second_seconds, sm80_seconds;
   for (auto _ : state) {
     sparse_seconds.push_back(SecondsPerCall(stream, sparse));
@@ -164,7 +152,7 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
     first_seconds.push_back(SecondsPerCall(stream, first));
     second_seconds.push_back(SecondsPerCall(stream, second));
     if (has_own) {
-      WithKernelsOf80([&] { sm80_seconds.push_back(SecondsPerCall(stream, sparse)); });
+      bench::WithKernelsOf80([&] { sm80_seconds.push_back(SecondsPerCall(stream, sparse)); });
     }
     state.SetIterationTime(sparse_seconds.back());
   }
