@@ -385,6 +385,7 @@ unsigned ClusterThreads() { return block.kernel->cluster * BlockThreads(); }
 std::byte* SharedMemoryOf(unsigned thread) {
   return block.shared + thread / BlockThreads() * kRegionBytes;
 }
+bool HasEnded(unsigned rank) { return block.blocks[rank].live == 0; }
 std::byte* ClusterMemory() { return block.shared; }
 size_t ClusterMemoryBytes() {
   return (block.kernel->cluster - 1) * kRegionBytes + block.kernel->shared_bytes;

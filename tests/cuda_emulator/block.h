@@ -113,6 +113,7 @@ unsigned BlockThreads();                     // of a block
 unsigned ClusterThreads();                   // of the blocks that run together, numbered through
 unsigned CurrentThread();                    // its number in the cluster
 std::byte* SharedMemoryOf(unsigned thread);  // dynamic, of the thread's block
+bool HasEnded(unsigned rank);                // all threads of this block of the cluster
 std::byte* ClusterMemory();                  // those of all blocks of the cluster, with gaps
 size_t ClusterMemoryBytes();
 void Park(const char* place, int64_t item);  // suspends the thread until Wake; item: of the place

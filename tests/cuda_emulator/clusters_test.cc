@@ -41,7 +41,7 @@ LaunchShape Clusters(unsigned blocks, unsigned threads = 128) {
           .cluster = 2};
 }
 
-enum class Mistake { kNone, kNoWait, kTooFewBytes, kNoArrivalOfTheOther };
+enum class Mistake { kNone, kNoWait, kTooFewBytes, kNoArrivalOfTheOther, kNoSyncAtTheEnd };
 
 // Each block brings one box to both, waits for the two, and writes them; then it tells both that it
 // has read.
@@ -70,6 +70,7 @@ __global__ void ExchangeKernel(const __grid_constant__ TensorMap map, uint16_t* 
   if (threadIdx.x < (kMistake == Mistake::kNoArrivalOfTheOther ? 1 : 2)) {
     MbarrierArriveAt(read, threadIdx.x);
   }
+  if (kMistake == Mistake::kNoSyncAtTheEnd) return;
   MbarrierWait(read, 0);
   ClusterSync();
 }
@@ -121,6 +122,11 @@ TEST_F(EmulatedClusters, MistakesAreErrorsOrWrongResults) {
   EXPECT_TRUE(!error.empty() || hasty.to != right.to);
   EXPECT_NE(Exchange().Run<Mistake::kTooFewBytes>(), "");
   EXPECT_THAT(Exchange().Run<Mistake::kNoArrivalOfTheOther>(), HasSubstr("at mbarrier"));
+  std::string late;  // in some order of the threads
+  for (int run = 0; run < 100 && late.empty(); ++run) {
+    late = Exchange().Run<Mistake::kNoSyncAtTheEnd>();
+  }
+  EXPECT_THAT(late, HasSubstr("of the cluster, which has ended"));
 }
 
 __global__ void RankKernel(int* to) {

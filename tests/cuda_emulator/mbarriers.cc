@@ -177,15 +177,19 @@ void CopyBulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrie
 }
 
 void* SamePlaceIn(unsigned rank, const void* shared) {
+  if (rank >= CurrentKernel().cluster) {
+    Refuse(
+        fmt::format("shared memory of block {} of a cluster of {}", rank, CurrentKernel().cluster));
+  }
+  if (HasEnded(rank)) {
+    Refuse(fmt::format("shared memory of block {} of the cluster, which has ended", rank));
+  }
   const auto place = static_cast<const std::byte*>(shared) - DynamicSharedMemory();
   return SharedMemoryOf(rank * BlockThreads()) + place;
 }
 
 void MbarrierArriveAt(uint64_t* barrier, unsigned rank) {
   constexpr const char* kName = "mbarrier.arrive at another block";
-  if (rank >= CurrentKernel().cluster) {
-    Refuse(fmt::format("{}: block {} of a cluster of {}", kName, rank, CurrentKernel().cluster));
-  }
   auto* there = static_cast<uint64_t*>(SamePlaceIn(rank, barrier));
   Arrive(kName, there, Find(kName, there));
 }

@@ -34,7 +34,8 @@ struct BulkPiece {
   const void* from;
 };
 void StartPieces(const char* operation, const std::vector<BulkPiece>& pieces, uint64_t* barrier);
-// The same place in the shared memory of block `rank` of the cluster.
+// The same place in the shared memory of block `rank` of the cluster. Throws when there is no such
+// block, or it has ended.
 void* SamePlaceIn(unsigned rank, const void* shared);
 
 }  // namespace tamias::cuda_emulator
