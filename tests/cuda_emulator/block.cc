@@ -21,6 +21,7 @@
 #include "tests/cuda_emulator/async_copies.h"
 #include "tests/cuda_emulator/async_proxy.h"
 #include "tests/cuda_emulator/device.h"
+#include "tests/cuda_emulator/landings.h"
 #include "tests/cuda_emulator/mbarriers.h"
 #include "tests/cuda_emulator/warpgroups.h"
 
@@ -83,6 +84,8 @@ struct Block {
   std::vector<std::array<NamedBarrierState, kNamedBarriers>> named_barriers;  // by rank
   std::mt19937_64 random;
   int64_t turn = 0;
+  unsigned sleeping_warp = 0;
+  int64_t sleep_end = 0;  // the turn
   jmp_buf scheduler;
   Fiber* current = nullptr;
   std::exception_ptr error;
@@ -199,6 +202,25 @@ void CheckSharedGuard() {
   }
 }
 
+// One of those that can go on, at random. One warp sleeps for a while, then another, and goes on
+// only when it must: warps fall behind each other further than by chance.
+Fiber* TakeRunnable() {
+  constexpr uint64_t kLongestSleep = 200;  // in turns of each thread
+  constexpr int kTries = 8;
+  if (block.turn >= block.sleep_end) {
+    block.sleeping_warp = static_cast<unsigned>(Draw((ClusterThreads() + 31) / 32));
+    block.sleep_end = block.turn + static_cast<int64_t>(Draw(kLongestSleep * ClusterThreads()));
+  }
+  size_t chosen = Draw(block.runnable.size());
+  for (int i = 0; i < kTries && block.runnable[chosen]->warp == block.sleeping_warp; ++i) {
+    chosen = Draw(block.runnable.size());
+  }
+  std::swap(block.runnable[chosen], block.runnable.back());
+  Fiber* fiber = block.runnable.back();
+  block.runnable.pop_back();
+  return fiber;
+}
+
 void RunBlock(uint64_t seed) {
   block.error = nullptr;
   const size_t cluster = block.kernel->cluster;
@@ -209,24 +231,26 @@ void RunBlock(uint64_t seed) {
   block.cluster = {.live = threads, .waiting = {}, .count = 0};
   block.gatherings.assign((threads + 31) / 32, {});
   block.named_barriers.assign(cluster, {});
-  block.turn = 0;
+  block.turn = block.sleep_end = 0;
   for (size_t rank = 0; rank < cluster; ++rank) {
     std::memset(block.shared + rank * kRegionBytes, kNaNByte,
                 block.kernel->shared_bytes + kGuardBytes);
   }
   BeginCopies();
   BeginMbarriers();
+  BeginLandings();
   BeginAsyncProxy();
   BeginWarpgroups();
   for (size_t i = 0; i < threads; ++i) Prepare(i);
   while (block.cluster.live > 0) {
-    if (block.runnable.empty()) ReportDeadlock(seed);
+    if (block.runnable.empty()) {
+      if (!LandSomething()) ReportDeadlock(seed);
+      continue;
+    }
     ++block.turn;
     MultiplyWhatIsDue();
-    std::swap(block.runnable[Draw(block.runnable.size())], block.runnable.back());
-    Fiber* fiber = block.runnable.back();
-    block.runnable.pop_back();
-    Resume(fiber);
+    LandWhatIsDue();
+    Resume(TakeRunnable());
     if (block.error) std::rethrow_exception(block.error);
   }
   EndWarpgroups();

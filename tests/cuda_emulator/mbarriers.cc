@@ -11,6 +11,7 @@
 #include "tests/cuda_emulator/async_copies.h"
 #include "tests/cuda_emulator/async_proxy.h"
 #include "tests/cuda_emulator/block.h"
+#include "tests/cuda_emulator/landings.h"
 
 namespace tamias::cuda_emulator {
 namespace {
@@ -31,6 +32,7 @@ struct Mbarrier {
   int64_t phase = 0;      // that is not complete
   unsigned initialiser = 0;
   bool is_fenced = false;
+  int64_t delay = -1;  // of the copies that arrive in this phase; -1: not drawn yet
   std::vector<unsigned> waiting;
   std::map<unsigned, int64_t> seen;  // by thread: the last phase that it knows to be complete
   std::vector<std::shared_ptr<CopyBatch>> batches;  // landing with the phase
@@ -73,6 +75,7 @@ void CompleteWhenAllIsThere(Mbarrier& state) {
   for (const auto& batch : std::exchange(state.batches, {})) Land(*batch);
   for (const BulkCopy& copy : std::exchange(state.bulk_copies, {})) Land(copy);
   ++state.phase;
+  state.delay = -1;
   state.missing = state.arrivals;
   for (const unsigned thread : std::exchange(state.waiting, {})) Wake(thread);
 }
@@ -91,6 +94,8 @@ void Arrive(const char* operation, const uint64_t* barrier, Mbarrier& state) {
 void BeginMbarriers() { mbarriers.clear(); }
 
 void EndMbarriers() {
+  while (LandSomething()) {
+  }
   for (const auto& [place, state] : mbarriers) {
     if (state.missing == state.arrivals && state.bytes == 0) continue;
     Refuse(fmt::format(
@@ -129,9 +134,13 @@ void MbarrierArriveExpect(uint64_t* barrier, uint32_t bytes) {
 
 void MbarrierArriveCopies(uint64_t* barrier) {
   constexpr const char* kName = "cp.async.mbarrier.arrive";
-  Mbarrier& state = Find(kName, barrier);
-  for (auto& batch : CopiesInFlight()) state.batches.push_back(std::move(batch));
-  Arrive(kName, barrier, state);
+  Mbarrier& found = Find(kName, barrier);
+  if (found.delay < 0) found.delay = DrawDelay();
+  LandLater(CurrentThread(), found.delay, [barrier, batches = CopiesInFlight()] {
+    Mbarrier& state = Find(kName, barrier);
+    state.batches.insert(state.batches.end(), batches.begin(), batches.end());
+    Arrive(kName, barrier, state);
+  });
 }
 
 void MbarrierWait(uint64_t* barrier, uint32_t parity) {

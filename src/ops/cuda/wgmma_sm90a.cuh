@@ -24,18 +24,13 @@ __device__ __forceinline__ void WgmmaWait() {
   "%" #T "0, %" #T "1, %" #T "2, %" #T "3, %" #T "4, %" #T "5, %" #T "6, %" #T "7, %" #T \
   "8, "                                                                                  \
   "%" #T "9, "
-#define TAMIAS_NAMES_64 TAMIAS_TEN() TAMIAS_TEN(1) TAMIAS_TEN(2) "%30, %31"
-#define TAMIAS_NAMES_128 \
-  TAMIAS_TEN()           \
-  TAMIAS_TEN(1) TAMIAS_TEN(2) TAMIAS_TEN(3) TAMIAS_TEN(4) TAMIAS_TEN(5) "%60, %61, %62, %63"
-#define TAMIAS_NAMES_256                                                               \
-  TAMIAS_TEN()                                                                         \
-  TAMIAS_TEN(1)                                                                        \
-  TAMIAS_TEN(2)                                                                        \
-  TAMIAS_TEN(3)                                                                        \
-  TAMIAS_TEN(4)                                                                        \
-  TAMIAS_TEN(5) TAMIAS_TEN(6) TAMIAS_TEN(7) TAMIAS_TEN(8) TAMIAS_TEN(9) TAMIAS_TEN(10) \
-      TAMIAS_TEN(11) "%120, %121, %122, %123, %124, %125, %126, %127"
+#define TAMIAS_THIRTY TAMIAS_TEN() TAMIAS_TEN(1) TAMIAS_TEN(2)
+#define TAMIAS_SIXTY TAMIAS_THIRTY TAMIAS_TEN(3) TAMIAS_TEN(4) TAMIAS_TEN(5)
+#define TAMIAS_NINETY TAMIAS_SIXTY TAMIAS_TEN(6) TAMIAS_TEN(7) TAMIAS_TEN(8)
+#define TAMIAS_HUNDRED_AND_TWENTY TAMIAS_NINETY TAMIAS_TEN(9) TAMIAS_TEN(10) TAMIAS_TEN(11)
+#define TAMIAS_NAMES_64 TAMIAS_THIRTY "%30, %31"
+#define TAMIAS_NAMES_128 TAMIAS_SIXTY "%60, %61, %62, %63"
+#define TAMIAS_NAMES_256 TAMIAS_HUNDRED_AND_TWENTY "%120, %121, %122, %123, %124, %125, %126, %127"
 
 #define TAMIAS_SUMS_4(i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
 #define TAMIAS_SUMS_16(i) \
@@ -117,6 +112,10 @@ __device__ __forceinline__ void WgmmaFromRegisters(float (&d)[kColumns / 2], con
 #undef TAMIAS_NAMES_256
 #undef TAMIAS_NAMES_128
 #undef TAMIAS_NAMES_64
+#undef TAMIAS_HUNDRED_AND_TWENTY
+#undef TAMIAS_NINETY
+#undef TAMIAS_SIXTY
+#undef TAMIAS_THIRTY
 #undef TAMIAS_TEN
 
 }  // namespace tamias::cuda
