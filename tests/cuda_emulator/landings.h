@@ -1,5 +1,6 @@
 // When the copies that arrive at mbarriers land: at once, some turns later, or only when no thread
-// can go on without them; drawn for each phase. A thread's land in order.
+// can go on without them; drawn for each phase, in some blocks without the last. A thread's land in
+// order.
 #pragma once
 
 #include <cstdint>

@@ -89,8 +89,10 @@ class AttentionConsumer {
     return row + static_cast<int32_t>(threadIdx.x) / 32 * 16 - kWarpgroup / 32 * 16;
   }
 
-  // After all lanes of the warp are done with it.
+  // When all lanes are done with it, and have seen that it was full: a phase that is twice past
+  // cannot be waited for.
   __device__ static void Release(uint64_t* empty) {
+    __syncwarp();
     if (threadIdx.x % 32 == 0) MbarrierArrive(empty);
   }
   __device__ void ReleaseKeys(int32_t step) const {
