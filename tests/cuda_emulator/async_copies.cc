@@ -34,7 +34,7 @@ void CloseBatch(ThreadCopies& thread) {
 
 }  // namespace
 
-void BeginCopies() { threads.assign(BlockThreads(), {}); }
+void BeginCopies() { threads.assign(ClusterThreads(), {}); }
 
 void AsyncCopy(void* shared, const void* global, int bytes) {
   CheckAligned("cp.async to shared memory", shared, kCopyBytes);

@@ -33,8 +33,8 @@ thread_local Proxy proxy;
 template <typename Change>
 void ForPieces(const void* shared, size_t bytes, const Change& change) {
   const auto* begin = static_cast<const std::byte*>(shared);
-  const std::byte* memory = DynamicSharedMemory();
-  if (begin < memory || begin >= memory + CurrentKernel().shared_bytes) return;
+  const std::byte* memory = ClusterMemory();
+  if (begin < memory || begin >= memory + ClusterMemoryBytes()) return;
   const auto offset = static_cast<size_t>(begin - memory);
   for (size_t i = offset / kPieceBytes; i * kPieceBytes < offset + bytes; ++i) {
     if (i >= proxy.pieces.size()) return;
@@ -47,10 +47,10 @@ void ForPieces(const void* shared, size_t bytes, const Change& change) {
 
 void BeginAsyncProxy() {
   proxy.now = 0;
-  proxy.fenced.assign(BlockThreads(), 0);
+  proxy.fenced.assign(ClusterThreads(), 0);
   Piece fresh;
   fresh.content.fill(std::byte{0xFF});
-  proxy.pieces.assign(CurrentKernel().shared_bytes / kPieceBytes, fresh);
+  proxy.pieces.assign(ClusterMemoryBytes() / kPieceBytes, fresh);
 }
 
 void FenceAsyncProxy() { proxy.fenced[CurrentThread()] = ++proxy.now; }
@@ -78,8 +78,9 @@ void NoteWrittenByAsyncProxy(const void* shared, size_t bytes) {
 }
 
 void CheckReadable(const char* operation, size_t offset, unsigned first_thread) {
-  const Piece& piece = proxy.pieces[offset / kPieceBytes];
-  if (std::memcmp(piece.content.data(), DynamicSharedMemory() + offset, kPieceBytes) != 0) {
+  const std::byte* place = SharedMemoryOf(first_thread) + offset;
+  const Piece& piece = proxy.pieces[static_cast<size_t>(place - ClusterMemory()) / kPieceBytes];
+  if (std::memcmp(piece.content.data(), place, kPieceBytes) != 0) {
     Refuse(
         fmt::format("{}: byte {} of shared memory was written by an ordinary store: expected "
                     "StoreOperand, which the emulator sees",

@@ -30,6 +30,8 @@ namespace {
 
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kGuardBytes = 1024;
+constexpr size_t kRegionBytes = kMostSharedBytes + kGuardBytes;  // from one block's to the next
+static_assert(kRegionBytes % 1024 == 0);
 constexpr int kNaNByte = 0xFF;
 
 struct Fiber {
@@ -39,6 +41,7 @@ struct Fiber {
   bool started = false;
   bool done = false;
   uint3 index{};
+  unsigned rank = 0;  // of its block in the cluster
   unsigned warp = 0, lane = 0;
   const char* waits_at = nullptr;
   int64_t waits_for = -1;  // which of these, where there are several
@@ -60,17 +63,25 @@ struct Gathering {
   std::vector<Fiber*> fibers;
 };
 
+// Threads that wait for each other: those of a block, or of a cluster.
+struct Meeting {
+  size_t live = 0;
+  std::vector<Fiber*> waiting;
+  int count = 0;
+};
+
+// The blocks of a cluster, which run together.
 struct Block {
   const Kernel* kernel = nullptr;
   const std::function<void()>* thread = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers;  // kept for the next launch, with their stacks
-  size_t size = 0;
-  size_t live = 0;
+  size_t size = 0;                             // threads of one block
+  uint3 first_index{};                         // of the cluster's first block
   std::vector<Fiber*> runnable;
-  std::vector<Fiber*> at_barrier;
-  int barrier_count = 0;
-  std::vector<std::map<unsigned, Gathering>> gatherings;  // by warp, by mask
-  std::array<NamedBarrierState, kNamedBarriers> named_barriers;
+  std::vector<Meeting> blocks;  // by rank
+  Meeting cluster;
+  std::vector<std::map<unsigned, Gathering>> gatherings;                      // by warp, by mask
+  std::vector<std::array<NamedBarrierState, kNamedBarriers>> named_barriers;  // by rank
   std::mt19937_64 random;
   int64_t turn = 0;
   unsigned sleeping_warp = 0;
@@ -90,15 +101,25 @@ void Suspend() {
   if (_setjmp(block.current->point) == 0) _longjmp(block.scheduler, 1);
 }
 
-void ReleaseBarrier() {
-  if (block.at_barrier.empty() || block.at_barrier.size() < block.live) return;
-  for (Fiber* fiber : block.at_barrier) {
-    fiber->barrier_result = block.barrier_count;
+void Release(Meeting& meeting) {
+  if (meeting.waiting.empty() || meeting.waiting.size() < meeting.live) return;
+  for (Fiber* fiber : meeting.waiting) {
+    fiber->barrier_result = meeting.count;
     fiber->waits_at = nullptr;
     block.runnable.push_back(fiber);
   }
-  block.at_barrier.clear();
-  block.barrier_count = 0;
+  meeting.waiting.clear();
+  meeting.count = 0;
+}
+
+int Meet(const char* name, Meeting& meeting, int predicate) {
+  Fiber* fiber = block.current;
+  fiber->waits_at = name;
+  meeting.count += predicate != 0 ? 1 : 0;
+  meeting.waiting.push_back(fiber);
+  Release(meeting);
+  Suspend();
+  return fiber->barrier_result;
 }
 
 [[noreturn]] void FiberMain() {
@@ -108,14 +129,18 @@ void ReleaseBarrier() {
     if (!block.error) block.error = std::current_exception();
   }
   block.current->done = true;
-  --block.live;
-  ReleaseBarrier();
+  for (Meeting* meeting : {&block.blocks[block.current->rank], &block.cluster}) {
+    --meeting->live;
+    Release(*meeting);
+  }
   _longjmp(block.scheduler, 1);
 }
 
 void Resume(Fiber* fiber) {
   block.current = fiber;
   threadIdx = fiber->index;
+  blockIdx = block.first_index;
+  blockIdx.x += fiber->rank;
   if (_setjmp(block.scheduler) != 0) {
     block.current = nullptr;
     return;
@@ -131,11 +156,12 @@ void Prepare(size_t number) {
     block.fibers.back()->stack.reset(new std::byte[kStackBytes]);
   }
   Fiber& fiber = *block.fibers[number];
-  const auto index = static_cast<unsigned>(number);
+  const auto index = static_cast<unsigned>(number % block.size);
+  fiber.rank = static_cast<unsigned>(number / block.size);
   fiber.started = fiber.done = false;
   fiber.index = {index % blockDim.x, index / blockDim.x % blockDim.y,
                  index / blockDim.x / blockDim.y};
-  fiber.warp = index / 32;
+  fiber.warp = static_cast<unsigned>(number / 32);
   fiber.lane = index % 32;
   fiber.waits_at = nullptr;
   fiber.waits_for = -1;
@@ -149,7 +175,7 @@ void Prepare(size_t number) {
 
 [[noreturn]] void ReportDeadlock(uint64_t seed) {
   std::map<std::string, int> waiting;
-  for (size_t i = 0; i < block.size; ++i) {
+  for (size_t i = 0; i < ClusterThreads(); ++i) {
     const Fiber& fiber = *block.fibers[i];
     if (fiber.done) continue;
     const std::string place = fiber.waits_at == nullptr ? "nothing" : fiber.waits_at;
@@ -165,11 +191,13 @@ void Prepare(size_t number) {
 }
 
 void CheckSharedGuard() {
-  const std::byte* end = block.shared + block.kernel->shared_bytes;
-  for (size_t i = 0; i < kGuardBytes; ++i) {
-    if (end[i] != std::byte{kNaNByte}) {
-      Fail(ErrorCode::kInternal, "{}: wrote {} bytes behind its {} bytes of shared memory",
-           block.kernel->name, i, block.kernel->shared_bytes);
+  for (unsigned rank = 0; rank < block.kernel->cluster; ++rank) {
+    const std::byte* end = block.shared + rank * kRegionBytes + block.kernel->shared_bytes;
+    for (size_t i = 0; i < kGuardBytes; ++i) {
+      if (end[i] != std::byte{kNaNByte}) {
+        Fail(ErrorCode::kInternal, "{}: wrote {} bytes behind its {} bytes of shared memory",
+             block.kernel->name, i, block.kernel->shared_bytes);
+      }
     }
   }
 }
@@ -180,8 +208,8 @@ Fiber* TakeRunnable() {
   constexpr uint64_t kLongestSleep = 200;  // in turns of each thread
   constexpr int kTries = 8;
   if (block.turn >= block.sleep_end) {
-    block.sleeping_warp = static_cast<unsigned>(Draw((block.size + 31) / 32));
-    block.sleep_end = block.turn + static_cast<int64_t>(Draw(kLongestSleep * block.size));
+    block.sleeping_warp = static_cast<unsigned>(Draw((ClusterThreads() + 31) / 32));
+    block.sleep_end = block.turn + static_cast<int64_t>(Draw(kLongestSleep * ClusterThreads()));
   }
   size_t chosen = Draw(block.runnable.size());
   for (int i = 0; i < kTries && block.runnable[chosen]->warp == block.sleeping_warp; ++i) {
@@ -195,21 +223,26 @@ Fiber* TakeRunnable() {
 
 void RunBlock(uint64_t seed) {
   block.error = nullptr;
-  block.size = block.live = size_t{blockDim.x} * blockDim.y * blockDim.z;
+  const size_t cluster = block.kernel->cluster;
+  block.size = size_t{blockDim.x} * blockDim.y * blockDim.z;
+  const size_t threads = cluster * block.size;
   block.runnable.clear();
-  block.at_barrier.clear();
-  block.barrier_count = 0;
-  block.gatherings.assign((block.size + 31) / 32, {});
-  block.named_barriers = {};
+  block.blocks.assign(cluster, {.live = block.size, .waiting = {}, .count = 0});
+  block.cluster = {.live = threads, .waiting = {}, .count = 0};
+  block.gatherings.assign((threads + 31) / 32, {});
+  block.named_barriers.assign(cluster, {});
   block.turn = block.sleep_end = 0;
-  std::memset(block.shared, kNaNByte, block.kernel->shared_bytes + kGuardBytes);
+  for (size_t rank = 0; rank < cluster; ++rank) {
+    std::memset(block.shared + rank * kRegionBytes, kNaNByte,
+                block.kernel->shared_bytes + kGuardBytes);
+  }
   BeginCopies();
   BeginMbarriers();
   BeginLandings();
   BeginAsyncProxy();
   BeginWarpgroups();
-  for (size_t i = 0; i < block.size; ++i) Prepare(i);
-  while (block.live > 0) {
+  for (size_t i = 0; i < threads; ++i) Prepare(i);
+  while (block.cluster.live > 0) {
     if (block.runnable.empty()) {
       if (!LandSomething()) ReportDeadlock(seed);
       continue;
@@ -237,37 +270,34 @@ void Run(const Kernel& kernel, const std::function<void()>& thread) {
   gridDim = kernel.grid;
   blockDim = kernel.block;
   if (!block.shared_storage) {
-    block.shared_storage.reset(new std::byte[kMostSharedBytes + 2 * kGuardBytes]);
+    block.shared_storage.reset(new std::byte[kMostCluster * kRegionBytes + 1024]);
     const auto address = reinterpret_cast<uintptr_t>(block.shared_storage.get());
     block.shared = block.shared_storage.get() + (1024 - address % 1024) % 1024;
   }
   std::vector<uint3> order;
   for (unsigned z = 0; z < gridDim.z; ++z) {
     for (unsigned y = 0; y < gridDim.y; ++y) {
-      for (unsigned x = 0; x < gridDim.x; ++x) order.push_back({x, y, z});
+      for (unsigned x = 0; x < gridDim.x; x += kernel.cluster) order.push_back({x, y, z});
     }
   }
   std::shuffle(order.begin(), order.end(), block.random);
   for (const uint3& index : order) {
-    blockIdx = index;
+    block.first_index = index;
     RunBlock(seed);
   }
 }
 
 void SetSeed(uint64_t seed) { next_seed = seed; }
 Statistics& LastLaunch() { return statistics; }
-std::byte* DynamicSharedMemory() { return block.shared; }
+std::byte* DynamicSharedMemory() { return block.shared + ClusterRank() * kRegionBytes; }
+unsigned ClusterRank() { return block.current == nullptr ? 0 : block.current->rank; }
 int Lane() { return static_cast<int>(block.current->lane); }
 
 int Barrier(const char* name, int predicate) {
-  Fiber* fiber = block.current;
-  fiber->waits_at = name;
-  block.barrier_count += predicate != 0 ? 1 : 0;
-  block.at_barrier.push_back(fiber);
-  ReleaseBarrier();
-  Suspend();
-  return fiber->barrier_result;
+  return Meet(name, block.blocks[block.current->rank], predicate);
 }
+
+void ClusterBarrier() { Meet("barrier.cluster", block.cluster, 0); }
 
 void NamedBarrier(int id, int threads, bool waits) {
   const char* name = waits ? "bar.sync" : "bar.arrive";
@@ -275,7 +305,7 @@ void NamedBarrier(int id, int threads, bool waits) {
     Refuse(fmt::format("{}: barrier {} of {} threads: expected 1 to {} and whole warps", name, id,
                        threads, kNamedBarriers - 1));
   }
-  NamedBarrierState& barrier = block.named_barriers[static_cast<size_t>(id)];
+  NamedBarrierState& barrier = block.named_barriers[ClusterRank()][static_cast<size_t>(id)];
   if (barrier.arrived > 0 && barrier.threads != static_cast<size_t>(threads)) {
     Refuse(fmt::format("{}: barrier {} of {} threads: others came to one of {}", name, id, threads,
                        barrier.threads));
@@ -375,6 +405,15 @@ void FailInKernel(const std::string& text) {
 
 const Kernel& CurrentKernel() { return *block.kernel; }
 unsigned BlockThreads() { return static_cast<unsigned>(block.size); }
+unsigned ClusterThreads() { return block.kernel->cluster * BlockThreads(); }
+std::byte* SharedMemoryOf(unsigned thread) {
+  return block.shared + thread / BlockThreads() * kRegionBytes;
+}
+bool HasEnded(unsigned rank) { return block.blocks[rank].live == 0; }
+std::byte* ClusterMemory() { return block.shared; }
+size_t ClusterMemoryBytes() {
+  return (block.kernel->cluster - 1) * kRegionBytes + block.kernel->shared_bytes;
+}
 unsigned CurrentThread() { return 32 * block.current->warp + block.current->lane; }
 
 void Park(const char* place, int64_t item) {

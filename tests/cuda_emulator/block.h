@@ -35,9 +35,10 @@ struct Kernel {
   dim3 grid = {};
   dim3 block = {};
   size_t shared_bytes = 0;
+  unsigned cluster = 1;  // blocks, neighbours along x, that run together
 };
 
-// Runs `thread` once per CUDA thread, blocks one after another in random order. Throws
+// Runs `thread` once per CUDA thread, clusters of blocks one after another in random order. Throws
 // tamias::Error where a GPU would refuse the launch (device.h), on a deadlock, a divergent
 // collective, a misaligned access, a write behind shared memory, and whatever a thread throws.
 void Run(const Kernel& kernel, const std::function<void()>& thread);
@@ -58,9 +59,12 @@ Statistics& LastLaunch();
 // ---- called by threads of a kernel --------------------------------------------------------------
 std::byte* DynamicSharedMemory();
 int Lane();
+unsigned ClusterRank();  // of the block in its cluster
 
 // Waits for all threads of the block that have not ended; returns how many gave a predicate.
 int Barrier(const char* name, int predicate);
+// Waits for all threads of the cluster that have not ended.
+void ClusterBarrier();
 
 // Waits for the lanes of `mask`; the last to arrive calls combine with each lane's frame (null for
 // lanes outside the mask) and the others wake up. All lanes must call the same collective.
@@ -105,8 +109,13 @@ void CheckLaunchBounds(int most_threads);
 
 // ---- for the emulator's other parts -------------------------------------------------------------
 const Kernel& CurrentKernel();
-unsigned BlockThreads();                     // of the block that runs
-unsigned CurrentThread();                    // its number in the block
+unsigned BlockThreads();                     // of a block
+unsigned ClusterThreads();                   // of the blocks that run together, numbered through
+unsigned CurrentThread();                    // its number in the cluster
+std::byte* SharedMemoryOf(unsigned thread);  // dynamic, of the thread's block
+bool HasEnded(unsigned rank);                // all threads of this block of the cluster
+std::byte* ClusterMemory();                  // those of all blocks of the cluster, with gaps
+size_t ClusterMemoryBytes();
 void Park(const char* place, int64_t item);  // suspends the thread until Wake; item: of the place
 void Wake(unsigned thread);
 uint64_t Draw(uint64_t choices);  // 0 to choices - 1, from the launch's seed

@@ -41,6 +41,23 @@ void CheckSize(const Kernel& kernel, const char* what, const dim3& size, const d
   }
 }
 
+// Static shared variables of a kernel exist once in the emulator.
+void CheckCluster(const Kernel& kernel, unsigned threads) {
+  if (kernel.cluster == 1) return;
+  if (capability < 90) {
+    Fail(ErrorCode::kInternal, "{}: a cluster of blocks, compute capability {} has none",
+         kernel.name, capability.load());
+  }
+  if (kernel.cluster > kMostCluster || kernel.grid.x % kernel.cluster != 0 || threads % 128 != 0 ||
+      SharedVariableBytes(kernel.function) != 0) {
+    Fail(
+        ErrorCode::kInternal,
+        "{}: clusters of {} blocks of {} threads in a grid {} wide: the emulator runs {} blocks of "
+        "whole warpgroups without static shared memory",
+        kernel.name, kernel.cluster, threads, kernel.grid.x, kMostCluster);
+  }
+}
+
 }  // namespace
 
 void SetDevices(std::vector<std::string> devices) {
@@ -96,6 +113,7 @@ void CheckLaunch(const Kernel& kernel) {
          threads, kMostThreads);
   }
   CheckSize(kernel, "a grid", kernel.grid, {kMostBlocksX, kMostBlocksYZ, kMostBlocksYZ});
+  CheckCluster(kernel, threads);
   const size_t fixed = StaticSharedBytes(kernel), bytes = fixed + kernel.shared_bytes;
   if (fixed > kSharedBytesUnasked) {  // nvcc does not compile it
     Fail(ErrorCode::kInternal, "{}: {} bytes of static shared memory, at most {} can be declared",

@@ -25,6 +25,7 @@ void SetComputeCapability(int capability);
 int ComputeCapability();
 
 constexpr size_t kMostSharedBytes = 227 * 1024;    // of a block on any device
+constexpr unsigned kMostCluster = 2;               // blocks; a GPU allows 8
 constexpr size_t kSharedBytesUnasked = 48 * 1024;  // of a block of a kernel that did not ask
 size_t SharedBytesOptIn();                         // of a block, static and dynamic, of this one
 

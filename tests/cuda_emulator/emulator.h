@@ -2,9 +2,9 @@
 // runtime, served by fibers (block.h). Kernels compiled against this header run thread by thread
 // and show wrong indices, layouts, tails, barriers and waits; neither speed nor PTX is emulated.
 // Includes no CUDA header: a machine without the toolkit builds and runs it.
-//   __shared__ variables   are per block; blocks run one after another. Kernels declare them, not
-//   the
-//                          functions they call: the emulator counts those of a kernel (symbols.h)
+//   blocks                 run one after another, those of a cluster together
+//   __shared__ variables   are per block; kernels in clusters have none. Kernels declare them, not
+//                          the functions they call: the emulator counts a kernel's (symbols.h)
 //   dynamic shared memory  is filled with NaN before each block, writes behind it are an error
 //   misaligned accesses    are errors, vectors and scalars alike (alignment.cc)
 //   device memory          is host memory filled with NaN, writes around it are an error, and so is

@@ -19,7 +19,7 @@ struct Landing {
   std::function<void()> arrive;
 };
 
-thread_local std::vector<std::deque<Landing>> landings;  // of the block, by thread
+thread_local std::vector<std::deque<Landing>> landings;  // by thread
 thread_local int64_t next_due = kNever;
 thread_local bool some_wait = false;  // until no thread can go on, which lets all catch up
 
@@ -32,7 +32,7 @@ void LandFirst(std::deque<Landing>& queue) {
 }  // namespace
 
 void BeginLandings() {
-  landings.assign(BlockThreads(), {});
+  landings.assign(ClusterThreads(), {});
   next_due = kNever;
   some_wait = Draw(2) == 0;
 }

@@ -62,7 +62,11 @@ Mbarrier& Find(const char* operation, const uint64_t* barrier) {
 }
 
 void Land(const BulkCopy& copy) {
-  std::memcpy(copy.to, copy.from, copy.bytes);
+  if (copy.from == nullptr) {
+    std::memset(copy.to, 0, copy.bytes);
+  } else {
+    std::memcpy(copy.to, copy.from, copy.bytes);
+  }
   NoteWrittenByAsyncProxy(copy.to, copy.bytes);
 }
 
@@ -178,6 +182,35 @@ void CopyBulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrie
   NoteCopyStarted(shared, bytes);
   state.bulk_copies.push_back({shared, global, bytes});
   state.bytes -= bytes;
+  CompleteWhenAllIsThere(state);
+}
+
+void* SamePlaceIn(unsigned rank, const void* shared) {
+  if (rank >= CurrentKernel().cluster) {
+    Refuse(
+        fmt::format("shared memory of block {} of a cluster of {}", rank, CurrentKernel().cluster));
+  }
+  if (HasEnded(rank)) {
+    Refuse(fmt::format("shared memory of block {} of the cluster, which has ended", rank));
+  }
+  const auto place = static_cast<const std::byte*>(shared) - DynamicSharedMemory();
+  return SharedMemoryOf(rank * BlockThreads()) + place;
+}
+
+void MbarrierArriveAt(uint64_t* barrier, unsigned rank) {
+  constexpr const char* kName = "mbarrier.arrive at another block";
+  auto* there = static_cast<uint64_t*>(SamePlaceIn(rank, barrier));
+  Arrive(kName, there, Find(kName, there));
+}
+
+void StartPieces(const char* operation, const std::vector<BulkPiece>& pieces, uint64_t* barrier) {
+  Mbarrier& state = Find(operation, barrier);
+  for (const BulkPiece& piece : pieces) {
+    std::memset(piece.to, kNaNByte, 16);
+    NoteCopyStarted(piece.to, 16);
+    state.bulk_copies.push_back({piece.to, piece.from, 16});
+  }
+  state.bytes -= static_cast<int64_t>(16 * pieces.size());
   CompleteWhenAllIsThere(state);
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace tamias::cuda_emulator {
 
@@ -20,9 +21,21 @@ void MbarrierArriveCopies(uint64_t* barrier);
 // the last one that it waited for.
 void MbarrierWait(uint64_t* barrier, uint32_t parity);
 void CopyBulk(void* shared, const void* global, uint32_t bytes, uint64_t* barrier);
+// At the barrier in the same place of another block's shared memory.
+void MbarrierArriveAt(uint64_t* barrier, unsigned rank);
 
 // ---- for the emulator's other parts -------------------------------------------------------------
 void BeginMbarriers();  // of a block
 void EndMbarriers();    // throws when a phase has had some of its arrivals
+
+// 16 bytes in shared memory that a copy brings with the barrier's phase; from null: zeros.
+struct BulkPiece {
+  void* to;
+  const void* from;
+};
+void StartPieces(const char* operation, const std::vector<BulkPiece>& pieces, uint64_t* barrier);
+// The same place in the shared memory of block `rank` of the cluster. Throws when there is no such
+// block, or it has ended.
+void* SamePlaceIn(unsigned rank, const void* shared);
 
 }  // namespace tamias::cuda_emulator

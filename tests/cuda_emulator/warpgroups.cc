@@ -65,7 +65,7 @@ struct Warpgroups {
   std::vector<Warp> warps;
   std::vector<std::vector<WarpgroupProduct>> products;  // by warpgroup, of the warp that leads
   int64_t next_due = kNever;
-  int64_t free_registers = 0;
+  std::vector<int64_t> free_registers;  // by block
   int first_registers = 0;
   std::vector<std::pair<unsigned, int64_t>> waiting;  // threads and what they need
 };
@@ -153,9 +153,8 @@ float ValueOf(bool is_bf16, uint16_t bits) {
   return is_bf16 ? ToFloat(BFloat16{bits}) : Halves()[bits];
 }
 
-void ReadOperand(const WarpgroupProduct& product, const Operand& operand, size_t first,
-                 size_t count, float (*out)[kMostColumns]) {
-  const std::byte* shared = DynamicSharedMemory();
+void ReadOperand(const std::byte* shared, const WarpgroupProduct& product, const Operand& operand,
+                 size_t first, size_t count, float (*out)[kMostColumns]) {
   ForPieces(operand, first, count, [&](size_t offset, size_t line, size_t k) {
     uint16_t piece[kPiece];
     std::memcpy(piece, shared + offset, sizeof(piece));
@@ -186,12 +185,14 @@ void Multiply(Started& started, size_t warp) {
   const WarpgroupProduct& product = started.product;
   thread_local float a[kDepth][kMostColumns], b[kDepth][kMostColumns];
   const auto columns = static_cast<size_t>(product.columns);
+  const std::byte* shared = SharedMemoryOf(static_cast<unsigned>(warp * kLanes));
   if (product.a_in_registers) {
     ReadRegisters(started, a);
   } else {
-    ReadOperand(product, OperandOf(product.a, product.a_across), warp % kWarps * kRows, kRows, a);
+    ReadOperand(shared, product, OperandOf(product.a, product.a_across), warp % kWarps * kRows,
+                kRows, a);
   }
-  ReadOperand(product, OperandOf(product.b, product.b_across), 0, columns, b);
+  ReadOperand(shared, product, OperandOf(product.b, product.b_across), 0, columns, b);
   float* sums = started.sums->values.data();
   if (!product.accumulate) std::fill(sums, sums + kRows * columns, 0.0f);
   for (size_t i = 0; i < kRows; ++i) {
@@ -226,7 +227,7 @@ int64_t DrawDue(Haste haste) {
 
 // Four warps do the same one after another; the first to come says what.
 void CompareWarps(Warp& warp, size_t number, const WarpgroupProduct& product) {
-  if (BlockThreads() < (number / kWarps + 1) * kWarps * kLanes) {
+  if (ClusterThreads() < (number / kWarps + 1) * kWarps * kLanes) {
     Refuse(fmt::format("wgmma: warp {} is in no whole warpgroup: {} threads in a block", number,
                        BlockThreads()));
   }
@@ -325,14 +326,17 @@ void Wait(const Frames& frames) {
 }
 
 // ---- registers ----------------------------------------------------------------------------------
+int64_t& FreeRegisters(unsigned thread) { return state.free_registers[thread / BlockThreads()]; }
+
 void LetGoOn() {
   auto& waiting = state.waiting;
   for (size_t i = 0; i < waiting.size();) {
-    if (waiting[i].second > state.free_registers) {
+    int64_t& free = FreeRegisters(waiting[i].first);
+    if (waiting[i].second > free) {
       ++i;
       continue;
     }
-    state.free_registers -= waiting[i].second;
+    free -= waiting[i].second;
     Wake(waiting[i].first);
     waiting.erase(waiting.begin() + static_cast<ptrdiff_t>(i));
   }
@@ -393,8 +397,9 @@ void SetRegisters(int registers, bool increases) {
     Refuse(fmt::format("{}: {} registers, warp {} has {}", name, registers,
                        CurrentThread() / kLanes, frame.before));
   }
-  if (change <= state.free_registers) {
-    state.free_registers -= change;
+  int64_t& free = FreeRegisters(CurrentThread());
+  if (change <= free) {
+    free -= change;
     LetGoOn();
   } else {
     state.waiting.emplace_back(CurrentThread(), change);
@@ -405,11 +410,12 @@ void SetRegisters(int registers, bool increases) {
 void BeginWarpgroups() {
   const auto threads = static_cast<int>(BlockThreads());
   state = {};
-  state.warps.resize((BlockThreads() + kLanes - 1) / kLanes);
+  state.warps.resize((ClusterThreads() + kLanes - 1) / kLanes);
   state.products.resize(state.warps.size() / kWarps + 1);
   const int all = kRegistersOfBlock / threads / kRegisterStep * kRegisterStep;
   state.first_registers = std::min(kMostRegisters / kRegisterStep * kRegisterStep, all);
-  state.free_registers = kRegistersOfBlock - int64_t{threads} * state.first_registers;
+  state.free_registers.assign(CurrentKernel().cluster,
+                              kRegistersOfBlock - int64_t{threads} * state.first_registers);
 }
 
 void MultiplyWhatIsDue() {

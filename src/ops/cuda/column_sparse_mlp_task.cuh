@@ -49,14 +49,15 @@ struct MlpUnit {
   int first_token;  // the same, counted in the batch item
   int count;        // of chosen neurons
 
+  // unit_tokens: the most that a unit has; the task says how many units that makes of a group.
   template <typename Task>
-  __device__ MlpUnit(const Task& task, int64_t unit) {
+  __device__ MlpUnit(const Task& task, int64_t unit, int unit_tokens = kMlpUnitTokens) {
     const auto number = static_cast<uint32_t>(unit);  // the schedule keeps it in 32 bits
     const auto per_group = static_cast<uint32_t>(task.units_per_group);
     const uint32_t in_all = number / per_group, groups = static_cast<uint32_t>(task.groups);
     group = in_all;
     batch = in_all / groups;
-    first = static_cast<int>(number % per_group) * kMlpUnitTokens;
+    first = static_cast<int>(number % per_group) * unit_tokens;
     first_token = static_cast<int>(in_all % groups) * task.group_size + first;
     count = max(0, min(task.counts[group], task.capacity));
   }

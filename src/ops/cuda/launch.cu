@@ -48,6 +48,27 @@ void PrepareLaunch(const void* kernel, const LaunchShape& shape, const Stream& s
         shape.name);
 }
 
+#ifndef TAMIAS_CUDA_EMULATION
+cudaError_t LaunchKernel(const void* kernel, const LaunchShape& shape, void** arguments,
+                         cudaStream_t stream) {
+  if (shape.cluster == 1) {
+    return cudaLaunchKernel(kernel, shape.grid, shape.block, arguments, shape.shared_bytes, stream);
+  }
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim.x = shape.cluster;
+  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  return cudaLaunchKernelExC(&config, kernel, arguments);
+}
+#endif
+
 void FailLaunch(const void* kernel, const LaunchShape& shape, cudaError_t status) {
   cudaGetLastError();  // a refused launch leaves the device usable
   const cudaFuncAttributes attributes = AttributesOf(kernel, shape);

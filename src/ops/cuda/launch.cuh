@@ -15,6 +15,7 @@ struct LaunchShape {
   dim3 grid = {};           // blocks; none: nothing is launched
   dim3 block = {};          // threads
   size_t shared_bytes = 0;  // of dynamic shared memory
+  unsigned cluster = 1;     // blocks along x that run together; compute capability 9.0 and later
 };
 
 // Before a launch on the stream's device, which is the current one: lets the kernel have its
@@ -22,6 +23,11 @@ struct LaunchShape {
 // Throws kUnsupported, naming the kernel, what it asks for and what is allowed, when a block asks
 // for more shared memory or the grid has more blocks than the device allows.
 void PrepareLaunch(const void* kernel, const LaunchShape& shape, const Stream& stream);
+
+#ifndef TAMIAS_CUDA_EMULATION
+cudaError_t LaunchKernel(const void* kernel, const LaunchShape& shape, void** arguments,
+                         cudaStream_t stream);
+#endif
 
 // Throws kDevice: why the launch was refused, what it asked for and what the kernel allows.
 [[noreturn]] void FailLaunch(const void* kernel, const LaunchShape& shape, cudaError_t status);
@@ -40,16 +46,16 @@ void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Stream& str
                                 static_cast<std::remove_cv_t<Parameters>>(arguments)...);
   cuda_emulator::Enqueue(
       stream.handle(), [=, values = std::tuple<std::remove_cv_t<Parameters>...>(arguments...)] {
-        cuda_emulator::Run({shape.name, function, shape.grid, shape.block, shape.shared_bytes},
-                           [&] { std::apply(kernel, values); });
+        cuda_emulator::Run(
+            {shape.name, function, shape.grid, shape.block, shape.shared_bytes, shape.cluster},
+            [&] { std::apply(kernel, values); });
       });
 #else
   std::tuple<std::remove_cv_t<Parameters>...> values(arguments...);
   const auto pointers = std::apply(
       [](auto&... value) { return std::array<void*, sizeof...(value)>{&value...}; }, values);
   const cudaError_t status =
-      cudaLaunchKernel(function, shape.grid, shape.block, const_cast<void**>(pointers.data()),
-                       shape.shared_bytes, stream.handle());
+      LaunchKernel(function, shape, const_cast<void**>(pointers.data()), stream.handle());
   if (status != cudaSuccess) FailLaunch(function, shape, status);
 #endif
 }

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "ops/cuda/check_operand.h"
+#include "ops/cuda/clusters_sm90a.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives_sm90a.cuh"
@@ -48,9 +49,13 @@ __device__ inline int Consumer() {
 }
 
 // The stages, numbered over all tiles of the block, and two barriers of each: `landed` when the
-// producer's copies are there, `released` when the consumers are done with them.
+// producer's copies are there, `released` when the consumers are done with them. With kBlocks = 2
+// the blocks of a cluster fill each other's stages, too, in step: a stage is released when the
+// consumers of both are done, and one more arrival at `landed` tells of the bytes that both bring.
+template <int kBlocks>
 class StageRing {
   using Tile = StagedTile;
+  static constexpr bool kAlone = kBlocks == 1;
 
  public:
   __device__ explicit StageRing(unsigned char* shared)
@@ -62,12 +67,20 @@ class StageRing {
   __device__ void Begin() const {
     if (threadIdx.x == 0) {
       for (int i = 0; i < Tile::kStages; ++i) {
-        MbarrierInit(landed_ + i, Tile::kWarpgroup);
-        MbarrierInit(released_ + i, Tile::kConsumers * Tile::kWarpgroup / 32);
+        MbarrierInit(landed_ + i, Tile::kWarpgroup + (kAlone ? 0 : 1));
+        MbarrierInit(released_ + i, kBlocks * Tile::kConsumers * Tile::kWarpgroup / 32);
       }
       FenceMbarrierInit();
     }
-    __syncthreads();
+    if constexpr (kAlone) {
+      __syncthreads();
+    } else {
+      ClusterSync();
+    }
+  }
+  // By all threads, after everything else: no block ends while another may still reach it.
+  __device__ void End() const {
+    if constexpr (!kAlone) ClusterSync();
   }
 
   __device__ unsigned char* Stage(uint32_t number) const {
@@ -82,7 +95,12 @@ class StageRing {
   }
   // By all warps of the consumers.
   __device__ void Release(uint32_t number) const {
-    if (LaneOfWarp() == 0) MbarrierArrive(released_ + number % Tile::kStages);
+    uint64_t* barrier = released_ + number % Tile::kStages;
+    if constexpr (kAlone) {
+      if (LaneOfWarp() == 0) MbarrierArrive(barrier);
+    } else {
+      if (LaneOfWarp() < kBlocks) MbarrierArriveAt(barrier, static_cast<unsigned>(LaneOfWarp()));
+    }
   }
 
  private:
@@ -99,17 +117,19 @@ class StageRing {
 enum class Arrival { kByCopies, kByProducer };
 
 // Stages of the calling thread of the producer, one after another: Begin(), copies, Copied().
-template <Arrival kArrival>
+template <Arrival kArrival, typename Ring>
 class StageWriter {
   static constexpr uint32_t kLate = 2;
 
  public:
-  __device__ explicit StageWriter(const StageRing& ring) : ring_(ring) {}
+  __device__ explicit StageWriter(const Ring& ring) : ring_(ring) {}
 
   __device__ unsigned char* Begin() const {
     ring_.WaitUntilReleased(number_);
     return ring_.Stage(number_);
   }
+  // Where the stage's bytes that others bring are to count.
+  __device__ uint64_t* Landed() const { return ring_.Landed(number_); }
   __device__ void Copied() {
     if (kArrival == Arrival::kByCopies) {
       MbarrierArriveCopies(ring_.Landed(number_));
@@ -136,15 +156,15 @@ class StageWriter {
     MbarrierArrive(ring_.Landed(number));
   }
 
-  const StageRing& ring_;
+  const Ring& ring_;
   uint32_t number_ = 0;
 };
 
 // Stages of the calling warpgroup of the consumers, one after another.
-template <Arrival kArrival>
+template <Arrival kArrival, typename Ring>
 class StageReader {
  public:
-  __device__ explicit StageReader(const StageRing& ring) : ring_(ring) {}
+  __device__ explicit StageReader(const Ring& ring) : ring_(ring) {}
 
   // Calls multiply(stage), which begins products, for each of the next `stages` stages. Two are in
   // the hands of the consumers: the products of one are under way while those of the next begin.
@@ -164,27 +184,39 @@ class StageReader {
   }
 
  private:
-  const StageRing& ring_;
+  const Ring& ring_;
   uint32_t number_ = 0;
 };
 
-// tile(unit, number of the tile) for each tile of the calling block.
-template <typename Tile>
+// tile(unit, number of the tile) for each tile of the calling block, or of its cluster.
+template <int kBlocks, typename Tile>
 __device__ __forceinline__ void ForEachTile(const ProductSchedule& schedule, const Tile& tile) {
-  for (uint32_t i = blockIdx.x; i < schedule.blocks(); i += gridDim.x) {
+  for (uint32_t i = blockIdx.x / kBlocks; i < schedule.blocks(); i += gridDim.x / kBlocks) {
     const ProductSchedule::Place place = schedule.Of(i);
     tile(place.unit, static_cast<int>(place.tile));
   }
 }
 
+// Bands of about 32 units, all about as wide.
+inline ProductSchedule StagedSchedule(int64_t units, int64_t lines, int64_t lines_per_tile) {
+  constexpr int64_t kBand = 32;
+  const int64_t bands = std::max<int64_t>(1, units / kBand);
+  return {.units = units,
+          .tiles = (lines + lines_per_tile - 1) / lines_per_tile,
+          .band = (units + bands - 1) / bands};
+}
+
+// With blocks_per_tile = 2 in clusters.
 inline LaunchShape StagedLaunch(const char* name, const Stream& stream,
-                                const ProductSchedule& schedule) {
+                                const ProductSchedule& schedule, unsigned blocks_per_tile) {
   CheckRange(name, "tiles", schedule.blocks(), 0, INT32_MAX);
+  const int64_t at_once =
+      std::max<int64_t>(1, stream.properties().multiprocessors / blocks_per_tile);
   return {.name = name,
-          .grid = static_cast<unsigned>(
-              std::min<int64_t>(schedule.blocks(), stream.properties().multiprocessors)),
+          .grid = static_cast<unsigned>(std::min(schedule.blocks(), at_once)) * blocks_per_tile,
           .block = StagedTile::kThreads,
-          .shared_bytes = StagedTile::kSharedBytes};
+          .shared_bytes = StagedTile::kSharedBytes,
+          .cluster = blocks_per_tile};
 }
 
 }  // namespace tamias::cuda::sm90a
