@@ -74,7 +74,8 @@ CublasLt::~CublasLt() = default;
 
 void CublasLt::Multiply(Stream& stream, const LinearPlan& plan, const void* input,
                         const void* weight, const void* bias, void* output, void*) {
-  cuda_emulator::Enqueue(stream.handle(), [=] { Product(plan, input, weight, bias, output); });
+  cuda_emulator::Enqueue(stream.handle(), "product",
+                         [=] { Product(plan, input, weight, bias, output); });
 }
 
 }  // namespace tamias::cuda

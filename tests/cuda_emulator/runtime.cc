@@ -116,11 +116,11 @@ cudaError_t cudaFreeHost(void* memory) {
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
-  tamias::cuda_emulator::Enqueue(stream, [=] { std::memmove(to, from, bytes); });
+  tamias::cuda_emulator::Enqueue(stream, "memcpy", [=] { std::memmove(to, from, bytes); });
   return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
-  tamias::cuda_emulator::Enqueue(stream, [=] { std::memset(to, value, bytes); });
+  tamias::cuda_emulator::Enqueue(stream, "memset", [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
