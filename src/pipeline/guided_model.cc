@@ -31,12 +31,13 @@ GuidedModel::GuidedModel(Context& context, const ModelFamily& family, const Gene
   for (const PromptEmbedding& prompt : prompts) prompts_.push_back(OnDevice(context, prompt));
 }
 
-void GuidedModel::Predict(Context& context, float timestep, SparseSession& session) const {
+void GuidedModel::Predict(Context& context, float timestep, SparseSession& session) {
   latents_.Upload(context);
   Call(context, 0, timestep, session, prediction_);
-  if (!negative_) return;
-  Call(context, 1, timestep, session, *negative_);
+  if (negative_) Call(context, 1, timestep, session, *negative_);
   if (context.IsPlanning()) return;
+  context.Synchronize();
+  if (!negative_) return;
   const auto expert = static_cast<size_t>(family_.ExpertAt(timestep));
   Guide(scales_[expert], tensors_.negative, tensors_.prediction);
 }
@@ -45,7 +46,7 @@ void GuidedModel::Call(Context& context, int invocation, float timestep, SparseS
                        const DeviceMirror& prediction) const {
   denoiser_->Predict(context, timestep, prompts_[static_cast<size_t>(invocation)],
                      latents_.device(), session.invocation(invocation), prediction.device());
-  prediction.Download(context);
+  prediction.EnqueueDownload(context);
 }
 
 }  // namespace tamias

@@ -39,8 +39,8 @@ class GuidedModel {
 
   // tensors.prediction = the velocity of tensors.latents at the timestep: with guidance
   // negative + scale (positive - negative), with the scale of the transformer of this timestep.
-  // Waits for the device.
-  void Predict(Context& context, float timestep, SparseSession& session) const;
+  // Waits for the device once.
+  void Predict(Context& context, float timestep, SparseSession& session);
 
  private:
   void Call(Context& context, int invocation, float timestep, SparseSession& session,

@@ -37,7 +37,7 @@ std::mt19937_64 random_bits;
 
 bool is_counting = false;
 std::map<std::string, int64_t> launches;
-int64_t waits = 0;
+int64_t host_waits = 0;
 
 // CUDA's default streams, by the handles 0, 1 and 2 that stand for them, are one.
 std::shared_ptr<CUstream_st> Find(cudaStream_t stream) {
@@ -74,7 +74,7 @@ void RunTo(CUstream_st& stream, uint64_t position) {
 void WaitFor(CUstream_st& stream, uint64_t position) {
   RunTo(stream, position);
   if (stream.known >= position) return;
-  ++waits;
+  ++host_waits;
   stream.known = position;
 }
 
@@ -129,7 +129,7 @@ LaunchCounter::LaunchCounter() {
   const std::lock_guard lock(mutex);
   is_counting = true;
   launches.clear();
-  waits = 0;
+  host_waits = 0;
 }
 
 LaunchCounter::~LaunchCounter() {
@@ -150,7 +150,7 @@ int64_t LaunchCounter::total() const {
 
 int64_t LaunchCounter::waits() const {
   const std::lock_guard lock(mutex);
-  return tamias::cuda_emulator::waits;
+  return host_waits;
 }
 
 }  // namespace tamias::cuda_emulator
