@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "ops/check_tensor.h"
+#include "ops/enqueued_distance.h"
 #include "tamias/device_memory.h"
 
 namespace tamias {

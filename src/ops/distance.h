@@ -21,9 +21,4 @@ class Stream;
 void MeasureDistance(Stream& stream, ConstTensorView a, ConstTensorView b, TensorView partial_sums);
 }  // namespace cuda
 
-// MeasureDistance on a GPU in two halves. The sums are in the workspace, valid in the caller's
-// scope; the host adds up its copy of them.
-TensorView EnqueueDistance(Context& context, ConstTensorView a, ConstTensorView b);
-Distance AddUp(ConstTensorView sums);
-
 }  // namespace tamias

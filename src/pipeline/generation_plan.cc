@@ -100,7 +100,7 @@ StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbe
   Tensor latents = WithoutMemory(plan.latents), prediction = WithoutMemory(plan.latents);
   Tensor negative = WithoutMemory(plan.latents);
   GuidedModel model(context, family, plan, prompts, condition, session.token_order(),
-                          {.latents = latents, .prediction = prediction, .negative = negative});
+                    {.latents = latents, .prediction = prediction, .negative = negative});
   const auto scheduler = family.scheduler().Make(plan.settings.steps, plan.latents.tokens());
   for (const int first : std::set{0, plan.second_expert_step}) {
     session.Restart();

@@ -6,7 +6,7 @@
 
 #include "base/cuda/event.h"
 #include "base/cuda/memory.h"
-#include "ops/distance.h"
+#include "ops/enqueued_distance.h"
 #include "tamias/device_memory.h"
 #include "tamias/error.h"
 

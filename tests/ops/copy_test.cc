@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "ops/copy_values.h"
 #include "tests/support/copy_case.h"
 #include "tests/support/operands.h"
 

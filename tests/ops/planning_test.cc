@@ -18,9 +18,11 @@
 #include "ops/conv3d.h"
 #include "ops/copy.h"
 #include "ops/copy_indices.h"
+#include "ops/copy_values.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/enqueued_distance.h"
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/norm.h"
@@ -339,7 +341,12 @@ std::vector<Case> ElementwiseCases() {
        [](Context& c, Operands& o, int64_t n) {
          Embedding(c, o.Weights({10, n}), o.On({}, {4, 7}, DType::kI32), o.Activations({4, 7, n}));
        }},
-      {"copy", "CopyValues",
+      {"enqueued_distance", "EnqueueDistance",
+       [](Context& c, Operands& o, int64_t n) {
+         EnqueueDistance(c, o.Activations({3, n}), o.Activations({3, n}));
+       },
+       /*on_gpu_only=*/true},
+      {"copy_values", "CopyValues",
        [](Context& c, Operands& o, int64_t n) {
          CopyValues(c, std::vector<float>(static_cast<size_t>(n)), o.Floats({n}));
        }},

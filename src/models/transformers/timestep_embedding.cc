@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "ops/copy.h"
+#include "ops/copy_values.h"
 
 namespace tamias {
 namespace {

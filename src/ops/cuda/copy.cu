@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/cuda/memory.h"
+#include "ops/copy_values.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/kernel_family.h"
 #include "ops/cuda/launch.cuh"

@@ -12,6 +12,7 @@
 #include "ops/conv3d.h"
 #include "ops/copy.h"
 #include "ops/copy_indices.h"
+#include "ops/copy_values.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/copy_values.h"
 #include "tamias/device_memory.h"
 #include "tests/support/copy_case.h"
 #include "tests/support/device_operand.h"
