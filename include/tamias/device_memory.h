@@ -3,10 +3,16 @@
 // context nothing is copied or waited for, and what is returned has no memory.
 #pragma once
 
+#include <memory>
+
 #include "tamias/context.h"
 #include "tamias/tensor.h"
 
 namespace tamias {
+
+namespace cuda {
+class Event;
+}
 
 // Contiguous, uninitialised, on any device. Throws kOutOfMemory.
 Tensor TensorOn(Device device, const Shape& shape, DType dtype);
@@ -40,13 +46,18 @@ class DeviceMirror {
   DeviceMirror(Context& context, TensorView host);
 
   TensorView device() const { return device_; }
+  // The host's tensor may change once this returns; the copy is enqueued. Nothing on the CPU.
+  void Upload(const Context& context);
   // Waits for the copy; nothing on the CPU.
-  void Upload(const Context& context) const;
   void Download(const Context& context) const;
+  // The same without waiting: the host's tensor is there once the context has been synchronised.
+  void EnqueueDownload(const Context& context) const;
 
  private:
   TensorView host_;
   TensorView device_;
+  Tensor pinned_;                          // what is on its way up
+  std::shared_ptr<cuda::Event> has_left_;  // it
 };
 
 }  // namespace tamias

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "base/cuda/event.h"
 #include "base/cuda/memory.h"
 
 namespace tamias {
@@ -70,12 +71,24 @@ DeviceMirror::DeviceMirror(Context& context, TensorView host)
       device_(context.IsOnGpu() ? context.workspace().Allocate(host.shape(), host.dtype()) : host) {
 }
 
-void DeviceMirror::Upload(const Context& context) const {
-  if (context.IsOnGpu()) CopyToDevice(context, host_, device_);
+void DeviceMirror::Upload(const Context& context) {
+  if (!context.IsOnGpu() || context.IsPlanning()) return;
+  if (has_left_ == nullptr) {
+    pinned_ = cuda::PinnedTensor(host_.shape(), host_.dtype(), context.device().index);
+    has_left_ = std::make_shared<cuda::Event>(context.device().index);
+  }
+  has_left_->Synchronize();
+  CopyOnHost(host_, pinned_);
+  cuda::Copy(context.stream(), pinned_, device_);
+  has_left_->Record(context.stream());
 }
 
 void DeviceMirror::Download(const Context& context) const {
   if (context.IsOnGpu()) CopyToHost(context, device_, host_);
+}
+
+void DeviceMirror::EnqueueDownload(const Context& context) const {
+  if (context.IsOnGpu() && !context.IsPlanning()) cuda::Copy(context.stream(), device_, host_);
 }
 
 }  // namespace tamias

@@ -6,10 +6,12 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <optional>
 
 #include "base/check.h"
 #include "base/offloaded_parts.h"
 #include "base/parallel.h"
+#include "base/pinned_upload.h"
 #include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/safetensors.h"
@@ -281,6 +283,16 @@ std::optional<size_t> BlockOf(const std::string& tensor, const std::vector<std::
   return std::nullopt;
 }
 
+// On all threads: reading a mapped file, too, is faster by several.
+void CopyBytes(const Context& context, ConstTensorView source, std::byte* to) {
+  constexpr int64_t kGrain = int64_t{1} << 20;
+  const auto* from = static_cast<const std::byte*>(source.raw());
+  const int64_t bytes = source.NumElements() * static_cast<int64_t>(SizeOf(source.dtype()));
+  ParallelForRanges(context, bytes, kGrain, [&](int64_t begin, int64_t end, int) {
+    std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
+  });
+}
+
 constexpr size_t kPartAlignment = 256;  // of a tensor in a block
 
 size_t AlignedBytes(const Shape& shape, DType dtype) {
@@ -309,6 +321,8 @@ Weights Weights::CopyToDevice(const Context& context,
     }
   }
   std::vector<size_t> used(streamed.size(), 0);  // bytes of the blocks
+  std::optional<PinnedUpload> upload;
+  if (context.IsOnGpu() && !context.IsPlanning()) upload.emplace(context);
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     const SafetensorsFile* file = store_->tensors.find(full)->second;
@@ -330,12 +344,16 @@ Weights Weights::CopyToDevice(const Context& context,
     }
     const std::optional<size_t> block = BlockOf(full, streamed);
     if (!block) {
-      store->on_device.emplace(full, tamias::CopyToDevice(context, tensor));
+      Tensor& copy = store->on_device.emplace(full, TensorOn(context, shape, dtype)).first->second;
+      if (upload) {
+        upload->Copy(tensor, copy);
+      } else {
+        CopyOnHost(tensor, copy);
+      }
       continue;
     }
     size_t& position = used[*block];
-    std::memcpy(store->parts->host_memory(*block) + position, tensor.raw(),
-                static_cast<size_t>(tensor.NumElements()) * SizeOf(dtype));
+    CopyBytes(context, tensor, store->parts->host_memory(*block) + position);
     std::shared_ptr<std::byte> memory(store->parts, store->parts->device_memory(*block) + position);
     store->on_device.emplace(full, Tensor(std::move(memory), shape, dtype, placement.device));
     position += AlignedBytes(shape, dtype);

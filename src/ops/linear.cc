@@ -1,6 +1,8 @@
 // Entry of the dense layer: checks, then the device's implementation.
 #include "ops/linear.h"
 
+#include <algorithm>
+
 #include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/cuda/cublas_lt.h"
@@ -35,11 +37,34 @@ ConstTensorView InType(Context& context, ConstTensorView view, DType dtype) {
   return converted;
 }
 
+bool HasWholeVectors(const ConstTensorView& view) {
+  constexpr int64_t kVector = 8;
+  const auto is_whole = [](int64_t elements) { return elements % kVector == 0; };
+  for (int axis = 0; axis < view.rank() - 1; ++axis) {
+    if (view.dim(axis) > 1 && !is_whole(view.stride(axis))) return false;
+  }
+  constexpr uintptr_t kBytes = 16;
+  return is_whole(view.dim(-1)) && reinterpret_cast<uintptr_t>(view.raw()) % kBytes == 0;
+}
+
+bool IsOfFewRows(const ConstTensorView& input, const ConstTensorView& weight) {
+  const int64_t features = std::max<int64_t>(input.dim(-1), 1);
+  return input.NumElements() / features <= cuda::kFewRows && HasWholeVectors(input) &&
+         HasWholeVectors(weight);
+}
+
 }  // namespace
 
 void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             TensorView output, LinearOptions options) {
   CheckArguments(context, input, weight, bias, output);
+  if (context.IsOnGpu() && IsOfFewRows(input, weight)) {
+    return Dispatch(
+        context, [] {},
+        [&](cuda::Stream& stream) {
+          cuda::FewRowsLinear(stream, input, weight, bias, output, options);
+        });
+  }
   Workspace::Scope scope(context.workspace());
   TensorView scratch;
   if (context.IsOnGpu()) {

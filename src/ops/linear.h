@@ -23,6 +23,12 @@ class Stream;
 void Linear(CublasLt& library, Stream& stream, ConstTensorView input, ConstTensorView weight,
             ConstTensorView bias, TensorView scratch, TensorView output,
             LinearOptions options = {});
+
+// Of rows so few that the product waits for its weights: one launch, for operands of any types.
+// Input and weight have whole vectors of eight, their rows begin at multiples of 16 bytes.
+constexpr int kFewRows = 4;
+void FewRowsLinear(Stream& stream, ConstTensorView input, ConstTensorView weight,
+                   ConstTensorView bias, TensorView output, LinearOptions options = {});
 }  // namespace cuda
 
 }  // namespace tamias

@@ -4,7 +4,6 @@
 #include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/dispatch.h"
-#include "tamias/device_memory.h"
 
 namespace tamias {
 namespace {
@@ -36,14 +35,10 @@ void MaskToIndices(Context& context, ConstTensorView mask, int64_t n, TensorView
   CheckTensor(context, kName, "counts", counts, DType::kI32, {mask.dim(0)});
   CheckUnitStride(kName, "indices", indices);
   CheckUnitStride(kName, "counts", counts);
-  Workspace::Scope scope(context.workspace());
-  TensorView overflow;
-  if (context.IsOnGpu()) overflow = context.workspace().Allocate({1}, DType::kI32);
   Dispatch(
       context, [&] { cpu::MaskToIndices(context, mask, n, indices, counts); },
       [&](cuda::Stream& stream) {
-        Zero(context, overflow);
-        cuda::MaskToIndices(stream, mask, n, indices, counts, overflow);
+        cuda::MaskToIndices(stream, mask, n, indices, counts, /*overflow=*/{});
       });
 }
 

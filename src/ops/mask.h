@@ -25,8 +25,8 @@ namespace cuda {
 class Stream;
 void RandomMask(Stream& stream, double probability, uint64_t seed, TensorView mask, int64_t n);
 // A row with more bits than the capacity is cut off: its count is the capacity, and overflow [1]
-// i32 becomes the number of bits of the fullest such row (it is never lowered: set it to 0 first,
-// read it when it suits).
+// i32, or empty, becomes the number of bits of the fullest such row (it is never lowered: set it to
+// 0 first, read it when it suits).
 void MaskToIndices(Stream& stream, ConstTensorView mask, int64_t n, TensorView indices,
                    TensorView counts, TensorView overflow);
 void CountMask(Stream& stream, ConstTensorView mask, TensorView counts);

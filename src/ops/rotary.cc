@@ -25,20 +25,38 @@ void CheckAngles(const Context& context, const ConstTensorView& input,
   CheckUnitStride(kName, "sine", sine);
 }
 
+void Check(const Context& context, const HeadRows& part) {
+  CheckActivationRows(context, kName, "input", part.input, {-1, -1, -1, -1});
+  CheckActivationRows(context, kName, "output", part.output, part.input.shape());
+  CheckOptionalWeight(context, kName, "norm_weight", part.norm_weight, part.input.dim(3));
+  CheckAngles(context, part.input, part.cosine, part.sine);
+}
+
 }  // namespace
 
 void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output) {
-  CheckActivationRows(context, kName, "input", input, {-1, -1, -1, -1});
-  CheckActivationRows(context, kName, "output", output, input.shape());
-  CheckOptionalWeight(context, kName, "norm_weight", norm_weight, input.dim(3));
-  CheckAngles(context, input, cosine, sine);
+  const HeadRows part{input, norm_weight, cosine, sine, output};
+  RmsNormRotary(context, {&part, 1}, epsilon);
+}
+
+void RmsNormRotary(Context& context, std::span<const HeadRows> parts, float epsilon) {
+  for (const HeadRows& part : parts) {
+    Check(context, part);
+    if (part.input.dim(3) != parts[0].input.dim(3)) {
+      Fail(ErrorCode::kInvalidArgument, "{}: input: expected a head dimension of {}, found {}",
+           kName, parts[0].input.dim(3), part.input.dim(3));
+    }
+  }
   DispatchWithCpuScratch(
       context,
-      [&] { cpu::RmsNormRotary(context, input, norm_weight, epsilon, cosine, sine, output); },
-      [&](cuda::Stream& stream) {
-        cuda::RmsNormRotary(stream, input, norm_weight, epsilon, cosine, sine, output);
-      });
+      [&] {
+        for (const HeadRows& part : parts) {
+          cpu::RmsNormRotary(context, part.input, part.norm_weight, epsilon, part.cosine, part.sine,
+                             part.output);
+        }
+      },
+      [&](cuda::Stream& stream) { cuda::RmsNormRotary(stream, parts, epsilon); });
 }
 
 }  // namespace tamias

@@ -17,8 +17,7 @@ void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm
 
 namespace cuda {
 class Stream;
-void RmsNormRotary(Stream& stream, ConstTensorView input, ConstTensorView norm_weight,
-                   float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
+void RmsNormRotary(Stream& stream, std::span<const HeadRows> parts, float epsilon);
 }  // namespace cuda
 
 }  // namespace tamias

@@ -24,8 +24,9 @@ void DeviceInvocations::Predict(float timestep) {
   for (size_t i = 0; i < predictions_.size(); ++i) {
     denoiser_->Predict(context_, timestep, prompts_[i], latents_.device(),
                        session_.invocation(static_cast<int>(i)), predictions_[i].device());
-    predictions_[i].Download(context_);
+    predictions_[i].EnqueueDownload(context_);
   }
+  if (!context_.IsPlanning()) context_.Synchronize();
 }
 
 }  // namespace tamias

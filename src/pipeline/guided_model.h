@@ -47,7 +47,7 @@ class GuidedModel {
 
   // tensors.prediction = the velocity of tensors.latents at the timestep: with guidance
   // negative + scale (positive - negative), with the scale of the transformer of this timestep.
-  // Between BeginStep and EndStep. Waits for the devices.
+  // Between BeginStep and EndStep. Waits for each device once.
   void Predict(float timestep);
 
   // Of all invocations.

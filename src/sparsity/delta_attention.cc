@@ -10,6 +10,7 @@
 #include "ops/attention_rest.h"
 #include "ops/check_tensor.h"
 #include "sparsity/pooled_attention.h"
+#include "sparsity/step_numbers.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/attention.h"
@@ -95,7 +96,7 @@ void DeltaAttention::ForEachPart(const Body& body) const {
 }
 
 void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& inputs,
-                         TensorView output, LayerReport& report) {
+                         TensorView output, LayerReport& report, StepNumbers* numbers) {
   if (inputs.causal) {
     Fail(ErrorCode::kUnsupported, "delta attention: causal: expected bidirectional attention");
   }
@@ -119,12 +120,13 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   const double dense_pairs = heads * static_cast<double>(keys) * static_cast<double>(keys);
   report.attention.dense += dense_pairs;
   if (is_full || !(has_selection_ || SelectsOnSparseSteps())) {
-    RunFull(context, image, image_output, report);
+    RunFull(context, image, image_output, report, numbers);
     report.attention.done += dense_pairs;
   } else {
-    RunSparse(context, image, image_output, report);
-    report.attention.done +=
-        selected_pairs_ + heads * static_cast<double>(text) * static_cast<double>(keys);
+    RunSparse(context, image, image_output, report, numbers);
+    const double text_pairs = heads * static_cast<double>(text) * static_cast<double>(keys);
+    ThenUse(numbers,
+            [this, &report, text_pairs] { report.attention.done += selected_pairs_ + text_pairs; });
   }
 }
 
@@ -135,27 +137,30 @@ void DeltaAttention::Forget() {
 }
 
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
-                             LayerReport& report) {
+                             LayerReport& report, StepNumbers* numbers) {
   if (full_steps_ == 0 && config_.column_sums == ColumnSums::kExact) {
     Stopwatch watch(context, report.seconds.attention);
     DenseAttention(context, image, output, log_sum_exp_);
   } else {
     const bool selects = IsSelectionDue();
-    Distance drift;
-    if (selects) BeginSelection();
-    ForEachPart(
-        [&](const Part& part) { FullPart(context, part, image, output, selects, drift, report); });
-    if (drift.squared_reference > 0) {
-      report.attention_drift = std::sqrt(drift.squared / drift.squared_reference);
-    }
+    const auto drift = std::make_shared<Distance>();
+    if (selects) BeginSelection(numbers);
+    ForEachPart([&](const Part& part) {
+      FullPart(context, part, image, output, selects, drift, report, numbers);
+    });
+    ThenUse(numbers, [drift, &report] {
+      if (drift->squared_reference > 0) {
+        report.attention_drift = std::sqrt(drift->squared / drift->squared_reference);
+      }
+    });
     has_selection_ = true;
   }
   ++full_steps_;
 }
 
 void DeltaAttention::FullPart(Context& context, const Part& part, const AttentionInputs& image,
-                              TensorView output, bool selects, Distance& drift,
-                              LayerReport& report) {
+                              TensorView output, bool selects, const Drift& drift,
+                              LayerReport& report, StepNumbers* numbers) {
   const AttentionInputs inputs = part.Of(image);
   const TensorView part_output = part.Of(output);
   const TensorView lse = log_sum_exp_.empty() ? TensorView() : part.Of(log_sum_exp_.view());
@@ -177,17 +182,17 @@ void DeltaAttention::FullPart(Context& context, const Part& part, const Attentio
     PooledAttention(context, inputs, config_.mbm).ColumnSums(context, column_sums);
   }
   if (SelectsOnSparseSteps()) {  // so that drift is that of the columns a sparse step would choose
-    if (selects) SelectColumns(context, part, column_sums);
-    AddDrift(context, part, image, output, drift);
+    if (selects) SelectColumns(context, part, column_sums, numbers);
+    AddDrift(context, part, image, output, drift, numbers);
     return;
   }
-  if (has_selection_) AddDrift(context, part, image, output, drift);
-  if (selects) SelectColumns(context, part, column_sums);
+  if (has_selection_) AddDrift(context, part, image, output, drift, numbers);
+  if (selects) SelectColumns(context, part, column_sums, numbers);
   if (config_.merge != AttentionMerge::kPooled) Fold(context, part, image, output);
 }
 
-void DeltaAttention::BeginSelection() {
-  selected_pairs_ = 0;
+void DeltaAttention::BeginSelection(StepNumbers* numbers) {
+  ThenUse(numbers, [this] { selected_pairs_ = 0; });
   ++selections_;
 }
 
@@ -197,9 +202,9 @@ TensorView DeltaAttention::AllocateColumnSums(Context& context, const Part& part
 }
 
 void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, TensorView output,
-                               LayerReport& report) {
+                               LayerReport& report, StepNumbers* numbers) {
   const bool selects = SelectsOnSparseSteps() && IsSelectionDue();
-  if (selects) BeginSelection();
+  if (selects) BeginSelection(numbers);
   ForEachPart([&](const Part& part) {
     Workspace::Scope scope(context.workspace());
     const AttentionInputs inputs = part.Of(image);
@@ -213,7 +218,7 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
         Workspace::Scope sums_scope(context.workspace());
         const TensorView column_sums = AllocateColumnSums(context, part);
         pooled->ColumnSums(context, column_sums);
-        SelectColumns(context, part, column_sums);
+        SelectColumns(context, part, column_sums, numbers);
       }
       selection = UnpackInOrder(context, part);
       if (pooled) rest = pooled->Rest(context, selection);
@@ -225,8 +230,8 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
   has_selection_ = true;
 }
 
-void DeltaAttention::SelectColumns(Context& context, const Part& part,
-                                   ConstTensorView column_sums) {
+void DeltaAttention::SelectColumns(Context& context, const Part& part, ConstTensorView column_sums,
+                                   StepNumbers* numbers) {
   const int64_t rows = part.heads() * num_groups_;
   const int64_t keys = geometry_.joint_tokens();
   Workspace::Scope scope(context.workspace());
@@ -254,13 +259,13 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part,
     LongestFirstOrder(context, counts.Reshape({1, part.heads(), num_groups_}),
                       part.Of(order_.view()));
   }
-  if (context.IsPlanning()) return;
-  const Tensor chosen = CopyToHost(context, counts);
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t begin = row % num_groups_ * config_.mbm;
-    const int64_t queries = std::min(config_.mbm, geometry_.image_tokens() - begin);
-    selected_pairs_ += static_cast<double>(queries * chosen.host_data<int32_t>()[row]);
-  }
+  ReadNumbers(numbers, context, counts, [this](ConstTensorView chosen) {
+    for (int64_t row = 0; row < chosen.dim(0); ++row) {
+      const int64_t begin = row % num_groups_ * config_.mbm;
+      const int64_t queries = std::min(config_.mbm, geometry_.image_tokens() - begin);
+      selected_pairs_ += static_cast<double>(queries * chosen.host_data<int32_t>()[row]);
+    }
+  });
 }
 
 ColumnSelection DeltaAttention::Unpack(Context& context, const Part& part) {
@@ -326,7 +331,7 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
 }
 
 void DeltaAttention::AddDrift(Context& context, const Part& part, const AttentionInputs& image,
-                              ConstTensorView full, Distance& drift) {
+                              ConstTensorView full, const Drift& drift, StepNumbers* numbers) {
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
   const int64_t sampled_head = turn % geometry_.num_heads;
@@ -337,13 +342,14 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
     const bool is_sampled = part.batch == sampled_batch && head == sampled_head;
     if (!should_profile_ && !is_sampled) continue;
     AddDriftOfGroups(context, {part.batch, head, head + 1}, first_group, first_group + groups,
-                     image, full, drift);
+                     image, full, drift, numbers);
   }
 }
 
 void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_t first_group,
                                       int64_t last_group, const AttentionInputs& image,
-                                      ConstTensorView full, Distance& drift) {
+                                      ConstTensorView full, const Drift& drift,
+                                      StepNumbers* numbers) {
   const int64_t begin = first_group * config_.mbm;
   const int64_t end = std::min(last_group * config_.mbm, geometry_.image_tokens());
   Workspace::Scope scope(context.workspace());
@@ -359,7 +365,8 @@ void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_
   TensorView sparse = context.workspace().Allocate({1, 1, end - begin, geometry_.head_dim},
                                                    context.activation_dtype());
   ColumnSparseAttention(context, inputs, selection, rest, sparse);
-  drift += MeasureDistance(context, sparse, head.Of(full).Slice(2, begin, end));
+  MeasureLater(numbers, context, sparse, head.Of(full).Slice(2, begin, end),
+               [drift](const Distance& distance) { *drift += distance; });
 }
 
 }  // namespace tamias

@@ -3,14 +3,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 
 #include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/copy_indices.h"
+#include "sparsity/step_numbers.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
 #include "tamias/ops/block_mean.h"
-#include "tamias/ops/distance.h"
 #include "tamias/ops/elementwise.h"
 #include "tamias/ops/linear.h"
 #include "tamias/ops/mask.h"
@@ -108,7 +109,8 @@ DeltaMlp::DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile,
 }
 
 void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
-                   ConstTensorView input, TensorView output, LayerReport& report) {
+                   ConstTensorView input, TensorView output, LayerReport& report,
+                   StepNumbers* numbers) {
   const Shape rows = {geometry_.batch, tokens_, geometry_.model_dim};
   const int64_t neurons = geometry_.mlp_dim;
   CheckActivationRows(context, "delta mlp", "input", input, rows);
@@ -119,11 +121,11 @@ void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeight
       static_cast<double>(geometry_.batch * tokens_) * static_cast<double>(geometry_.mlp_dim);
   report.mlp.dense += pairs;
   if (is_full || full_steps_ == 0) {
-    RunFull(context, step, weights, input, output, report);
+    RunFull(context, step, weights, input, output, report, numbers);
     report.mlp.done += pairs;
   } else {
-    RunSparse(context, step, weights, input, output, report);
-    report.mlp.done += selected_pairs_;
+    RunSparse(context, step, weights, input, output, report, numbers);
+    ThenUse(numbers, [this, &report] { report.mlp.done += selected_pairs_; });
   }
 }
 
@@ -133,11 +135,12 @@ void DeltaMlp::Forget() {
 }
 
 void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights,
-                       ConstTensorView input, TensorView output, LayerReport& report) {
+                       ConstTensorView input, TensorView output, LayerReport& report,
+                       StepNumbers* numbers) {
   const bool measures = full_steps_ > 0;
   if (measures) {
     Stopwatch watch(context, report.seconds.mlp_selection);
-    if (IsSelectionDue(step)) SelectNeurons(context, step, weights, input);
+    if (IsSelectionDue(step)) SelectNeurons(context, step, weights, input, numbers);
     for (const Blocks& blocks : SampledBlocks()) Move(context, weights, input, blocks);
   }
   {
@@ -145,7 +148,7 @@ void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights
     DenseMlp(context, weights, input, output, activations_);
   }
   Stopwatch watch(context, report.seconds.mlp_selection);
-  if (measures) report.mlp_drift = MeasureDrift(context, output);
+  if (measures) MeasureDrift(context, output, report, numbers);
   Convert(context, output, output_);
   BlockMeanPreActivations(context, weights, input, block_mean_);
   selection_step_ = -1;
@@ -153,10 +156,11 @@ void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights
 }
 
 void DeltaMlp::RunSparse(Context& context, int64_t step, const MlpWeights& weights,
-                         ConstTensorView input, TensorView output, LayerReport& report) {
+                         ConstTensorView input, TensorView output, LayerReport& report,
+                         StepNumbers* numbers) {
   if (IsSelectionDue(step)) {
     Stopwatch watch(context, report.seconds.mlp_selection);
-    SelectNeurons(context, step, weights, input);
+    SelectNeurons(context, step, weights, input, numbers);
   }
   Stopwatch watch(context, report.seconds.mlp);
   ColumnSparseMlp(context, input, weights, {indices_.view(), counts_.view(), group_size_},
@@ -179,7 +183,7 @@ void DeltaMlp::BlockMeanPreActivations(Context& context, const MlpWeights& weigh
 }
 
 void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& weights,
-                             ConstTensorView input) {
+                             ConstTensorView input, StepNumbers* numbers) {
   const int64_t rows = geometry_.batch * num_groups_;
   const int64_t neurons = geometry_.mlp_dim;
   const int64_t halves = geometry_.gated_mlp ? 2 : 1;
@@ -207,14 +211,14 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
                 cached.Slice(1, half * neurons, (half + 1) * neurons));
   }
   selection_step_ = step;
-  selected_pairs_ = 0;
-  if (context.IsPlanning()) return;
-  const Tensor chosen = CopyToHost(context, counts);
-  for (int64_t row = 0; row < rows; ++row) {
-    const int64_t begin = row % num_groups_ * group_size_;
-    selected_pairs_ += static_cast<double>(std::min(group_size_, tokens_ - begin) *
-                                           chosen.host_data<int32_t>()[row]);
-  }
+  ReadNumbers(numbers, context, counts, [this](ConstTensorView chosen) {
+    selected_pairs_ = 0;
+    for (int64_t row = 0; row < chosen.dim(0); ++row) {
+      const int64_t begin = row % num_groups_ * group_size_;
+      selected_pairs_ += static_cast<double>(std::min(group_size_, tokens_ - begin) *
+                                             chosen.host_data<int32_t>()[row]);
+    }
+  });
 }
 
 std::vector<DeltaMlp::Blocks> DeltaMlp::SampledBlocks() const {
@@ -244,17 +248,22 @@ void DeltaMlp::Move(Context& context, const MlpWeights& weights, ConstTensorView
                   of_item(output_.view()).Slice(1, begin, end));
 }
 
-double DeltaMlp::MeasureDrift(Context& context, ConstTensorView full) const {
-  Distance drift;
+void DeltaMlp::MeasureDrift(Context& context, ConstTensorView full, LayerReport& report,
+                            StepNumbers* numbers) const {
+  const auto drift = std::make_shared<Distance>();
   for (const Blocks& blocks : SampledBlocks()) {
     const int64_t begin = blocks.first * group_size_;
     const int64_t end = std::min(blocks.last * group_size_, tokens_);
     const auto sampled = [&](const ConstTensorView& view) {
       return view.Select(0, blocks.batch).Slice(0, begin, end);
     };
-    drift += MeasureDistance(context, sampled(output_.view()), sampled(full));
+    MeasureLater(numbers, context, sampled(output_.view()), sampled(full),
+                 [drift](const Distance& distance) { *drift += distance; });
   }
-  return drift.squared_reference > 0 ? std::sqrt(drift.squared / drift.squared_reference) : 0;
+  ThenUse(numbers, [drift, &report] {
+    report.mlp_drift =
+        drift->squared_reference > 0 ? std::sqrt(drift->squared / drift->squared_reference) : 0;
+  });
 }
 
 }  // namespace tamias

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "sparsity/step_cache.h"
+#include "sparsity/step_numbers.h"
 #include "tamias/sparsity/config.h"
 #include "tamias/sparsity/delta_attention.h"
 #include "tamias/sparsity/delta_mlp.h"
@@ -26,7 +27,9 @@ class InvocationState {
 
   // Steps report into `report`, which must stay where it is until the next call. time: the step's
   // noise level.
-  void BeginStep(const StepPlan& plan, double time, StepReport* report);
+  // numbers: of the session's steps.
+  void BeginStep(const StepPlan& plan, double time, StepReport* report, StepNumbers* numbers);
+  StepNumbers* numbers() const { return numbers_; }
   // The next step is as the first.
   void Forget();
   // Counts this invocation as skipped on this step.
@@ -88,6 +91,7 @@ class InvocationState {
   StepCache step_cache_;
   StepPlan plan_{.attention_is_full = true, .mlp_is_full = true};
   StepReport* report_ = nullptr;
+  StepNumbers* numbers_ = nullptr;
   LayerReport unreported_;
 };
 

@@ -62,9 +62,11 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
   }
 }
 
-void InvocationState::BeginStep(const StepPlan& plan, double time, StepReport* report) {
+void InvocationState::BeginStep(const StepPlan& plan, double time, StepReport* report,
+                                StepNumbers* numbers) {
   plan_ = plan;
   report_ = report;
+  numbers_ = numbers;
   step_cache_.BeginStep(time);
 }
 
@@ -123,6 +125,8 @@ SparseInvocation::~SparseInvocation() = default;
 
 bool SparseInvocation::IsSkipped() const { return state_->plan().is_skipped; }
 
+bool SparseInvocation::ComparesInputs() const { return state_->step_cache().compares_inputs(); }
+
 bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_input) {
   state_->CheckStepHasBegun();
   if (IsSkipped()) {
@@ -143,7 +147,8 @@ void SparseInvocation::Attention(Context& context, int layer, const AttentionInp
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaAttention* attention = state_->attention(layer); attention != nullptr) {
     state_->WithAttention(context, layer, [&] {
-      attention->Run(context, state_->plan().attention_is_full, inputs, output, report);
+      attention->Run(context, state_->plan().attention_is_full, inputs, output, report,
+                     state_->numbers());
     });
     return;
   }
@@ -162,7 +167,8 @@ void SparseInvocation::Mlp(Context& context, int layer, const MlpWeights& weight
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaMlp* mlp = state_->mlp(layer); mlp != nullptr) {
     state_->WithMlp(context, layer, [&] {
-      mlp->Run(context, state_->step(), state_->plan().mlp_is_full, weights, input, output, report);
+      mlp->Run(context, state_->step(), state_->plan().mlp_is_full, weights, input, output, report,
+               state_->numbers());
     });
     return;
   }

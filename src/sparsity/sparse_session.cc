@@ -243,6 +243,7 @@ struct SparseSession::Implementation {
   Selectors selectors;  // of the invocations; null when attention is not enabled
   std::vector<std::unique_ptr<SparseInvocation>> invocations;
   SparsityReport report;
+  StepNumbers numbers;                          // for the report of the step under way
   std::optional<Clock::time_point> step_start;  // of the step under way
 };
 
@@ -304,7 +305,8 @@ StepKind SparseSession::Begin(const StepPlan& plan, std::optional<double> time) 
     report.layers[i].layer = static_cast<int>(i % num_layers);
   }
   for (auto& invocation : self.invocations) {
-    invocation->state().BeginStep(plan, time.value_or(static_cast<double>(step)), &report);
+    invocation->state().BeginStep(plan, time.value_or(static_cast<double>(step)), &report,
+                                  &self.numbers);
   }
   if (plan.is_skipped) report.invocations_skipped = num_invocations();
   self.step_start = Implementation::Clock::now();
@@ -314,6 +316,7 @@ StepKind SparseSession::Begin(const StepPlan& plan, std::optional<double> time) 
 void SparseSession::EndStep() {
   Implementation& self = *implementation_;
   if (!self.step_start.has_value()) return;
+  self.numbers.Collect();
   StepReport& report = self.report.steps.back();
   const std::chrono::duration<double> elapsed = Implementation::Clock::now() - *self.step_start;
   report.seconds = elapsed.count();

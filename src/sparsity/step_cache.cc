@@ -44,7 +44,7 @@ StepCache::StepCache(const SparsityConfig::StepCaching& config, const SparseGeom
 }
 
 bool StepCache::ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input) {
-  if (!is_enabled_ || threshold_ <= 0) return true;
+  if (!compares_inputs()) return true;
   CheckTensor("step cache", "modulated_input", modulated_input, previous_input_.dtype(),
               previous_input_.shape());
   const double change = ReplaceAndMeasureChange(context, modulated_input, previous_input_);

@@ -28,6 +28,8 @@ class StepCache {
   // `must_run`, without a threshold, and before the first Store.
   bool ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input);
 
+  // Whether ShouldRun looks at its input.
+  bool compares_inputs() const { return is_enabled_ && threshold_ > 0; }
   // The time (noise level) of the step that begins: where predictions are extrapolated to.
   void BeginStep(double time) { time_ = time; }
   // What is kept: hidden states [B, N, d], or predictions [B, N, C].

@@ -78,7 +78,8 @@ void CublasLt::Multiply(Stream& stream, const LinearPlan& plan, const void* inpu
                         const void* weight, const void* bias, void* output, void*) {
   cuda_emulator::CheckAddresses(stream.handle(), "a product",
                                 std::array<const void*, 4>{input, weight, bias, output});
-  cuda_emulator::Enqueue(stream.handle(), [=] { Product(plan, input, weight, bias, output); });
+  cuda_emulator::Enqueue(stream.handle(), "product",
+                         [=] { Product(plan, input, weight, bias, output); });
 }
 
 }  // namespace tamias::cuda

@@ -125,12 +125,12 @@ cudaError_t cudaFreeHost(void* memory) {
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
   CheckAddresses(stream, "copying", std::array{static_cast<const void*>(to), from});
-  Enqueue(stream, [=] { std::memmove(to, from, bytes); });
+  Enqueue(stream, "memcpy", [=] { std::memmove(to, from, bytes); });
   return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   CheckAddresses(stream, "zeroing", std::array{static_cast<const void*>(to)});
-  Enqueue(stream, [=] { std::memset(to, value, bytes); });
+  Enqueue(stream, "memset", [=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }

@@ -21,6 +21,7 @@ struct CUstream_st {
   std::deque<Piece> pieces;
   uint64_t done = 0, enqueued = 0;
   int device = 0;
+  uint64_t known = 0;  // so many pieces the host has waited for
 };
 
 struct CUevent_st {
@@ -36,6 +37,10 @@ std::recursive_mutex mutex;
 std::vector<std::shared_ptr<CUstream_st>> streams;
 bool is_shuffled = false;
 std::mt19937_64 random_bits;
+
+bool is_counting = false;
+std::map<std::string, int64_t> launches;
+int64_t host_waits = 0;
 
 int Chosen() {
   int device = 0;
@@ -83,6 +88,14 @@ void RunTo(CUstream_st& stream, uint64_t position) {
   }
 }
 
+// The host waits until so many pieces are done.
+void WaitFor(CUstream_st& stream, uint64_t position) {
+  RunTo(stream, position);
+  if (stream.known >= position) return;
+  ++host_waits;
+  stream.known = position;
+}
+
 void RunAny() {
   while (random_bits() % 3 != 0) {
     std::vector<CUstream_st*> able;
@@ -102,10 +115,13 @@ void Append(CUstream_st& stream, CUstream_st::Piece piece) {
 
 }  // namespace
 
-void Enqueue(cudaStream_t stream, std::function<void()> work) {
+void Enqueue(cudaStream_t stream, const char* name, std::function<void()> work) {
   {
     const std::lock_guard lock(mutex);
-    if (is_shuffled) return Append(*Find(stream), {.work = std::move(work), .awaited = {}});
+    if (is_counting) ++launches[name];
+    CUstream_st& queue = *Find(stream);
+    if (is_shuffled) return Append(queue, {.work = std::move(work), .awaited = {}});
+    queue.done = ++queue.enqueued;
   }
   work();
 }
@@ -132,6 +148,34 @@ ShuffledStreams::~ShuffledStreams() {
   is_shuffled = false;
 }
 
+LaunchCounter::LaunchCounter() {
+  const std::lock_guard lock(mutex);
+  is_counting = true;
+  launches.clear();
+  host_waits = 0;
+}
+
+LaunchCounter::~LaunchCounter() {
+  const std::lock_guard lock(mutex);
+  is_counting = false;
+}
+
+std::map<std::string, int64_t> LaunchCounter::by_name() const {
+  const std::lock_guard lock(mutex);
+  return launches;
+}
+
+int64_t LaunchCounter::total() const {
+  int64_t sum = 0;
+  for (const auto& [name, count] : by_name()) sum += count;
+  return sum;
+}
+
+int64_t LaunchCounter::waits() const {
+  const std::lock_guard lock(mutex);
+  return host_waits;
+}
+
 }  // namespace tamias::cuda_emulator
 
 using namespace tamias::cuda_emulator;
@@ -145,7 +189,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   const std::lock_guard lock(mutex);
   const std::shared_ptr<CUstream_st> queue = Find(stream);
-  RunTo(*queue, queue->enqueued);
+  WaitFor(*queue, queue->enqueued);
   return cudaSuccess;
 }
 
@@ -174,6 +218,12 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   const std::lock_guard lock(mutex);
   if (event->stream == nullptr || !is_shuffled) return cudaSuccess;
   Append(*Find(stream), {.work = {}, .awaited = event->stream, .position = event->position});
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  const std::lock_guard lock(mutex);
+  if (event->stream != nullptr) WaitFor(*event->stream, event->position);
   return cudaSuccess;
 }
 

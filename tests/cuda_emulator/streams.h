@@ -8,12 +8,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <string>
 
 struct CUstream_st;
 
 namespace tamias::cuda_emulator {
 
-void Enqueue(CUstream_st* stream, std::function<void()> work);
+// name: of a kernel, "product" of cuBLASLt, "memcpy" or "memset".
+void Enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
 int DeviceOf(CUstream_st* stream);
 // Of all streams.
 void FinishAll();
@@ -25,6 +28,21 @@ class ShuffledStreams {
   ~ShuffledStreams();
   ShuffledStreams(const ShuffledStreams&) = delete;
   ShuffledStreams& operator=(const ShuffledStreams&) = delete;
+};
+
+// Counts what the host asks of the device while it lives; one at a time.
+class LaunchCounter {
+ public:
+  LaunchCounter();
+  ~LaunchCounter();
+  LaunchCounter(const LaunchCounter&) = delete;
+  LaunchCounter& operator=(const LaunchCounter&) = delete;
+
+  // Kernels, products, copies and fills, by their names.
+  std::map<std::string, int64_t> by_name() const;
+  int64_t total() const;
+  // Times the host waited for work that it did not know to be done.
+  int64_t waits() const;
 };
 
 }  // namespace tamias::cuda_emulator

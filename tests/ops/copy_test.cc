@@ -1,5 +1,10 @@
 #include "ops/copy.h"
 
+#include <algorithm>
+#include <span>
+#include <vector>
+
+#include "ops/copy_values.h"
 #include "tests/support/copy_case.h"
 #include "tests/support/operands.h"
 
@@ -53,6 +58,21 @@ TEST(Copy, NamesBothDevicesOfMemoryElsewhere) {
             "copy: source: expected memory of cuda:1, found memory of cuda:0");
   EXPECT_EQ(ArgumentErrorOf([&] { Copy(planned, here, there); }),
             "copy: source: expected memory of cuda:1, found memory of cpu");
+}
+
+TEST(CopyValues, WritesAsManyAsItIsGiven) {
+  Context context(1);
+  Tensor to({3}, DType::kF32);
+  const float values[] = {1, -2, 3};
+  CopyValues(context, values, to);
+  EXPECT_TRUE(std::ranges::equal(values, std::span(to.data<float>(), 3)));
+  const std::vector<float> many(kMostValues + 1);
+  EXPECT_EQ(ArgumentErrorOf([&] { CopyValues(context, many, to); }),
+            "copy values: values: expected at most 512, found 513");
+  EXPECT_EQ(ArgumentErrorOf([&] {
+              CopyValues(context, {values, 2}, to);
+            }),
+            "copy values: destination: expected shape [2], found [3]");
 }
 
 TEST(Copy, PlansWithoutMemory) {

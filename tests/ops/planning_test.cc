@@ -18,9 +18,11 @@
 #include "ops/conv3d.h"
 #include "ops/copy.h"
 #include "ops/copy_indices.h"
+#include "ops/copy_values.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
+#include "ops/enqueued_distance.h"
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/norm.h"
@@ -144,6 +146,18 @@ std::vector<Case> AttentionCases() {
        [](Context& c, Operands& o, int64_t n) {
          RmsNormRotary(c, o.Activations({1, 2, n, 64}), o.Weights({64}), 1e-6f, o.Floats({n, 64}),
                        o.Floats({n, 64}), o.Activations({1, 2, n, 64}));
+       }},
+      {"rotary", "RmsNormRotaryOfTwo",
+       [](Context& c, Operands& o, int64_t n) {
+         const auto rows = [&](int64_t tokens) {
+           return HeadRows{o.Activations({1, 2, tokens, 64}),
+                           o.Weights({64}),
+                           {},
+                           {},
+                           o.Activations({1, 2, tokens, 64})};
+         };
+         const HeadRows parts[] = {rows(n), rows(2 * n)};
+         RmsNormRotary(c, parts, 1e-6f);
        }},
   };
 }
@@ -327,9 +341,44 @@ std::vector<Case> ElementwiseCases() {
        [](Context& c, Operands& o, int64_t n) {
          Embedding(c, o.Weights({10, n}), o.On({}, {4, 7}, DType::kI32), o.Activations({4, 7, n}));
        }},
+      {"enqueued_distance", "EnqueueDistance",
+       [](Context& c, Operands& o, int64_t n) {
+         EnqueueDistance(c, o.Activations({3, n}), o.Activations({3, n}));
+       },
+       /*on_gpu_only=*/true},
+      {"copy_values", "CopyValues",
+       [](Context& c, Operands& o, int64_t n) {
+         CopyValues(c, std::vector<float>(static_cast<size_t>(n)), o.Floats({n}));
+       }},
       {"residual", "GatedResidual",
        [](Context& c, Operands& o, int64_t n) {
          GatedResidual(c, o.Floats({2, 3, n}), o.Floats({2, n}), o.Activations({2, 3, n}));
+       }},
+      {"residual", "ResidualNorm",
+       [](Context& c, Operands& o, int64_t n) {
+         const ResidualRows streams[] = {{.x = o.Floats({2, 3, n}),
+                                          .gate = o.Floats({2, n}),
+                                          .branch = o.Activations({2, 3, n}),
+                                          .gain = o.Floats({2, n}),
+                                          .offset = o.Floats({2, n}),
+                                          .output = o.Activations({2, 3, n})},
+                                         {.x = o.Floats({2, 1, n}),
+                                          .gate = {},
+                                          .branch = {},
+                                          .gain = o.Floats({2, n}),
+                                          .offset = {},
+                                          .output = o.Activations({2, 1, n})}};
+         ResidualNorm(c, streams, {.is_modulation = true});
+       }},
+      {"residual", "ResidualNormOfABranch",
+       [](Context& c, Operands& o, int64_t n) {
+         const ResidualRows rows = {.x = o.Floats({2, 3, n}),
+                                    .gate = o.Floats({2, n}),
+                                    .branch = o.Activations({2, 3, n}),
+                                    .gain = o.Weights({n}),
+                                    .offset = {},
+                                    .output = o.Activations({2, 3, n})};
+         ResidualNorm(c, {&rows, 1}, {.norm = NormKind::kRms, .norms_branch = true});
        }},
       {"transpose", "Transpose",
        [](Context& c, Operands& o, int64_t n) {

@@ -31,7 +31,7 @@ TEST(RmsNormRotary, MatchesReferenceWithAndWithoutNormAndRotation) {
                   rotate ? cosine.view : TensorView(), rotate ? sine.view : TensorView(),
                   output.view);
       };
-      run(static_cast<decltype(&cpu::RmsNormRotary)>(&RmsNormRotary), actual);
+      run([](auto&&... arguments) { RmsNormRotary(arguments...); }, actual);
       run(&reference::RmsNormRotary, expected);
       EXPECT_LT(LargestError(actual, expected), 1e-5f);
     }
@@ -47,6 +47,26 @@ TEST(RmsNormRotary, WorksInPlace) {
   RmsNormRotary(context, actual, weight, 1e-6f, cosine, cosine, actual);
   reference::RmsNormRotary(context, expected, weight, 1e-6f, cosine, cosine, expected);
   EXPECT_LT(LargestError(actual.view(), expected.view()), 1e-5f);
+}
+
+TEST(RmsNormRotary, OfSeveralTensorsIsThatOfEach) {
+  Random random(6);
+  Context context(2);
+  const Tensor query = random.Normal({2, 3, 40, 24}), key = random.Normal({2, 3, 70, 24});
+  const Tensor weight = random.Normal({24}), angles = random.Normal({70, 24});
+  Tensor queries(query.shape(), DType::kF32), keys(key.shape(), DType::kF32);
+  Tensor expected_queries(query.shape(), DType::kF32), expected_keys(key.shape(), DType::kF32);
+  const HeadRows parts[] = {{query, weight, {}, {}, queries}, {key, {}, angles, angles, keys}};
+  RmsNormRotary(context, parts, 1e-6f);
+  RmsNormRotary(context, query, weight, 1e-6f, {}, {}, expected_queries);
+  RmsNormRotary(context, key, {}, 1e-6f, angles, angles, expected_keys);
+  EXPECT_EQ(LargestError(queries.view(), expected_queries.view()), 0);
+  EXPECT_EQ(LargestError(keys.view(), expected_keys.view()), 0);
+  EXPECT_NO_THROW(RmsNormRotary(context, {}, 1e-6f));
+  Tensor other({2, 3, 70, 22}, DType::kF32);
+  const HeadRows unlike[] = {{query, {}, {}, {}, queries}, {other, {}, {}, {}, other}};
+  EXPECT_EQ(ArgumentErrorOf([&] { RmsNormRotary(context, unlike, 1e-6f); }),
+            "rms norm rotary: input: expected a head dimension of 24, found 22");
 }
 
 TEST(RmsNormRotary, NamesTheArgumentThatDoesNotFit) {

@@ -8,6 +8,8 @@
 // work is enqueued.
 #pragma once
 
+#include <span>
+
 #include "tamias/context.h"
 #include "tamias/tensor.h"
 
@@ -21,5 +23,17 @@ namespace tamias {
 // layout.
 void RmsNormRotary(Context& context, ConstTensorView input, ConstTensorView norm_weight,
                    float epsilon, ConstTensorView cosine, ConstTensorView sine, TensorView output);
+
+// The arguments of one RmsNormRotary among several.
+struct HeadRows {
+  ConstTensorView input;
+  ConstTensorView norm_weight;
+  ConstTensorView cosine, sine;
+  TensorView output;
+};
+
+// Of each of them, as above; D is the same in all. No output overlaps another's input. What a layer
+// prepares together (query and key of text and image, say) is one launch on a GPU.
+void RmsNormRotary(Context& context, std::span<const HeadRows> parts, float epsilon);
 
 }  // namespace tamias

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "tamias/context.h"
 #include "tamias/ops/column_sparse_attention.h"
@@ -28,6 +29,8 @@
 
 namespace tamias {
 
+class StepNumbers;
+
 class DeltaAttention {
  public:
   // should_profile: drift is measured over all heads and rows, not a sample. The selector must
@@ -39,9 +42,10 @@ class DeltaAttention {
   // inputs and output [B, H, L + N, D], text first, in the type of the context's activations. Adds
   // work, drift and time to the report. Without a selection, and unless it chooses its own, a
   // sparse step is computed as a full one. Throws kInvalidArgument for other shapes, kUnsupported
-  // for causal inputs.
+  // for causal inputs. On a GPU a step that selects or measures drift waits for the numbers, or
+  // leaves them to `numbers`, which a session has: they are in the report when its step has ended.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
-           LayerReport& report);
+           LayerReport& report, StepNumbers* numbers = nullptr);
   // Whether Run changes the state.
   bool Changes(bool is_full) const { return is_full || !has_selection_ || SelectsOnSparseSteps(); }
   // The next step is as the first.
@@ -62,20 +66,23 @@ class DeltaAttention {
       return {Of(inputs.query), Of(inputs.key), Of(inputs.value), inputs.scale};
     }
   };
+  // Drift of one step, to which numbers are added when they are there.
+  using Drift = std::shared_ptr<Distance>;
   void RunFull(Context& context, const AttentionInputs& image, TensorView output,
-               LayerReport& report);
+               LayerReport& report, StepNumbers* numbers);
   void RunSparse(Context& context, const AttentionInputs& image, TensorView output,
-                 LayerReport& report);
+                 LayerReport& report, StepNumbers* numbers);
   void FullPart(Context& context, const Part& part, const AttentionInputs& image, TensorView output,
-                bool selects, Distance& drift, LayerReport& report);
+                bool selects, const Drift& drift, LayerReport& report, StepNumbers* numbers);
   // Whether sparse steps choose their own columns.
   bool SelectsOnSparseSteps() const { return config_.FirstFullSteps() == 0; }
   // Whether a step that can select does.
   bool IsSelectionDue() const { return config_.recompute_mask || !has_selection_; }
-  void BeginSelection();
+  void BeginSelection(StepNumbers* numbers);
   // [1, H, G, Nk] for the heads of a part.
   TensorView AllocateColumnSums(Context& context, const Part& part) const;
-  void SelectColumns(Context& context, const Part& part, ConstTensorView column_sums);
+  void SelectColumns(Context& context, const Part& part, ConstTensorView column_sums,
+                     StepNumbers* numbers);
   // Leaves in the cache what the selected columns do not give.
   void Fold(Context& context, const Part& part, const AttentionInputs& image,
             ConstTensorView output);
@@ -90,9 +97,10 @@ class DeltaAttention {
   // Adds what is to be measured of the part: everything with should_profile_, else a few groups of
   // one head, others each time.
   void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
-                ConstTensorView full, Distance& drift);
+                ConstTensorView full, const Drift& drift, StepNumbers* numbers);
   void AddDriftOfGroups(Context& context, const Part& head, int64_t first_group, int64_t last_group,
-                        const AttentionInputs& image, ConstTensorView full, Distance& drift);
+                        const AttentionInputs& image, ConstTensorView full, const Drift& drift,
+                        StepNumbers* numbers);
   template <typename Body>  // body(part) for all parts
   void ForEachPart(const Body& body) const;
 

@@ -25,6 +25,8 @@ namespace tamias {
 void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input, TensorView output,
               TensorView cached_activations = {});
 
+class StepNumbers;
+
 class DeltaMlp {
  public:
   // should_profile: drift is measured over everything, not a sample. tokens: M. `seed` is of this
@@ -34,21 +36,23 @@ class DeltaMlp {
 
   // input [B, M, d] -> output [B, M, d]. Adds work, drift and time to the report. Before the first
   // full step, a sparse step is computed as a full one. Throws kInvalidArgument for other shapes.
+  // numbers: as of DeltaAttention::Run.
   void Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
-           ConstTensorView input, TensorView output, LayerReport& report);
+           ConstTensorView input, TensorView output, LayerReport& report,
+           StepNumbers* numbers = nullptr);
   // The next step is as the first.
   void Forget();
 
  private:
   void RunFull(Context& context, int64_t step, const MlpWeights& weights, ConstTensorView input,
-               TensorView output, LayerReport& report);
+               TensorView output, LayerReport& report, StepNumbers* numbers);
   void RunSparse(Context& context, int64_t step, const MlpWeights& weights, ConstTensorView input,
-                 TensorView output, LayerReport& report);
+                 TensorView output, LayerReport& report, StepNumbers* numbers);
   // A selection serves block_mask_cache steps from step 10 on, one step before, and never outlives
   // a full step, after which other neurons will move.
   bool IsSelectionDue(int64_t step) const;
   void SelectNeurons(Context& context, int64_t step, const MlpWeights& weights,
-                     ConstTensorView input);
+                     ConstTensorView input, StepNumbers* numbers);
   // fc1(block mean of input) without the activation: [B, G, P].
   void BlockMeanPreActivations(Context& context, const MlpWeights& weights, ConstTensorView input,
                                TensorView output);
@@ -63,7 +67,8 @@ class DeltaMlp {
   // Moves the caches of some blocks as a sparse step does.
   void Move(Context& context, const MlpWeights& weights, ConstTensorView input,
             const Blocks& blocks);
-  double MeasureDrift(Context& context, ConstTensorView full) const;
+  void MeasureDrift(Context& context, ConstTensorView full, LayerReport& report,
+                    StepNumbers* numbers) const;
 
   SparsityConfig::Mlp config_;
   bool should_profile_;

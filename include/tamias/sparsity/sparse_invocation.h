@@ -31,10 +31,12 @@ class SparseInvocation {
   // not call BeginForward and goes on as where that is false.
   bool IsSkipped() const;
 
+  // Whether BeginForward looks at what it is given: step_caching.threshold is set.
+  bool ComparesInputs() const;
   // Called by the model once a forward pass with the modulated input [B, N, d] of its first block
-  // (layer norm, shift and scale applied). false: the input has hardly changed and the model goes
-  // on from its last layer if it gets a CachedHidden, else returns CachedPrediction. Always true
-  // unless step_caching.threshold is set.
+  // (layer norm, shift and scale applied), which may be empty unless ComparesInputs. false: the
+  // input has hardly changed and the model goes on from its last layer if it gets a CachedHidden,
+  // else returns CachedPrediction. Always true unless step_caching.threshold is set.
   bool BeginForward(Context& context, ConstTensorView modulated_input);
 
   // Joint attention of layer `layer`, text tokens first: query, key, value and output

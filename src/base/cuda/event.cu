@@ -17,6 +17,11 @@ void Event::Record(const Stream& stream) {
   Check(cudaEventRecord(handle_, stream.handle()), "recording an event");
 }
 
+void Event::Synchronize() const {
+  const DeviceScope scope(device_);
+  Check(cudaEventSynchronize(handle_), "waiting for an event");
+}
+
 void Event::BlockStream(Stream& stream) const {
   const DeviceScope scope(device_);
   Check(cudaStreamWaitEvent(stream.handle(), handle_, 0), "waiting for an event");

@@ -1,4 +1,4 @@
-// A mark in a queue of work, which other queues of the device wait for.
+// A mark in a queue of work, which the host and other queues of the device wait for.
 #pragma once
 
 #include "base/cuda/stream.h"
@@ -16,6 +16,9 @@ class Event {
 
   // Marks what the stream holds by now. An event may be recorded again.
   void Record(const Stream& stream);
+  // The host waits for the work marked last; not at all where nothing was. Throws kDevice when
+  // something of it failed.
+  void Synchronize() const;
   // What is enqueued on the stream from now on begins once the work marked last is done; at once
   // where nothing was.
   void BlockStream(Stream& stream) const;

@@ -34,6 +34,8 @@ Event::~Event() = default;
 
 void Event::Record(const Stream& stream) { FailWithoutCuda(stream.device().index); }
 
+void Event::Synchronize() const { FailWithoutCuda(device_); }
+
 void Event::BlockStream(Stream& stream) const { FailWithoutCuda(stream.device().index); }
 
 Tensor PinnedTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }

@@ -1,13 +1,10 @@
 // Blocks of FLUX.1 and HunyuanVideo: see the header.
 #include "models/transformers/joint_blocks.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/residual.h"
 #include "tamias/ops/norm.h"
-#include "tamias/ops/rotary.h"
 
 namespace tamias {
 namespace {
@@ -18,21 +15,32 @@ constexpr float kEpsilon = 1e-6f;  // of every norm
 // first three.
 enum ModulationVector { kShift, kScale, kGate, kMlpShift, kMlpScale, kMlpGate };
 
-// [B, count, d], valid in the caller's workspace scope.
+// [B, count, d] in the first of `vectors` [B, 6 d].
 TensorView Modulation(Context& context, const LinearLayer& linear, ConstTensorView conditioning,
-                      int64_t count) {
-  const int64_t batch = conditioning.dim(0);
-  const int64_t d = conditioning.dim(1);
-  const TensorView vectors = context.workspace().Allocate({batch, count * d}, DType::kF32);
-  linear(context, conditioning, vectors);
-  return vectors.Reshape({batch, count, d});
+                      int64_t count, TensorView vectors) {
+  const int64_t batch = conditioning.dim(0), d = conditioning.dim(1);
+  const TensorView used(vectors.raw(), vectors.dtype(), {batch, count * d}, vectors.device());
+  linear(context, conditioning, used);
+  return used.Reshape({batch, count, d});
 }
 
-void Modulate(Context& context, ConstTensorView input, ConstTensorView modulation,
-              ModulationVector shift, ModulationVector scale, TensorView output) {
-  LayerNormModulate(context, input, modulation.Select(1, shift), modulation.Select(1, scale),
-                    kEpsilon, output);
+TensorView AllocateVectors(Context& context, ConstTensorView conditioning) {
+  return context.workspace().Allocate({conditioning.dim(0), 6 * conditioning.dim(1)}, DType::kF32);
 }
+
+// Rows of a stream with all that is added to it, normed, shifted and scaled.
+ResidualRows Modulated(ResidualStream& stream, ConstTensorView vectors, ModulationVector shift,
+                       ModulationVector scale, TensorView output) {
+  return stream.Normed(vectors.Select(1, scale), vectors.Select(1, shift), output);
+}
+
+void Modulate(Context& context, ConstTensorView input, ConstTensorView vectors, TensorView output) {
+  LayerNormModulate(context, input, vectors.Select(1, kShift), vectors.Select(1, kScale), kEpsilon,
+                    output);
+}
+
+constexpr ResidualNormOptions kModulation = {
+    .norm = NormKind::kLayer, .epsilon = kEpsilon, .is_modulation = true};
 
 struct Streams {
   TensorView text;   // [B, L, ...]
@@ -43,54 +51,20 @@ Streams Split(TensorView tokens, int axis, int64_t text_tokens) {
   return {tokens.Slice(axis, 0, text_tokens), tokens.Slice(axis, text_tokens, tokens.dim(axis))};
 }
 
-// Query, key and value of all tokens with the tokens of a head side by side, [B, H, S, D], as
-// attention reads them fastest.
-struct Heads {
-  TensorView query, key, value;
-};
-
 // In the type of the activations, valid in the caller's workspace scope.
 TensorView AllocateActivations(Context& context, const Shape& shape) {
   return context.workspace().Allocate(shape, context.activation_dtype());
 }
 
-Heads AllocateHeads(Context& context, int64_t batch, int64_t tokens, const JointBlockShape& shape) {
-  const Shape heads = {batch, shape.num_heads, tokens, shape.head_dim};
-  return {AllocateActivations(context, heads), AllocateActivations(context, heads),
+// The query in given memory [B, S, d].
+Heads AllocateHeads(Context& context, TensorView query, const JointBlockShape& shape) {
+  const Shape heads = {query.dim(0), shape.num_heads, query.dim(1), shape.head_dim};
+  return {query.Reshape(heads), AllocateActivations(context, heads),
           AllocateActivations(context, heads)};
 }
 
-// The query or key of tokens [begin, begin + n) of S from their projection [B, n, d] into its place
-// in heads [B, H, S, D]: normed, and where they are of the image turned by their position.
-void PlaceHeads(Context& context, const JointBlockInputs& inputs, ConstTensorView norm,
-                TensorView projection, int64_t begin, TensorView heads) {
-  const int64_t end = begin + projection.dim(1);
-  const int64_t text_end = std::clamp(inputs.text_tokens, begin, end);
-  const TensorView projected = SplitHeads(projection, heads.dim(1));
-  if (begin < text_end) {
-    RmsNormRotary(context, projected.Slice(2, 0, text_end - begin), norm, kEpsilon, {}, {},
-                  heads.Slice(2, begin, text_end));
-  }
-  if (text_end < end) {
-    const int64_t first = text_end - inputs.text_tokens;  // of these among the image tokens
-    const int64_t last = end - inputs.text_tokens;
-    RmsNormRotary(context, projected.Slice(2, text_end - begin, end - begin), norm, kEpsilon,
-                  inputs.rotary_cos.Slice(0, first, last), inputs.rotary_sin.Slice(0, first, last),
-                  heads.Slice(2, text_end, end));
-  }
-}
-
-// Projects input [B, n, d], the tokens [begin, begin + n) of S, into their place in `heads`.
-// projection [B, n, d] is scratch.
-void ProjectHeads(Context& context, const JointQkv& qkv, const JointBlockInputs& inputs,
-                  ConstTensorView input, int64_t begin, TensorView projection, const Heads& heads) {
-  qkv.query(context, input, projection);
-  PlaceHeads(context, inputs, qkv.query_norm, projection, begin, heads.query);
-  qkv.key(context, input, projection);
-  PlaceHeads(context, inputs, qkv.key_norm, projection, begin, heads.key);
-  qkv.value(context, input, projection);
-  RmsNormRotary(context, SplitHeads(projection, heads.value.dim(1)), {}, kEpsilon, {}, {},
-                heads.value.Slice(2, begin, begin + input.dim(1)));
+HeadPositions PositionsOf(const JointBlockInputs& inputs) {
+  return {.cos = inputs.rotary_cos, .sin = inputs.rotary_sin, .first = inputs.text_tokens};
 }
 
 // Joint attention into output [B, S, d].
@@ -110,7 +84,7 @@ constexpr QkvNames kImageNames = {"to_q", "to_k", "to_v", "norm_q", "norm_k"};
 constexpr QkvNames kTextNames = {"add_q_proj", "add_k_proj", "add_v_proj", "norm_added_q",
                                  "norm_added_k"};
 
-JointQkv LoadQkv(const JointBlockShape& shape, const Weights& attention, const QkvNames& names) {
+HeadLayers LoadQkv(const JointBlockShape& shape, const Weights& attention, const QkvNames& names) {
   const int64_t d = shape.model_dim();
   return {.query = LinearLayer::Load(attention, names.query, d, d),
           .key = LinearLayer::Load(attention, names.key, d, d),
@@ -120,6 +94,16 @@ JointQkv LoadQkv(const JointBlockShape& shape, const Weights& attention, const Q
 }
 
 }  // namespace
+
+JointResidual::JointResidual(Context& context, const JointBlockInputs& inputs, TensorView hidden)
+    : text(hidden.Slice(1, 0, inputs.text_tokens)),
+      image(hidden.Slice(1, inputs.text_tokens, hidden.dim(1))),
+      branch(AllocateActivations(context, hidden.shape())) {
+  for (Vectors& vectors : vectors_) {
+    vectors = {AllocateVectors(context, inputs.silu_conditioning),
+               AllocateVectors(context, inputs.silu_conditioning)};
+  }
+}
 
 JointDoubleBlock::JointDoubleBlock(const JointBlockShape& shape, const Weights& weights)
     : shape_(shape) {
@@ -142,48 +126,55 @@ JointDoubleBlock::JointDoubleBlock(const JointBlockShape& shape, const Weights& 
 void JointDoubleBlock::ModulateImage(Context& context, const JointBlockInputs& inputs,
                                      ConstTensorView image, TensorView modulated) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView vectors = Modulation(context, image_.modulation, inputs.silu_conditioning, 6);
-  Modulate(context, image, vectors, kShift, kScale, modulated);
+  const TensorView vectors = Modulation(context, image_.modulation, inputs.silu_conditioning, 6,
+                                        AllocateVectors(context, inputs.silu_conditioning));
+  Modulate(context, image, vectors, modulated);
 }
 
 void JointDoubleBlock::Forward(Context& context, const JointBlockInputs& inputs, int layer,
-                               SparseInvocation& invocation, TensorView hidden) const {
+                               SparseInvocation& invocation, JointResidual& residual) const {
   Workspace::Scope scope(context.workspace());
+  const ConstTensorView conditioning = inputs.silu_conditioning;
+  const JointResidual::Vectors& memory = residual.NextVectors();
   const TensorView text_vectors =
-      Modulation(context, text_.modulation, inputs.silu_conditioning, 6);
+      Modulation(context, text_.modulation, conditioning, 6, memory.text);
   const TensorView image_vectors =
-      Modulation(context, image_.modulation, inputs.silu_conditioning, 6);
-  const TensorView modulated = AllocateActivations(context, hidden.shape());
-  const TensorView branch = AllocateActivations(context, hidden.shape());
-  const auto [text, image] = Split(hidden, 1, inputs.text_tokens);
+      Modulation(context, image_.modulation, conditioning, 6, memory.image);
+  const TensorView modulated = AllocateActivations(context, residual.branch.shape());
   const auto [text_modulated, image_modulated] = Split(modulated, 1, inputs.text_tokens);
-  const auto [text_branch, image_branch] = Split(branch, 1, inputs.text_tokens);
+  const auto [text_branch, image_branch] = Split(residual.branch, 1, inputs.text_tokens);
+  const auto modulate = [&](ModulationVector shift, ModulationVector scale) {
+    const ResidualRows streams[] = {
+        Modulated(residual.text, text_vectors, shift, scale, text_modulated),
+        Modulated(residual.image, image_vectors, shift, scale, image_modulated)};
+    ResidualNorm(context, streams, kModulation);
+  };
 
-  Modulate(context, text, text_vectors, kShift, kScale, text_modulated);
-  Modulate(context, image, image_vectors, kShift, kScale, image_modulated);
-  ProjectAndAttend(context, inputs, layer, invocation, modulated, branch);
+  modulate(kShift, kScale);
+  ProjectAndAttend(context, inputs, layer, invocation, modulated, residual.branch);
   text_.out(context, text_branch, text_modulated);
   image_.out(context, image_branch, image_modulated);
-  GatedResidual(context, text, text_vectors.Select(1, kGate), text_modulated);
-  GatedResidual(context, image, image_vectors.Select(1, kGate), image_modulated);
+  residual.text.Leave(text_vectors.Select(1, kGate), text_modulated);
+  residual.image.Leave(image_vectors.Select(1, kGate), image_modulated);
 
-  Modulate(context, text, text_vectors, kMlpShift, kMlpScale, text_modulated);
-  Modulate(context, image, image_vectors, kMlpShift, kMlpScale, image_modulated);
+  modulate(kMlpShift, kMlpScale);
   TextMlp(context, text_modulated, text_branch);
   image_mlp_(context, layer, invocation, image_modulated, image_branch);
-  GatedResidual(context, text, text_vectors.Select(1, kMlpGate), text_branch);
-  GatedResidual(context, image, image_vectors.Select(1, kMlpGate), image_branch);
+  residual.text.Leave(text_vectors.Select(1, kMlpGate), text_branch);
+  residual.image.Leave(image_vectors.Select(1, kMlpGate), image_branch);
 }
 
 void JointDoubleBlock::ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
                                         SparseInvocation& invocation, TensorView modulated,
                                         TensorView attended) const {
   Workspace::Scope scope(context.workspace());
-  const Heads heads = AllocateHeads(context, modulated.dim(0), modulated.dim(1), shape_);
+  const TensorView query = AllocateActivations(context, modulated.shape());
+  const Heads heads = AllocateHeads(context, query, shape_);
   const auto [text, image] = Split(modulated, 1, inputs.text_tokens);
-  const auto [text_scratch, image_scratch] = Split(attended, 1, inputs.text_tokens);
-  ProjectHeads(context, text_.qkv, inputs, text, 0, text_scratch, heads);
-  ProjectHeads(context, image_.qkv, inputs, image, inputs.text_tokens, image_scratch, heads);
+  const HeadStream streams[] = {
+      {.layers = text_.qkv, .tokens = text},
+      {.layers = image_.qkv, .tokens = image, .begin = inputs.text_tokens}};
+  ProjectHeads(context, streams, PositionsOf(inputs), kEpsilon, attended, heads);
   Attend(context, heads, layer, invocation, attended);
 }
 
@@ -211,31 +202,40 @@ JointSingleBlock::JointSingleBlock(const JointBlockShape& shape, const Weights& 
 void JointSingleBlock::ModulateImage(Context& context, const JointBlockInputs& inputs,
                                      ConstTensorView image, TensorView modulated) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3);
-  Modulate(context, image, vectors, kShift, kScale, modulated);
+  const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3,
+                                        AllocateVectors(context, inputs.silu_conditioning));
+  Modulate(context, image, vectors, modulated);
 }
 
 void JointSingleBlock::Forward(Context& context, const JointBlockInputs& inputs, int layer,
-                               SparseInvocation& invocation, TensorView hidden) const {
+                               SparseInvocation& invocation, JointResidual& residual) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView vectors = Modulation(context, modulation_, inputs.silu_conditioning, 3);
-  const TensorView modulated = AllocateActivations(context, hidden.shape());
-  const TensorView attended = AllocateActivations(context, hidden.shape());
+  const TensorView vectors =
+      Modulation(context, modulation_, inputs.silu_conditioning, 3, residual.NextVectors().image);
+  const TensorView& branch = residual.branch;
+  const TensorView modulated = AllocateActivations(context, branch.shape());
+  const TensorView attended = AllocateActivations(context, branch.shape());
+  const auto [text_modulated, image_modulated] = Split(modulated, 1, inputs.text_tokens);
+  const auto [text_branch, image_branch] = Split(branch, 1, inputs.text_tokens);
 
-  Modulate(context, hidden, vectors, kShift, kScale, modulated);
-  ProjectAndAttend(context, inputs, layer, invocation, modulated, attended);
-  const TensorView branch = AllocateActivations(context, hidden.shape());  // where query was
+  const ResidualRows streams[] = {
+      Modulated(residual.text, vectors, kShift, kScale, text_modulated),
+      Modulated(residual.image, vectors, kShift, kScale, image_modulated)};
+  ResidualNorm(context, streams, kModulation);
+  ProjectAndAttend(context, inputs, layer, invocation, modulated, branch, attended);
   mlp_(context, layer, invocation, modulated, branch);
   attention_out_(context, attended, branch, {.accumulate = true});
-  GatedResidual(context, hidden, vectors.Select(1, kGate), branch);
+  residual.text.Leave(vectors.Select(1, kGate), text_branch);
+  residual.image.Leave(vectors.Select(1, kGate), image_branch);
 }
 
 void JointSingleBlock::ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
                                         SparseInvocation& invocation, TensorView modulated,
-                                        TensorView attended) const {
+                                        TensorView query, TensorView attended) const {
   Workspace::Scope scope(context.workspace());
-  const Heads heads = AllocateHeads(context, modulated.dim(0), modulated.dim(1), shape_);
-  ProjectHeads(context, qkv_, inputs, modulated, 0, attended, heads);
+  const Heads heads = AllocateHeads(context, query, shape_);
+  const HeadStream stream = {.layers = qkv_, .tokens = modulated};
+  ProjectHeads(context, {&stream, 1}, PositionsOf(inputs), kEpsilon, attended, heads);
   Attend(context, heads, layer, invocation, attended);
 }
 

@@ -1,15 +1,18 @@
 // The two kinds of block of FLUX.1 and HunyuanVideo, which name and compute them alike (diffusers'
 // FluxTransformerBlock and HunyuanVideoTransformerBlock, and their single-stream kin). Both work in
 // place on the joint residual stream hidden [B, S, d], text tokens first (S = L + N), so that
-// neither joining nor splitting the streams copies anything. Symbols as in joint_transformer.h; an
-// image is a picture or a film. The residual stream, modulation vectors and rotary tables are f32,
-// what lies between them has the type of the context's activations.
+// neither joining nor splitting the streams copies anything; what a block adds last is left to the
+// first norm of the next. Symbols as in joint_transformer.h; an image is a picture or a film. The
+// residual stream, modulation vectors and rotary tables are f32, what lies between them has the
+// type of the context's activations.
 #pragma once
 
 #include <cstdint>
 
 #include "models/linear_layer.h"
 #include "models/sparse_mlp_layer.h"
+#include "models/transformers/head_projections.h"
+#include "models/transformers/residual_stream.h"
 #include "tamias/context.h"
 #include "tamias/sparsity/sparse_invocation.h"
 #include "tamias/tensor.h"
@@ -32,10 +35,25 @@ struct JointBlockInputs {
   int64_t text_tokens = 0;            // L
 };
 
-// Query, key and value projections, [d, d] each, and the RMS norms of query and key heads, [D].
-struct JointQkv {
-  LinearLayer query, key, value;
-  ConstTensorView query_norm, key_norm;
+// The joint residual stream on its way through the blocks, in the workspace of who makes it.
+class JointResidual {
+ public:
+  // hidden [B, S, d].
+  JointResidual(Context& context, const JointBlockInputs& inputs, TensorView hidden);
+
+  ResidualStream text, image;  // the tokens of each
+  // [B, S, d]: for what is left to the next block, and free while nothing is.
+  TensorView branch;
+  // Memory for the modulation of text and image, [B, 6 d] each: not that of the block before, whose
+  // gates may still be waiting.
+  struct Vectors {
+    TensorView text, image;
+  };
+  const Vectors& NextVectors() { return vectors_[turn_ ^= 1]; }
+
+ private:
+  Vectors vectors_[2];
+  int turn_ = 0;
 };
 
 // Text and image each have their own modulation, projections and MLP; attention is joint.
@@ -45,7 +63,7 @@ class JointDoubleBlock {
 
   // `layer` is the block's number in the model, as `invocation` counts.
   void Forward(Context& context, const JointBlockInputs& inputs, int layer,
-               SparseInvocation& invocation, TensorView hidden) const;
+               SparseInvocation& invocation, JointResidual& residual) const;
   // What step caching compares from step to step: the layer-normed, shifted and scaled input of the
   // image stream. image, modulated [B, N, d].
   void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
@@ -57,7 +75,7 @@ class JointDoubleBlock {
  private:
   struct Stream {
     LinearLayer modulation;  // [6 d, d]
-    JointQkv qkv;
+    HeadLayers qkv;
     LinearLayer out;  // [d, d]
   };
   // Joint attention over modulated [B, S, d] into attended [B, S, d].
@@ -79,7 +97,7 @@ class JointSingleBlock {
   JointSingleBlock(const JointBlockShape& shape, const Weights& weights);
 
   void Forward(Context& context, const JointBlockInputs& inputs, int layer,
-               SparseInvocation& invocation, TensorView hidden) const;
+               SparseInvocation& invocation, JointResidual& residual) const;
   void ModulateImage(Context& context, const JointBlockInputs& inputs, ConstTensorView image,
                      TensorView modulated) const;
 
@@ -87,13 +105,14 @@ class JointSingleBlock {
   const SparseMlpLayer& mlp() const { return mlp_; }
 
  private:
+  // query: [B, S, d] that may be overwritten.
   void ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
-                        SparseInvocation& invocation, TensorView modulated,
+                        SparseInvocation& invocation, TensorView modulated, TensorView query,
                         TensorView attended) const;
 
   JointBlockShape shape_;
   LinearLayer modulation_;  // [3 d, d]
-  JointQkv qkv_;
+  HeadLayers qkv_;
   LinearLayer attention_out_;  // [d, d]: the columns of proj_out [d, d + F] that take the attention
   SparseMlpLayer mlp_;         // its fc2 is the other columns, with the bias of both
 };

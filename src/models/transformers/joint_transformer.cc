@@ -87,15 +87,18 @@ void JointTransformer::Forward(Context& context, const JointBlockInputs& inputs,
     }
   };
   const auto run_blocks = [&] {
+    Workspace::Scope scope(context.workspace());
+    JointResidual residual(context, inputs, hidden);
     int layer = 0;
     for (const JointDoubleBlock& block : double_blocks_) {
       const WeightTurn turn(weights_, kDoubleBlocks, layer, context);
-      block.Forward(context, inputs, layer++, invocation, hidden);
+      block.Forward(context, inputs, layer++, invocation, residual);
     }
     for (const JointSingleBlock& block : single_blocks_) {
       const WeightTurn turn(weights_, kSingleBlocks, layer - shape_.num_layers, context);
-      block.Forward(context, inputs, layer++, invocation, hidden);
+      block.Forward(context, inputs, layer++, invocation, residual);
     }
+    residual.image.Summed(context);  // nobody reads the text any more
   };
   SkippableForward(context, invocation, image, prediction, modulate, run_blocks,
                    [&] { ProjectOut(context, inputs, image, prediction); });

@@ -2,57 +2,52 @@
 #include "models/transformers/mochi_blocks.h"
 
 #include <cmath>
+#include <vector>
 
 #include "models/attention_heads.h"
-#include "ops/residual.h"
-#include "tamias/ops/elementwise.h"
-#include "tamias/ops/norm.h"
-#include "tamias/ops/rotary.h"
+#include "tamias/ops/activation.h"
 #include "tamias/sparsity/delta_mlp.h"
 
 namespace tamias {
 namespace {
 
-constexpr float kEpsilon = 1e-6f;       // of the norms of the streams
 constexpr float kHeadsEpsilon = 1e-5f;  // of the norms of query and key
 
 // The modulation of a stream, along axis 1 of [B, 4, width].
 enum ModulationVector { kScale, kGate, kMlpScale, kMlpGate };
 
-// [B, 4, width], valid in the caller's workspace scope: scales as factors, 1 + s, gates bounded by
-// tanh. Without an update of the stream only the first scale is there, [B, 1, width].
+// [B, 4, width] in `memory`, the gates bounded by tanh. Without an update of the stream only the
+// first scale is there, [B, 1, width].
 TensorView Modulation(Context& context, const LinearLayer& linear, ConstTensorView conditioning,
-                      int64_t count) {
+                      int64_t count, TensorView memory) {
   const int64_t batch = conditioning.dim(0);
   const int64_t width = linear.weight.dim(0) / count;
-  const TensorView vectors = context.workspace().Allocate({batch, count * width}, DType::kF32);
+  const TensorView vectors(memory.raw(), memory.dtype(), {batch, count * width}, memory.device());
   linear(context, conditioning, vectors);
   const TensorView modulation = vectors.Reshape({batch, count, width});
-  for (int64_t i = 0; i < count; ++i) {
-    const TensorView vector = modulation.Select(1, i);
-    if (i == kScale || i == kMlpScale) {
-      ScaleShift(context, vector, 1.0f, 1.0f, vector);
-    } else {
-      Activate(context, Activation::kTanh, vector);
-    }
+  if (count > 1) {
+    Activate(context, Activation::kTanh, modulation.SplitAxis(1, count / 2, 2).Select(2, 1));
   }
   return modulation;
 }
 
-// output[b, n, :] = RmsNorm(input[b, n, :]) * factor[b, :].
-void Modulate(Context& context, ConstTensorView input, ConstTensorView factor, TensorView output) {
-  for (int64_t b = 0; b < input.dim(0); ++b) {
-    RmsNorm(context, input.Select(0, b), factor.Select(0, b), kEpsilon, output.Select(0, b));
-  }
-}
-
-// stream += gate * RmsNorm(branch), which overwrites branch.
-void AddGated(Context& context, TensorView stream, ConstTensorView gate, TensorView branch) {
-  RmsNorm(context, branch, {}, kEpsilon, branch);
-  GatedResidual(context, stream, gate, branch);
+TensorView AllocateVectors(Context& context, ConstTensorView stream) {
+  return context.workspace().Allocate({stream.dim(0), 4 * stream.dim(2)}, DType::kF32);
 }
 
 }  // namespace
+
+MochiResidual::MochiResidual(Context& context, TensorView text_in, TensorView video_in)
+    : text(text_in), video(video_in) {
+  Workspace& workspace = context.workspace();
+  attended =
+      workspace.Allocate({video_in.dim(0), text_in.dim(1) + video_in.dim(1), video_in.dim(2)},
+                         context.activation_dtype());
+  text_branch = workspace.Allocate(text_in.shape(), context.activation_dtype());
+  for (Vectors& vectors : vectors_) {
+    vectors = {AllocateVectors(context, text_in), AllocateVectors(context, video_in)};
+  }
+}
 
 struct MochiBlock::Names {
   const char *modulation, *query, *key, *value, *query_norm, *key_norm, *out, *mlp;
@@ -64,11 +59,12 @@ MochiBlock::Stream MochiBlock::LoadStream(const MochiBlockShape& shape, const We
   const Weights attention = weights.Sub("attn1");
   Stream stream;
   stream.modulation = LinearLayer::Load(weights, names.modulation, d, (is_updated ? 4 : 1) * width);
-  stream.query = LinearLayer::Load(attention, names.query, width, d, false);
-  stream.key = LinearLayer::Load(attention, names.key, width, d, false);
-  stream.value = LinearLayer::Load(attention, names.value, width, d, false);
-  stream.query_norm = NormLayer::Load(attention, names.query_norm, shape.head_dim, false).weight;
-  stream.key_norm = NormLayer::Load(attention, names.key_norm, shape.head_dim, false).weight;
+  stream.qkv.query = LinearLayer::Load(attention, names.query, width, d, false);
+  stream.qkv.key = LinearLayer::Load(attention, names.key, width, d, false);
+  stream.qkv.value = LinearLayer::Load(attention, names.value, width, d, false);
+  stream.qkv.query_norm =
+      NormLayer::Load(attention, names.query_norm, shape.head_dim, false).weight;
+  stream.qkv.key_norm = NormLayer::Load(attention, names.key_norm, shape.head_dim, false).weight;
   if (!is_updated) return stream;
   stream.out = LinearLayer::Load(attention, names.out, d, width);
   const int64_t inner = MochiMlpDim(width);
@@ -109,43 +105,56 @@ MochiBlock::MochiBlock(const MochiBlockShape& shape, const Weights& weights) : s
 void MochiBlock::ModulateVideo(Context& context, const MochiBlockInputs& inputs,
                                ConstTensorView video, TensorView modulated) const {
   Workspace::Scope scope(context.workspace());
-  const TensorView vectors = Modulation(context, video_.modulation, inputs.silu_conditioning, 4);
-  Modulate(context, video, vectors.Select(1, kScale), modulated);
+  const TensorView vectors = Modulation(context, video_.modulation, inputs.silu_conditioning, 4,
+                                        AllocateVectors(context, video));
+  // The first block's: nothing is left to add, and what is given is only read.
+  ResidualStream stream(TensorView(const_cast<void*>(video.raw()), video.dtype(), video.shape(),
+                                   video.strides(), video.device()));
+  const ResidualRows rows = stream.Normed(vectors.Select(1, kScale), {}, modulated);
+  ResidualNorm(context, {&rows, 1}, kMochiNorm);
 }
 
 void MochiBlock::Forward(Context& context, const MochiBlockInputs& inputs, int layer,
-                         SparseInvocation& invocation, TensorView text, TensorView video) const {
+                         SparseInvocation& invocation, MochiResidual& residual) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const int64_t text_tokens = text.dim(1);
-  const int64_t tokens = text_tokens + video.dim(1);
-  const TensorView text_vectors =
-      Modulation(context, text_.modulation, inputs.silu_conditioning, shape_.updates_text ? 4 : 1);
+  const TensorView &attended = residual.attended, &text_branch = residual.text_branch;
+  const int64_t text_tokens = text_branch.dim(1), tokens = attended.dim(1);
+  const MochiResidual::Vectors& memory = residual.NextVectors();
+  const TensorView text_vectors = Modulation(context, text_.modulation, inputs.silu_conditioning,
+                                             shape_.updates_text ? 4 : 1, memory.text);
   const TensorView video_vectors =
-      Modulation(context, video_.modulation, inputs.silu_conditioning, 4);
-  const TensorView text_modulated = workspace.Allocate(text.shape(), context.activation_dtype());
-  const TensorView video_modulated = workspace.Allocate(video.shape(), context.activation_dtype());
-  const TensorView attended =
-      workspace.Allocate({video.dim(0), tokens, shape_.model_dim()}, context.activation_dtype());
+      Modulation(context, video_.modulation, inputs.silu_conditioning, 4, memory.video);
   const TensorView video_branch = attended.Slice(1, text_tokens, tokens);
+  const TensorView text_modulated =
+      workspace.Allocate(text_branch.shape(), context.activation_dtype());
+  const TensorView video_modulated =
+      workspace.Allocate(video_branch.shape(), context.activation_dtype());
+  const bool updates_text = shape_.updates_text && text_tokens > 0;
+  const auto norm = [&](ModulationVector scale, bool has_text) {
+    const ResidualRows video =
+        residual.video.Normed(video_vectors.Select(1, scale), {}, video_modulated);
+    if (!has_text) return ResidualNorm(context, {&video, 1}, kMochiNorm);
+    const ResidualRows streams[] = {
+        residual.text.Normed(text_vectors.Select(1, scale), {}, text_modulated), video};
+    ResidualNorm(context, streams, kMochiNorm);
+  };
 
-  Modulate(context, text, text_vectors.Select(1, kScale), text_modulated);
-  Modulate(context, video, video_vectors.Select(1, kScale), video_modulated);
+  norm(kScale, text_tokens > 0);
   ProjectAndAttend(context, inputs, layer, invocation, text_modulated, video_modulated, attended);
-
   video_.out(context, video_branch, video_modulated);
-  AddGated(context, video, video_vectors.Select(1, kGate), video_modulated);
-  Modulate(context, video, video_vectors.Select(1, kMlpScale), video_modulated);
-  video_mlp_(context, layer, invocation, video_modulated, video_branch);
-  AddGated(context, video, video_vectors.Select(1, kMlpGate), video_branch);
+  residual.video.Leave(video_vectors.Select(1, kGate), video_modulated);
+  if (updates_text) {
+    text_.out(context, attended.Slice(1, 0, text_tokens), text_modulated);
+    residual.text.Leave(text_vectors.Select(1, kGate), text_modulated);
+  }
 
-  if (!shape_.updates_text || text_tokens == 0) return;
-  text_.out(context, attended.Slice(1, 0, text_tokens), text_modulated);
-  AddGated(context, text, text_vectors.Select(1, kGate), text_modulated);
-  Modulate(context, text, text_vectors.Select(1, kMlpScale), text_modulated);
-  const TensorView text_branch = workspace.Allocate(text.shape(), context.activation_dtype());
+  norm(kMlpScale, updates_text);
+  video_mlp_(context, layer, invocation, video_modulated, video_branch);
+  residual.video.Leave(video_vectors.Select(1, kMlpGate), video_branch);
+  if (!updates_text) return;
   DenseMlp(context, text_.mlp, text_modulated, text_branch);
-  AddGated(context, text, text_vectors.Select(1, kMlpGate), text_branch);
+  residual.text.Leave(text_vectors.Select(1, kMlpGate), text_branch);
 }
 
 void MochiBlock::ProjectAndAttend(Context& context, const MochiBlockInputs& inputs, int layer,
@@ -160,22 +169,12 @@ void MochiBlock::ProjectAndAttend(Context& context, const MochiBlockInputs& inpu
   const TensorView query = workspace.Allocate(heads, context.activation_dtype());
   const TensorView key = workspace.Allocate(heads, context.activation_dtype());
   const TensorView value = workspace.Allocate(heads, context.activation_dtype());
-  // Projects a stream, the tokens [begin, end) of S, into its place; `attended` is scratch.
-  const auto project = [&](const Stream& stream, ConstTensorView input, ConstTensorView cos,
-                           ConstTensorView sin, int64_t begin, int64_t end) {
-    const TensorView projection = attended.Slice(1, begin, end);
-    const TensorView projected = SplitHeads(projection, shape_.num_heads);
-    stream.query(context, input, projection);
-    RmsNormRotary(context, projected, stream.query_norm, kHeadsEpsilon, cos, sin,
-                  query.Slice(2, begin, end));
-    stream.key(context, input, projection);
-    RmsNormRotary(context, projected, stream.key_norm, kHeadsEpsilon, cos, sin,
-                  key.Slice(2, begin, end));
-    stream.value(context, input, projection);
-    RmsNormRotary(context, projected, {}, kHeadsEpsilon, {}, {}, value.Slice(2, begin, end));
-  };
-  if (text_tokens > 0) project(text_, text, {}, {}, 0, text_tokens);
-  project(video_, video, inputs.rotary_cos, inputs.rotary_sin, text_tokens, tokens);
+  std::vector<HeadStream> streams;
+  if (text_tokens > 0) streams.push_back({.layers = text_.qkv, .tokens = text});
+  streams.push_back({.layers = video_.qkv, .tokens = video, .begin = text_tokens});
+  ProjectHeads(context, streams,
+               {.cos = inputs.rotary_cos, .sin = inputs.rotary_sin, .first = text_tokens},
+               kHeadsEpsilon, attended, {.query = query, .key = key, .value = value});
   const float scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
   invocation.Attention(context, layer, {.query = query, .key = key, .value = value, .scale = scale},
                        SplitHeads(attended, shape_.num_heads));

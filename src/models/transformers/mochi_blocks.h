@@ -1,6 +1,7 @@
 // The block of Mochi 1 (diffusers' MochiTransformerBlock): asymmetric double stream. Text and video
 // have their own widths, norms, projections and gated feed-forwards and meet in joint attention,
-// text tokens first. Both streams are worked on in place. Symbols: B batch, L valid text tokens
+// text tokens first. Both streams are worked on in place; what a block adds last is left to the
+// first norm of the next. Symbols: B batch, L valid text tokens
 // (may be 0), N video tokens, S = L + N, H heads, D head dimension, d = H D video width, e text
 // width, F = 8 d / 3 and E = 8 e / 3 MLP widths.
 #pragma once
@@ -9,6 +10,8 @@
 
 #include "models/linear_layer.h"
 #include "models/sparse_mlp_layer.h"
+#include "models/transformers/head_projections.h"
+#include "models/transformers/residual_stream.h"
 #include "tamias/context.h"
 #include "tamias/ops/column_sparse_mlp.h"
 #include "tamias/sparsity/sparse_invocation.h"
@@ -35,13 +38,39 @@ struct MochiBlockInputs {
   ConstTensorView rotary_sin;         // [H, N, D]
 };
 
+// How the blocks norm their streams, and what they add to them.
+inline constexpr ResidualNormOptions kMochiNorm = {
+    .norm = NormKind::kRms, .epsilon = 1e-6f, .is_modulation = true, .norms_branch = true};
+
+// The residual streams on their way through the blocks, in the workspace of who makes it.
+class MochiResidual {
+ public:
+  // text [B, L, e], video [B, N, d].
+  MochiResidual(Context& context, TensorView text, TensorView video);
+
+  ResidualStream text, video;
+  // For what is left to the next block, and free while nothing is.
+  TensorView attended;     // [B, S, d]: the video's, behind the attention of the text
+  TensorView text_branch;  // [B, L, e]
+  // Memory for the modulation, [B, 4 e] and [B, 4 d]: not that of the block before, whose gates may
+  // still be waiting.
+  struct Vectors {
+    TensorView text, video;
+  };
+  const Vectors& NextVectors() { return vectors_[turn_ ^= 1]; }
+
+ private:
+  Vectors vectors_[2];
+  int turn_ = 0;
+};
+
 class MochiBlock {
  public:
   MochiBlock(const MochiBlockShape& shape, const Weights& weights);
 
-  // text [B, L, e], video [B, N, d]. `layer` is the block's number, as `invocation` counts.
+  // `layer` is the block's number, as `invocation` counts.
   void Forward(Context& context, const MochiBlockInputs& inputs, int layer,
-               SparseInvocation& invocation, TensorView text, TensorView video) const;
+               SparseInvocation& invocation, MochiResidual& residual) const;
   // What step caching compares from step to step: the normed and scaled input of the video stream.
   // video, modulated [B, N, d].
   void ModulateVideo(Context& context, const MochiBlockInputs& inputs, ConstTensorView video,
@@ -52,11 +81,10 @@ class MochiBlock {
 
  private:
   struct Stream {
-    LinearLayer modulation;         // [4 d, d] or [4 e, d]; text of the last block: [e, d]
-    LinearLayer query, key, value;  // [d, d] or [d, e]
-    ConstTensorView query_norm, key_norm;
-    LinearLayer out;  // [d, d] or [e, d]; none for text of the last block
-    MlpWeights mlp;   // likewise
+    LinearLayer modulation;  // [4 d, d] or [4 e, d]; text of the last block: [e, d]
+    HeadLayers qkv;          // [d, d] or [d, e] each
+    LinearLayer out;         // [d, d] or [e, d]; none for text of the last block
+    MlpWeights mlp;          // likewise
   };
   struct Names;
   static Stream LoadStream(const MochiBlockShape& shape, const Weights& weights, const Names& names,

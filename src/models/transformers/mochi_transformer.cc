@@ -241,12 +241,15 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
 
   if (!invocation.IsSkipped()) patch_embed_(context, inputs.hidden_states, video);
   const auto run_blocks = [&] {
+    Workspace::Scope blocks_scope(workspace);
     caption_projection_(context, inputs.encoder_hidden_states, text);
+    MochiResidual residual(context, text, video);
     int layer = 0;
     for (const MochiBlock& block : blocks_) {
       const WeightTurn turn(weights_, kBlocks, layer, context);
-      block.Forward(context, block_inputs, layer++, invocation, text, video);
+      block.Forward(context, block_inputs, layer++, invocation, residual);
     }
+    residual.video.Summed(context, kMochiNorm);
   };
   SkippableForward(
       context, invocation, video, prediction,

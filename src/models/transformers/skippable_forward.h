@@ -12,13 +12,15 @@ namespace tamias {
 
 // hidden [B, N, d]: the image's part of the residual stream, embedded unless the invocation is
 // skipped; prediction [B, N, C]. modulate(modulated) writes what the first block sees of hidden, in
-// the type of the activations; run_blocks() moves hidden; project_out() makes the prediction of it.
+// the type of the activations, where it is compared; run_blocks() moves hidden; project_out() makes
+// the prediction of it.
 template <typename Modulate, typename RunBlocks, typename ProjectOut>
 void SkippableForward(Context& context, SparseInvocation& invocation, TensorView hidden,
                       TensorView prediction, const Modulate& modulate, const RunBlocks& run_blocks,
                       const ProjectOut& project_out) {
   const auto must_run = [&] {
     if (invocation.IsSkipped()) return false;
+    if (!invocation.ComparesInputs()) return invocation.BeginForward(context, {});
     Workspace::Scope scope(context.workspace());
     const TensorView modulated =
         context.workspace().Allocate(hidden.shape(), context.activation_dtype());

@@ -1,39 +1,45 @@
 // Sinusoidal embeddings and their MLP: see the header.
 #include "models/transformers/timestep_embedding.h"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 #include "base/check.h"
-#include "tamias/device_memory.h"
+#include "ops/copy_values.h"
 
 namespace tamias {
-
 namespace {
 
-void FillSinusoids(float value, TensorView embedding) {
-  const int64_t half = embedding.dim(1) / 2;
-  for (int64_t row = 0; row < embedding.dim(0); ++row) {
-    float* cos = embedding.Select(0, row).host_data<float>();
-    float* sin = cos + half;
-    // fp32 throughout, as PyTorch: at value 1000 the rounding of a frequency is visible.
-    for (int64_t i = 0; i < half; ++i) {
-      const float exponent = -std::log(10000.0f) * static_cast<float>(i) / static_cast<float>(half);
-      const float angle = value * std::exp(exponent);
-      cos[i] = std::cos(angle);
-      sin[i] = std::sin(angle);
-    }
+// One row.
+std::vector<float> Sinusoids(float value, int64_t half) {
+  std::vector<float> row(static_cast<size_t>(2 * half));
+  float* cos = row.data();
+  float* sin = cos + half;
+  // fp32 throughout, as PyTorch: at value 1000 the rounding of a frequency is visible.
+  for (int64_t i = 0; i < half; ++i) {
+    const float exponent = -std::log(10000.0f) * static_cast<float>(i) / static_cast<float>(half);
+    const float angle = value * std::exp(exponent);
+    cos[i] = std::cos(angle);
+    sin[i] = std::sin(angle);
   }
+  return row;
 }
 
 }  // namespace
 
-void SinusoidalEmbedding(const Context& context, float value, TensorView embedding) {
+void SinusoidalEmbedding(Context& context, float value, TensorView embedding) {
   TAMIAS_CHECK(embedding.rank() == 2 && embedding.dim(1) % 2 == 0);
-  if (context.IsPlanning()) return;
-  if (!context.IsOnGpu()) return FillSinusoids(value, embedding);
-  Tensor host(embedding.shape(), DType::kF32);
-  FillSinusoids(value, host);
-  CopyToDevice(context, host, embedding);
+  const std::vector<float> sinusoids = Sinusoids(value, embedding.dim(1) / 2);
+  const std::span<const float> row(sinusoids);
+  for (int64_t item = 0; item < embedding.dim(0); ++item) {
+    for (int64_t begin = 0; begin < embedding.dim(1); begin += kMostValues) {
+      const int64_t end = std::min(begin + kMostValues, embedding.dim(1));
+      CopyValues(context, row.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)),
+                 embedding.Select(0, item).Slice(0, begin, end));
+    }
+  }
 }
 
 TimestepEmbedding TimestepEmbedding::Load(const Weights& weights, const std::string& name,

@@ -14,7 +14,7 @@ namespace tamias {
 
 // embedding [B, C] f32, every row the same: cos(value f_i), then sin(value f_i), with
 // f_i = 10000^(-i / (C / 2)), i < C / 2. On the context's device, computed by the host.
-void SinusoidalEmbedding(const Context& context, float value, TensorView embedding);
+void SinusoidalEmbedding(Context& context, float value, TensorView embedding);
 
 struct TimestepEmbedding {
   LinearLayer linear_1;

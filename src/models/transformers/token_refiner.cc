@@ -4,11 +4,9 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/residual.h"
 #include "tamias/ops/activation.h"
 #include "tamias/ops/attention.h"
 #include "tamias/ops/block_mean.h"
-#include "tamias/ops/norm.h"
 
 namespace tamias {
 namespace {
@@ -59,27 +57,35 @@ void TokenRefiner::Forward(Context& context, ConstTensorView sinusoids, ConstTen
   Workspace::Scope scope(context.workspace());
   const int64_t d = shape_.model_dim();
   const TensorView conditioning = EmbedConditioning(context, sinusoids, text);
-  const TensorView gates = context.workspace().Allocate({text.dim(0), 2 * d}, DType::kF32);
+  // Of a block and of the one before, whose last gate may still be waiting.
+  const TensorView gates = context.workspace().Allocate({2, text.dim(0), 2 * d}, DType::kF32);
+  const TensorView branch =
+      context.workspace().Allocate(refined.shape(), context.activation_dtype());
   proj_in_(context, text, refined);
+  ResidualStream stream(refined);
+  int64_t turn = 0;
   for (const Block& block : blocks_) {
-    block.gates(context, conditioning, gates);
-    Attend(context, block, gates.Slice(1, 0, d), refined);
-    FeedForward(context, block, gates.Slice(1, d, 2 * d), refined);
+    const TensorView both = gates.Select(0, turn ^= 1);
+    block.gates(context, conditioning, both);
+    Attend(context, block, both.Slice(1, 0, d), stream, branch);
+    FeedForward(context, block, both.Slice(1, d, 2 * d), stream, branch);
   }
+  stream.Summed(context);
 }
 
 void TokenRefiner::Attend(Context& context, const Block& block, ConstTensorView gate,
-                          TensorView hidden) const {
+                          ResidualStream& stream, TensorView branch) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView normed = workspace.Allocate(hidden.shape(), context.activation_dtype());
-  const TensorView query = workspace.Allocate(hidden.shape(), context.activation_dtype());
-  const TensorView key = workspace.Allocate(hidden.shape(), context.activation_dtype());
-  const TensorView value = workspace.Allocate(hidden.shape(), context.activation_dtype());
-  const TensorView attended = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView normed = workspace.Allocate(branch.shape(), context.activation_dtype());
+  const TensorView query = workspace.Allocate(branch.shape(), context.activation_dtype());
+  const TensorView key = workspace.Allocate(branch.shape(), context.activation_dtype());
+  const TensorView value = workspace.Allocate(branch.shape(), context.activation_dtype());
+  const TensorView attended = workspace.Allocate(branch.shape(), context.activation_dtype());
   const int64_t heads = shape_.num_heads;
-  LayerNorm(context, hidden, block.attention_norm.weight, block.attention_norm.bias, kEpsilon,
-            normed);
+  const NormLayer& norm = block.attention_norm;
+  const ResidualRows rows = stream.Normed(norm.weight, norm.bias, normed);
+  ResidualNorm(context, {&rows, 1}, {.epsilon = kEpsilon});
   block.query(context, normed, query);
   block.key(context, normed, key);
   block.value(context, normed, value);
@@ -89,21 +95,22 @@ void TokenRefiner::Attend(Context& context, const Block& block, ConstTensorView 
                   .value = SplitHeads(value, heads),
                   .scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim))},
                  SplitHeads(attended, heads));
-  block.out(context, attended, normed);
-  GatedResidual(context, hidden, gate, normed);
+  block.out(context, attended, branch);
+  stream.Leave(gate, branch);
 }
 
 void TokenRefiner::FeedForward(Context& context, const Block& block, ConstTensorView gate,
-                               TensorView hidden) const {
+                               ResidualStream& stream, TensorView branch) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView normed = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView normed = workspace.Allocate(branch.shape(), context.activation_dtype());
   const TensorView inner = workspace.Allocate(
-      {hidden.dim(0), hidden.dim(1), kMlpRatio * shape_.model_dim()}, context.activation_dtype());
-  LayerNorm(context, hidden, block.mlp_norm.weight, block.mlp_norm.bias, kEpsilon, normed);
+      {branch.dim(0), branch.dim(1), kMlpRatio * shape_.model_dim()}, context.activation_dtype());
+  const ResidualRows rows = stream.Normed(block.mlp_norm.weight, block.mlp_norm.bias, normed);
+  ResidualNorm(context, {&rows, 1}, {.epsilon = kEpsilon});
   block.fc1(context, normed, inner, {.activation = Activation::kSilu});
-  block.fc2(context, inner, normed);
-  GatedResidual(context, hidden, gate, normed);
+  block.fc2(context, inner, branch);
+  stream.Leave(gate, branch);
 }
 
 }  // namespace tamias

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "models/linear_layer.h"
+#include "models/transformers/residual_stream.h"
 #include "models/transformers/timestep_embedding.h"
 #include "tamias/context.h"
 #include "tamias/tensor.h"
@@ -43,9 +44,11 @@ class TokenRefiner {
   // [B, d]: silu of the sum of the time embedding and the embedded mean of the text.
   TensorView EmbedConditioning(Context& context, ConstTensorView sinusoids,
                                ConstTensorView text) const;
-  void Attend(Context& context, const Block& block, ConstTensorView gate, TensorView hidden) const;
+  // Each leaves gate [B, d] times branch [B, L, d] to the stream.
+  void Attend(Context& context, const Block& block, ConstTensorView gate, ResidualStream& stream,
+              TensorView branch) const;
   void FeedForward(Context& context, const Block& block, ConstTensorView gate,
-                   TensorView hidden) const;
+                   ResidualStream& stream, TensorView branch) const;
 
   TokenRefinerShape shape_;
   TimestepEmbedding timestep_embedder_;

@@ -4,11 +4,9 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
-#include "ops/residual.h"
 #include "tamias/ops/attention.h"
 #include "tamias/ops/elementwise.h"
 #include "tamias/ops/norm.h"
-#include "tamias/ops/rotary.h"
 
 namespace tamias {
 namespace {
@@ -24,13 +22,23 @@ float AttentionScale(const WanBlockShape& shape) {
 
 void AddModulation(Context& context, ConstTensorView table, ConstTensorView timestep,
                    TensorView sum) {
+  const int64_t rows = table.dim(0), width = table.dim(1);
+  const int64_t row_stride = timestep.dim(1) > 1 ? timestep.stride(1) : 0;
   for (int64_t item = 0; item < sum.dim(0); ++item) {
-    Convert(context, table, sum.Select(0, item));
-    for (int64_t row = 0; row < table.dim(0); ++row) {
-      const TensorView vector = sum.Select(0, item).Select(0, row);
-      Add(context, vector, timestep.Select(0, item).Select(0, timestep.dim(1) > 1 ? row : 0),
-          vector);
-    }
+    const TensorView vectors = sum.Select(0, item);
+    const ConstTensorView first = timestep.Select(0, item);
+    Convert(context, table, vectors);
+    Add(context, vectors,
+        ConstTensorView(first.raw(), first.dtype(), {rows, width}, {row_stride, 1}, first.device()),
+        vectors);
+  }
+}
+
+WanResidual::WanResidual(Context& context, const WanBlockInputs& inputs, TensorView hidden_in)
+    : hidden(hidden_in),
+      branch(context.workspace().Allocate(hidden_in.shape(), context.activation_dtype())) {
+  for (TensorView& vectors : vectors_) {
+    vectors = context.workspace().Allocate(inputs.modulation.shape(), DType::kF32);
   }
 }
 
@@ -72,32 +80,34 @@ void WanBlock::ModulateInput(Context& context, const WanBlockInputs& inputs, Con
 }
 
 void WanBlock::Forward(Context& context, const WanBlockInputs& inputs, int layer,
-                       SparseInvocation& invocation, TensorView hidden) const {
+                       SparseInvocation& invocation, WanResidual& residual) const {
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
-  const TensorView vectors = workspace.Allocate(inputs.modulation.shape(), DType::kF32);
+  const TensorView& vectors = residual.NextVectors();
   AddModulation(context, scale_shift_table_, inputs.modulation, vectors);
-  const TensorView normed = workspace.Allocate(hidden.shape(), context.activation_dtype());
-  const TensorView branch = workspace.Allocate(hidden.shape(), context.activation_dtype());
+  const TensorView& branch = residual.branch;
+  const TensorView normed = workspace.Allocate(branch.shape(), context.activation_dtype());
+  const auto norm = [&](ConstTensorView gain, ConstTensorView offset, bool is_modulation) {
+    const ResidualRows rows = residual.hidden.Normed(gain, offset, normed);
+    ResidualNorm(context, {&rows, 1}, {.epsilon = shape_.epsilon, .is_modulation = is_modulation});
+  };
 
-  LayerNormModulate(context, hidden, vectors.Select(1, kShift), vectors.Select(1, kScale),
-                    shape_.epsilon, normed);
+  norm(vectors.Select(1, kScale), vectors.Select(1, kShift), /*is_modulation=*/true);
   SelfAttend(context, inputs, layer, invocation, normed, branch);
   self_.out(context, branch, normed);
-  GatedResidual(context, hidden, vectors.Select(1, kGate), normed);
+  residual.hidden.Leave(vectors.Select(1, kGate), normed);
 
   if (shape_.cross_attn_norm) {
-    LayerNorm(context, hidden, cross_norm_.weight, cross_norm_.bias, shape_.epsilon, normed);
+    norm(cross_norm_.weight, cross_norm_.bias, /*is_modulation=*/false);
     CrossAttend(context, inputs, normed, branch, normed);
   } else {
-    CrossAttend(context, inputs, hidden, branch, normed);
+    CrossAttend(context, inputs, residual.hidden.Summed(context), branch, normed);
   }
-  cross_.out(context, normed, hidden, {.accumulate = true});
+  cross_.out(context, normed, residual.hidden.Summed(context), {.accumulate = true});
 
-  LayerNormModulate(context, hidden, vectors.Select(1, kMlpShift), vectors.Select(1, kMlpScale),
-                    shape_.epsilon, normed);
+  norm(vectors.Select(1, kMlpScale), vectors.Select(1, kMlpShift), /*is_modulation=*/true);
   mlp_(context, layer, invocation, normed, branch);
-  GatedResidual(context, hidden, vectors.Select(1, kMlpGate), branch);
+  residual.hidden.Leave(vectors.Select(1, kMlpGate), branch);
 }
 
 void WanBlock::SelfAttend(Context& context, const WanBlockInputs& inputs, int layer,
@@ -110,23 +120,18 @@ void WanBlock::SelfAttend(Context& context, const WanBlockInputs& inputs, int la
   const TensorView query = workspace.Allocate(heads, context.activation_dtype());
   const TensorView key = workspace.Allocate(heads, context.activation_dtype());
   const TensorView value = workspace.Allocate(heads, context.activation_dtype());
-  const TensorView& projection = attended;  // scratch until the attention itself
-  const TensorView projected = SplitHeads(projection, shape_.num_heads);
-  const auto rotate = [&](TensorView output) {
-    RmsNormRotary(context, projected, {}, shape_.epsilon, inputs.rotary_cos, inputs.rotary_sin,
-                  output);
-  };
-  self_.query(context, input, projection);
-  RmsNorm(context, projection, self_.query_norm, shape_.epsilon, projection);
-  rotate(query);
-  self_.key(context, input, projection);
-  RmsNorm(context, projection, self_.key_norm, shape_.epsilon, projection);
-  rotate(key);
-  self_.value(context, input, projection);
-  RmsNormRotary(context, projected, {}, shape_.epsilon, {}, {}, value);
+  const HeadLayers layers = {.query = self_.query,
+                             .key = self_.key,
+                             .value = self_.value,
+                             .query_norm = self_.query_norm,
+                             .key_norm = self_.key_norm,
+                             .norms_all_heads = true};
+  const HeadStream stream = {.layers = layers, .tokens = input};
+  ProjectHeads(context, {&stream, 1}, {.cos = inputs.rotary_cos, .sin = inputs.rotary_sin},
+               shape_.epsilon, attended, {.query = query, .key = key, .value = value});
   invocation.Attention(
       context, layer, {.query = query, .key = key, .value = value, .scale = AttentionScale(shape_)},
-      projected);
+      SplitHeads(attended, shape_.num_heads));
 }
 
 void WanBlock::CrossAttend(Context& context, const WanBlockInputs& inputs, ConstTensorView input,

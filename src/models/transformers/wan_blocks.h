@@ -1,12 +1,15 @@
 // The block of Wan 2.1: self-attention over the video tokens, cross-attention to the text (and to a
 // picture) and an MLP, the first and the last modulated by the timestep. Works in place on the
-// residual stream hidden [B, N, d]. Symbols as in wan_transformer.h.
+// residual stream hidden [B, N, d]; what a block adds last is left to the first norm of the next.
+// Symbols as in wan_transformer.h.
 #pragma once
 
 #include <cstdint>
 
 #include "models/linear_layer.h"
 #include "models/sparse_mlp_layer.h"
+#include "models/transformers/head_projections.h"
+#include "models/transformers/residual_stream.h"
 #include "tamias/context.h"
 #include "tamias/sparsity/sparse_invocation.h"
 #include "tamias/tensor.h"
@@ -33,6 +36,23 @@ struct WanBlockInputs {
   ConstTensorView rotary_sin;  // [N, D]
 };
 
+// The residual stream on its way through the blocks, in the workspace of who makes it.
+class WanResidual {
+ public:
+  // hidden [B, N, d].
+  WanResidual(Context& context, const WanBlockInputs& inputs, TensorView hidden);
+
+  ResidualStream hidden;
+  // [B, N, d]: for what is left to the next block, and free while nothing is.
+  TensorView branch;
+  // [B, 6, d] for a modulation: not that of the block before, whose gates may still be waiting.
+  const TensorView& NextVectors() { return vectors_[turn_ ^= 1]; }
+
+ private:
+  TensorView vectors_[2];
+  int turn_ = 0;
+};
+
 // Projections [d, d] each, and the RMS norms of query and key over all heads at once, [d].
 struct WanKeyValue {
   LinearLayer key, value;
@@ -52,7 +72,7 @@ class WanBlock {
 
   // `layer` is the block's number in the model, as `invocation` counts.
   void Forward(Context& context, const WanBlockInputs& inputs, int layer,
-               SparseInvocation& invocation, TensorView hidden) const;
+               SparseInvocation& invocation, WanResidual& residual) const;
   // What step caching compares from step to step: the layer-normed, shifted and scaled input of the
   // self-attention. hidden, modulated [B, N, d].
   void ModulateInput(Context& context, const WanBlockInputs& inputs, ConstTensorView hidden,

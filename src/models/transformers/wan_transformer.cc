@@ -203,6 +203,7 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
                                  .rotary_cos = inputs.rotary_cos,
                                  .rotary_sin = inputs.rotary_sin};
   const auto run_blocks = [&] {
+    Workspace::Scope blocks_scope(workspace);
     EmbedText(context, inputs.encoder_hidden_states, text);
     if (config_.takes_image()) {
       const ConstTensorView& tokens = inputs.encoder_hidden_states_image;
@@ -211,11 +212,13 @@ void WanTransformer::Forward(Context& context, const WanTransformerInputs& input
       image_embedder_(context, tokens, image);
       block_inputs.image = image;
     }
+    WanResidual residual(context, block_inputs, hidden);
     int layer = 0;
     for (const WanBlock& block : blocks_) {
       const WeightTurn turn(weights_, kBlocks, layer, context);
-      block.Forward(context, block_inputs, layer++, invocation, hidden);
+      block.Forward(context, block_inputs, layer++, invocation, residual);
     }
+    residual.hidden.Summed(context);
   };
   SkippableForward(
       context, invocation, hidden, prediction,

@@ -2,6 +2,7 @@
 // variance is centred and memory is read once. Rows on all threads, SIMD within a row.
 #include "ops/norm.h"
 
+#include "ops/cpu/norm_rows.h"
 #include "ops/cpu/rows.h"
 #include "ops/cpu/widen.h"
 
@@ -78,6 +79,16 @@ HWY_EXPORT(RmsNormRow);
 
 namespace cpu {
 
+void LayerNormRow(ConstElements input, size_t count, float epsilon, const float* gain,
+                  const float* offset, Elements output) {
+  HWY_DYNAMIC_DISPATCH(LayerNormRow)(input, count, epsilon, gain, offset, output);
+}
+
+void RmsNormRow(ConstElements input, size_t count, float epsilon, const float* gain,
+                Elements output) {
+  HWY_DYNAMIC_DISPATCH(RmsNormRow)(input, count, epsilon, gain, output);
+}
+
 void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
                ConstTensorView bias, float epsilon, TensorView output) {
   Workspace::Scope scope(context.workspace());
@@ -86,9 +97,8 @@ void LayerNorm(Context& context, ConstTensorView input, ConstTensorView weight,
   const float* offset = WidenedDataOr(context, bias, width, 0);
   if (context.IsPlanning()) return;
   ForEachRow<2>(context, {&input, &output}, [&](const auto& at) {
-    HWY_DYNAMIC_DISPATCH(LayerNormRow)
-    (ElementsAt(input, at[0]), static_cast<size_t>(width), epsilon, gain, offset,
-     ElementsAt(output, at[1]));
+    LayerNormRow(ElementsAt(input, at[0]), static_cast<size_t>(width), epsilon, gain, offset,
+                 ElementsAt(output, at[1]));
   });
 }
 
@@ -103,9 +113,9 @@ void LayerNormModulate(Context& context, ConstTensorView input, ConstTensorView 
   const ConstTensorView gains(gain.raw(), DType::kF32, input.shape(), {gain.stride(0), 0, 1});
   const ConstTensorView shifts(offset.raw(), DType::kF32, input.shape(), {offset.stride(0), 0, 1});
   ForEachRow<4>(context, {&input, &gains, &shifts, &output}, [&](const auto& at) {
-    HWY_DYNAMIC_DISPATCH(LayerNormRow)
-    (ElementsAt(input, at[0]), static_cast<size_t>(input.dim(2)), epsilon,
-     gains.data<float>() + at[1], shifts.data<float>() + at[2], ElementsAt(output, at[3]));
+    LayerNormRow(ElementsAt(input, at[0]), static_cast<size_t>(input.dim(2)), epsilon,
+                 gains.data<float>() + at[1], shifts.data<float>() + at[2],
+                 ElementsAt(output, at[3]));
   });
 }
 
@@ -116,9 +126,8 @@ void RmsNorm(Context& context, ConstTensorView input, ConstTensorView weight, fl
   const float* gain = WidenedDataOr(context, weight, width, 1);
   if (context.IsPlanning()) return;
   ForEachRow<2>(context, {&input, &output}, [&](const auto& at) {
-    HWY_DYNAMIC_DISPATCH(RmsNormRow)
-    (ElementsAt(input, at[0]), static_cast<size_t>(width), epsilon, gain,
-     ElementsAt(output, at[1]));
+    RmsNormRow(ElementsAt(input, at[0]), static_cast<size_t>(width), epsilon, gain,
+               ElementsAt(output, at[1]));
   });
 }
 

@@ -1,8 +1,12 @@
 // The copy. Contiguous views: a copy of the driver, or the vectors of copy_sm90a.cu. Views of any
-// strides: one thread per element, neighbours along the last axis.
+// strides: one thread per element, neighbours along the last axis. A few numbers of the host: they
+// are a launch's arguments.
 #include "ops/copy.h"
 
+#include <algorithm>
+
 #include "base/cuda/memory.h"
+#include "ops/copy_values.h"
 #include "ops/cuda/check_operand.h"
 #include "ops/cuda/kernel_family.h"
 #include "ops/cuda/launch.cuh"
@@ -37,6 +41,18 @@ __global__ void __launch_bounds__(kThreads) CopyStridedKernel(StridedCopyTask ta
     to += index * task.destination_strides[axis];
   }
   static_cast<Bits*>(task.destination)[to] = static_cast<const Bits*>(task.source)[from];
+}
+
+struct Values {
+  float of[kMostValues];
+};
+
+__global__ void __launch_bounds__(kThreads)
+    CopyValuesKernel(const __grid_constant__ Values values, int count, float* destination) {
+  CheckLaunchBounds<kThreads>();
+  for (int i = static_cast<int>(threadIdx.x); i < count; i += static_cast<int>(kThreads)) {
+    destination[i] = values.of[i];
+  }
 }
 
 bool IsWholeVectors(const ConstTensorView& view) {
@@ -80,6 +96,14 @@ void CopyStrided(Stream& stream, ConstTensorView source, TensorView destination)
     default:
       return Launch(CopyStridedKernel<uint64_t>, shape, stream, task);
   }
+}
+
+void CopyValues(Stream& stream, std::span<const float> values, TensorView destination) {
+  if (values.empty()) return;
+  Values sent{};
+  std::copy(values.begin(), values.end(), sent.of);
+  Launch(CopyValuesKernel, {.name = "copy values", .grid = 1, .block = kThreads}, stream, sent,
+         static_cast<int>(values.size()), destination.data<float>());
 }
 
 }  // namespace tamias::cuda

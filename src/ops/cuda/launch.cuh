@@ -44,12 +44,12 @@ void Launch(void (*kernel)(Parameters...), const LaunchShape& shape, Stream& str
 #ifdef TAMIAS_CUDA_EMULATION
   cuda_emulator::CheckArguments(stream.handle(), shape.name,
                                 static_cast<std::remove_cv_t<Parameters>>(arguments)...);
-  cuda_emulator::Enqueue(
-      stream.handle(), [=, values = std::tuple<std::remove_cv_t<Parameters>...>(arguments...)] {
-        cuda_emulator::Run(
-            {shape.name, function, shape.grid, shape.block, shape.shared_bytes, shape.cluster},
-            [&] { std::apply(kernel, values); });
-      });
+  cuda_emulator::Enqueue(stream.handle(), shape.name,
+                         [=, values = std::tuple<std::remove_cv_t<Parameters>...>(arguments...)] {
+                           cuda_emulator::Run({shape.name, function, shape.grid, shape.block,
+                                               shape.shared_bytes, shape.cluster},
+                                              [&] { std::apply(kernel, values); });
+                         });
 #else
   std::tuple<std::remove_cv_t<Parameters>...> values(arguments...);
   const auto pointers = std::apply(

@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   if (threadIdx.x == 0) {
     counts[blockIdx.x] = static_cast<int32_t>(min(total, capacity));
-    if (total > capacity) atomicMax(overflow, static_cast<int32_t>(total));
+    if (total > capacity && overflow != nullptr) atomicMax(overflow, static_cast<int32_t>(total));
   }
 }
 
@@ -178,7 +178,7 @@ void MaskToIndices(Stream& stream, ConstTensorView mask, int64_t n, TensorView i
       .name = "mask to indices", .grid = static_cast<unsigned>(mask.dim(0)), .block = kThreads};
   Launch(MaskToIndicesKernel, shape, stream, mask.data<uint8_t>(), mask.dim(1),
          indices.data<int32_t>(), indices.stride(0), static_cast<uint32_t>(indices.dim(1)),
-         counts.data<int32_t>(), overflow.data<int32_t>());
+         counts.data<int32_t>(), overflow.empty() ? nullptr : overflow.data<int32_t>());
 }
 
 void CountMask(Stream& stream, ConstTensorView mask, TensorView counts) {

@@ -12,6 +12,7 @@
 #include "ops/conv3d.h"
 #include "ops/copy.h"
 #include "ops/copy_indices.h"
+#include "ops/copy_values.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -70,11 +71,13 @@ void ColumnSparseMlp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out
 }
 void StoreActivations(Stream&, In, Out) { FailWithoutCuda("store activations"); }
 void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWithoutCuda("linear"); }
+void FewRowsLinear(Stream&, In, In, In, Out, LinearOptions) { FailWithoutCuda("linear"); }
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
 void CopyContiguous(Stream&, In, Out) { FailWithoutCuda("copy"); }
 void CopyStrided(Stream&, In, Out) { FailWithoutCuda("copy"); }
+void CopyValues(Stream&, std::span<const float>, Out) { FailWithoutCuda("copy values"); }
 void CopyIndices(Stream&, In, In, In, Out) { FailWithoutCuda("copy indices"); }
 void MeasureDistance(Stream&, In, In, Out) { FailWithoutCuda("distance"); }
 void TopKMask(Stream&, In, int64_t, Out) { FailWithoutCuda("top-k"); }
@@ -98,7 +101,9 @@ void Convert(Stream&, In, Out) { FailWithoutCuda("convert"); }
 void LayerNorm(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm"); }
 void LayerNormModulate(Stream&, In, In, In, float, Out) { FailWithoutCuda("layer norm modulate"); }
 void RmsNorm(Stream&, In, In, float, Out) { FailWithoutCuda("rms norm"); }
-void RmsNormRotary(Stream&, In, In, float, In, In, Out) { FailWithoutCuda("rms norm rotary"); }
+void RmsNormRotary(Stream&, std::span<const HeadRows>, float) {
+  FailWithoutCuda("rms norm rotary");
+}
 void GroupNormStatistics(Stream&, In, int64_t, In, In, float, Out, Out, Out) {
   FailWithoutCuda("group norm");
 }
@@ -111,6 +116,8 @@ void UpsampleConv3d(Stream&, In, In, In, const UpsampleConv3dOptions&, Out, Out)
   FailWithoutCuda("upsample conv3d");
 }
 
-void GatedResidual(Stream&, Out, In, In) { FailWithoutCuda("gated residual"); }
+void ResidualNorm(Stream&, std::span<const ResidualRows>, const ResidualNormOptions&) {
+  FailWithoutCuda("residual norm");
+}
 
 }  // namespace tamias::cuda

@@ -1,5 +1,10 @@
 #include "ops/copy.h"
 
+#include <algorithm>
+#include <vector>
+
+#include "ops/copy_values.h"
+#include "tamias/device_memory.h"
 #include "tests/support/copy_case.h"
 #include "tests/support/device_operand.h"
 #include "tests/support/kernel_families.h"
@@ -26,6 +31,20 @@ TEST_P(CudaCopy, MatchesReferenceOverRandomShapes) {
     reference::Copy(host, source.ViewOf(source.storage), expected.ViewOf(expected.storage));
     EXPECT_TRUE(SameBytes(ToHost(device.stream(), to.view()), expected.storage));
   }
+}
+
+TEST_F(CudaCopy, OfValuesReadsThemBeforeItReturns) {
+  Context device(kPlacement, 1);
+  std::vector<float> values(kMostValues);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) - 7.5f;
+  Tensor to = TensorOn(device, {kMostValues}, DType::kF32);
+  CopyValues(device, values, to);
+  std::ranges::fill(values, 0.0f);
+  const Tensor found = CopyToHost(device, to);
+  for (int64_t i = 0; i < kMostValues; ++i) {
+    EXPECT_EQ(found.data<float>()[i], static_cast<float>(i) - 7.5f);
+  }
+  EXPECT_NO_THROW(CopyValues(device, {}, to.view().Slice(0, 0, 0)));
 }
 
 }  // namespace

@@ -152,5 +152,51 @@ TEST_F(CudaLinear, MatchesReferenceOverRandomShapes) {
   }
 }
 
+TEST_F(CudaLinear, OfFewRowsMatchesReferenceForAnyTypes) {
+  cuda::Stream stream;
+  constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kSilu};
+  Context context(1);
+  for (uint64_t seed = 0; seed < 24; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    const int64_t batch = random.Integer(1, 2), rows = random.Integer(1, 2);
+    const int64_t inputs = 8 * random.Integer(1, 80), outputs = random.Integer(1, 70);
+    const float scale = 1 / std::sqrt(static_cast<float>(inputs));
+    const DeviceOperand input =
+        MakeOperand(stream, random, {batch, rows, inputs}, RandomFloatType(random));
+    const DeviceOperand weight =
+        MakeOperand(stream, random, {outputs, inputs}, RandomFloatType(random), scale);
+    const DeviceOperand bias = MakeOperand(stream, random, {outputs}, RandomFloatType(random));
+    const DType output_type = RandomFloatType(random);
+    const DeviceOperand output = MakeOperand(stream, random, {batch, rows, outputs}, output_type);
+    const TensorView none;
+    const bool has_bias = random.Coin();
+    const LinearOptions options{.activation = kActivations[random.Integer(0, 2)],
+                                .accumulate = random.Coin()};
+    cuda::FewRowsLinear(stream, input.device, weight.device, has_bias ? bias.device : none,
+                        output.device, options);
+    reference::Linear(context, input.host, weight.host, has_bias ? bias.host : none, output.host,
+                      options);
+    EXPECT_LT(output.Error(stream), 2 * Tolerance(output_type));
+  }
+}
+
+// What it takes of the workspace shows which it is: a product of cuBLASLt takes scratch.
+TEST_F(CudaLinear, TakesNoScratchForFewRowsOfWholeVectors) {
+  const auto scratch_of = [](int64_t rows, int64_t inputs) {
+    Context planning = Context::Planning(kPlacement, 1);
+    const auto of = [&](const Shape& shape, DType dtype) {
+      return TensorView::WithoutMemory(shape, dtype, kGpu);
+    };
+    Linear(planning, of({rows, inputs}, DType::kF32), of({32, inputs}, DType::kBF16),
+           of({32}, DType::kBF16), of({rows, 32}, DType::kF32));
+    return planning.workspace().peak_bytes();
+  };
+  EXPECT_EQ(scratch_of(1, 64), 0);
+  EXPECT_EQ(scratch_of(cuda::kFewRows, 64), 0);
+  EXPECT_GT(scratch_of(cuda::kFewRows + 1, 64), 0);
+  EXPECT_GT(scratch_of(1, 60), 0);
+}
+
 }  // namespace
 }  // namespace tamias
