@@ -61,7 +61,9 @@ size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
 }
 
 size_t DecodingPeak(const ModelFamily& family, const GenerationPlan& plan) {
-  Context context(plan.threads);
+  ModelDevices devices;
+  const ModelDevices::Lease lease = devices.Use(family, plan, ModelStage::kDecode);
+  Context context(plan.decoder, plan.threads);
   const Tensor latents =
       Tensor::Zeros({1, plan.latents.tokens(), plan.latents.token_channels()}, DType::kF32);
   family.Decode(
