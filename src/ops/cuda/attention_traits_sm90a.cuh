@@ -28,7 +28,7 @@ struct AttentionTraits {
   static constexpr int kKeys = 64;                         // keys of one step of the main loop
   static constexpr int kStages = kHeadDim == 128 ? 5 : 8;  // steps of K and V in shared memory
   // Of 65,536: 512 threads begin with 128 each, 384 with 168.
-  static constexpr int kProducerRegisters = kConsumers == 3 ? 56 : 56;
+  static constexpr int kProducerRegisters = 56;
   static constexpr int kConsumerRegisters = kConsumers == 3 ? 152 : 224;
 
   static constexpr int kRowPieces = kHeadDim / 8;     // of 16 bytes

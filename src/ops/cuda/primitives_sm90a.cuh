@@ -8,9 +8,8 @@
 //   MbarrierArrive(barrier)               one arrival
 //   MbarrierArriveExpect(barrier, bytes)  one arrival, and the phase lasts until CopyBulk has
 //                                         brought so many bytes more
-//   MbarrierArriveCopies(barrier)         one arrival, once all CpAsync16 of this thread so far
-//   have
-//                                         landed
+//   MbarrierArriveCopies(barrier)         one arrival, when all CpAsync16 of this thread so far
+//                                         have landed
 //   MbarrierWait(barrier, parity)         until the phase of this parity is complete; parity 1 is
 //                                         from the start
 //   CopyBulk(shared, global, bytes, barrier)  a multiple of 16 bytes, by one thread
@@ -30,16 +29,14 @@
 //   WgmmaFence()                          before the first product that uses registers which other
 //                                         instructions have written
 //   WgmmaCommit()                         closes a group of products
-//   WgmmaWait<n>()                        until at most the n latest groups are in flight; only
-//   then
-//                                         their d may be read, and their operands overwritten
+//   WgmmaWait<n>()                        until at most the n latest groups are in flight; of the
+//                                         others d may then be read, and operands overwritten
 // Operands in shared memory are blocks of 64 columns of 16 bits: rows of 128 bytes, any number of
 // them, from a multiple of 1,024 bytes on, piece c of 16 bytes of row r at c xor (r mod 8)
 // (OperandOffset). The rows are those of A, columns of B (kAlongDepth: the contraction runs along
 // the 64) or the contraction itself (kAcrossDepth).
-//   DescribeAlongDepth(block)                  the first 16 of the contraction; the next 16:
-//   Advance
-//                                              by 32 bytes; behind 64: the next block
+//   DescribeAlongDepth(block)                  the first 16 of the contraction; for the next 16
+//                                              Advance by 32 bytes; behind 64: the next block
 //   DescribeAcrossDepth(block, block_bytes)    the first 16 rows; the next 16: Advance by 2,048
 //                                              bytes. block_bytes: from one block to the next
 #pragma once
