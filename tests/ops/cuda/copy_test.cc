@@ -33,7 +33,9 @@ TEST_P(CudaCopy, MatchesReferenceOverRandomShapes) {
   }
 }
 
-TEST_F(CudaCopy, OfValuesReadsThemBeforeItReturns) {
+class CudaCopyValues : public CudaTest {};
+
+TEST_F(CudaCopyValues, AreReadBeforeItReturns) {
   Context device(kPlacement, 1);
   std::vector<float> values(kMostValues);
   for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) - 7.5f;
