@@ -359,7 +359,10 @@ SparseInvocation& SparseSession::invocation(int index) {
 
 const TokenOrder& SparseSession::token_order() const { return implementation_->order; }
 
-const SparsityReport& SparseSession::report() const { return implementation_->report; }
+const SparsityReport& SparseSession::report() const {
+  implementation_->numbers.Collect();  // of a step that has not ended
+  return implementation_->report;
+}
 
 const StatePlan& SparseSession::plan() const { return implementation_->plan; }
 

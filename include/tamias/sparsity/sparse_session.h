@@ -95,6 +95,7 @@ class SparseSession {
   int num_invocations() const;
   SparseInvocation& invocation(int index);
   const TokenOrder& token_order() const;
+  // With all that the step under way has done so far; waits for it on a GPU.
   const SparsityReport& report() const;
   size_t allocated_bytes() const;  // equals plan().TotalBytes()
   const StatePlan& plan() const;   // equals Plan(...)
