@@ -52,11 +52,11 @@ void ProjectHeads(Context& context, std::span<const HeadStream> streams,
       RmsNorm(context, query, layers.query_norm, epsilon, query);
       RmsNorm(context, key, layers.key_norm, epsilon, key);
     }
-    const auto of_heads = [&](const ConstTensorView& norm) {
-      return layers.norms_all_heads ? ConstTensorView() : norm;
-    };
-    AddParts(queries, of_heads(layers.query_norm), begin, end, positions, heads.query, parts);
-    AddParts(keys, of_heads(layers.key_norm), begin, end, positions, heads.key, parts);
+    const bool norms_heads = !layers.norms_all_heads;  // else they were normed whole
+    const ConstTensorView query_norm = norms_heads ? layers.query_norm : ConstTensorView();
+    const ConstTensorView key_norm = norms_heads ? layers.key_norm : ConstTensorView();
+    AddParts(queries, query_norm, begin, end, positions, heads.query, parts);
+    AddParts(keys, key_norm, begin, end, positions, heads.key, parts);
   }
   RmsNormRotary(context, parts, epsilon);
   for (const auto& [layers, tokens, begin] : streams) {
