@@ -118,30 +118,12 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     UpPairKernel(const __grid_constant__ MlpUpTask task, const __grid_constant__ TensorMap tokens) {
   CheckLaunchBounds<Tile::kThreads>();
   const Ring ring(SharedMemory());
-  ring.Begin();
-  if (IsProducer()) {
-    RegistersDown<Tile::kProducerRegisters>();
-    ProduceUp<Half, kGated>(task, tokens, ring);
-  } else {
-    RegistersUp<Tile::kConsumerRegisters>();
-    ConsumeUp<Half, kGated>(task, ring);
-  }
-  ring.End();
+  RunRoles(
+      ring, [&] { ProduceUp<Half, kGated>(task, tokens, ring); },
+      [&] { ConsumeUp<Half, kGated>(task, ring); });
 }
 
 // ---- second product -----------------------------------------------------------------------------
-
-// Tiles of the second product whose units have tokens and chosen neurons: the unit and the block's
-// first column, which may lie behind the last.
-template <typename Body>
-__device__ __forceinline__ void ForEachDownTile(const MlpDownTask& task, const Body& body) {
-  ForEachTile<kBlocks>(task.schedule, [&](int64_t unit_number, int tile_number) {
-    const MlpUnit unit(task, unit_number, kPairTokens);
-    if (unit.count > 0 && unit.first_token < task.tokens) {
-      body(unit, (tile_number * kBlocks + Rank()) * Tile::kNarrowLines);
-    }
-  });
-}
 
 // By one thread: half of 64 whole rows of the delta, to both blocks.
 __device__ __forceinline__ void CopyDeltaToBoth(const MlpUnit& unit, const TensorMap& delta,
@@ -160,29 +142,31 @@ template <typename Half>
 __device__ __forceinline__ void ProduceDown(const MlpDownTask& task, const TensorMap& delta,
                                             const Ring& ring) {
   StageWriter<kArrival, Ring> writer(ring);
-  ForEachDownTile(task, [&](const MlpUnit& unit, int first_column) {
-    const int stages = StagesOf(unit.count);
-    ChosenRows<Tile::kNarrowLines, Half> weights(task, unit, first_column);
-    for (int stage = 0; stage < stages; ++stage) {
-      const int first = stage * Tile::kDepth;
-      unsigned char* wide = writer.Begin();
-      if (stage == stages / 2) {
-        PrefetchOutput<kPairTokens, Tile::kNarrowLines>(task, unit, first_column);
-      }
-      // What the delta holds behind the list is not read: each block copies the last rows itself.
-      const bool is_whole = first + Tile::kDepth <= unit.count;
-      if (!is_whole) CopyDelta<kPairTokens, Half>(task, unit, first, wide);
-      if (threadIdx.x == 0) {
-        if (is_whole) {
-          CopyDeltaToBoth(unit, delta, first, wide, writer.Landed());
-        } else {
-          MbarrierArrive(writer.Landed());
+  ForEachDownTile<kBlocks, kPairTokens, Tile::kNarrowLines>(
+      task, Rank(), [&](const MlpUnit& unit, int first_column) {
+        const int stages = StagesOf(unit.count);
+        ChosenRows<Tile::kNarrowLines, Half> weights(task, unit, first_column);
+        for (int stage = 0; stage < stages; ++stage) {
+          const int first = stage * Tile::kDepth;
+          unsigned char* wide = writer.Begin();
+          if (stage == stages / 2) {
+            PrefetchOutput<kPairTokens, Tile::kNarrowLines>(task, unit, first_column);
+          }
+          // What the delta holds behind the list is not read: each block copies the last rows
+          // itself.
+          const bool is_whole = first + Tile::kDepth <= unit.count;
+          if (!is_whole) CopyDelta<kPairTokens, Half>(task, unit, first, wide);
+          if (threadIdx.x == 0) {
+            if (is_whole) {
+              CopyDeltaToBoth(unit, delta, first, wide, writer.Landed());
+            } else {
+              MbarrierArrive(writer.Landed());
+            }
+          }
+          weights.Copy(first, wide + Tile::kWideBytes);
+          writer.Copied();
         }
-      }
-      weights.Copy(first, wide + Tile::kWideBytes);
-      writer.Copied();
-    }
-  });
+      });
   writer.Finish();
 }
 
@@ -191,25 +175,27 @@ __device__ __forceinline__ void ConsumeDown(const MlpDownTask& task, const Ring&
   constexpr OperandLayout kAcross = OperandLayout::kAcrossDepth;
   constexpr uint32_t kStep = 16 * kOperandRowBytes;
   StageReader<kArrival, Ring> reader(ring);
-  ForEachDownTile(task, [&](const MlpUnit& unit, int first_column) {
-    float sums[2][Tile::kNarrowLines / 2] = {};
-    reader.Multiply(StagesOf(unit.count), [&](const unsigned char* stage) {
-      const unsigned char* tokens = stage + Consumer() * 2 * Tile::kBlockBytes;
-      const uint64_t a = DescribeAcrossDepth(tokens, Tile::kBlockBytes);
-      const uint64_t b = DescribeAcrossDepth(stage + Tile::kWideBytes, Tile::kBlockBytes);
+  ForEachDownTile<kBlocks, kPairTokens, Tile::kNarrowLines>(
+      task, Rank(), [&](const MlpUnit& unit, int first_column) {
+        float sums[2][Tile::kNarrowLines / 2] = {};
+        reader.Multiply(StagesOf(unit.count), [&](const unsigned char* stage) {
+          const unsigned char* tokens = stage + Consumer() * 2 * Tile::kBlockBytes;
+          const uint64_t a = DescribeAcrossDepth(tokens, Tile::kBlockBytes);
+          const uint64_t b = DescribeAcrossDepth(stage + Tile::kWideBytes, Tile::kBlockBytes);
 #pragma unroll
-      for (uint32_t k = 0; k < Tile::kDepth / 16; ++k) {
-        WgmmaFromShared<Half, Tile::kNarrowLines, kAcross, kAcross>(sums[0], Advance(a, k * kStep),
-                                                                    Advance(b, k * kStep), true);
-        WgmmaFromShared<Half, Tile::kNarrowLines, kAcross, kAcross>(
-            sums[1], Advance(a, Tile::kBlockBytes + k * kStep), Advance(b, k * kStep), true);
-      }
-    });
+          for (uint32_t k = 0; k < Tile::kDepth / 16; ++k) {
+            WgmmaFromShared<Half, Tile::kNarrowLines, kAcross, kAcross>(
+                sums[0], Advance(a, k * kStep), Advance(b, k * kStep), true);
+            WgmmaFromShared<Half, Tile::kNarrowLines, kAcross, kAcross>(
+                sums[1], Advance(a, Tile::kBlockBytes + k * kStep), Advance(b, k * kStep), true);
+          }
+        });
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      AddToOutput<Tile::kNarrowLines>(task, unit, (Consumer() * 2 + i) * 64, first_column, sums[i]);
-    }
-  });
+        for (int i = 0; i < 2; ++i) {
+          AddToOutput<Tile::kNarrowLines>(task, unit, (Consumer() * 2 + i) * 64, first_column,
+                                          sums[i]);
+        }
+      });
 }
 
 template <typename Half>
@@ -218,15 +204,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
                    const __grid_constant__ TensorMap delta) {
   CheckLaunchBounds<Tile::kThreads>();
   const Ring ring(SharedMemory());
-  ring.Begin();
-  if (IsProducer()) {
-    RegistersDown<Tile::kProducerRegisters>();
-    ProduceDown<Half>(task, delta, ring);
-  } else {
-    RegistersUp<Tile::kConsumerRegisters>();
-    ConsumeDown<Half>(task, ring);
-  }
-  ring.End();
+  RunRoles(
+      ring, [&] { ProduceDown<Half>(task, delta, ring); }, [&] { ConsumeDown<Half>(task, ring); });
 }
 
 // Units of 256 tokens.

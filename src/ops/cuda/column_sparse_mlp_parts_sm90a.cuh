@@ -147,6 +147,19 @@ __device__ __forceinline__ void WriteNeuron(const MlpUpTask& task, const MlpUnit
 
 // ---- second product -----------------------------------------------------------------------------
 
+// body(unit, first column) for each tile whose unit has tokens and chosen neurons; of kBlocks
+// blocks of a cluster each has kColumns columns of its own, which may lie behind the last.
+template <int kBlocks, int kUnitTokens, int kColumns, typename Body>
+__device__ __forceinline__ void ForEachDownTile(const MlpDownTask& task, int rank,
+                                                const Body& body) {
+  ForEachTile<kBlocks>(task.schedule, [&](int64_t unit_number, int tile_number) {
+    const MlpUnit unit(task, unit_number, kUnitTokens);
+    if (unit.count > 0 && unit.first_token < task.tokens) {
+      body(unit, (tile_number * kBlocks + rank) * kColumns);
+    }
+  });
+}
+
 // The place of piece `piece` of row `row` of an operand whose blocks of 64 columns follow each
 // other.
 __device__ __forceinline__ uint32_t AcrossDepthOffset(int row, int piece) {

@@ -115,47 +115,31 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     UpKernel(const __grid_constant__ MlpUpTask task) {
   CheckLaunchBounds<Tile::kThreads>();
   const Ring ring(SharedMemory());
-  ring.Begin();
-  if (IsProducer()) {
-    RegistersDown<Tile::kProducerRegisters>();
-    ProduceUp<Half, kGated>(task, ring);
-  } else {
-    RegistersUp<Tile::kConsumerRegisters>();
-    ConsumeUp<Half, kGated>(task, ring);
-  }
+  RunRoles(
+      ring, [&] { ProduceUp<Half, kGated>(task, ring); },
+      [&] { ConsumeUp<Half, kGated>(task, ring); });
 }
 
 // ---- second product -----------------------------------------------------------------------------
 
-// Tiles of the second product whose units have tokens and chosen neurons: the unit and the tile's
-// first column.
-template <typename Body>
-__device__ __forceinline__ void ForEachDownTile(const MlpDownTask& task, const Body& body) {
-  ForEachTile<1>(task.schedule, [&](int64_t unit_number, int tile_number) {
-    const MlpUnit unit(task, unit_number);
-    if (unit.count > 0 && unit.first_token < task.tokens) {
-      body(unit, tile_number * Tile::kWideLines);
-    }
-  });
-}
-
 template <typename Half>
 __device__ __forceinline__ void ProduceDown(const MlpDownTask& task, const Ring& ring) {
   StageWriter<kDownArrival, Ring> writer(ring);
-  ForEachDownTile(task, [&](const MlpUnit& unit, int first_column) {
-    const int stages = StagesOf(unit.count);
-    ChosenRows<Tile::kWideLines, Half> weights(task, unit, first_column);
-    for (int stage = 0; stage < stages; ++stage) {
-      unsigned char* wide = writer.Begin();
-      if (stage == stages / 2) {
-        PrefetchOutput<kMlpUnitTokens, Tile::kWideLines>(task, unit, first_column);
-      }
-      CopyDelta<Tile::kNarrowLines, Half>(task, unit, stage * Tile::kDepth,
-                                          wide + Tile::kWideBytes);
-      weights.Copy(stage * Tile::kDepth, wide);
-      writer.Copied();
-    }
-  });
+  ForEachDownTile<1, kMlpUnitTokens, Tile::kWideLines>(
+      task, 0, [&](const MlpUnit& unit, int first_column) {
+        const int stages = StagesOf(unit.count);
+        ChosenRows<Tile::kWideLines, Half> weights(task, unit, first_column);
+        for (int stage = 0; stage < stages; ++stage) {
+          unsigned char* wide = writer.Begin();
+          if (stage == stages / 2) {
+            PrefetchOutput<kMlpUnitTokens, Tile::kWideLines>(task, unit, first_column);
+          }
+          CopyDelta<Tile::kNarrowLines, Half>(task, unit, stage * Tile::kDepth,
+                                              wide + Tile::kWideBytes);
+          weights.Copy(stage * Tile::kDepth, wide);
+          writer.Copied();
+        }
+      });
   writer.Finish();
 }
 
@@ -164,20 +148,21 @@ __device__ __forceinline__ void ConsumeDown(const MlpDownTask& task, const Ring&
   constexpr OperandLayout kAcross = OperandLayout::kAcrossDepth;
   constexpr uint32_t kStep = 16 * kOperandRowBytes;
   StageReader<kDownArrival, Ring> reader(ring);
-  ForEachDownTile(task, [&](const MlpUnit& unit, int first_column) {
-    float sums[Tile::kWideLines / 2] = {};
-    reader.Multiply(StagesOf(unit.count), [&](const unsigned char* stage) {
-      const unsigned char* tokens = stage + Tile::kWideBytes + Consumer() * Tile::kBlockBytes;
-      const uint64_t a = DescribeAcrossDepth(tokens, Tile::kBlockBytes);
-      const uint64_t b = DescribeAcrossDepth(stage, Tile::kBlockBytes);
+  ForEachDownTile<1, kMlpUnitTokens, Tile::kWideLines>(
+      task, 0, [&](const MlpUnit& unit, int first_column) {
+        float sums[Tile::kWideLines / 2] = {};
+        reader.Multiply(StagesOf(unit.count), [&](const unsigned char* stage) {
+          const unsigned char* tokens = stage + Tile::kWideBytes + Consumer() * Tile::kBlockBytes;
+          const uint64_t a = DescribeAcrossDepth(tokens, Tile::kBlockBytes);
+          const uint64_t b = DescribeAcrossDepth(stage, Tile::kBlockBytes);
 #pragma unroll
-      for (uint32_t k = 0; k < Tile::kDepth / 16; ++k) {
-        WgmmaFromShared<Half, Tile::kWideLines, kAcross, kAcross>(sums, Advance(a, k * kStep),
-                                                                  Advance(b, k * kStep), true);
-      }
-    });
-    AddToOutput<Tile::kWideLines>(task, unit, Consumer() * 64, first_column, sums);
-  });
+          for (uint32_t k = 0; k < Tile::kDepth / 16; ++k) {
+            WgmmaFromShared<Half, Tile::kWideLines, kAcross, kAcross>(sums, Advance(a, k * kStep),
+                                                                      Advance(b, k * kStep), true);
+          }
+        });
+        AddToOutput<Tile::kWideLines>(task, unit, Consumer() * 64, first_column, sums);
+      });
 }
 
 template <typename Half>
@@ -185,14 +170,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 1)
     DownKernel(const __grid_constant__ MlpDownTask task) {
   CheckLaunchBounds<Tile::kThreads>();
   const Ring ring(SharedMemory());
-  ring.Begin();
-  if (IsProducer()) {
-    RegistersDown<Tile::kProducerRegisters>();
-    ProduceDown<Half>(task, ring);
-  } else {
-    RegistersUp<Tile::kConsumerRegisters>();
-    ConsumeDown<Half>(task, ring);
-  }
+  RunRoles(
+      ring, [&] { ProduceDown<Half>(task, ring); }, [&] { ConsumeDown<Half>(task, ring); });
 }
 
 }  // namespace

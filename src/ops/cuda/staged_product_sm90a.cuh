@@ -188,6 +188,22 @@ class StageReader {
   uint32_t number_ = 0;
 };
 
+// What a block does from its beginning to its end: produce() by the warpgroup that copies,
+// consume() by those that multiply, each with its registers.
+template <typename Ring, typename Produce, typename Consume>
+__device__ __forceinline__ void RunRoles(const Ring& ring, const Produce& produce,
+                                         const Consume& consume) {
+  ring.Begin();
+  if (IsProducer()) {
+    RegistersDown<StagedTile::kProducerRegisters>();
+    produce();
+  } else {
+    RegistersUp<StagedTile::kConsumerRegisters>();
+    consume();
+  }
+  ring.End();
+}
+
 // tile(unit, number of the tile) for each tile of the calling block, or of its cluster.
 template <int kBlocks, typename Tile>
 __device__ __forceinline__ void ForEachTile(const ProductSchedule& schedule, const Tile& tile) {
