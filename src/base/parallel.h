@@ -4,8 +4,11 @@
 
 #include <omp.h>
 
+#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 
 #include "tamias/context.h"
@@ -51,6 +54,15 @@ void ParallelForRanges(const Context& context, int64_t count, int64_t grain, con
     const int64_t begin = grains * part / parts * grain;
     const int64_t end = std::min(count, grains * (part + 1) / parts * grain);
     if (begin < end) body(begin, end, thread);
+  });
+}
+
+// memcpy on all threads, for gigabytes: reading a mapped file, too, is faster by several.
+inline void ParallelCopy(const Context& context, const void* from, int64_t bytes, void* to) {
+  constexpr int64_t kGrain = int64_t{1} << 20;  // worth waking a thread for
+  ParallelForRanges(context, bytes, kGrain, [&](int64_t begin, int64_t end, int) {
+    std::memcpy(static_cast<std::byte*>(to) + begin, static_cast<const std::byte*>(from) + begin,
+                static_cast<size_t>(end - begin));
   });
 }
 

@@ -2,13 +2,11 @@
 #include "base/pinned_upload.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "base/check.h"
 #include "base/cuda/event.h"
 #include "base/cuda/memory.h"
 #include "base/parallel.h"
-#include "tamias/error.h"
 
 namespace tamias {
 
@@ -21,17 +19,12 @@ PinnedUpload::PinnedUpload(const Context& context, int64_t piece_bytes) : contex
 }
 
 PinnedUpload::~PinnedUpload() {
-  try {
-    for (const Piece& piece : pieces_) piece.has_left->Synchronize();
-  } catch (const Error&) {
-    // What failed is said where the work is waited for.
-  }
+  for (const Piece& piece : pieces_) piece.has_left->SynchronizeQuietly();
 }
 
 void PinnedUpload::Copy(ConstTensorView host, TensorView device) {
   TAMIAS_CHECK(host.shape() == device.shape() && host.dtype() == device.dtype());
   TAMIAS_CHECK(host.NumElements() == 0 || (host.IsContiguous() && device.IsContiguous()));
-  constexpr int64_t kBytesPerTask = int64_t{1} << 20;  // worth waking a thread for
   const auto* from = static_cast<const std::byte*>(host.raw());
   auto* to = static_cast<std::byte*>(device.raw());
   const int64_t bytes = host.NumElements() * static_cast<int64_t>(SizeOf(host.dtype()));
@@ -42,10 +35,7 @@ void PinnedUpload::Copy(ConstTensorView host, TensorView device) {
     piece.has_left->Synchronize();
     const int64_t count = std::min(piece_bytes, bytes - begin);
     const TensorView pinned = piece.memory.view().Slice(0, 0, count);
-    ParallelForRanges(context_, count, kBytesPerTask, [&](int64_t first, int64_t last, int) {
-      std::memcpy(pinned.data<uint8_t>() + first, from + begin + first,
-                  static_cast<size_t>(last - first));
-    });
+    ParallelCopy(context_, from + begin, count, pinned.raw());
     cuda::Copy(context_.stream(), pinned,
                TensorView(to + begin, DType::kU8, {count}, device.device()));
     piece.has_left->Record(context_.stream());

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -283,16 +282,6 @@ std::optional<size_t> BlockOf(const std::string& tensor, const std::vector<std::
   return std::nullopt;
 }
 
-// On all threads: reading a mapped file, too, is faster by several.
-void CopyBytes(const Context& context, ConstTensorView source, std::byte* to) {
-  constexpr int64_t kGrain = int64_t{1} << 20;
-  const auto* from = static_cast<const std::byte*>(source.raw());
-  const int64_t bytes = source.NumElements() * static_cast<int64_t>(SizeOf(source.dtype()));
-  ParallelForRanges(context, bytes, kGrain, [&](int64_t begin, int64_t end, int) {
-    std::memcpy(to + begin, from + begin, static_cast<size_t>(end - begin));
-  });
-}
-
 constexpr size_t kPartAlignment = 256;  // of a tensor in a block
 
 size_t AlignedBytes(const Shape& shape, DType dtype) {
@@ -353,7 +342,8 @@ Weights Weights::CopyToDevice(const Context& context,
       continue;
     }
     size_t& position = used[*block];
-    CopyBytes(context, tensor, store->parts->host_memory(*block) + position);
+    ParallelCopy(context, tensor.raw(), tensor.NumElements() * static_cast<int64_t>(SizeOf(dtype)),
+                 store->parts->host_memory(*block) + position);
     std::shared_ptr<std::byte> memory(store->parts, store->parts->device_memory(*block) + position);
     store->on_device.emplace(full, Tensor(std::move(memory), shape, dtype, placement.device));
     position += AlignedBytes(shape, dtype);

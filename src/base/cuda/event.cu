@@ -2,6 +2,7 @@
 #include "base/cuda/event.h"
 
 #include "base/cuda/error.cuh"
+#include "tamias/error.h"
 
 namespace tamias::cuda {
 
@@ -20,6 +21,13 @@ void Event::Record(const Stream& stream) {
 void Event::Synchronize() const {
   const DeviceScope scope(device_);
   Check(cudaEventSynchronize(handle_), "waiting for an event");
+}
+
+void Event::SynchronizeQuietly() const noexcept {
+  try {
+    Synchronize();
+  } catch (const Error&) {
+  }
 }
 
 void Event::BlockStream(Stream& stream) const {

@@ -19,6 +19,8 @@ class Event {
   // The host waits for the work marked last; not at all where nothing was. Throws kDevice when
   // something of it failed.
   void Synchronize() const;
+  // The same in destructors: what failed is said where the work is waited for.
+  void SynchronizeQuietly() const noexcept;
   // What is enqueued on the stream from now on begins once the work marked last is done; at once
   // where nothing was.
   void BlockStream(Stream& stream) const;

@@ -36,6 +36,8 @@ void Event::Record(const Stream& stream) { FailWithoutCuda(stream.device().index
 
 void Event::Synchronize() const { FailWithoutCuda(device_); }
 
+void Event::SynchronizeQuietly() const noexcept {}
+
 void Event::BlockStream(Stream& stream) const { FailWithoutCuda(stream.device().index); }
 
 Tensor PinnedTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
