@@ -114,7 +114,8 @@ StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& worksp
                         const GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
   for (const ModelComponent& component : family.components()) {
-    all.Add("weights of " + component.name, component.model->weights().DeviceBytes(plan.placement));
+    all.Add("weights of " + component.name,
+            component.model->weights().DeviceBytes(plan.PlacementOf(component)));
   }
   all.weight_bytes = all.bytes;
   AddSparsity(family, plan, all);
@@ -188,19 +189,15 @@ void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
   BeginDevices(plan);
   const StageEntries denoise = DenoiseEntries(family, workspaces, plan);
+  const size_t others = plan.devices.size() - 1;
   if (plan.residency.takes_turns) {
     AddTurns(
         {EncodeEntries(family, workspaces, plan), denoise, DecodeEntries(family, workspaces, plan)},
         plan);
+    for (size_t i = 0; i < others; ++i) AddTurns({denoise}, plan);
   } else {
     AddTogether(AllEntries(family, workspaces, plan), plan);
-  }
-  for (size_t other = 1; other < plan.devices.size(); ++other) {
-    if (plan.residency.takes_turns) {
-      AddTurns({denoise}, plan);
-    } else {
-      AddTogether(denoise, plan);
-    }
+    for (size_t i = 0; i < others; ++i) AddTogether(denoise, plan);
   }
   plan.memory.device_measures = Measures(family, plan);
 }

@@ -2,6 +2,7 @@
 // read; and the table of families.
 #include "pipeline/model_family.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -51,16 +52,11 @@ ModelFamily::ModelFamily(const ModelFolder& folder)
 }
 
 Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
-  return PlacementOn(ParseDevices(options.device).front(), DenoiserWeights().front().MainDType(),
-                     ParseActivationType(options.dtype));
-}
-
-std::vector<Weights> ModelFamily::DenoiserWeights() const {
-  std::vector<Weights> weights;
-  for (const ModelComponent& component : components_) {
-    if (component.RunsIn(ModelStage::kDenoise)) weights.push_back(component.model->weights());
-  }
-  return weights;
+  const auto transformer = std::ranges::find_if(
+      components_, [](const ModelComponent& one) { return one.RunsIn(ModelStage::kDenoise); });
+  TAMIAS_CHECK(transformer != components_.end());
+  return PlacementOn(ParseDevices(options.device).front(),
+                     transformer->model->weights().MainDType(), ParseActivationType(options.dtype));
 }
 
 size_t ModelFamily::SparsityWeightBytes(const Placement& placement) const {

@@ -82,12 +82,11 @@ class ModelFamily {
                       const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
   virtual int NumDecodePieces(const LatentShape& latents) const = 0;
 
-  // The weights of each transformer; the activations follow the type of the first.
-  std::vector<Weights> DenoiserWeights() const;
   // What all transformers hold once they are prepared for sparse MLPs.
   size_t SparsityWeightBytes(const Placement& placement) const;
   // Where the options' first device and dtype put the denoiser, whether there is such a device or
-  // not. Throws as ParseDevices, ParseActivationType and PlacementOn.
+  // not; the activations follow the type of the first transformer. Throws as ParseDevices,
+  // ParseActivationType and PlacementOn.
   Placement PlacementFor(const GenerateOptions& options) const;
 
  protected:
