@@ -4,8 +4,7 @@
 Transformers of FLUX.1-dev and Wan 2.1 1.3B in full width, with random bf16 weights and one to three blocks, make
 some steps of each kind (dense, choosing columns, sparse, skipped) through the command line, with all blocks sparse. The
 time of a step follows from the published number of blocks, of which the first are dense as the profile says, that of
-a generation from the profile's schedule. What is printed as
-a step or a generation is a projection.
+a generation from the profile's schedule. What is printed as a step or a generation is a projection.
 
     python bench/full_size_steps.py --models flux --dtype f32 bf16 --output out/full_size_steps.json
 

@@ -19,13 +19,15 @@ void BM_LayerNormModulate(benchmark::State& state) {
                     [&] { LayerNormModulate(context, input, shift, shift, 1e-6f, output); });
 }
 
-void BM_GatedResidual(benchmark::State& state) {
+void BM_ResidualWithoutNorm(benchmark::State& state) {
   const int64_t tokens = state.range(0), width = state.range(1);
   Context context;
-  Tensor x = bench::Noise({1, tokens, width});
-  const Tensor y = bench::Noise({1, tokens, width}), gate = bench::Noise({1, width});
-  bench::RunTraffic(state, context, 12.0 * static_cast<double>(tokens * width),
-                    [&] { GatedResidual(context, x, gate, y); });
+  Tensor x = bench::Noise({1, tokens, width}), y = bench::Noise({1, tokens, width});
+  const Tensor gate = bench::Noise({1, width});
+  const ResidualRows rows{x, gate, y, {}, {}, {}};
+  bench::RunTraffic(state, context, 12.0 * static_cast<double>(tokens * width), [&] {
+    ResidualNorm(context, {&rows, 1}, {});
+  });
 }
 
 void BM_RmsNormRotary(benchmark::State& state) {
@@ -56,7 +58,7 @@ void Tokens(benchmark::internal::Benchmark* bench) {
   bench->Unit(benchmark::kMicrosecond)->UseManualTime();
 }
 BENCHMARK(BM_LayerNormModulate)->Apply(Tokens);
-BENCHMARK(BM_GatedResidual)->Apply(Tokens);
+BENCHMARK(BM_ResidualWithoutNorm)->Apply(Tokens);
 BENCHMARK(BM_RmsNormRotary)
     ->ArgNames({"N", "d", "D"})
     ->Args({4132, 256, 64})

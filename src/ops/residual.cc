@@ -41,22 +41,10 @@ void Check(const Context& context, const ResidualRows& rows, const ResidualNormO
 
 }  // namespace
 
-void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y) {
-  CheckActivationRows(context, "gated residual", "x", x, {-1, -1, -1});
-  CheckActivationRows(context, "gated residual", "gate", gate, {x.dim(0), x.dim(2)});
-  CheckActivationRows(context, "gated residual", "y", y, x.shape());
-  Dispatch(
-      context, [&] { cpu::GatedResidual(context, x, gate, y); },
-      [&](cuda::Stream& stream) {
-        const ResidualRows rows{.x = x,
-                                .gate = gate,
-                                .branch = TensorView(const_cast<void*>(y.raw()), y.dtype(),
-                                                     y.shape(), y.strides(), y.device()),
-                                .gain = {},
-                                .offset = {},
-                                .output = {}};
-        cuda::ResidualNorm(stream, {&rows, 1}, {});
-      });
+ResidualRows RowsToNorm(ConstTensorView x, ConstTensorView gain, ConstTensorView offset,
+                        TensorView output) {
+  const TensorView read(const_cast<void*>(x.raw()), x.dtype(), x.shape(), x.strides(), x.device());
+  return {.x = read, .gate = {}, .branch = {}, .gain = gain, .offset = offset, .output = output};
 }
 
 void ResidualNorm(Context& context, std::span<const ResidualRows> streams,

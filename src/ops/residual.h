@@ -1,5 +1,5 @@
 // The gated residual connection of adaptive layer norm blocks (DiT, arXiv 2212.09748), alone and
-// with the norm that reads its sum:
+// with the norm that reads the sum:
 //   x[b, n, :] += gate[b, :] * branch[b, n, :]
 //   output[b, n, :] = norm(x[b, n, :]) * gain[b, :] + offset[b, :]
 // Symbols: B batch, N tokens, d width. On a GPU: x, gate, branch, gain, offset and output each f32,
@@ -14,9 +14,6 @@
 #include "tamias/tensor.h"
 
 namespace tamias {
-
-// x, y [B, N, d] f32, any strides with last stride 1; gate [B, d] f32, last stride 1.
-void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
 
 enum class NormKind : uint8_t { kLayer, kRms };
 
@@ -37,18 +34,20 @@ struct ResidualRows {
   TensorView output;       // [B, N, d], may be the branch; empty: x is not normed
 };
 
+// Rows to which nothing is added: x is only read.
+ResidualRows RowsToNorm(ConstTensorView x, ConstTensorView gain, ConstTensorView offset,
+                        TensorView output);
+
 // Of each stream: one launch on a GPU for up to four, which reads every row once. On the CPU the
-// same to the bit as GatedResidual (after RmsNorm of the branch), then LayerNorm, LayerNormModulate
-// or RmsNorm.
+// same to the bit as RmsNorm of the branch, the sum without a norm, then LayerNorm,
+// LayerNormModulate or RmsNorm.
 void ResidualNorm(Context& context, std::span<const ResidualRows> streams,
                   const ResidualNormOptions& options);
 
 namespace reference {
-void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
 void ResidualNorm(Context& context, const ResidualRows& rows, const ResidualNormOptions& options);
 }  // namespace reference
 namespace cpu {
-void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y);
 void ResidualNorm(Context& context, const ResidualRows& rows, const ResidualNormOptions& options);
 }  // namespace cpu
 

@@ -159,10 +159,12 @@ std::vector<Case> Cases() {
          RmsNormRotary(c, o.Activations({1, 2, 5, d}), {}, 1e-6f, {}, {},
                        o.Activations({1, 2, 5, d}));
        }},
-      {"GatedResidual",
+      {"ResidualWithoutNorm",
        [](Context& c, Operands& o, int64_t n) {
-         GatedResidual(c, o.Floats({2, 3, n}), o.Floats({2, n}), o.Activations({2, 3, n}));
-         GatedResidual(c, o.Activations({2, 3, n}), o.Activations({2, n}), o.Floats({2, 3, n}));
+         const ResidualRows streams[] = {
+             {o.Floats({2, 3, n}), o.Floats({2, n}), o.Activations({2, 3, n}), {}, {}, {}},
+             {o.Activations({2, 3, n}), o.Activations({2, n}), o.Floats({2, 3, n}), {}, {}, {}}};
+         ResidualNorm(c, streams, {});
        }},
       {"BlockMean",
        [](Context& c, Operands& o, int64_t n) {

@@ -350,9 +350,11 @@ std::vector<Case> ElementwiseCases() {
        [](Context& c, Operands& o, int64_t n) {
          CopyValues(c, std::vector<float>(static_cast<size_t>(n)), o.Floats({n}));
        }},
-      {"residual", "GatedResidual",
+      {"residual", "ResidualWithoutNorm",
        [](Context& c, Operands& o, int64_t n) {
-         GatedResidual(c, o.Floats({2, 3, n}), o.Floats({2, n}), o.Activations({2, 3, n}));
+         const ResidualRows rows{
+             o.Floats({2, 3, n}), o.Floats({2, n}), o.Activations({2, 3, n}), {}, {}, {}};
+         ResidualNorm(c, {&rows, 1}, {});
        }},
       {"residual", "ResidualNorm",
        [](Context& c, Operands& o, int64_t n) {

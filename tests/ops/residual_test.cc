@@ -8,7 +8,17 @@
 namespace tamias {
 namespace {
 
-TEST(GatedResidual, MatchesReference) {
+// x += gate * y, and no norm.
+ResidualRows Sum(const TensorView& x, const ConstTensorView& gate, const TensorView& y) {
+  return {.x = x, .gate = gate, .branch = y, .gain = {}, .offset = {}, .output = {}};
+}
+void AddGated(Context& context, const TensorView& x, const ConstTensorView& gate,
+              const TensorView& y) {
+  const ResidualRows rows = Sum(x, gate, y);
+  ResidualNorm(context, {&rows, 1}, {});
+}
+
+TEST(ResidualWithoutNorm, MatchesReference) {
   ForEachSimdTarget([] {
     for (uint64_t seed = 0; seed < 30; ++seed) {
       SCOPED_TRACE(seed);
@@ -19,8 +29,8 @@ TEST(GatedResidual, MatchesReference) {
       const Operand gate = RandomOperand(random, {batch, width});
       const Operand y = RandomOperand(random, shape);
       const Operand actual = RandomOperand(random, shape), expected = CopyOf(actual);
-      GatedResidual(context, actual.view, gate.view, y.view);
-      reference::GatedResidual(context, expected.view, gate.view, y.view);
+      AddGated(context, actual.view, gate.view, y.view);
+      reference::ResidualNorm(context, Sum(expected.view, gate.view, y.view), {});
       EXPECT_LT(LargestError(actual, expected), 1e-6f);  // one rounding
     }
   });
@@ -88,13 +98,14 @@ TEST(ResidualNorm, IsToTheBitOneOperationAfterAnother) {
       Random random(7);
       Context context({.device = {}, .activation_dtype = dtype}, 2);
       const Tensor gate = random.Normal({2, 77}), shift = random.Normal({2, 77});
-      const Tensor scale = random.Normal({2, 77}), branch = random.Normal({2, 30, 77}, 1, dtype);
+      const Tensor scale = random.Normal({2, 77});
+      Tensor branch = random.Normal({2, 30, 77}, 1, dtype);
       Tensor x = random.Normal({2, 30, 77}), expected_x = Tensor::CopyOf(x.view());
       Tensor added = Tensor::CopyOf(branch.view()), expected_added = Tensor::CopyOf(branch.view());
       Tensor output({2, 30, 77}, dtype), expected({2, 30, 77}, dtype);
       const ResidualRows rows{x, gate, added, scale, shift, output};
       ResidualNorm(context, {&rows, 1}, {.epsilon = 1e-5f, .is_modulation = true});
-      GatedResidual(context, expected_x, gate, branch);
+      AddGated(context, expected_x, gate, branch);
       LayerNormModulate(context, expected_x, shift, scale, 1e-5f, expected);
       EXPECT_EQ(LargestError(x.view(), expected_x.view()), 0);
       EXPECT_EQ(LargestError(ToFloat32(output).view(), ToFloat32(expected).view()), 0);
@@ -104,7 +115,7 @@ TEST(ResidualNorm, IsToTheBitOneOperationAfterAnother) {
       const ResidualRows normed{x, gate, added, gate.view().Select(0, 1), {}, output};
       ResidualNorm(context, {&normed, 1}, mochi);
       RmsNorm(context, expected_added, {}, 1e-5f, expected_added);
-      GatedResidual(context, expected_x, gate, expected_added);
+      AddGated(context, expected_x, gate, expected_added);
       RmsNorm(context, expected_x, gate.view().Select(0, 1), 1e-5f, expected);
       EXPECT_EQ(LargestError(x.view(), expected_x.view()), 0);
       EXPECT_EQ(LargestError(ToFloat32(output).view(), ToFloat32(expected).view()), 0);
@@ -131,16 +142,16 @@ TEST(ResidualNorm, NamesTheArgumentThatDoesNotFit) {
             "residual norm: gain: expected the scale of a modulation, found none");
 }
 
-TEST(GatedResidual, NamesTheArgumentThatDoesNotFit) {
+TEST(ResidualWithoutNorm, NamesTheArgumentThatDoesNotFit) {
   Context context(1);
   Tensor x({2, 5, 8}, DType::kF32), gate({2, 8}, DType::kF32), wrong({2, 5}, DType::kF32);
-  EXPECT_EQ(ArgumentErrorOf([&] { GatedResidual(context, x, wrong, x); }),
-            "gated residual: gate: expected shape [2, 8], found [2, 5]");
-  EXPECT_NE(ArgumentErrorOf([&] { GatedResidual(context, gate, gate, x); }), "");
-  EXPECT_NE(ArgumentErrorOf([&] { GatedResidual(context, x, gate, gate); }), "");
+  EXPECT_EQ(ArgumentErrorOf([&] { AddGated(context, x, wrong, x); }),
+            "residual norm: gate: expected shape [2, 8], found [2, 5]");
+  EXPECT_NE(ArgumentErrorOf([&] { AddGated(context, gate, gate, x); }), "");
+  EXPECT_NE(ArgumentErrorOf([&] { AddGated(context, x, gate, gate); }), "");
   Tensor transposed({8, 2}, DType::kF32);
   EXPECT_NE(ArgumentErrorOf([&] {
-              GatedResidual(context, x, transposed.view().Permute({1, 0}), x);
+              AddGated(context, x, transposed.view().Permute({1, 0}), x);
             }),
             "");
 }

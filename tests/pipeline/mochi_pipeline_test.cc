@@ -16,11 +16,7 @@ const fs::path kTiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-mochi";
 // tiny-mochi with the T5 of the demo model.
 class MochiPipeline : public LinkedModelTest {
  protected:
-  MochiPipeline() : LinkedModelTest("tiny-mochi") {
-    LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTiny);
-    Link("text_encoder", kDemoModel / "text_encoder_2");
-    Link("tokenizer", kDemoModel / "tokenizer_2");
-  }
+  MochiPipeline() : LinkedModelTest("tiny-mochi") { LinkMochi(); }
 
   // The first golden case: an empty negative prompt, of which nothing is left.
   static GenerateOptions Options() {

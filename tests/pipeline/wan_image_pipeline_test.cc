@@ -22,10 +22,8 @@ const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan-image";
 class WanImagePipelineTest : public LinkedModelTest {
  protected:
   WanImagePipelineTest() : LinkedModelTest("tiny-wan-image") {
-    LinkAll({"model_index.json", "transformer", "text_encoder", "image_encoder", "image_processor",
-             "vae", "scheduler"},
-            kData);
-    Link("tokenizer", kDemoModel / "tokenizer_2");
+    LinkWan("tiny-wan-image");
+    LinkAll({"image_encoder", "image_processor"}, kData);
   }
 
   GenerateOptions GoldenOptions() const {
@@ -195,11 +193,7 @@ TEST_F(WanImagePipelineTest, RefusesComponentsThatDoNotFitEachOther) {
 // The text-to-video model beside it.
 class WanTextPipelineTest : public LinkedModelTest {
  protected:
-  WanTextPipelineTest() : LinkedModelTest("tiny-wan-text") {
-    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},
-            fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan");
-    Link("tokenizer", kDemoModel / "tokenizer_2");
-  }
+  WanTextPipelineTest() : LinkedModelTest("tiny-wan-text") { LinkWan("tiny-wan"); }
 };
 
 TEST_F(WanTextPipelineTest, RefusesAPicture) {

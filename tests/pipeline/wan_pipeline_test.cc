@@ -18,10 +18,7 @@ const fs::path kData = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan";
 // A checkpoint folder of links to the fixture's components and the demo model's tokenizer.
 class WanPipelineTest : public LinkedModelTest {
  protected:
-  WanPipelineTest() : LinkedModelTest("tiny-wan") {
-    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"}, kData);
-    Link("tokenizer", kDemoModel / "tokenizer_2");
-  }
+  WanPipelineTest() : LinkedModelTest("tiny-wan") { LinkWan("tiny-wan"); }
 
   GenerateOptions GoldenOptions() const {
     GenerateOptions options;

@@ -18,6 +18,7 @@ namespace tamias {
 namespace fs = std::filesystem;
 
 inline const fs::path kDemoModel = fs::path(TAMIAS_SOURCE_DIR) / "models/demo-flux";
+inline const fs::path kTinyPipelines = fs::path(TAMIAS_TEST_DATA) / "pipeline";
 
 class LinkedModelTest : public testing::Test {
  protected:
@@ -30,6 +31,19 @@ class LinkedModelTest : public testing::Test {
   }
   void LinkAll(std::initializer_list<const char*> names, const fs::path& source) const {
     for (const char* name : names) Link(name, source / name);
+  }
+
+  // A tiny Wan of this name, all but what reads a picture.
+  void LinkWan(const std::string& name) const {
+    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},
+            kTinyPipelines / name);
+    Link("tokenizer", kDemoModel / "tokenizer_2");
+  }
+  // The tiny Mochi, with the T5 of the demo model.
+  void LinkMochi() const {
+    LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTinyPipelines / "tiny-mochi");
+    Link("text_encoder", kDemoModel / "text_encoder_2");
+    Link("tokenizer", kDemoModel / "tokenizer_2");
   }
 
   // A copy of a component of `source` instead of a link, one piece of a file's text replaced.
@@ -76,5 +90,36 @@ inline const std::vector<std::string> kSelectEverything = {"attn.top_keys=1",
                                                            "mlp.top_keys=1",
                                                            "mlp.first_n_dense_layers=0",
                                                            "mlp.counts_multiple_of=1"};
+
+// Overrides under which films of a few tokens have sparse steps: full steps 0 and 1, sparse ones
+// after, of attention and MLP.
+inline const std::vector<std::string> kSparseFilm = {"attn.full_step_schedule={0, 1}",
+                                                     "attn.first_n_dense_layers=0",
+                                                     "attn.top_keys=0.3",
+                                                     "attn.local_voxels=0",
+                                                     "attn.local_1d_window=0",
+                                                     "attn.counts_multiple_of=1",
+                                                     "attn.mbm=16",
+                                                     "mlp.is_enabled=true",
+                                                     "mlp.first_n_dense_layers=0",
+                                                     "mlp.top_keys=0.4",
+                                                     "mlp.counts_multiple_of=8",
+                                                     "mlp.mbm=128",
+                                                     "step_caching.is_enabled=false"};
+
+// A picture of the demo model on a GPU, with guidance: full steps 0 and 1, sparse ones after.
+inline GenerateOptions SparsePictureOnGpu(int steps, const std::string& skipped_steps) {
+  GenerateOptions options;
+  options.prompt = "a small pink heart at the top right on a marble white background";
+  options.width = options.height = 64;
+  options.steps = steps;
+  options.true_cfg_scale = 2;
+  options.seed = 5;
+  options.device = "cuda";
+  options.sparsity = "demo";
+  options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
+                       "step_caching.skip_step_schedule=" + skipped_steps};
+  return options;
+}
 
 }  // namespace tamias

@@ -107,10 +107,8 @@ void MochiBlock::ModulateVideo(Context& context, const MochiBlockInputs& inputs,
   Workspace::Scope scope(context.workspace());
   const TensorView vectors = Modulation(context, video_.modulation, inputs.silu_conditioning, 4,
                                         AllocateVectors(context, video));
-  // The first block's: nothing is left to add, and what is given is only read.
-  ResidualStream stream(TensorView(const_cast<void*>(video.raw()), video.dtype(), video.shape(),
-                                   video.strides(), video.device()));
-  const ResidualRows rows = stream.Normed(vectors.Select(1, kScale), {}, modulated);
+  // The first block's: nothing is left to add.
+  const ResidualRows rows = RowsToNorm(video, vectors.Select(1, kScale), {}, modulated);
   ResidualNorm(context, {&rows, 1}, kMochiNorm);
 }
 

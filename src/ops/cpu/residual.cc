@@ -106,15 +106,6 @@ void ResidualNorm(Context& context, const ResidualRows& rows, const ResidualNorm
       });
 }
 
-void GatedResidual(Context& context, TensorView x, ConstTensorView gate, ConstTensorView y) {
-  const ConstTensorView gates = ForRows(gate, x.shape());
-  ForEachRow<3>(context, {&x, &gates, &y}, [&](const auto& at) {
-    HWY_DYNAMIC_DISPATCH(GatedResidualRow)
-    (ElementsAt(x, at[0]), ElementsAt(gates, at[1]), ElementsAt(y, at[2]),
-     static_cast<size_t>(x.dim(2)));
-  });
-}
-
 }  // namespace cpu
 }  // namespace tamias
 #endif  // HWY_ONCE

@@ -6,17 +6,14 @@
 
 namespace tamias::reference {
 
-void GatedResidual(Context&, TensorView x, ConstTensorView gate, ConstTensorView y) {
-  ForEachIndex(x.shape(), [&](const Shape& i) {
-    Set(x, i, Get(x, i) + Get(gate, {i[0], i[2]}) * Get(y, i));
-  });
-}
-
 void ResidualNorm(Context& context, const ResidualRows& rows, const ResidualNormOptions& options) {
   if (!rows.branch.empty()) {
-    if (options.norms_branch)
+    if (options.norms_branch) {
       reference::RmsNorm(context, rows.branch, {}, options.epsilon, rows.branch);
-    reference::GatedResidual(context, rows.x, rows.gate, rows.branch);
+    }
+    ForEachIndex(rows.x.shape(), [&](const Shape& i) {
+      Set(rows.x, i, Get(rows.x, i) + Get(rows.gate, {i[0], i[2]}) * Get(rows.branch, i));
+    });
   }
   if (rows.output.empty()) return;
   if (options.norm == NormKind::kLayer) {

@@ -8,9 +8,9 @@
 namespace tamias {
 namespace {
 
-class CudaGatedResidual : public CudaTest {};
+class CudaResidualWithoutNorm : public CudaTest {};
 
-TEST_F(CudaGatedResidual, MatchesReferenceOverRandomShapes) {
+TEST_F(CudaResidualWithoutNorm, MatchesReferenceOverRandomShapes) {
   cuda::Stream stream;
   Context context(1);
   for (uint64_t seed = 0; seed < 25; ++seed) {
@@ -24,7 +24,7 @@ TEST_F(CudaGatedResidual, MatchesReferenceOverRandomShapes) {
         MakeOperand(stream, random, {shape[0], columns}, RandomFloatType(random));
     const ResidualRows rows{x.device, gate.device, y.device, {}, {}, {}};
     cuda::ResidualNorm(stream, {&rows, 1}, {});
-    reference::GatedResidual(context, x.host, gate.host, y.host);
+    reference::ResidualNorm(context, {x.host, gate.host, y.host, {}, {}, {}}, {});
     EXPECT_LT(x.Error(stream), Tolerance(x.device.dtype()));
   }
 }
@@ -108,12 +108,13 @@ TEST_F(CudaResidualNorm, RefusesRowsThatItsThreadsCannotHold) {
   EXPECT_THROW(cuda::ResidualNorm(stream, {&rows, 1}, {}), Error);
 }
 
-TEST_F(CudaGatedResidual, RefusesWrongShapes) {
+TEST_F(CudaResidualWithoutNorm, RefusesWrongShapes) {
   Context device(kPlacement, 1);
   cuda::Stream& stream = device.stream();
   Tensor x = ToDevice(stream, Tensor::Zeros({2, 3, 16}, DType::kF32).view());
   const Tensor gate = ToDevice(stream, Tensor::Zeros({3, 16}, DType::kF32).view());
-  EXPECT_THROW(GatedResidual(device, x, gate.view(), x.view()), Error);
+  const ResidualRows rows{x, gate, x, {}, {}, {}};
+  EXPECT_THROW(ResidualNorm(device, {&rows, 1}, {}), Error);
 }
 
 }  // namespace

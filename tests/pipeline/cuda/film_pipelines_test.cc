@@ -13,18 +13,10 @@
 namespace tamias {
 namespace {
 
-const fs::path kTinyModels = fs::path(TAMIAS_TEST_DATA) / "pipeline";
-
 // A model folder, and the overrides of its family's profile with which so few tokens are sparse.
 class CudaFilmPipeline : public OnGpu<LinkedModelTest> {
  protected:
   CudaFilmPipeline() : OnGpu("gpu-film") {}
-
-  void LinkWan(const char* name) const {
-    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},
-            kTinyModels / name);
-    Link("tokenizer", kDemoModel / "tokenizer_2");
-  }
 
   static GenerateOptions Options() {
     GenerateOptions options;
@@ -46,21 +38,8 @@ class CudaFilmPipeline : public OnGpu<LinkedModelTest> {
     options.decode = false;
     options.num_frames = 4 * (*options.num_frames - 1) + 1;  // enough tokens to leave some out
     options.sparsity = profile;
-    options.overrides = {"attn.full_step_schedule={0, 1}",
-                         "attn.first_n_dense_layers=0",
-                         "attn.top_keys=0.3",
-                         "attn.local_voxels=0",
-                         "attn.local_1d_window=0",
-                         "attn.random_keys=0",
-                         "attn.counts_multiple_of=1",
-                         "attn.mbm=16",
-                         "mlp.is_enabled=true",
-                         "mlp.first_n_dense_layers=0",
-                         "mlp.top_keys=0.4",
-                         "mlp.random_keys=0",
-                         "mlp.counts_multiple_of=8",
-                         "mlp.mbm=128",
-                         "step_caching.is_enabled=false"};
+    options.overrides = kSparseFilm;
+    options.overrides.insert(options.overrides.end(), {"attn.random_keys=0", "mlp.random_keys=0"});
     return options;
   }
 
@@ -114,16 +93,16 @@ TEST_F(CudaFilmPipeline, WanMakesTheCpusFilm) {
 
 TEST_F(CudaFilmPipeline, WanMakesTheCpusFilmOfAPicture) {
   LinkWan("tiny-wan-image");
-  LinkAll({"image_encoder", "image_processor"}, kTinyModels / "tiny-wan-image");
+  LinkAll({"image_encoder", "image_processor"}, kTinyPipelines / "tiny-wan-image");
   GenerateOptions options = Options();
-  options.image = ReadImage(kTinyModels / "tiny-wan-image/picture.png");
+  options.image = ReadImage(kTinyPipelines / "tiny-wan-image/picture.png");
   ExpectTheCpus(folder_, options, "wan-2.1");
 }
 
 // Steps 0 to 2 of 8 are the first transformer's.
 TEST_F(CudaFilmPipeline, Wan22MakesTheCpusLatents) {
   LinkWan("tiny-wan");
-  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyModels / "tiny-wan-2.2");
+  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyPipelines / "tiny-wan-2.2");
   GenerateOptions options = Accelerated(Options(), "wan-2.2");
   options.steps = 8;
   const Outcome outcome = Compare(folder_, options);
@@ -132,18 +111,14 @@ TEST_F(CudaFilmPipeline, Wan22MakesTheCpusLatents) {
 }
 
 TEST_F(CudaFilmPipeline, MochiMakesTheCpusFilm) {
-  LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTinyModels / "tiny-mochi");
-  Link("text_encoder", kDemoModel / "text_encoder_2");
-  Link("tokenizer", kDemoModel / "tokenizer_2");
+  LinkMochi();
   GenerateOptions options = Options();
   options.num_frames = 7;
   ExpectTheCpus(folder_, options, "mochi");
 }
 
 TEST_F(CudaFilmPipeline, MochiTakesAnEmptyNegativePrompt) {
-  LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTinyModels / "tiny-mochi");
-  Link("text_encoder", kDemoModel / "text_encoder_2");
-  Link("tokenizer", kDemoModel / "tokenizer_2");
+  LinkMochi();
   GenerateOptions options = Options();
   options.negative_prompt = "";
   options.num_frames = 1;

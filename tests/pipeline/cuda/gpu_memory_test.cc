@@ -20,17 +20,7 @@ class CudaGpuMemory : public OnGpu<LinkedModelTest> {
   CudaGpuMemory() : OnGpu("gpu-memory") {}
 
   static GenerateOptions Picture() {
-    GenerateOptions options;
-    options.prompt = "a small pink heart at the top right on a marble white background";
-    options.width = options.height = 64;
-    options.steps = 4;
-    options.true_cfg_scale = 2;
-    options.seed = 5;
-    options.device = "cuda";
-    options.sparsity = "demo";
-    options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
-                         "step_caching.skip_step_schedule=[3]"};
-    return options;
+    return SparsePictureOnGpu(/*steps=*/4, /*skipped_steps=*/"[3]");
   }
 
   // With a limit; checks the memory taken where it can be counted.

@@ -20,8 +20,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-const fs::path kTinyModels = fs::path(TAMIAS_TEST_DATA) / "pipeline";
-
 class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
  protected:
   CudaSeveralGpus() : OnGpu("several-gpus") {}
@@ -31,7 +29,11 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
 #ifdef TAMIAS_CUDA_EMULATION
     cuda_emulator::SetDevices({"emulator", "emulator"});
 #else
-    if (cuda::DeviceCount() < 2) GTEST_SKIP() << "one GPU";
+    if (cuda::DeviceCount() < 2) {
+      GTEST_SKIP()
+          << "this machine has one GPU, and these films are made by two; the emulator, which "
+             "has two, makes them in every run of the tests";
+    }
 #endif
   }
 #ifdef TAMIAS_CUDA_EMULATION
@@ -39,17 +41,8 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
 #endif
 
   static GenerateOptions Picture() {
-    GenerateOptions options;
-    options.prompt = "a small pink heart at the top right on a marble white background";
+    GenerateOptions options = SparsePictureOnGpu(/*steps=*/3, /*skipped_steps=*/"[]");
     options.negative_prompt = "a grey background";
-    options.width = options.height = 64;
-    options.steps = 3;
-    options.true_cfg_scale = 2;
-    options.seed = 5;
-    options.device = "cuda";
-    options.sparsity = "demo";
-    options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",
-                         "step_caching.skip_step_schedule=[]"};
     return options;
   }
 
@@ -61,27 +54,9 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     options.max_sequence_length = 40;
     options.decode = false;
     options.sparsity = profile;
-    options.overrides = {"attn.full_step_schedule={0, 1}",
-                         "attn.first_n_dense_layers=0",
-                         "attn.top_keys=0.3",
-                         "attn.local_voxels=0",
-                         "attn.local_1d_window=0",
-                         "attn.random_keys=0.1",
-                         "attn.counts_multiple_of=1",
-                         "attn.mbm=16",
-                         "mlp.is_enabled=true",
-                         "mlp.first_n_dense_layers=0",
-                         "mlp.top_keys=0.4",
-                         "mlp.counts_multiple_of=8",
-                         "mlp.mbm=128",
-                         "step_caching.is_enabled=false"};
+    options.overrides = {"attn.random_keys=0.1"};
+    options.overrides.insert(options.overrides.end(), kSparseFilm.begin(), kSparseFilm.end());
     return options;
-  }
-
-  void LinkWan(const char* name) const {
-    LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},
-            kTinyModels / name);
-    Link("tokenizer", kDemoModel / "tokenizer_2");
   }
 
   // Within each device's plan, where memory can be counted.
@@ -154,25 +129,23 @@ TEST_F(CudaSeveralGpus, StepsAreSkippedByEachCallsOwnMeasure) {
 
 TEST_F(CudaSeveralGpus, FilmsOfAPictureAreThoseOfOne) {
   LinkWan("tiny-wan-image");
-  LinkAll({"image_encoder", "image_processor"}, kTinyModels / "tiny-wan-image");
+  LinkAll({"image_encoder", "image_processor"}, kTinyPipelines / "tiny-wan-image");
   GenerateOptions options = Film("wan-2.1");
-  options.image = ReadImage(kTinyModels / "tiny-wan-image/picture.png");
+  options.image = ReadImage(kTinyPipelines / "tiny-wan-image/picture.png");
   ExpectOneGpus(folder_, options);
 }
 
 // Steps 0 to 2 of 8 are the first transformer's.
 TEST_F(CudaSeveralGpus, FilmsOfTwoTransformersAreThoseOfOne) {
   LinkWan("tiny-wan");
-  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyModels / "tiny-wan-2.2");
+  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyPipelines / "tiny-wan-2.2");
   GenerateOptions options = Film("wan-2.2");
   options.steps = 8;
   ExpectOneGpus(folder_, options);
 }
 
 TEST_F(CudaSeveralGpus, MochisFilmsAreThoseOfOne) {
-  LinkAll({"model_index.json", "transformer", "vae", "scheduler"}, kTinyModels / "tiny-mochi");
-  Link("text_encoder", kDemoModel / "text_encoder_2");
-  Link("tokenizer", kDemoModel / "tokenizer_2");
+  LinkMochi();
   GenerateOptions options = Film("mochi");
   options.num_frames = 25;
   ExpectOneGpus(folder_, options);
