@@ -141,27 +141,27 @@ void JointDoubleBlock::Forward(Context& context, const JointBlockInputs& inputs,
   const TensorView image_vectors =
       Modulation(context, image_.modulation, conditioning, 6, memory.image);
   const TensorView modulated = AllocateActivations(context, residual.branch.shape());
-  const auto [text_modulated, image_modulated] = Split(modulated, 1, inputs.text_tokens);
-  const auto [text_branch, image_branch] = Split(residual.branch, 1, inputs.text_tokens);
+  const Streams input = Split(modulated, 1, inputs.text_tokens);
+  const Streams branch = Split(residual.branch, 1, inputs.text_tokens);
   const auto modulate = [&](ModulationVector shift, ModulationVector scale) {
     const ResidualRows streams[] = {
-        Modulated(residual.text, text_vectors, shift, scale, text_modulated),
-        Modulated(residual.image, image_vectors, shift, scale, image_modulated)};
+        Modulated(residual.text, text_vectors, shift, scale, input.text),
+        Modulated(residual.image, image_vectors, shift, scale, input.image)};
     ResidualNorm(context, streams, kModulation);
   };
 
   modulate(kShift, kScale);
   ProjectAndAttend(context, inputs, layer, invocation, modulated, residual.branch);
-  text_.out(context, text_branch, text_modulated);
-  image_.out(context, image_branch, image_modulated);
-  residual.text.Leave(text_vectors.Select(1, kGate), text_modulated);
-  residual.image.Leave(image_vectors.Select(1, kGate), image_modulated);
+  text_.out(context, branch.text, input.text);
+  image_.out(context, branch.image, input.image);
+  residual.text.Leave(text_vectors.Select(1, kGate), input.text);
+  residual.image.Leave(image_vectors.Select(1, kGate), input.image);
 
   modulate(kMlpShift, kMlpScale);
-  TextMlp(context, text_modulated, text_branch);
-  image_mlp_(context, layer, invocation, image_modulated, image_branch);
-  residual.text.Leave(text_vectors.Select(1, kMlpGate), text_branch);
-  residual.image.Leave(image_vectors.Select(1, kMlpGate), image_branch);
+  TextMlp(context, input.text, branch.text);
+  image_mlp_(context, layer, invocation, input.image, branch.image);
+  residual.text.Leave(text_vectors.Select(1, kMlpGate), branch.text);
+  residual.image.Leave(image_vectors.Select(1, kMlpGate), branch.image);
 }
 
 void JointDoubleBlock::ProjectAndAttend(Context& context, const JointBlockInputs& inputs, int layer,
