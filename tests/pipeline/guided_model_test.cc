@@ -155,8 +155,8 @@ TEST(GuidedModel, ReportsTheCallsOfAllDevicesAsThoseOfOne) {
 }
 
 TEST(GuidedModel, FailuresOfEitherDeviceEndTheStep) {
-  for (const auto& [positive, negative] : {std::pair{13.0f, 2.0f}, {5.0f, 13.0f}}) {
-    EXPECT_EQ(ErrorOf([&] { RunStep(2, 2, positive, negative); }, ErrorCode::kDevice),
+  for (const auto& prompts : {std::pair{13.0f, 2.0f}, {5.0f, 13.0f}}) {
+    EXPECT_EQ(ErrorOf([&] { RunStep(2, 2, prompts.first, prompts.second); }, ErrorCode::kDevice),
               "work on GPU 1: failed");
   }
 }
