@@ -38,6 +38,7 @@ OTHER_PROGRAMS = {
     "ctest",
     "curl",
     "git",
+    "nvcc",
     "pip",
     "ptxas",
     "sudo",
