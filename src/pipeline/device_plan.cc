@@ -48,8 +48,9 @@ void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEnt
     entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
     entries.weight_bytes = entries.bytes;
   }
-  if (plan.residency.offloads_state) {
-    entries.Add("state, three layers of it at a time", plan.state.offloaded_device_bytes);
+  if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
+    entries.Add(fmt::format("state, of {} of {} layers in turn", layers, plan.state.NumLayers()),
+                plan.state.DeviceBytes(layers));
     return;
   }
   for (const StatePlan::Entry& entry : plan.state.entries) {
@@ -146,10 +147,11 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   if (residency.takes_turns) {
     measures.push_back("encoders, transformer and decoder are on the GPU in their stage alone");
   }
-  if (residency.offloads_state) {
+  if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
     measures.push_back(
-        fmt::format("the state ({}) is in the host's memory but for a layer's turn",
-                    BytesText(plan.devices.size() * plan.state.offloaded_host_bytes)));
+        fmt::format("the state of {} of {} layers ({}) is in the host's memory but for its turn",
+                    layers, plan.state.NumLayers(),
+                    BytesText(plan.devices.size() * plan.state.HostBytes(layers))));
   }
   if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
     measures.push_back(
@@ -166,21 +168,19 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   return measures;
 }
 
-// The fewest streamed blocks with which the denoising stage is within the limit; all of them where
-// none does.
-int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
-                     GenerationPlan plan) {
-  int64_t low = 0, high = MostBlocks(family);
+// Sets `number` to the fewest with which fits(); to `most` where it never does.
+template <typename Fits>
+void SetFewest(int64_t& number, int64_t most, const Fits& fits) {
+  int64_t low = 0, high = most;
   while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    plan.residency.streamed_blocks = middle;
-    if (DenoiseEntries(family, workspaces, plan).bytes <= limit) {
-      high = middle;
+    number = (low + high) / 2;
+    if (fits()) {
+      high = number;
     } else {
-      low = middle + 1;
+      low = number + 1;
     }
   }
-  return low;
+  number = low;
 }
 
 }  // namespace
@@ -210,6 +210,7 @@ void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPl
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
                GenerationPlan& plan) {
   plan.residency = {};
+  plan.state_place = {};
   plan.placement.streams_weights = false;
   PlanDevice(family, workspaces, plan);
   if (limit == 0 || plan.memory.device_bytes <= limit) return;
@@ -217,12 +218,11 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   residency.takes_turns = true;
   residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
   const auto fits = [&] { return DenoiseEntries(family, workspaces, plan).bytes <= limit; };
-  if (!fits() && plan.state.offloaded_host_bytes > 0) residency.offloads_state = true;
+  if (!fits()) SetFewest(plan.state_place.host_layers, plan.state.NumLayers(), fits);
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;
-    residency.streamed_blocks = FewestBlocks(family, workspaces, limit, plan);
+    SetFewest(residency.streamed_blocks, MostBlocks(family), fits);
   }
-  plan.state_place = residency.offloads_state ? StatePlace::kHost : StatePlace::kMemory;
   PlanDevice(family, workspaces, plan);
 }
 

@@ -228,7 +228,7 @@ size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries
 
 size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   Entries entries(memory.entries);
-  if (plan.state_place == StatePlace::kFile) {
+  if (plan.state_place.is_file) {
     memory.spill_bytes = plan.state.spill_bytes;
     return entries.Add("state in memory at one time", plan.state.spill_resident_bytes);
   }
@@ -263,10 +263,8 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   }
   size_t denoising = 0;
   if (is_on_gpu) {
-    if (plan.state_place == StatePlace::kHost) {
-      denoising +=
-          entries.Add("state (pinned)", plan.devices.size() * plan.state.offloaded_host_bytes);
-    }
+    const size_t pinned = plan.devices.size() * plan.state.HostBytes(plan.state_place.host_layers);
+    if (pinned > 0) denoising += entries.Add("state (pinned)", pinned);
   } else {
     denoising += AddState(plan, memory);
   }
@@ -359,7 +357,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   PlanMemory(family, stages, plan);
   if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
       plan.state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
-    plan.state_place = StatePlace::kFile;
+    plan.state_place.is_file = true;
     PlanMemory(family, stages, plan);
   }
   return plan;

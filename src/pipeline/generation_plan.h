@@ -38,7 +38,7 @@ struct GenerationPlan {
   // Of a device's invocations, with the longest prompts: the same on each.
   std::vector<SparseGeometry> geometries;
   StatePlan state;  // of one device
-  StatePlace state_place = StatePlace::kMemory;
+  StatePlace state_place;
   ModelResidency residency;  // on a GPU, on each alike
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.

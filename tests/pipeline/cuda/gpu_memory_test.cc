@@ -1,6 +1,7 @@
 // Generations in less of a GPU's memory than they would take: the same picture to the bit, and no
 // more memory than was planned, whatever order of copies and kernels the queues allow.
-#include <optional>
+#include <algorithm>
+#include <string>
 
 #include "tamias/pipeline.h"
 #include "tests/support/device_test.h"
@@ -87,6 +88,30 @@ TEST_F(CudaGpuMemory, MeasuresAreTakenInTheirOrder) {
     measures = plan.device_measures.size();
   }
   EXPECT_GE(measures, 3u);
+}
+
+// Under a limit a little below what all of it takes beside the transformer, most of it stays.
+TEST_F(CudaGpuMemory, StateGoesToTheHostInPart) {
+  const GenerateOptions options = Picture();
+  const Image expected = Generate(Pipeline(kDemoModel), options, 0).images.at(0);
+  const Pipeline pipeline(kDemoModel);
+  int parts = 0;
+  size_t limit = pipeline.PlanMemory(options).device_bytes;
+  for (const size_t step = limit / 128, least = Least(pipeline, options); limit > least;
+       limit -= step) {
+    GenerateOptions limited = options;
+    limited.max_gpu_memory_bytes = limit;
+    const MemoryPlan plan = pipeline.PlanMemory(limited);
+    const bool is_part = std::ranges::any_of(plan.device_measures, [](const std::string& measure) {
+      return measure.starts_with("the state of 1 of 6 layers") ||
+             measure.starts_with("the state of 3 of 6 layers");
+    });
+    if (!is_part) continue;
+    ++parts;
+    EXPECT_EQ(plan.device_measures.size(), 2u);
+    EXPECT_EQ(Generate(pipeline, options, limit).images.at(0).rgb, expected.rgb);
+  }
+  EXPECT_GE(parts, 2);
 }
 
 TEST_F(CudaGpuMemory, WhatCannotFitIsRefusedWithWhatWould) {
