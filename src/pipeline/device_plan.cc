@@ -27,10 +27,21 @@ struct StageEntries {
   }
 };
 
-void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage,
-                StageEntries& entries) {
+// The components of a stage; of denoising the transformers of `experts` alone.
+std::vector<ModelComponent> ComponentsOf(const ModelFamily& family, ModelStage stage,
+                                         const std::vector<int>& experts = {0}) {
+  std::vector<ModelComponent> components;
   for (const ModelComponent& component : family.components()) {
-    if (!component.RunsIn(stage)) continue;
+    if (component.RunsIn(stage) && std::ranges::count(experts, component.expert) > 0) {
+      components.push_back(component);
+    }
+  }
+  return components;
+}
+
+void AddWeights(const std::vector<ModelComponent>& components, const GenerationPlan& plan,
+                StageEntries& entries) {
+  for (const ModelComponent& component : components) {
     const std::vector<std::string> streamed = StreamedBlocks(component, plan.residency);
     std::string name = "weights of " + component.name;
     if (!streamed.empty()) {
@@ -42,10 +53,15 @@ void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStag
   entries.weight_bytes = entries.bytes;
 }
 
-// What sparse steps keep: weights prepared for them, and the state.
-void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEntries& entries) {
+// What sparse steps keep: weights of these transformers prepared for them, and the state.
+void AddSparsity(const std::vector<ModelComponent>& transformers, const GenerationPlan& plan,
+                 StageEntries& entries) {
   if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
-    entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
+    size_t bytes = 0;
+    for (const ModelComponent& transformer : transformers) {
+      bytes += transformer.model->SparsityWeightBytes(plan.placement);
+    }
+    entries.Add("weights prepared for sparse MLPs", bytes);
     entries.weight_bytes = entries.bytes;
   }
   if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
@@ -61,24 +77,38 @@ void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEnt
 StageEntries EncodeEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                            const GenerationPlan& plan) {
   StageEntries entries{.name = "encoding: ", .entries = {}};
-  AddWeights(family, plan, ModelStage::kEncode, entries);
+  AddWeights(ComponentsOf(family, ModelStage::kEncode), plan, entries);
   entries.Add("workspace", workspaces.encode);
   return entries;
 }
 
+// With these transformers.
 StageEntries DenoiseEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
-                            const GenerationPlan& plan) {
+                            const GenerationPlan& plan, const std::vector<int>& experts) {
   StageEntries entries{.name = "denoising: ", .entries = {}};
-  AddWeights(family, plan, ModelStage::kDenoise, entries);
-  AddSparsity(family, plan, entries);
+  const std::vector<ModelComponent> transformers =
+      ComponentsOf(family, ModelStage::kDenoise, experts);
+  AddWeights(transformers, plan, entries);
+  AddSparsity(transformers, plan, entries);
   entries.Add("workspace", workspaces.denoise);
   return entries;
+}
+
+// With one transformer after the other.
+std::vector<StageEntries> DenoiseTurns(const ModelFamily& family, const StageWorkspaces& workspaces,
+                                       const GenerationPlan& plan) {
+  std::vector<StageEntries> turns;
+  for (const int expert : plan.Experts()) {
+    turns.push_back(DenoiseEntries(family, workspaces, plan, {expert}));
+    if (expert > 0) turns.back().name = "denoising, second transformer: ";
+  }
+  return turns;
 }
 
 StageEntries DecodeEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                            const GenerationPlan& plan) {
   StageEntries entries{.name = "decoding: ", .entries = {}};
-  AddWeights(family, plan, ModelStage::kDecode, entries);
+  AddWeights(ComponentsOf(family, ModelStage::kDecode), plan, entries);
   entries.Add("workspace", workspaces.decode);
   return entries;
 }
@@ -114,12 +144,8 @@ void AddTogether(StageEntries all, GenerationPlan& plan) {
 StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                         const GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
-  for (const ModelComponent& component : family.components()) {
-    all.Add("weights of " + component.name,
-            component.model->weights().DeviceBytes(plan.PlacementOf(component)));
-  }
-  all.weight_bytes = all.bytes;
-  AddSparsity(family, plan, all);
+  AddWeights(family.components(), plan, all);
+  AddSparsity(ComponentsOf(family, ModelStage::kDenoise, {0, 1}), plan, all);
   all.Add("workspace of the greediest stage",
           std::max({workspaces.encode, workspaces.denoise, workspaces.decode}));
   return all;
@@ -145,13 +171,15 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   const ModelResidency& residency = plan.residency;
   std::vector<std::string> measures;
   if (residency.takes_turns) {
-    measures.push_back("encoders, transformer and decoder are on the GPU in their stage alone");
+    measures.push_back(
+        plan.Experts().size() > 1
+            ? "encoders, each transformer and decoder are on the GPU alone"
+            : "encoders, transformer and decoder are on the GPU in their stage alone");
   }
   if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
-    measures.push_back(
-        fmt::format("the state of {} of {} layers ({}) is in the host's memory but for its turn",
-                    layers, plan.state.NumLayers(),
-                    BytesText(plan.devices.size() * plan.state.HostBytes(layers))));
+    measures.push_back(fmt::format(
+        "the state of {} of {} layers ({}) is in the host's memory but for its turn", layers,
+        plan.state.NumLayers(), BytesText(plan.devices.size() * plan.state.HostBytes(layers))));
   }
   if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
     measures.push_back(
@@ -188,16 +216,19 @@ void SetFewest(int64_t& number, int64_t most, const Fits& fits) {
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
   BeginDevices(plan);
-  const StageEntries denoise = DenoiseEntries(family, workspaces, plan);
   const size_t others = plan.devices.size() - 1;
   if (plan.residency.takes_turns) {
-    AddTurns(
-        {EncodeEntries(family, workspaces, plan), denoise, DecodeEntries(family, workspaces, plan)},
-        plan);
-    for (size_t i = 0; i < others; ++i) AddTurns({denoise}, plan);
+    const std::vector<StageEntries> denoise = DenoiseTurns(family, workspaces, plan);
+    std::vector<StageEntries> turns = {EncodeEntries(family, workspaces, plan)};
+    turns.insert(turns.end(), denoise.begin(), denoise.end());
+    turns.push_back(DecodeEntries(family, workspaces, plan));
+    AddTurns(turns, plan);
+    for (size_t i = 0; i < others; ++i) AddTurns(denoise, plan);
   } else {
     AddTogether(AllEntries(family, workspaces, plan), plan);
-    for (size_t i = 0; i < others; ++i) AddTogether(denoise, plan);
+    for (size_t i = 0; i < others; ++i) {
+      AddTogether(DenoiseEntries(family, workspaces, plan, {0, 1}), plan);
+    }
   }
   plan.memory.device_measures = Measures(family, plan);
 }
@@ -217,7 +248,10 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   ModelResidency& residency = plan.residency;
   residency.takes_turns = true;
   residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
-  const auto fits = [&] { return DenoiseEntries(family, workspaces, plan).bytes <= limit; };
+  const auto fits = [&] {
+    return std::ranges::all_of(DenoiseTurns(family, workspaces, plan),
+                               [&](const StageEntries& turn) { return turn.bytes <= limit; });
+  };
   if (!fits()) SetFewest(plan.state_place.host_layers, plan.state.NumLayers(), fits);
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;

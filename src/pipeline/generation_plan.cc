@@ -339,6 +339,8 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   plan.geometries.assign(static_cast<size_t>(plan.invocations_per_device()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
   plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
+  plan.first_expert = family.ExpertAt(
+      family.scheduler().Make(plan.settings.steps, plan.latents.tokens())->timestep(0));
   auto run = dry_runs.For(family, plan);
   plan.state = run->state;
   if (plan.placement.IsOnGpu()) {

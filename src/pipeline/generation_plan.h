@@ -34,6 +34,7 @@ struct GenerationPlan {
   // Of the decoder: as the encoders, but for bf16 where the denoiser computes in it on the CPU.
   Placement decoder;
   LatentShape latents;
+  int first_expert = 0;        // the transformer that makes the first step
   int second_expert_step = 0;  // the first of another transformer; 0: one makes all steps
   // Of a device's invocations, with the longest prompts: the same on each.
   std::vector<SparseGeometry> geometries;
@@ -56,6 +57,14 @@ struct GenerationPlan {
   const Placement& PlacementOf(const ModelComponent& component) const {
     if (component.RunsIn(ModelStage::kDenoise)) return placement;
     return component.RunsIn(ModelStage::kDecode) ? decoder : encoder;
+  }
+  // The transformer that makes a step.
+  int ExpertOf(int step) const {
+    return second_expert_step > 0 && step >= second_expert_step ? 1 : first_expert;
+  }
+  // Those that make any.
+  std::vector<int> Experts() const {
+    return second_expert_step > 0 ? std::vector{0, 1} : std::vector{first_expert};
   }
   int invocations_per_device() const {
     return settings.num_invocations() / static_cast<int>(devices.size());

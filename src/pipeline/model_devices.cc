@@ -68,7 +68,7 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
 }
 
 void ModelDevices::UseOn(Device device, const ModelFamily& family, const GenerationPlan& plan,
-                         ModelStage stage, Lease& lease) {
+                         const std::vector<const ModelComponent*>& components, Lease& lease) {
   Resources(device);
   Place& place = PlaceOf(device);
   const std::lock_guard lock(place.mutex);
@@ -77,18 +77,21 @@ void ModelDevices::UseOn(Device device, const ModelFamily& family, const Generat
       if (loaded.is_there && loaded.users == 0) Drop(*key.first, loaded);
     }
   }
-  for (const ModelComponent& component : family.components()) {
-    if (!component.RunsIn(stage)) continue;
-    Load(place, family, plan, component);
-    lease.models_.emplace_back(&place, KeyOf(component, plan));
+  for (const ModelComponent* component : components) {
+    Load(place, family, plan, *component);
+    lease.models_.emplace_back(&place, KeyOf(*component, plan));
   }
 }
 
 ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const GenerationPlan& plan,
-                                      ModelStage stage) {
+                                      ModelStage stage, int expert) {
+  std::vector<const ModelComponent*> components;
+  for (const ModelComponent& component : family.components()) {
+    if (component.RunsIn(stage) && component.expert == expert) components.push_back(&component);
+  }
   Lease lease(plan);
   for (const Device device : plan.devices) {
-    UseOn(device, family, plan, stage, lease);
+    UseOn(device, family, plan, components, lease);
     if (stage != ModelStage::kDenoise) break;
   }
   return lease;

@@ -40,11 +40,12 @@ class ModelDevices {
   std::shared_ptr<DeviceResources> Resources(Device device);
   // Of the plan's devices, in their order.
   std::vector<std::shared_ptr<DeviceResources>> Resources(const GenerationPlan& plan);
-  // Loads what is not there yet: for denoising on all of the plan's devices, else on the first. The
-  // plan must outlive the lease. Threads may call it at once: one loads, those of the same device
-  // wait, others do not. Throws kOutOfMemory where generations under way hold a model in another
-  // way than the plan wants it.
-  Lease Use(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage);
+  // Loads what is not there yet: for denoising the transformer of that number, on all of the plan's
+  // devices, else the stage's models on the first. The plan must outlive the lease. Threads may
+  // call it at once: one loads, those of the same device wait, others do not. Throws kOutOfMemory
+  // where generations under way hold a model in another way than the plan wants it.
+  Lease Use(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage,
+            int expert = 0);
 
  private:
   struct Loaded {
@@ -64,8 +65,8 @@ class ModelDevices {
   // The place must be locked.
   static void Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
                    const ModelComponent& component);
-  void UseOn(Device device, const ModelFamily& family, const GenerationPlan& plan, ModelStage stage,
-             Lease& lease);
+  void UseOn(Device device, const ModelFamily& family, const GenerationPlan& plan,
+             const std::vector<const ModelComponent*>& components, Lease& lease);
   Place& PlaceOf(Device device);
 
   std::mutex mutex_;  // of the map alone
