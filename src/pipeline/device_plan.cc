@@ -6,13 +6,12 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/cuda/device.h"
 #include "tamias/text.h"
 
 namespace tamias {
 namespace {
 
-// What a process takes of a GPU without asking for it: the driver's context, code, cuBLASLt.
+// What a process comes to take of a GPU without asking for it: code, cuBLASLt.
 constexpr size_t kDeviceSlackBytes = size_t{384} << 20;
 
 struct StageEntries {
@@ -117,8 +116,10 @@ StageEntries DecodeEntries(const ModelFamily& family, const StageWorkspaces& wor
 void AddDevice(std::vector<MemoryEntry> entries, size_t bytes, size_t new_bytes,
                GenerationPlan& plan) {
   MemoryPlan& memory = plan.memory;
-  const Device device = plan.devices[memory.devices.size()];
-  memory.devices.push_back({Name(device), std::move(entries), bytes});
+  const size_t i = memory.devices.size();
+  const CardMemory& card = plan.cards[i];
+  memory.devices.push_back(
+      {Name(plan.devices[i]), std::move(entries), bytes, card.bytes, card.free_bytes});
   memory.device_bytes = std::max(memory.device_bytes, bytes);
   plan.new_device_bytes.push_back(new_bytes);
 }
@@ -260,12 +261,11 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   PlanDevice(family, workspaces, plan);
 }
 
-size_t DeviceLimit(const GenerateOptions& options, const Devices& devices) {
+size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan) {
   size_t limit = options.max_gpu_memory_bytes;
-  for (const Device device : devices) {
-    if (device.index >= cuda::DeviceCount()) continue;
-    const size_t has = cuda::PropertiesOf(device.index).memory_bytes;
-    const size_t usable = has - std::min(has / 2, kDeviceSlackBytes);
+  for (const CardMemory& card : plan.cards) {
+    if (card.bytes == 0) continue;
+    const size_t usable = card.free_bytes - std::min(card.free_bytes / 2, kDeviceSlackBytes);
     limit = limit == 0 ? usable : std::min(limit, usable);
   }
   return limit;

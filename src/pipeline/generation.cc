@@ -63,7 +63,7 @@ std::unique_ptr<Generation::Implementation> Generation::Implementation::Begin(
     Fail(ErrorCode::kInvalidArgument,
          "image: this model makes films of a picture, and none is given");
   }
-  GenerationPlan plan = PlanGeneration(family, options, parts->dry_runs);
+  GenerationPlan plan = parts->Plan(options);
   CheckInitialLatents(options, plan);
   return std::make_unique<Implementation>(std::move(parts), options, progress, std::move(plan),
                                           options.num_images);

@@ -4,6 +4,7 @@
 #include "pipeline/generation_plan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <string>
 #include <utility>
@@ -71,7 +72,8 @@ Placement DryPlacement(Placement placement) {
   return placement;
 }
 
-GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options, bool denoises) {
+GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options,
+                         const CardMemoryOf& card_of, bool denoises) {
   GenerationPlan plan;
   plan.settings = ResolveSettings(options, family.folder().defaults(), family.defaults());
   plan.num_images = options.num_images;
@@ -81,6 +83,7 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   plan.devices = CheckedDevices(options, denoises ? plan.settings.num_invocations() : 0);
   plan.placement = family.PlacementFor(options);
   const bool is_on_gpu = plan.placement.IsOnGpu();
+  if (is_on_gpu) std::ranges::transform(plan.devices, std::back_inserter(plan.cards), card_of);
   plan.encoder = is_on_gpu ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.decoder = is_on_gpu ? plan.encoder : plan.placement;
   plan.latents = family.LatentsOf(plan.settings);
@@ -334,8 +337,8 @@ std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, Gene
 }
 
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs) {
-  GenerationPlan plan = BeginPlan(family, options, /*denoises=*/true);
+                              DryRuns& dry_runs, const CardMemoryOf& card_of) {
+  GenerationPlan plan = BeginPlan(family, options, card_of, /*denoises=*/true);
   plan.geometries.assign(static_cast<size_t>(plan.invocations_per_device()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
   plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
@@ -344,7 +347,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   auto run = dry_runs.For(family, plan);
   plan.state = run->state;
   if (plan.placement.IsOnGpu()) {
-    const size_t limit = DeviceLimit(options, plan.devices);
+    const size_t limit = DeviceLimit(options, plan);
     FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
       run = dry_runs.For(family, plan);  // for what streamed weights take more of the workspace
@@ -377,11 +380,12 @@ int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settin
   return 0;
 }
 
-GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options) {
+GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
+                            const CardMemoryOf& card_of) {
   GenerateOptions dense = options;
   dense.sparsity = "off";
   dense.overrides.clear();
-  GenerationPlan plan = BeginPlan(family, dense, /*denoises=*/false);
+  GenerationPlan plan = BeginPlan(family, dense, card_of, /*denoises=*/false);
   StagePlans stages;
   stages.decoding = PlanDecodingStage(family, plan);
   plan.decoding_workspace = stages.decoding.device;

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "pipeline/card_memory.h"
 #include "pipeline/generation_settings.h"
 #include "pipeline/model_family.h"
 #include "pipeline/model_residency.h"
@@ -27,7 +28,8 @@ struct GenerationPlan {
   // Of the denoiser: all invocations of a step on one, or each on its own. Encoders and decoder are
   // on the first.
   Devices devices;
-  Placement placement;  // of the denoiser, on the first device
+  std::vector<CardMemory> cards;  // of the devices, when the plan was made; none on the CPU
+  Placement placement;            // of the denoiser, on the first device
   // Of encoders: the same device, f32 on the CPU, bf16 on a GPU, as states of T5 and of
   // autoencoders leave the range of f16.
   Placement encoder;
@@ -79,7 +81,8 @@ class DryRuns {
   ~DryRuns();
 
  private:
-  friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&);
+  friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&,
+                                       const CardMemoryOf&);
   struct Run;
   std::shared_ptr<const Run> For(const ModelFamily& family, GenerationPlan& plan);
 
@@ -88,13 +91,14 @@ class DryRuns {
 };
 
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
-// could hold. Whether this one can: pipeline/memory_check.h.
+// could hold. Whether this one can: pipeline/memory_check.h. card_of: asked about each GPU.
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs);
+                              DryRuns& dry_runs, const CardMemoryOf& card_of);
 // The first step of a second transformer (ModelFamily::ExpertAt); 0: one makes all steps.
 int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
                      int64_t image_tokens);
 // Of a generation that is nothing but its decoding.
-GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options);
+GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
+                            const CardMemoryOf& card_of);
 
 }  // namespace tamias

@@ -1,11 +1,20 @@
 // One lock for each device: an upload of gigabytes holds up its own alone.
 #include "pipeline/model_devices.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
+#include "base/cuda/device.h"
 
 namespace tamias {
+namespace {
+
+// Changes of a GPU's free memory that change no plan: what its first generations load of code and
+// libraries, and what comes and goes beside.
+constexpr size_t kUnnoticedBytes = size_t{192} << 20;
+
+}  // namespace
 
 ModelDevices::Place& ModelDevices::PlaceOf(Device device) {
   const std::lock_guard lock(mutex_);
@@ -27,6 +36,22 @@ std::vector<std::shared_ptr<DeviceResources>> ModelDevices::Resources(const Gene
   std::vector<std::shared_ptr<DeviceResources>> resources;
   for (const Device device : plan.devices) resources.push_back(Resources(device));
   return resources;
+}
+
+CardMemory ModelDevices::Card(Device gpu, bool is_busy) {
+  if (gpu.index >= cuda::DeviceCount()) return {};
+  const size_t all = cuda::PropertiesOf(gpu.index).memory_bytes;
+  Place& place = PlaceOf(gpu);
+  if (!is_busy) {
+    const std::lock_guard lock(place.mutex);
+    size_t free = cuda::FreeMemoryBytes(gpu.index);
+    for (const auto& [key, loaded] : place.models) free += loaded.bytes;
+    const size_t before = place.free_bytes;
+    if (before == 0 || std::max(free, before) - std::min(free, before) > kUnnoticedBytes) {
+      place.free_bytes = std::min(free, all);
+    }
+  }
+  return {all, place.free_bytes};
 }
 
 void ModelDevices::Drop(const PlacedModel& model, Loaded& loaded) {
@@ -54,6 +79,7 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
     model.CopyTo(context, streamed);
     context.Synchronize();
     loaded.is_there = true;
+    loaded.bytes = model.weights().DeviceBytes(placement, streamed);
     loaded.streamed = std::move(streamed);
     loaded.placement = placement;
   }
@@ -63,6 +89,7 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
     model.PrepareForSparsity(context);
     context.Synchronize();
     loaded.is_prepared_for_sparsity = true;
+    loaded.bytes += model.SparsityWeightBytes(placement);
   }
   ++loaded.users;
 }

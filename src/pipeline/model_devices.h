@@ -4,6 +4,7 @@
 // goes when nobody uses it any more.
 #pragma once
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,9 @@ class ModelDevices {
   std::shared_ptr<DeviceResources> Resources(Device device);
   // Of the plan's devices, in their order.
   std::vector<std::shared_ptr<DeviceResources>> Resources(const GenerationPlan& plan);
+  // What a GPU has. While the pipeline's generations are on it (is_busy), what it had before them,
+  // so that all of them plan alike.
+  CardMemory Card(Device gpu, bool is_busy);
   // Loads what is not there yet: for denoising the transformer of that number, on all of the plan's
   // devices, else the stage's models on the first. The plan must outlive the lease. Threads may
   // call it at once: one loads, those of the same device wait, others do not. Throws kOutOfMemory
@@ -54,11 +58,13 @@ class ModelDevices {
     bool is_prepared_for_sparsity = false;
     std::vector<std::string> streamed;
     Placement placement;
+    size_t bytes = 0;  // on the device
   };
   struct Place {
     std::mutex mutex;
     std::shared_ptr<DeviceResources> resources;
     std::map<Key, Loaded> models;
+    std::atomic<size_t> free_bytes = 0;  // CardMemory's, as it was last asked for
   };
   static Key KeyOf(const ModelComponent& component, const GenerationPlan& plan);
   static void Drop(const PlacedModel& model, Loaded& loaded);

@@ -13,6 +13,14 @@
 namespace tamias {
 
 struct Pipeline::Parts {
+  GenerationPlan Plan(const GenerateOptions& options) {
+    return PlanGeneration(*family, options, dry_runs, [this](Device gpu) { return CardOf(gpu); });
+  }
+  GenerationPlan PlanOfDecoding(const GenerateOptions& options) {
+    return PlanDecoding(*family, options, [this](Device gpu) { return CardOf(gpu); });
+  }
+  CardMemory CardOf(Device gpu) { return devices.Card(gpu, running.AreOn(gpu)); }
+
   std::unique_ptr<const ModelFamily> family;
   ModelDevices devices;
   RunningGenerations running;

@@ -1,0 +1,18 @@
+// What a GPU has for the generations of one pipeline.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+#include "tamias/device.h"
+
+namespace tamias {
+
+struct CardMemory {
+  size_t bytes = 0;       // of the card; 0: this machine has none of the number
+  size_t free_bytes = 0;  // of it: nobody but this pipeline held it when it was asked for
+};
+
+using CardMemoryOf = std::function<CardMemory(Device)>;
+
+}  // namespace tamias
