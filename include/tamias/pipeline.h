@@ -195,8 +195,9 @@ struct SavedLatents {
 struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
-  size_t weight_bytes = 0;           // of it, what belongs to the model: mapped, widened, prepared
-  size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
+  // Of it, what belongs to the model: mapped, widened, prepared; not Pipeline::pinned_bytes.
+  size_t weight_bytes = 0;
+  size_t spill_bytes = 0;  // of the temporary file, where the state does not fit
   // What of it lies on GPUs instead of in the host's memory: of each of the options' devices in
   // their order, none on the CPU.
   std::vector<DeviceMemory> devices;
@@ -277,6 +278,10 @@ class Pipeline {
   // num_frames, fps, and the settings as PngText has them.
   std::map<std::string, std::string> LatentsText(const GenerateOptions& options,
                                                  int image = 0) const;
+
+  // Pinned memory of the host that holds copies of weights for GPUs now: of blocks that take turns
+  // there, kept from one generation to the next.
+  size_t pinned_bytes() const;
 
   const ModelInfo& info() const;
   int size_multiple() const { return info().size_multiple; }

@@ -8,8 +8,8 @@
 #include <mutex>
 #include <vector>
 
-#include "pipeline/card_memory.h"
 #include "pipeline/generation_settings.h"
+#include "pipeline/memory_held.h"
 #include "pipeline/model_family.h"
 #include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
@@ -42,7 +42,7 @@ struct GenerationPlan {
   std::vector<SparseGeometry> geometries;
   StatePlan state;  // of one device
   StatePlace state_place;
-  ModelResidency residency;  // on a GPU, on each alike
+  ModelResidency residency;  // on all GPUs alike
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.
   size_t text_workspace = 0;       // of the text encoders
@@ -53,6 +53,10 @@ struct GenerationPlan {
   // Of memory.peak_bytes and the bytes of memory.devices, what is this generation's own: not what
   // is there already when the plan is made, nor weights on GPUs, which all generations share.
   size_t new_bytes = 0;
+  // Of mapped weights, the most at one time, and how much beside memory.peak_bytes other
+  // generations, in other stages, can keep in memory.
+  size_t mapped_bytes = 0;
+  size_t rest_mapped_bytes = 0;
   std::vector<size_t> new_device_bytes;
 
   // On the first device.
@@ -82,7 +86,7 @@ class DryRuns {
 
  private:
   friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&,
-                                       const CardMemoryOf&);
+                                       const MemoryHeld&);
   struct Run;
   std::shared_ptr<const Run> For(const ModelFamily& family, GenerationPlan& plan);
 
@@ -91,14 +95,14 @@ class DryRuns {
 };
 
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
-// could hold. Whether this one can: pipeline/memory_check.h. card_of: asked about each GPU.
+// could hold. Whether this one can: pipeline/memory_check.h.
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs, const CardMemoryOf& card_of);
+                              DryRuns& dry_runs, const MemoryHeld& held = {});
 // The first step of a second transformer (ModelFamily::ExpertAt); 0: one makes all steps.
 int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
                      int64_t image_tokens);
 // Of a generation that is nothing but its decoding.
 GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
-                            const CardMemoryOf& card_of);
+                            const MemoryHeld& held = {});
 
 }  // namespace tamias

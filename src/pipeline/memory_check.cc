@@ -2,6 +2,7 @@
 // counted by what is in use, some of it counts twice then, which errs on the safe side.
 #include "pipeline/memory_check.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,9 +20,11 @@ constexpr size_t kSlackBytes = size_t{96} << 20;
 
 std::string Beside(size_t others) { return others > 0 ? " beside the generations under way" : ""; }
 
+// others: what they were promised of memory to allocate; others_mapped: of mapped weights.
 void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_t others,
-               int threads) {
-  const MemoryNeed need{.resident_bytes = plan.memory.peak_bytes + others,
+               size_t others_mapped, int threads) {
+  const size_t mapped = std::min(others_mapped, plan.rest_mapped_bytes);
+  const MemoryNeed need{.resident_bytes = plan.memory.peak_bytes + others + mapped,
                         .new_bytes = plan.new_bytes + others + kSlackBytes,
                         .file_bytes = plan.memory.spill_bytes,
                         .threads = threads};
@@ -63,11 +66,15 @@ void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, siz
 }  // namespace
 
 RunningGenerations::Entry::Entry(RunningGenerations& running, const GenerationPlan& plan)
-    : running_(&running), new_bytes_(plan.new_bytes), threads_(plan.threads) {
+    : running_(&running),
+      new_bytes_(plan.new_bytes),
+      mapped_bytes_(plan.mapped_bytes),
+      threads_(plan.threads) {
   for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
     device_bytes_[plan.devices[i].index] = plan.new_device_bytes[i];
   }
   running.new_bytes_ += new_bytes_;
+  running.mapped_bytes_ += mapped_bytes_;
   for (const auto& [gpu, bytes] : device_bytes_) {
     OnGpu& on_gpu = running.on_gpus_[gpu];
     on_gpu.bytes += bytes;
@@ -81,6 +88,7 @@ RunningGenerations::Entry::Entry(Entry&& other) noexcept { *this = std::move(oth
 RunningGenerations::Entry& RunningGenerations::Entry::operator=(Entry&& other) noexcept {
   std::swap(running_, other.running_);
   std::swap(new_bytes_, other.new_bytes_);
+  std::swap(mapped_bytes_, other.mapped_bytes_);
   std::swap(device_bytes_, other.device_bytes_);
   std::swap(threads_, other.threads_);
   return *this;
@@ -90,6 +98,7 @@ void RunningGenerations::Entry::Leave() {
   if (running_ == nullptr) return;
   const std::lock_guard lock(running_->mutex_);
   running_->new_bytes_ -= new_bytes_;
+  running_->mapped_bytes_ -= mapped_bytes_;
   for (const auto& [gpu, bytes] : device_bytes_) {
     OnGpu& on_gpu = running_->on_gpus_[gpu];
     on_gpu.bytes -= bytes;
@@ -102,7 +111,7 @@ void RunningGenerations::Entry::Leave() {
 RunningGenerations::Entry RunningGenerations::Enter(const GenerationPlan& plan,
                                                     const GenerateOptions& options) {
   const std::lock_guard lock(mutex_);
-  CheckHost(plan, options, new_bytes_, threads_ + plan.threads);
+  CheckHost(plan, options, new_bytes_, mapped_bytes_, threads_ + plan.threads);
   for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
     CheckDevice(plan, options, i, on_gpus_[plan.devices[i].index].bytes);
   }

@@ -29,6 +29,7 @@ class RunningGenerations {
 
     RunningGenerations* running_ = nullptr;
     size_t new_bytes_ = 0;
+    size_t mapped_bytes_ = 0;
     std::map<int, size_t> device_bytes_;
     int threads_ = 0;
   };
@@ -47,6 +48,7 @@ class RunningGenerations {
 
   mutable std::mutex mutex_;
   size_t new_bytes_ = 0;          // of the host
+  size_t mapped_bytes_ = 0;       // GenerationPlan's
   std::map<int, OnGpu> on_gpus_;  // by the number of the GPU
   int threads_ = 0;
 };

@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/cuda/device.h"
+#include "base/offloaded_parts.h"
 
 namespace tamias {
 namespace {
@@ -56,7 +57,39 @@ CardMemory ModelDevices::Card(Device gpu, bool is_busy) {
 
 void ModelDevices::Drop(const PlacedModel& model, Loaded& loaded) {
   model.Drop(loaded.placement);
-  loaded = {};
+  Loaded left;
+  left.streamed = std::move(loaded.streamed);
+  left.pinned = std::move(loaded.pinned);
+  loaded = std::move(left);
+}
+
+void ModelDevices::GiveBackFiles(const Place& place, const PlacedModel& model) {
+  const bool is_used = std::ranges::any_of(place.models, [&](const auto& one) {
+    return one.first.first == &model && one.second.users > 0;
+  });
+  if (!is_used) model.weights().GiveBackFiles();
+}
+
+void ModelDevices::DropPinned(Place& place, const ModelFamily& family, const GenerationPlan& plan) {
+  std::map<Key, std::vector<std::string>> planned;
+  for (const ModelComponent& component : family.components()) {
+    planned[KeyOf(component, plan)] = StreamedBlocks(component, plan.residency);
+  }
+  for (auto& [key, loaded] : place.models) {
+    if (loaded.is_there) continue;
+    const auto found = planned.find(key);
+    if (found == planned.end() || found->second != loaded.streamed) loaded.pinned.reset();
+  }
+}
+
+size_t ModelDevices::PinnedBytes(const Devices& beside) {
+  const std::lock_guard lock(mutex_);
+  size_t bytes = 0;
+  for (const auto& [name, place] : places_) {
+    const Device device{name.first, name.second};
+    if (std::ranges::count(beside, device) == 0) bytes += place.pinned_bytes;
+  }
+  return bytes;
 }
 
 void ModelDevices::Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
@@ -76,7 +109,8 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
   }
   Context context(place.resources, placement, plan.threads);
   if (!loaded.is_there) {
-    model.CopyTo(context, streamed);
+    if (loaded.streamed != streamed) loaded.pinned.reset();
+    loaded.pinned = model.CopyTo(context, streamed, std::move(loaded.pinned));
     context.Synchronize();
     loaded.is_there = true;
     loaded.bytes = model.weights().DeviceBytes(placement, streamed);
@@ -104,10 +138,16 @@ void ModelDevices::UseOn(Device device, const ModelFamily& family, const Generat
       if (loaded.is_there && loaded.users == 0) Drop(*key.first, loaded);
     }
   }
+  DropPinned(place, family, plan);
   for (const ModelComponent* component : components) {
     Load(place, family, plan, *component);
     lease.models_.emplace_back(&place, KeyOf(*component, plan));
   }
+  size_t pinned = 0;
+  for (const auto& [key, loaded] : place.models) {
+    if (loaded.pinned != nullptr) pinned += loaded.pinned->bytes();
+  }
+  place.pinned_bytes = pinned;
 }
 
 ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const GenerationPlan& plan,
@@ -132,6 +172,7 @@ ModelDevices::Lease::~Lease() {
     const std::lock_guard lock(place->mutex);
     Loaded& loaded = place->models[key];
     if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*key.first, loaded);
+    GiveBackFiles(*place, *key.first);
   }
 }
 

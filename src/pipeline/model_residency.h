@@ -21,8 +21,8 @@ struct ModelComponent {
   bool RunsIn(ModelStage stage) const { return (stages & static_cast<uint8_t>(stage)) != 0; }
 };
 
-// In the order in which memory is saved: each costs more time than the one before. After the first
-// of them comes the state (StatePlace::host_layers).
+// In the order in which memory is saved: each costs more time than the one before. After
+// the first of them comes the state (StatePlace::host_layers).
 struct ModelResidency {
   bool takes_turns = false;       // a model is on the GPU while it runs alone
   int64_t streamed_blocks = 0;    // of each transformer

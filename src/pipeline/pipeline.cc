@@ -122,6 +122,8 @@ std::map<std::string, std::string> Pipeline::LatentsText(const GenerateOptions& 
   return TextOfLatents(*parts_->family, options, Settings(options), image);
 }
 
+size_t Pipeline::pinned_bytes() const { return parts_->devices.PinnedBytes(); }
+
 const ModelInfo& Pipeline::info() const { return parts_->family->info(); }
 
 std::string Version() { return TAMIAS_VERSION; }

@@ -14,12 +14,15 @@ namespace tamias {
 
 struct Pipeline::Parts {
   GenerationPlan Plan(const GenerateOptions& options) {
-    return PlanGeneration(*family, options, dry_runs, [this](Device gpu) { return CardOf(gpu); });
+    return PlanGeneration(*family, options, dry_runs, HeldNow());
   }
   GenerationPlan PlanOfDecoding(const GenerateOptions& options) {
-    return PlanDecoding(*family, options, [this](Device gpu) { return CardOf(gpu); });
+    return PlanDecoding(*family, options, HeldNow());
   }
-  CardMemory CardOf(Device gpu) { return devices.Card(gpu, running.AreOn(gpu)); }
+  MemoryHeld HeldNow() {
+    return {.card_of = [this](Device gpu) { return devices.Card(gpu, running.AreOn(gpu)); },
+            .pinned_beside = [this](const Devices& gpus) { return devices.PinnedBytes(gpus); }};
+  }
 
   std::unique_ptr<const ModelFamily> family;
   ModelDevices devices;

@@ -43,6 +43,8 @@ void SetMemoryOfOthers(size_t bytes);
 size_t AllocatedBytes(int device = 0);
 size_t PeakBytes(int device = 0);
 void ResetPeak();
+// What cudaHostAlloc gave out since then, whether it is still held or not.
+size_t PinnedBytesGivenOut();
 
 // Throws tamias::Error where one of the addresses is in memory of another device than that of the
 // stream; `action` is what was to be done with it.

@@ -26,6 +26,7 @@ struct Count {
 };
 
 std::atomic<size_t> memory_of_others = 0;
+std::atomic<size_t> pinned_given_out = 0;
 std::mutex mutex;
 std::map<uintptr_t, Allocation> allocations;  // that live, by their address
 std::map<int, Count> counts;                  // by device
@@ -53,7 +54,10 @@ size_t PeakBytes(int device) {
 void ResetPeak() {
   const std::lock_guard lock(mutex);
   for (auto& [device, count] : counts) count.peak = count.allocated;
+  pinned_given_out = 0;
 }
+
+size_t PinnedBytesGivenOut() { return pinned_given_out; }
 
 void CheckAddresses(CUstream_st* stream, const char* action,
                     std::span<const void* const> addresses) {
@@ -126,6 +130,7 @@ cudaError_t cudaFree(void* memory) {
 
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  pinned_given_out += bytes;
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 

@@ -26,8 +26,6 @@ void ExpectClose(size_t planned, size_t taken, const char* stage) {
   EXPECT_LE(static_cast<double>(planned), 1.05 * static_cast<double>(taken) + kSlack) << stage;
 }
 
-const CardMemoryOf kNoCards = [](Device) { return CardMemory(); };
-
 // A prompt that fills the sequence, as plans assume.
 std::string LongPrompt() {
   std::string prompt;
@@ -90,7 +88,7 @@ void ExpectPlanned(const fs::path& folder, GenerateOptions options) {
                              "attn.full_step_schedule=[0, 2]", "mlp.full_step_every=2",
                              "step_caching.skip_step_schedule=[3]"};
       }
-      const GenerationPlan plan = PlanGeneration(*family, options, dry_runs, kNoCards);
+      const GenerationPlan plan = PlanGeneration(*family, options, dry_runs);
       const std::vector<PromptEmbedding> prompts = Prompts(*family, plan);
       ExpectClose(plan.denoising_workspace, DenoisingPeak(*family, plan, prompts, 4), "denoising");
       ExpectClose(plan.decoding_workspace, DecodingPeak(*family, plan), "decoding");
@@ -138,8 +136,8 @@ TEST(GenerationPlan, IsTheSameWhetherItsStagesRunDryAgainOrNot) {
   for (int round = 0; round < 2; ++round) {
     for (const GenerateOptions& options : all) {
       DryRuns own;
-      EXPECT_EQ(TextOf(PlanGeneration(*family, options, shared, kNoCards)),
-                TextOf(PlanGeneration(*family, options, own, kNoCards)));
+      EXPECT_EQ(TextOf(PlanGeneration(*family, options, shared)),
+                TextOf(PlanGeneration(*family, options, own)));
     }
   }
 }
@@ -147,7 +145,7 @@ TEST(GenerationPlan, IsTheSameWhetherItsStagesRunDryAgainOrNot) {
 TEST(GenerationPlan, NamesWhatNoMachineCouldHold) {
   const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(kDemoModel));
   DryRuns dry_runs;
-  EXPECT_NE(ErrorOf([&] { PlanGeneration(*family, Size(1 << 20, 1 << 20), dry_runs, kNoCards); },
+  EXPECT_NE(ErrorOf([&] { PlanGeneration(*family, Size(1 << 20, 1 << 20), dry_runs); },
                     ErrorCode::kOutOfMemory),
             "");
 }

@@ -76,6 +76,41 @@ TEST_F(CudaGpuMemory, PicturesAreTheSameInTheLeastMemory) {
   EXPECT_EQ(Generate(pipeline, options, 0).images.at(0).rgb, expected.rgb);
 }
 
+// The next generation of the same plan finds them, another lets them go.
+TEST_F(CudaGpuMemory, PinnedCopiesOfBlocksAreKept) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options = Picture();
+  const size_t least = Least(pipeline, options);
+  const auto pinned = [&](size_t limit) {
+    options.max_gpu_memory_bytes = limit;
+    for (const MemoryEntry& entry : pipeline.PlanMemory(options).entries) {
+      if (entry.name == "weights that come to the GPU in turn (pinned)") return entry.bytes;
+    }
+    return size_t{0};
+  };
+  const size_t planned = pinned(least), more = least + (pinned(least) + (size_t{4} << 20)) / 4;
+  ASSERT_GT(planned, size_t{4} << 20);
+  EXPECT_EQ(pipeline.pinned_bytes(), 0u);
+  const GenerateResult first = Generate(pipeline, options, least);
+  EXPECT_EQ(pipeline.pinned_bytes(), planned);
+#ifdef TAMIAS_CUDA_EMULATION
+  const size_t given_out = cuda_emulator::PinnedBytesGivenOut();
+#endif
+  const GenerateResult second = Generate(pipeline, options, least);
+  EXPECT_EQ(second.images.at(0).rgb, first.images.at(0).rgb);
+  EXPECT_EQ(pipeline.pinned_bytes(), planned);
+#ifdef TAMIAS_CUDA_EMULATION
+  EXPECT_EQ(cuda_emulator::PinnedBytesGivenOut(), given_out - planned);
+#endif
+  EXPECT_GT(pinned(more), 0u);
+  EXPECT_LT(pinned(more), planned);
+  EXPECT_EQ(Generate(pipeline, options, more).images.at(0).rgb, first.images.at(0).rgb);
+  EXPECT_EQ(pipeline.pinned_bytes(), pinned(more));
+  EXPECT_EQ(pinned(0), 0u);
+  Generate(pipeline, options, 0);
+  EXPECT_EQ(pipeline.pinned_bytes(), 0u);
+}
+
 TEST_F(CudaGpuMemory, MeasuresAreTakenInTheirOrder) {
   const Pipeline pipeline(kDemoModel);
   GenerateOptions options = Picture();
