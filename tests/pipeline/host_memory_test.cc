@@ -119,9 +119,9 @@ TEST_F(HostMemoryTest, GenerationsAtOnceCountTheFilesThatTheOthersRead) {
   GenerateOptions options;
   const auto needs = [&](size_t bytes) {
     options.max_memory_bytes = bytes;
-    EXPECT_EQ(ErrorOf([&] { running.Enter(plan, options); }), "");
+    EXPECT_EQ(tamias::ErrorOf([&] { running.Enter(plan, options); }), "");
     options.max_memory_bytes = bytes - 1;
-    EXPECT_NE(ErrorOf([&] { running.Enter(plan, options); }, ErrorCode::kOutOfMemory), "");
+    EXPECT_NE(tamias::ErrorOf([&] { running.Enter(plan, options); }, ErrorCode::kOutOfMemory), "");
   };
   needs(plan.memory.peak_bytes);
   const RunningGenerations::Entry first = running.Enter(plan, {});
