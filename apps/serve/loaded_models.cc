@@ -19,16 +19,20 @@ LoadedModels::Entry* LoadedModels::Find(const std::string& id) {
   return found == entries_.end() ? nullptr : &*found;
 }
 
+size_t LoadedModels::BytesOf(const Entry& entry) const {
+  return entry.model.bytes + (entry.pipeline == nullptr ? 0 : kept_(*entry.pipeline));
+}
+
 bool LoadedModels::HasRoomFor(size_t bytes) const {
   size_t taken = 0;
-  for (const Entry& entry : entries_) taken += entry.model.bytes;
+  for (const Entry& entry : entries_) taken += BytesOf(entry);
   return taken + bytes <= max_bytes_;
 }
 
 // All or nothing: what would not be enough stays.
 bool LoadedModels::MakeRoomFor(size_t bytes) {
   size_t held = 0;
-  for (const Entry& entry : entries_) held += entry.leases > 0 ? entry.model.bytes : 0;
+  for (const Entry& entry : entries_) held += entry.leases > 0 ? BytesOf(entry) : 0;
   if (held + bytes > max_bytes_) return false;
   bool has_let_go = false;
   while (!HasRoomFor(bytes)) {
@@ -120,7 +124,7 @@ bool LoadedModels::IsLoaded(const std::string& id) const {
 size_t LoadedModels::bytes() const {
   const std::scoped_lock lock(mutex_);
   size_t bytes = 0;
-  for (const Entry& entry : entries_) bytes += entry.model.bytes;
+  for (const Entry& entry : entries_) bytes += BytesOf(entry);
   return bytes;
 }
 

@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "tamias/pipeline.h"
 
@@ -28,7 +29,11 @@ class LoadedModels {
   // A model that stays while this is held.
   using Lease = std::shared_ptr<const Pipeline>;
 
-  explicit LoadedModels(size_t max_bytes) : max_bytes_(max_bytes) {}
+  // kept: what a pipeline holds beside its source's bytes, which changes with its jobs.
+  using KeptBytes = std::function<size_t(const Pipeline&)>;
+
+  explicit LoadedModels(size_t max_bytes, KeptBytes kept = &Pipeline::pinned_bytes)
+      : max_bytes_(max_bytes), kept_(std::move(kept)) {}
 
   // For a job. Waits until others' jobs leave room; who came first has it first. nullptr when
   // `gives_up` says so meanwhile. Throws as Pipeline.
@@ -65,6 +70,7 @@ class LoadedModels {
   };
 
   // Each needs the lock.
+  size_t BytesOf(const Entry& entry) const;
   Entry* Find(const std::string& id);
   bool HasRoomFor(size_t bytes) const;
   bool MakeRoomFor(size_t bytes);
@@ -73,6 +79,7 @@ class LoadedModels {
   Lease Load(const ModelSource& model, std::unique_lock<std::mutex>& lock);
 
   size_t max_bytes_;
+  KeptBytes kept_;
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::list<Entry> entries_;

@@ -92,7 +92,7 @@ void AddMachineOptions(CLI::App& command, CommonOptions& options) {
       ->type_name("BYTES|8GiB");
   AddBytes(
       command, "--max-gpu-memory", generate.max_gpu_memory_bytes,
-      "What may be taken of the GPU's memory; 0: what the card has. Where the plan needs more, "
+      "What may be taken of the GPU's memory; 0: what is free on it. Where the plan needs more, "
       "models, state and blocks stay in the host's memory but for their turn")
       ->type_name("BYTES|16GiB");
   AddDeviceOption(command, generate.device);

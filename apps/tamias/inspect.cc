@@ -32,8 +32,11 @@ nlohmann::ordered_json ToJson(const std::vector<MemoryEntry>& entries) {
 nlohmann::ordered_json ToJson(const MemoryPlan& plan) {
   nlohmann::ordered_json devices = nlohmann::ordered_json::array();
   for (const DeviceMemory& memory : plan.devices) {
-    devices.push_back(
-        {{"device", memory.device}, {"bytes", memory.bytes}, {"entries", ToJson(memory.entries)}});
+    devices.push_back({{"device", memory.device},
+                       {"bytes", memory.bytes},
+                       {"card_bytes", memory.card_bytes},
+                       {"free_bytes", memory.free_bytes},
+                       {"entries", ToJson(memory.entries)}});
   }
   return {{"peak_bytes", plan.peak_bytes},
           {"spill_bytes", plan.spill_bytes},
@@ -73,6 +76,10 @@ void PrintPlan(const char* title, const MemoryPlan& plan) {
       print(memory.device + ": " + entry.name, entry.bytes);
     }
     print(memory.device, memory.bytes);
+    if (memory.card_bytes > 0) {
+      fmt::print("  {} has {}, of which {} are free\n", memory.device, BytesText(memory.card_bytes),
+                 BytesText(memory.free_bytes));
+    }
   }
   for (const std::string& measure : plan.device_measures) fmt::print("  {}\n", measure);
 }

@@ -94,10 +94,11 @@ struct GenerateOptions {
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
   size_t max_memory_bytes = 0;
-  // What a generation may take of a GPU's memory; 0: what the card has, less what the driver
-  // takes. Where the plan needs more, models are loaded for their stage alone, then state, then
-  // blocks of the transformer are kept in the host's memory but for their turn; what still does not
-  // fit is refused. Plans can then be made for GPUs that this machine does not have.
+  // What a generation may take of a GPU's memory, of what is free there; 0: all of it less what
+  // libraries take. Where the plan needs more, models are loaded for their turn alone, then state,
+  // then blocks of the transformer are kept in the host's memory but for their turn; what still
+  // does not fit is refused. The result is the same. Plans can then be made for GPUs that this
+  // machine does not have.
   size_t max_gpu_memory_bytes = 0;
   bool decode = true;  // false: stop at the latents
   // Called on the generating thread in every denoising step, when its prediction is there.
@@ -160,7 +161,9 @@ struct MemoryEntry {
 struct DeviceMemory {
   std::string device;  // "cuda:0"
   std::vector<MemoryEntry> entries;
-  size_t bytes = 0;  // the most at one time
+  size_t bytes = 0;       // the most at one time
+  size_t card_bytes = 0;  // that the card has; 0: it is not in this machine
+  size_t free_bytes = 0;  // of them, when the plan was made, what no other program holds
 };
 
 struct GenerateResult {
@@ -192,8 +195,9 @@ struct SavedLatents {
 struct MemoryPlan {
   std::vector<MemoryEntry> entries;  // weights, state, workspace, decoder, program
   size_t peak_bytes = 0;             // the largest sum that is alive at one time
-  size_t weight_bytes = 0;           // of it, what belongs to the model: mapped, widened, prepared
-  size_t spill_bytes = 0;            // of the temporary file, where the state does not fit
+  // Of it, what belongs to the model: mapped, widened, prepared; not Pipeline::pinned_bytes.
+  size_t weight_bytes = 0;
+  size_t spill_bytes = 0;  // of the temporary file, where the state does not fit
   // What of it lies on GPUs instead of in the host's memory: of each of the options' devices in
   // their order, none on the CPU.
   std::vector<DeviceMemory> devices;
@@ -274,6 +278,10 @@ class Pipeline {
   // num_frames, fps, and the settings as PngText has them.
   std::map<std::string, std::string> LatentsText(const GenerateOptions& options,
                                                  int image = 0) const;
+
+  // Pinned memory of the host that holds copies of weights for GPUs now: of blocks that take turns
+  // there, kept from one generation to the next.
+  size_t pinned_bytes() const;
 
   const ModelInfo& info() const;
   int size_multiple() const { return info().size_multiple; }

@@ -15,6 +15,7 @@
 namespace tamias {
 
 class OffloadedParts;
+class PinnedParts;
 
 // Whose rules choose among several sets of files of one component.
 enum class WeightLibrary { kDiffusers, kTransformers };
@@ -55,6 +56,8 @@ class Weights {
   int64_t TotalBytes() const;
   // Bytes of the wider copies below the prefix that exist by now.
   int64_t WidenedBytes() const;
+  // Lets go of what was read of the folder's files; whoever needs it again reads it again.
+  void GiveBackFiles() const;
   const std::filesystem::path& folder() const;
   const std::string& variant() const;  // of the files; empty: plain
 
@@ -63,8 +66,12 @@ class Weights {
   // has that type stays where it is. Views that its Get returns are valid as long as any Weights
   // made from it lives. Throws kOutOfMemory. With a planning context they have shapes and types
   // alone. The tensors of streamed blocks (paths, in the order in which they run) stay in pinned
-  // memory of the host, and are on the GPU for a WeightTurn alone.
-  Weights CopyToDevice(const Context& context, const std::vector<std::string>& streamed = {}) const;
+  // memory of the host, and are on the GPU for a WeightTurn alone; `pinned` has them already, where
+  // it is given: an earlier copy's of the same blocks.
+  Weights CopyToDevice(const Context& context, const std::vector<std::string>& streamed = {},
+                       std::shared_ptr<const PinnedParts> pinned = nullptr) const;
+  // The streamed blocks of such a copy; null: there are none.
+  std::shared_ptr<const PinnedParts> pinned() const;
   // What CopyToDevice takes there, in bytes.
   size_t DeviceBytes(const Placement& placement,
                      const std::vector<std::string>& streamed = {}) const;

@@ -72,6 +72,8 @@ nb::list ToList(const std::vector<DeviceMemory>& devices) {
     nb::dict one;
     one["device"] = memory.device;
     one["bytes"] = memory.bytes;
+    one["card_bytes"] = memory.card_bytes;
+    one["free_bytes"] = memory.free_bytes;
     one["entries"] = ToDict(memory.entries);
     list.append(one);
   }

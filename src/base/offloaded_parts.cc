@@ -30,14 +30,35 @@ size_t OffloadedParts::DeviceBytes(const std::vector<size_t>& part_bytes) {
   return bytes;
 }
 
-OffloadedParts::OffloadedParts(Device device, std::vector<size_t> part_bytes)
-    : bytes_(std::move(part_bytes)), up_(device.index), down_(device.index) {
-  for (const size_t bytes : bytes_) {
-    host_.push_back(cuda::PinnedTensor({static_cast<int64_t>(bytes)}, DType::kU8, device.index));
+PinnedParts::PinnedParts(Device device, const std::vector<size_t>& part_bytes) {
+  for (const size_t bytes : part_bytes) {
+    parts_.push_back(cuda::PinnedTensor({static_cast<int64_t>(bytes)}, DType::kU8, device.index));
   }
-  const size_t slots = NumSlots(bytes_.size());
+}
+
+TensorView PinnedParts::part(size_t i) const {
+  const ConstTensorView view = parts_[i].view();
+  return TensorView(const_cast<void*>(view.raw()), DType::kU8, view.shape(), view.device());
+}
+
+size_t PinnedParts::bytes() const {
+  size_t bytes = 0;
+  for (const Tensor& part : parts_) bytes += part.bytes();
+  return bytes;
+}
+
+OffloadedParts::OffloadedParts(Device device, const std::vector<size_t>& part_bytes)
+    : OffloadedParts(device, std::make_shared<const PinnedParts>(device, part_bytes)) {}
+
+OffloadedParts::OffloadedParts(Device device, std::shared_ptr<const PinnedParts> host)
+    : host_(std::move(host)), up_(device.index), down_(device.index) {
+  std::vector<size_t> part_bytes;
+  for (size_t part = 0; part < host_->count(); ++part) {
+    part_bytes.push_back(static_cast<size_t>(host_->part(part).NumElements()));
+  }
+  const size_t slots = NumSlots(part_bytes.size());
   for (size_t slot = 0; slot < slots; ++slot) {
-    const auto bytes = static_cast<int64_t>(SlotBytes(bytes_, slot, slots));
+    const auto bytes = static_cast<int64_t>(SlotBytes(part_bytes, slot, slots));
     memory_.push_back(cuda::DeviceTensor({bytes}, DType::kU8, device.index));
     slots_.push_back(std::make_unique<Slot>(device.index));
   }
@@ -45,8 +66,8 @@ OffloadedParts::OffloadedParts(Device device, std::vector<size_t> part_bytes)
 
 TensorView OffloadedParts::OnDevice(size_t part) const {
   const Tensor& memory = memory_[part % slots_.size()];
-  return TensorView(const_cast<void*>(memory.view().raw()), DType::kU8,
-                    {static_cast<int64_t>(bytes_[part])}, memory.view().device());
+  return TensorView(const_cast<void*>(memory.view().raw()), DType::kU8, host_->part(part).shape(),
+                    memory.view().device());
 }
 
 std::byte* OffloadedParts::device_memory(size_t part) const {
@@ -54,14 +75,14 @@ std::byte* OffloadedParts::device_memory(size_t part) const {
 }
 
 std::byte* OffloadedParts::host_memory(size_t part) const {
-  return static_cast<std::byte*>(const_cast<void*>(host_[part].view().raw()));
+  return static_cast<std::byte*>(host_->part(part).raw());
 }
 
 void OffloadedParts::Bring(size_t part) {
   Slot& slot = SlotOf(part);
   slot.part = static_cast<std::ptrdiff_t>(part);
   slot.saved.BlockStream(up_);
-  cuda::Copy(up_, host_[part].view(), OnDevice(part));
+  cuda::Copy(up_, host_->part(part), OnDevice(part));
   slot.landed.Record(up_);
 }
 
@@ -75,7 +96,7 @@ void OffloadedParts::Acquire(cuda::Stream& stream, size_t part) {
   slot.landed.BlockStream(stream);
   slot.saved.BlockStream(stream);
   for (size_t ahead = 1; ahead < slots_.size(); ++ahead) {
-    const size_t next = (part + ahead) % host_.size();
+    const size_t next = (part + ahead) % host_->count();
     Slot& other = SlotOf(next);
     if (other.users == 0 && other.part != static_cast<std::ptrdiff_t>(next)) Bring(next);
   }
@@ -91,7 +112,7 @@ void OffloadedParts::Release(cuda::Stream& stream, size_t part, bool is_changed)
   slot.left.BlockStream(up_);
   if (is_changed) {
     slot.left.BlockStream(down_);
-    cuda::Copy(down_, OnDevice(part), host_[part]);
+    cuda::Copy(down_, OnDevice(part), host_->part(part));
     slot.saved.Record(down_);
   }
   if (--slot.users == 0) freed_.notify_all();

@@ -19,6 +19,20 @@
 
 namespace tamias {
 
+// The parts' places in pinned memory. They keep their contents when the slots on the device go.
+class PinnedParts {
+ public:
+  // Uninitialised. Throws kOutOfMemory.
+  PinnedParts(Device device, const std::vector<size_t>& part_bytes);
+
+  size_t count() const { return parts_.size(); }
+  TensorView part(size_t i) const;
+  size_t bytes() const;  // of all
+
+ private:
+  std::vector<Tensor> parts_;
+};
+
 class OffloadedParts {
  public:
   static constexpr size_t kSlots = 3;  // one in use, one on its way in, one out
@@ -26,12 +40,15 @@ class OffloadedParts {
   static size_t DeviceBytes(const std::vector<size_t>& part_bytes);
 
   // Throws kOutOfMemory.
-  OffloadedParts(Device device, std::vector<size_t> part_bytes);
+  OffloadedParts(Device device, const std::vector<size_t>& part_bytes);
+  // With contents that are there.
+  OffloadedParts(Device device, std::shared_ptr<const PinnedParts> host);
 
   // Where a part lies on the device when it does. 256-byte aligned.
   std::byte* device_memory(size_t part) const;
   // Its place in the host's memory, uninitialised: to be written before the first Acquire.
   std::byte* host_memory(size_t part) const;
+  const std::shared_ptr<const PinnedParts>& host() const { return host_; }
 
   // What is enqueued on the stream from now on finds the part on the device. A thread holds one
   // part at a time.
@@ -55,8 +72,7 @@ class OffloadedParts {
 
   std::mutex mutex_;
   std::condition_variable freed_;
-  std::vector<size_t> bytes_;
-  std::vector<Tensor> host_;    // of the parts, pinned
+  std::shared_ptr<const PinnedParts> host_;
   std::vector<Tensor> memory_;  // of the slots
   std::vector<std::unique_ptr<Slot>> slots_;
   cuda::Stream up_, down_;

@@ -16,6 +16,9 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Lets go of the pages that were read. What is touched again is read again, from the operating
+  // system's cache while that has it. Others may be reading.
+  void GiveBack() const;
 
  private:
   const std::byte* data_ = nullptr;

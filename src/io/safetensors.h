@@ -41,6 +41,9 @@ class SafetensorsFile {
   Shape ShapeOf(std::string_view name) const;
   std::span<const std::byte> BytesOf(std::string_view name) const;
 
+  // MappedFile's: views stay as they are.
+  void GiveBack() const { file_.GiveBack(); }
+
   bool Has(std::string_view name) const { return entries_.contains(name); }
   const std::map<std::string, Entry, std::less<>>& entries() const { return entries_; }
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }

@@ -267,6 +267,10 @@ int64_t Weights::WidenedBytes() const {
   return total;
 }
 
+void Weights::GiveBackFiles() const {
+  for (const auto& file : store_->files) file->GiveBack();
+}
+
 const std::filesystem::path& Weights::folder() const { return store_->folder; }
 
 const std::string& Weights::variant() const { return store_->variant; }
@@ -295,21 +299,37 @@ std::string Weights::PathOf(std::string_view prefix, int64_t index) const {
   return fmt::format("{}{}.{}", prefix_, prefix, index);
 }
 
-Weights Weights::CopyToDevice(const Context& context,
-                              const std::vector<std::string>& streamed) const {
+std::shared_ptr<const PinnedParts> Weights::pinned() const {
+  return store_->parts == nullptr ? nullptr : store_->parts->host();
+}
+
+Weights Weights::CopyToDevice(const Context& context, const std::vector<std::string>& streamed,
+                              std::shared_ptr<const PinnedParts> pinned) const {
   const Placement& placement = context.placement();
   auto store = std::make_shared<Store>();
   store->folder = store_->folder;
   store->variant = store_->variant;
   store->source = store_;
+  const bool is_pinned = pinned != nullptr;
   if (!streamed.empty() && !context.IsPlanning()) {
-    store->parts =
-        std::make_shared<OffloadedParts>(placement.device, BlockBytes(placement, streamed));
+    if (!is_pinned) {
+      pinned = std::make_shared<PinnedParts>(placement.device, BlockBytes(placement, streamed));
+    }
+    store->parts = std::make_shared<OffloadedParts>(placement.device, std::move(pinned));
     for (size_t block = 0; block < streamed.size(); ++block) {
       store->part_of.emplace(streamed[block], block);
     }
   }
   std::vector<size_t> used(streamed.size(), 0);  // bytes of the blocks
+  // Returns where the tensor lies in pinned memory.
+  const auto place_in_block = [&](const std::string& tensor, size_t block, const Shape& shape,
+                                  DType dtype) {
+    const size_t position = used[block];
+    used[block] += AlignedBytes(shape, dtype);
+    std::shared_ptr<std::byte> memory(store->parts, store->parts->device_memory(block) + position);
+    store->on_device.emplace(tensor, Tensor(std::move(memory), shape, dtype, placement.device));
+    return store->parts->host_memory(block) + position;
+  };
   std::optional<PinnedUpload> upload;
   if (context.IsOnGpu() && !context.IsPlanning()) upload.emplace(context);
   for (const std::string& name : names()) {
@@ -325,13 +345,17 @@ Weights Weights::CopyToDevice(const Context& context,
       store->on_device.emplace(full, TensorOn(context, shape, dtype));
       continue;
     }
+    const std::optional<size_t> block = BlockOf(full, streamed);
+    if (block && is_pinned) {
+      place_in_block(full, *block, shape, dtype);
+      continue;
+    }
     Tensor converted;
     ConstTensorView tensor = Get(name);
     if (tensor.dtype() != dtype) {
       converted = Converted(context, tensor, dtype);
       tensor = converted;
     }
-    const std::optional<size_t> block = BlockOf(full, streamed);
     if (!block) {
       Tensor& copy = store->on_device.emplace(full, TensorOn(context, shape, dtype)).first->second;
       if (upload) {
@@ -341,12 +365,9 @@ Weights Weights::CopyToDevice(const Context& context,
       }
       continue;
     }
-    size_t& position = used[*block];
+    std::byte* host = place_in_block(full, *block, shape, dtype);
     ParallelCopy(context, tensor.raw(), tensor.NumElements() * static_cast<int64_t>(SizeOf(dtype)),
-                 store->parts->host_memory(*block) + position);
-    std::shared_ptr<std::byte> memory(store->parts, store->parts->device_memory(*block) + position);
-    store->on_device.emplace(full, Tensor(std::move(memory), shape, dtype, placement.device));
-    position += AlignedBytes(shape, dtype);
+                 host);
   }
   return {std::move(store), prefix_};
 }

@@ -6,13 +6,12 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/cuda/device.h"
 #include "tamias/text.h"
 
 namespace tamias {
 namespace {
 
-// What a process takes of a GPU without asking for it: the driver's context, code, cuBLASLt.
+// What a process comes to take of a GPU without asking for it: code, cuBLASLt.
 constexpr size_t kDeviceSlackBytes = size_t{384} << 20;
 
 struct StageEntries {
@@ -27,10 +26,21 @@ struct StageEntries {
   }
 };
 
-void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStage stage,
-                StageEntries& entries) {
+// The components of a stage; of denoising the transformers of `experts` alone.
+std::vector<ModelComponent> ComponentsOf(const ModelFamily& family, ModelStage stage,
+                                         const std::vector<int>& experts = {0}) {
+  std::vector<ModelComponent> components;
   for (const ModelComponent& component : family.components()) {
-    if (!component.RunsIn(stage)) continue;
+    if (component.RunsIn(stage) && std::ranges::count(experts, component.expert) > 0) {
+      components.push_back(component);
+    }
+  }
+  return components;
+}
+
+void AddWeights(const std::vector<ModelComponent>& components, const GenerationPlan& plan,
+                StageEntries& entries) {
+  for (const ModelComponent& component : components) {
     const std::vector<std::string> streamed = StreamedBlocks(component, plan.residency);
     std::string name = "weights of " + component.name;
     if (!streamed.empty()) {
@@ -42,14 +52,20 @@ void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStag
   entries.weight_bytes = entries.bytes;
 }
 
-// What sparse steps keep: weights prepared for them, and the state.
-void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEntries& entries) {
+// What sparse steps keep: weights of these transformers prepared for them, and the state.
+void AddSparsity(const std::vector<ModelComponent>& transformers, const GenerationPlan& plan,
+                 StageEntries& entries) {
   if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
-    entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
+    size_t bytes = 0;
+    for (const ModelComponent& transformer : transformers) {
+      bytes += transformer.model->SparsityWeightBytes(plan.placement);
+    }
+    entries.Add("weights prepared for sparse MLPs", bytes);
     entries.weight_bytes = entries.bytes;
   }
-  if (plan.residency.offloads_state) {
-    entries.Add("state, three layers of it at a time", plan.state.offloaded_device_bytes);
+  if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
+    entries.Add(fmt::format("state, of {} of {} layers in turn", layers, plan.state.NumLayers()),
+                plan.state.DeviceBytes(layers));
     return;
   }
   for (const StatePlan::Entry& entry : plan.state.entries) {
@@ -60,24 +76,38 @@ void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEnt
 StageEntries EncodeEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                            const GenerationPlan& plan) {
   StageEntries entries{.name = "encoding: ", .entries = {}};
-  AddWeights(family, plan, ModelStage::kEncode, entries);
+  AddWeights(ComponentsOf(family, ModelStage::kEncode), plan, entries);
   entries.Add("workspace", workspaces.encode);
   return entries;
 }
 
+// With these transformers.
 StageEntries DenoiseEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
-                            const GenerationPlan& plan) {
+                            const GenerationPlan& plan, const std::vector<int>& experts) {
   StageEntries entries{.name = "denoising: ", .entries = {}};
-  AddWeights(family, plan, ModelStage::kDenoise, entries);
-  AddSparsity(family, plan, entries);
+  const std::vector<ModelComponent> transformers =
+      ComponentsOf(family, ModelStage::kDenoise, experts);
+  AddWeights(transformers, plan, entries);
+  AddSparsity(transformers, plan, entries);
   entries.Add("workspace", workspaces.denoise);
   return entries;
+}
+
+// With one transformer after the other.
+std::vector<StageEntries> DenoiseTurns(const ModelFamily& family, const StageWorkspaces& workspaces,
+                                       const GenerationPlan& plan) {
+  std::vector<StageEntries> turns;
+  for (const int expert : plan.Experts()) {
+    turns.push_back(DenoiseEntries(family, workspaces, plan, {expert}));
+    if (expert > 0) turns.back().name = "denoising, second transformer: ";
+  }
+  return turns;
 }
 
 StageEntries DecodeEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                            const GenerationPlan& plan) {
   StageEntries entries{.name = "decoding: ", .entries = {}};
-  AddWeights(family, plan, ModelStage::kDecode, entries);
+  AddWeights(ComponentsOf(family, ModelStage::kDecode), plan, entries);
   entries.Add("workspace", workspaces.decode);
   return entries;
 }
@@ -86,8 +116,10 @@ StageEntries DecodeEntries(const ModelFamily& family, const StageWorkspaces& wor
 void AddDevice(std::vector<MemoryEntry> entries, size_t bytes, size_t new_bytes,
                GenerationPlan& plan) {
   MemoryPlan& memory = plan.memory;
-  const Device device = plan.devices[memory.devices.size()];
-  memory.devices.push_back({Name(device), std::move(entries), bytes});
+  const size_t i = memory.devices.size();
+  const CardMemory& card = plan.cards[i];
+  memory.devices.push_back(
+      {Name(plan.devices[i]), std::move(entries), bytes, card.bytes, card.free_bytes});
   memory.device_bytes = std::max(memory.device_bytes, bytes);
   plan.new_device_bytes.push_back(new_bytes);
 }
@@ -113,12 +145,8 @@ void AddTogether(StageEntries all, GenerationPlan& plan) {
 StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                         const GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
-  for (const ModelComponent& component : family.components()) {
-    all.Add("weights of " + component.name,
-            component.model->weights().DeviceBytes(plan.PlacementOf(component)));
-  }
-  all.weight_bytes = all.bytes;
-  AddSparsity(family, plan, all);
+  AddWeights(family.components(), plan, all);
+  AddSparsity(ComponentsOf(family, ModelStage::kDenoise, {0, 1}), plan, all);
   all.Add("workspace of the greediest stage",
           std::max({workspaces.encode, workspaces.denoise, workspaces.decode}));
   return all;
@@ -144,12 +172,15 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   const ModelResidency& residency = plan.residency;
   std::vector<std::string> measures;
   if (residency.takes_turns) {
-    measures.push_back("encoders, transformer and decoder are on the GPU in their stage alone");
-  }
-  if (residency.offloads_state) {
     measures.push_back(
-        fmt::format("the state ({}) is in the host's memory but for a layer's turn",
-                    BytesText(plan.devices.size() * plan.state.offloaded_host_bytes)));
+        plan.Experts().size() > 1
+            ? "encoders, each transformer and decoder are on the GPU alone"
+            : "encoders, transformer and decoder are on the GPU in their stage alone");
+  }
+  if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
+    measures.push_back(fmt::format(
+        "the state of {} of {} layers ({}) is in the host's memory but for its turn", layers,
+        plan.state.NumLayers(), BytesText(plan.devices.size() * plan.state.HostBytes(layers))));
   }
   if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
     measures.push_back(
@@ -166,21 +197,19 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   return measures;
 }
 
-// The fewest streamed blocks with which the denoising stage is within the limit; all of them where
-// none does.
-int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
-                     GenerationPlan plan) {
-  int64_t low = 0, high = MostBlocks(family);
+// Sets `number` to the fewest with which fits(); to `most` where it never does.
+template <typename Fits>
+void SetFewest(int64_t& number, int64_t most, const Fits& fits) {
+  int64_t low = 0, high = most;
   while (low < high) {
-    const int64_t middle = (low + high) / 2;
-    plan.residency.streamed_blocks = middle;
-    if (DenoiseEntries(family, workspaces, plan).bytes <= limit) {
-      high = middle;
+    number = (low + high) / 2;
+    if (fits()) {
+      high = number;
     } else {
-      low = middle + 1;
+      low = number + 1;
     }
   }
-  return low;
+  number = low;
 }
 
 }  // namespace
@@ -188,16 +217,19 @@ int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspace
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
   BeginDevices(plan);
-  const StageEntries denoise = DenoiseEntries(family, workspaces, plan);
   const size_t others = plan.devices.size() - 1;
   if (plan.residency.takes_turns) {
-    AddTurns(
-        {EncodeEntries(family, workspaces, plan), denoise, DecodeEntries(family, workspaces, plan)},
-        plan);
-    for (size_t i = 0; i < others; ++i) AddTurns({denoise}, plan);
+    const std::vector<StageEntries> denoise = DenoiseTurns(family, workspaces, plan);
+    std::vector<StageEntries> turns = {EncodeEntries(family, workspaces, plan)};
+    turns.insert(turns.end(), denoise.begin(), denoise.end());
+    turns.push_back(DecodeEntries(family, workspaces, plan));
+    AddTurns(turns, plan);
+    for (size_t i = 0; i < others; ++i) AddTurns(denoise, plan);
   } else {
     AddTogether(AllEntries(family, workspaces, plan), plan);
-    for (size_t i = 0; i < others; ++i) AddTogether(denoise, plan);
+    for (size_t i = 0; i < others; ++i) {
+      AddTogether(DenoiseEntries(family, workspaces, plan, {0, 1}), plan);
+    }
   }
   plan.memory.device_measures = Measures(family, plan);
 }
@@ -210,28 +242,30 @@ void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPl
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
                GenerationPlan& plan) {
   plan.residency = {};
+  plan.state_place = {};
   plan.placement.streams_weights = false;
   PlanDevice(family, workspaces, plan);
   if (limit == 0 || plan.memory.device_bytes <= limit) return;
   ModelResidency& residency = plan.residency;
   residency.takes_turns = true;
   residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
-  const auto fits = [&] { return DenoiseEntries(family, workspaces, plan).bytes <= limit; };
-  if (!fits() && plan.state.offloaded_host_bytes > 0) residency.offloads_state = true;
+  const auto fits = [&] {
+    return std::ranges::all_of(DenoiseTurns(family, workspaces, plan),
+                               [&](const StageEntries& turn) { return turn.bytes <= limit; });
+  };
+  if (!fits()) SetFewest(plan.state_place.host_layers, plan.state.NumLayers(), fits);
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;
-    residency.streamed_blocks = FewestBlocks(family, workspaces, limit, plan);
+    SetFewest(residency.streamed_blocks, MostBlocks(family), fits);
   }
-  plan.state_place = residency.offloads_state ? StatePlace::kHost : StatePlace::kMemory;
   PlanDevice(family, workspaces, plan);
 }
 
-size_t DeviceLimit(const GenerateOptions& options, const Devices& devices) {
+size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan) {
   size_t limit = options.max_gpu_memory_bytes;
-  for (const Device device : devices) {
-    if (device.index >= cuda::DeviceCount()) continue;
-    const size_t has = cuda::PropertiesOf(device.index).memory_bytes;
-    const size_t usable = has - std::min(has / 2, kDeviceSlackBytes);
+  for (const CardMemory& card : plan.cards) {
+    if (card.bytes == 0) continue;
+    const size_t usable = card.free_bytes - std::min(card.free_bytes / 2, kDeviceSlackBytes);
     limit = limit == 0 ? usable : std::min(limit, usable);
   }
   return limit;

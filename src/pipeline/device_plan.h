@@ -7,7 +7,6 @@
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
-#include "tamias/devices.h"
 
 namespace tamias {
 
@@ -30,10 +29,9 @@ void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPl
 void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
                GenerationPlan& plan);
 
-// What a generation may take of each of these GPUs: options.max_gpu_memory_bytes, and what the
-// smallest card has less what the driver and libraries take. 0: not known, for there are no such
-// GPUs.
-size_t DeviceLimit(const GenerateOptions& options, const Devices& devices);
+// What the plan's generation may take of each of its GPUs: options.max_gpu_memory_bytes, and what
+// is free on the fullest card less what libraries take. 0: not known, for there are no such GPUs.
+size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan);
 
 // Pinned memory of the host that the residency takes for weights.
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan);

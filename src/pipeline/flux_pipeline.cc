@@ -63,7 +63,7 @@ std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
   FluxTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<FluxDenoiser>(
-      transformer().On(context),
+      transformer(),
       RotaryPositions(context, TokenPositions(latents, order), transformer_config().axes_dims_rope),
       constants, kTrainingTimesteps);
 }

@@ -63,7 +63,7 @@ std::unique_ptr<Generation::Implementation> Generation::Implementation::Begin(
     Fail(ErrorCode::kInvalidArgument,
          "image: this model makes films of a picture, and none is given");
   }
-  GenerationPlan plan = PlanGeneration(family, options, parts->dry_runs);
+  GenerationPlan plan = parts->Plan(options);
   CheckInitialLatents(options, plan);
   return std::make_unique<Implementation>(std::move(parts), options, progress, std::move(plan),
                                           options.num_images);
@@ -128,8 +128,14 @@ void Generation::Implementation::EncodeImage() {
   CheckFinite(condition_.latents, "the picture's latents", family_);
 }
 
+void Generation::Implementation::UseTransformer() {
+  transformer_.reset();  // first: both may be too large for the device
+  transformer_.emplace(
+      parts_->devices.Use(family_, plan_, ModelStage::kDenoise, plan_.ExpertOf(step())));
+}
+
 void Generation::Implementation::BeginPicture() {
-  denoiser_.emplace(parts_->devices.Use(family_, plan_, ModelStage::kDenoise));
+  UseTransformer();
   picture_.emplace(resources_, family_, plan_, prompts_, condition_, options_, image_);
   if (image_ == 0) result_.seconds_to_first_step = clock_.Seconds();
   clock_.BeginStage(Stage::kDenoise, image_, num_steps_);
@@ -139,7 +145,8 @@ bool Generation::Implementation::Step() {
   if (IsDone()) return false;
   Encode();
   if (!picture_) BeginPicture();
-  if (picture_->step() == num_steps_) return false;
+  if (step() == num_steps_) return false;
+  if (step() > 0 && step() == plan_.second_expert_step) UseTransformer();
   const StepKind kind = picture_->Step(options_.on_prediction);
   CheckFinite(picture_->ordered_latents(), "the latents", family_);
   clock_.EndStep(std::string(Name(kind)));
@@ -152,7 +159,7 @@ void Generation::Implementation::Decode() {
   report_.AddImage(picture_->report());
   const Tensor latents = picture_->latents();
   picture_.reset();
-  denoiser_.reset();
+  transformer_.reset();
   result_.latents.push_back(ToLatents(latents));
   if (options_.on_latents) options_.on_latents(result_, image_);
   FinishPicture(latents);

@@ -43,6 +43,8 @@ class Generation::Implementation {
   void EncodePrompts();
   void EncodeImage();
   void BeginPicture();
+  // Holds the transformer that makes the picture's next step, and no other.
+  void UseTransformer();
   // Decodes the last of result().latents, given as [1, N, P], and hands the result out.
   void FinishPicture(ConstTensorView latents);
   // Throws unless a picture is under way, naming what was asked of it.
@@ -62,7 +64,7 @@ class Generation::Implementation {
   std::vector<PromptEmbedding> prompts_;
   ImageCondition condition_;
   int image_ = 0;
-  std::optional<ModelDevices::Lease> denoiser_;  // while a picture is under way
+  std::optional<ModelDevices::Lease> transformer_;  // while a picture is under way
   std::optional<PictureDenoising> picture_;
   GenerateResult result_;
 };

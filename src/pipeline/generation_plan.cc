@@ -1,9 +1,10 @@
 // Each stage's workspace is the peak of a dry run of the code that the stage runs; state and
-// weights are counted by who makes them. peak = always + the greediest of encoding, denoising and
-// decoding.
+// weights are counted by who makes them. peak = always + the greediest of the stages: encoding,
+// denoising and decoding.
 #include "pipeline/generation_plan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <set>
 #include <string>
 #include <utility>
@@ -71,7 +72,8 @@ Placement DryPlacement(Placement placement) {
   return placement;
 }
 
-GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options, bool denoises) {
+GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options,
+                         const MemoryHeld& held, bool denoises) {
   GenerationPlan plan;
   plan.settings = ResolveSettings(options, family.folder().defaults(), family.defaults());
   plan.num_images = options.num_images;
@@ -81,6 +83,7 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   plan.devices = CheckedDevices(options, denoises ? plan.settings.num_invocations() : 0);
   plan.placement = family.PlacementFor(options);
   const bool is_on_gpu = plan.placement.IsOnGpu();
+  if (is_on_gpu) std::ranges::transform(plan.devices, std::back_inserter(plan.cards), held.card_of);
   plan.encoder = is_on_gpu ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.decoder = is_on_gpu ? plan.encoder : plan.placement;
   plan.latents = family.LatentsOf(plan.settings);
@@ -199,20 +202,53 @@ size_t AddLatents(const ModelFamily& family, const GenerationPlan& plan, Entries
   return bytes;
 }
 
-size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries& entries) {
-  size_t bytes = 0;
-  for (const ComponentInfo& component : family.info().components) {
-    bytes += entries.Add("weights of " + component.name + " (mapped)", component.bytes);
+// What the host holds in each stage.
+struct HostStages {
+  size_t encode = 0;
+  size_t denoise = 0;
+  size_t decode = 0;
+
+  size_t Most() const { return std::max({encode, denoise, decode}); }
+  HostStages operator+(const HostStages& other) const {
+    return {encode + other.encode, denoise + other.denoise, decode + other.decode};
   }
+};
+
+size_t MappedBytes(const ModelComponent& component) {
+  return static_cast<size_t>(component.model->weights().TotalBytes());
+}
+
+size_t MappedBytes(const ModelFamily& family) {
+  size_t bytes = 0;
+  for (const ModelComponent& component : family.components()) bytes += MappedBytes(component);
+  return bytes;
+}
+
+// Weights as they lie in the files: in memory while their model runs, and of transformers one at a
+// time (ModelDevices gives them back).
+HostStages AddMappedWeights(const ModelFamily& family, Entries& entries) {
+  HostStages stages;
+  const auto add = [&](const ModelComponent& component, ModelStage stage, const char* name) {
+    if (!component.RunsIn(stage)) return size_t{0};
+    return entries.Add(fmt::format("{}: weights of {} (mapped)", name, component.name),
+                       MappedBytes(component));
+  };
+  for (const ModelComponent& component : family.components()) {
+    stages.encode += add(component, ModelStage::kEncode, "encoding");
+    stages.denoise = std::max(stages.denoise, add(component, ModelStage::kDenoise, "denoising"));
+    stages.decode += add(component, ModelStage::kDecode, "decoding");
+  }
+  return stages;
+}
+
+// Copies of weights that are kept: in wider types and in those of activations, and prepared.
+size_t AddCopiedWeights(const ModelFamily& family, const GenerationPlan& plan, Entries& entries) {
+  size_t bytes = 0;
   for (const ModelComponent& component : family.components()) {
     const auto widened = static_cast<size_t>(component.model->weights().WidenedBytes());
     if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
   }
-  if (plan.placement.IsOnGpu()) {
-    const size_t pinned = PinnedWeightBytes(family, plan);
-    if (pinned > 0) bytes += entries.Add("weights that come to the GPU in turn (pinned)", pinned);
-    return bytes;
-  }
+  if (plan.placement.IsOnGpu()) return bytes;
   for (const ModelComponent& component : family.components()) {
     const Placement& placement = plan.PlacementOf(component);
     if (placement.activation_dtype == DType::kF32) continue;
@@ -228,7 +264,7 @@ size_t AddWeights(const ModelFamily& family, const GenerationPlan& plan, Entries
 
 size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   Entries entries(memory.entries);
-  if (plan.state_place == StatePlace::kFile) {
+  if (plan.state_place.is_file) {
     memory.spill_bytes = plan.state.spill_bytes;
     return entries.Add("state in memory at one time", plan.state.spill_resident_bytes);
   }
@@ -239,8 +275,24 @@ size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   return bytes;
 }
 
+// Copies for GPUs in pinned memory, which their pipeline keeps: the plan's, and what there is for
+// other GPUs.
+size_t AddPinnedWeights(const ModelFamily& family, const GenerationPlan& plan,
+                        const MemoryHeld& held, Entries& entries) {
+  size_t bytes = 0;
+  const auto add = [&](const char* name, size_t pinned) {
+    if (pinned > 0) bytes += entries.Add(name, pinned);
+  };
+  if (plan.placement.IsOnGpu()) {
+    add("weights that come to the GPU in turn (pinned)", PinnedWeightBytes(family, plan));
+  }
+  add("weights kept for other GPUs (pinned)", held.pinned_beside(plan.devices));
+  return bytes;
+}
+
 // Fills in the plan's memory, and what of it is the generation's own.
-void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationPlan& plan) {
+void PlanMemory(const ModelFamily& family, const StagePlans& stages, const MemoryHeld& held,
+                GenerationPlan& plan) {
   MemoryPlan& memory = plan.memory;
   memory.entries.clear();
   memory.spill_bytes = 0;
@@ -249,35 +301,35 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationP
   const auto on_host = [&](const StageBytes& stage) {
     return is_on_gpu ? stage.host : stage.device;
   };
-  size_t always = entries.Add("program and libraries", family.program_bytes());
-  always += entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
-  memory.weight_bytes = AddWeights(family, plan, entries);
-  always += memory.weight_bytes;
+  const size_t program = entries.Add("program and libraries", family.program_bytes());
+  size_t always = entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
+  const HostStages mapped = AddMappedWeights(family, entries);
+  const size_t copied = AddCopiedWeights(family, plan, entries);
+  memory.weight_bytes = mapped.Most() + copied;
+  always += copied + AddPinnedWeights(family, plan, held, entries);
   always += AddLatents(family, plan, entries);
   always += entries.Add("text embeddings", stages.embeddings);
-  size_t encoding = entries.Add("workspace of the text encoders", on_host(stages.text));
+  HostStages own;
+  own.encode = entries.Add("workspace of the text encoders", on_host(stages.text));
   if (family.info().needs_image) {
     always += entries.Add("picture, encoded", stages.condition);
-    encoding = std::max(encoding,
-                        entries.Add("workspace of the picture's encoders", on_host(stages.image)));
+    own.encode = std::max(
+        own.encode, entries.Add("workspace of the picture's encoders", on_host(stages.image)));
   }
-  size_t denoising = 0;
   if (is_on_gpu) {
-    if (plan.state_place == StatePlace::kHost) {
-      denoising +=
-          entries.Add("state (pinned)", plan.devices.size() * plan.state.offloaded_host_bytes);
-    }
+    const size_t pinned = plan.devices.size() * plan.state.HostBytes(plan.state_place.host_layers);
+    if (pinned > 0) own.denoise += entries.Add("state (pinned)", pinned);
   } else {
-    denoising += AddState(plan, memory);
+    own.denoise += AddState(plan, memory);
   }
-  denoising +=
+  own.denoise +=
       entries.Add("workspace of the transformer", plan.devices.size() * on_host(stages.denoising));
-  const size_t decoding = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
-                          entries.Add(PictureName(family), PictureBytes(plan));
-  memory.peak_bytes = always + std::max({encoding, denoising, decoding});
-  size_t loaded = family.program_bytes();
-  for (const ComponentInfo& component : family.info().components) loaded += component.bytes;
-  plan.new_bytes = memory.peak_bytes - loaded;
+  own.decode = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
+               entries.Add(PictureName(family), PictureBytes(plan));
+  memory.peak_bytes = program + always + (mapped + own).Most();
+  plan.new_bytes = always + own.Most();
+  plan.mapped_bytes = mapped.Most();
+  plan.rest_mapped_bytes = program + plan.new_bytes + MappedBytes(family) - memory.peak_bytes;
 }
 
 StageWorkspaces WorkspacesOf(const StagePlans& stages) {
@@ -336,15 +388,17 @@ std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, Gene
 }
 
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs) {
-  GenerationPlan plan = BeginPlan(family, options, /*denoises=*/true);
+                              DryRuns& dry_runs, const MemoryHeld& held) {
+  GenerationPlan plan = BeginPlan(family, options, held, /*denoises=*/true);
   plan.geometries.assign(static_cast<size_t>(plan.invocations_per_device()),
                          family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
   plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
+  plan.first_expert = family.ExpertAt(
+      family.scheduler().Make(plan.settings.steps, plan.latents.tokens())->timestep(0));
   auto run = dry_runs.For(family, plan);
   plan.state = run->state;
   if (plan.placement.IsOnGpu()) {
-    const size_t limit = DeviceLimit(options, plan.devices);
+    const size_t limit = DeviceLimit(options, plan);
     FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
       run = dry_runs.For(family, plan);  // for what streamed weights take more of the workspace
@@ -356,11 +410,11 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   plan.image_workspace = stages.image.device;
   plan.denoising_workspace = stages.denoising.device;
   plan.decoding_workspace = stages.decoding.device;
-  PlanMemory(family, stages, plan);
+  PlanMemory(family, stages, held, plan);
   if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
       plan.state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
-    plan.state_place = StatePlace::kFile;
-    PlanMemory(family, stages, plan);
+    plan.state_place.is_file = true;
+    PlanMemory(family, stages, held, plan);
   }
   return plan;
 }
@@ -377,21 +431,24 @@ int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settin
   return 0;
 }
 
-GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options) {
+GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
+                            const MemoryHeld& held) {
   GenerateOptions dense = options;
   dense.sparsity = "off";
   dense.overrides.clear();
-  GenerationPlan plan = BeginPlan(family, dense, /*denoises=*/false);
+  GenerationPlan plan = BeginPlan(family, dense, held, /*denoises=*/false);
   StagePlans stages;
   stages.decoding = PlanDecodingStage(family, plan);
   plan.decoding_workspace = stages.decoding.device;
   Entries entries(plan.memory.entries);
   size_t loaded = entries.Add("program and libraries", family.program_bytes());
-  for (const ComponentInfo& component : family.info().components) {
-    if (component.name == "vae") {
-      loaded += entries.Add("weights of vae (mapped)", component.bytes);
-    }
+  for (const ModelComponent& component : family.components()) {
+    if (!component.RunsIn(ModelStage::kDecode)) continue;
+    plan.mapped_bytes +=
+        entries.Add("weights of " + component.name + " (mapped)", MappedBytes(component));
   }
+  plan.rest_mapped_bytes = MappedBytes(family) - plan.mapped_bytes;
+  loaded += plan.mapped_bytes + AddPinnedWeights(family, plan, held, entries);
   const bool is_on_gpu = plan.placement.IsOnGpu();
   plan.new_bytes = entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
   plan.new_bytes += entries.Add("latents", FloatBytes(plan.latents.size()));

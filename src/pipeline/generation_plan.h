@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "pipeline/generation_settings.h"
+#include "pipeline/memory_held.h"
 #include "pipeline/model_family.h"
 #include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
@@ -27,19 +28,21 @@ struct GenerationPlan {
   // Of the denoiser: all invocations of a step on one, or each on its own. Encoders and decoder are
   // on the first.
   Devices devices;
-  Placement placement;  // of the denoiser, on the first device
+  std::vector<CardMemory> cards;  // of the devices, when the plan was made; none on the CPU
+  Placement placement;            // of the denoiser, on the first device
   // Of encoders: the same device, f32 on the CPU, bf16 on a GPU, as states of T5 and of
   // autoencoders leave the range of f16.
   Placement encoder;
   // Of the decoder: as the encoders, but for bf16 where the denoiser computes in it on the CPU.
   Placement decoder;
   LatentShape latents;
+  int first_expert = 0;        // the transformer that makes the first step
   int second_expert_step = 0;  // the first of another transformer; 0: one makes all steps
   // Of a device's invocations, with the longest prompts: the same on each.
   std::vector<SparseGeometry> geometries;
   StatePlan state;  // of one device
-  StatePlace state_place = StatePlace::kMemory;
-  ModelResidency residency;  // on a GPU, on each alike
+  StatePlace state_place;
+  ModelResidency residency;  // on all GPUs alike
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.
   size_t text_workspace = 0;       // of the text encoders
@@ -50,12 +53,24 @@ struct GenerationPlan {
   // Of memory.peak_bytes and the bytes of memory.devices, what is this generation's own: not what
   // is there already when the plan is made, nor weights on GPUs, which all generations share.
   size_t new_bytes = 0;
+  // Of mapped weights, the most at one time, and how much beside memory.peak_bytes other
+  // generations, in other stages, can keep in memory.
+  size_t mapped_bytes = 0;
+  size_t rest_mapped_bytes = 0;
   std::vector<size_t> new_device_bytes;
 
   // On the first device.
   const Placement& PlacementOf(const ModelComponent& component) const {
     if (component.RunsIn(ModelStage::kDenoise)) return placement;
     return component.RunsIn(ModelStage::kDecode) ? decoder : encoder;
+  }
+  // The transformer that makes a step.
+  int ExpertOf(int step) const {
+    return second_expert_step > 0 && step >= second_expert_step ? 1 : first_expert;
+  }
+  // Those that make any.
+  std::vector<int> Experts() const {
+    return second_expert_step > 0 ? std::vector{0, 1} : std::vector{first_expert};
   }
   int invocations_per_device() const {
     return settings.num_invocations() / static_cast<int>(devices.size());
@@ -70,7 +85,8 @@ class DryRuns {
   ~DryRuns();
 
  private:
-  friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&);
+  friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&,
+                                       const MemoryHeld&);
   struct Run;
   std::shared_ptr<const Run> For(const ModelFamily& family, GenerationPlan& plan);
 
@@ -81,11 +97,12 @@ class DryRuns {
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
 // could hold. Whether this one can: pipeline/memory_check.h.
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs);
+                              DryRuns& dry_runs, const MemoryHeld& held = {});
 // The first step of a second transformer (ModelFamily::ExpertAt); 0: one makes all steps.
 int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
                      int64_t image_tokens);
 // Of a generation that is nothing but its decoding.
-GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options);
+GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
+                            const MemoryHeld& held = {});
 
 }  // namespace tamias

@@ -70,7 +70,7 @@ std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(
   HunyuanVideoTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<HunyuanVideoDenoiser>(
-      transformer().On(context),
+      transformer(),
       RotaryPositions(context, TokenPositions(latents, order), config.rope_axes_dim,
                       config.rope_theta),
       constants);

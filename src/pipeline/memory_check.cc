@@ -2,6 +2,7 @@
 // counted by what is in use, some of it counts twice then, which errs on the safe side.
 #include "pipeline/memory_check.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,9 +20,11 @@ constexpr size_t kSlackBytes = size_t{96} << 20;
 
 std::string Beside(size_t others) { return others > 0 ? " beside the generations under way" : ""; }
 
+// others: what they were promised of memory to allocate; others_mapped: of mapped weights.
 void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_t others,
-               int threads) {
-  const MemoryNeed need{.resident_bytes = plan.memory.peak_bytes + others,
+               size_t others_mapped, int threads) {
+  const size_t mapped = std::min(others_mapped, plan.rest_mapped_bytes);
+  const MemoryNeed need{.resident_bytes = plan.memory.peak_bytes + others + mapped,
                         .new_bytes = plan.new_bytes + others + kSlackBytes,
                         .file_bytes = plan.memory.spill_bytes,
                         .threads = threads};
@@ -48,25 +51,35 @@ void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, size_
 void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, size_t device,
                  size_t others) {
   const DeviceMemory& memory = plan.memory.devices[device];
-  const size_t on_gpu = cuda::PropertiesOf(plan.devices[device].index).memory_bytes;
-  const bool is_asked = options.max_gpu_memory_bytes > 0 && options.max_gpu_memory_bytes < on_gpu;
-  const size_t limit = is_asked ? options.max_gpu_memory_bytes : on_gpu;
-  if (memory.bytes + others <= limit) return;
+  cuda::PropertiesOf(plan.devices[device].index);  // throws where there is no such GPU
+  const size_t asked = options.max_gpu_memory_bytes;
+  const bool is_asked = asked > 0 && asked < memory.free_bytes;
+  if (memory.bytes + others <= (is_asked ? asked : memory.free_bytes)) return;
   Fail(ErrorCode::kOutOfMemory,
-       "{} need {} of GPU memory{} at the least, {} {} (`tamias inspect` shows the plan)",
+       "{} need {} of GPU memory{} at the least, but {} (`tamias inspect` shows the plan)",
        SizeText(plan.settings), BytesText(memory.bytes + others), Beside(others),
-       is_asked ? "but max_gpu_memory is" : memory.device + " has", BytesText(limit));
+       is_asked ? "max_gpu_memory is " + BytesText(asked)
+                : fmt::format("{} has {}, of which {} are free", memory.device,
+                              BytesText(memory.card_bytes), BytesText(memory.free_bytes)));
 }
 
 }  // namespace
 
 RunningGenerations::Entry::Entry(RunningGenerations& running, const GenerationPlan& plan)
-    : running_(&running), new_bytes_(plan.new_bytes), threads_(plan.threads) {
+    : running_(&running),
+      new_bytes_(plan.new_bytes),
+      mapped_bytes_(plan.mapped_bytes),
+      threads_(plan.threads) {
   for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
     device_bytes_[plan.devices[i].index] = plan.new_device_bytes[i];
   }
   running.new_bytes_ += new_bytes_;
-  for (const auto& [gpu, bytes] : device_bytes_) running.device_bytes_[gpu] += bytes;
+  running.mapped_bytes_ += mapped_bytes_;
+  for (const auto& [gpu, bytes] : device_bytes_) {
+    OnGpu& on_gpu = running.on_gpus_[gpu];
+    on_gpu.bytes += bytes;
+    ++on_gpu.generations;
+  }
   running.threads_ += threads_;
 }
 
@@ -75,6 +88,7 @@ RunningGenerations::Entry::Entry(Entry&& other) noexcept { *this = std::move(oth
 RunningGenerations::Entry& RunningGenerations::Entry::operator=(Entry&& other) noexcept {
   std::swap(running_, other.running_);
   std::swap(new_bytes_, other.new_bytes_);
+  std::swap(mapped_bytes_, other.mapped_bytes_);
   std::swap(device_bytes_, other.device_bytes_);
   std::swap(threads_, other.threads_);
   return *this;
@@ -84,7 +98,12 @@ void RunningGenerations::Entry::Leave() {
   if (running_ == nullptr) return;
   const std::lock_guard lock(running_->mutex_);
   running_->new_bytes_ -= new_bytes_;
-  for (const auto& [gpu, bytes] : device_bytes_) running_->device_bytes_[gpu] -= bytes;
+  running_->mapped_bytes_ -= mapped_bytes_;
+  for (const auto& [gpu, bytes] : device_bytes_) {
+    OnGpu& on_gpu = running_->on_gpus_[gpu];
+    on_gpu.bytes -= bytes;
+    --on_gpu.generations;
+  }
   running_->threads_ -= threads_;
   running_ = nullptr;
 }
@@ -92,11 +111,17 @@ void RunningGenerations::Entry::Leave() {
 RunningGenerations::Entry RunningGenerations::Enter(const GenerationPlan& plan,
                                                     const GenerateOptions& options) {
   const std::lock_guard lock(mutex_);
-  CheckHost(plan, options, new_bytes_, threads_ + plan.threads);
+  CheckHost(plan, options, new_bytes_, mapped_bytes_, threads_ + plan.threads);
   for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
-    CheckDevice(plan, options, i, device_bytes_[plan.devices[i].index]);
+    CheckDevice(plan, options, i, on_gpus_[plan.devices[i].index].bytes);
   }
   return Entry(*this, plan);
+}
+
+bool RunningGenerations::AreOn(Device gpu) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = on_gpus_.find(gpu.index);
+  return found != on_gpus_.end() && found->second.generations > 0;
 }
 
 }  // namespace tamias

@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "pipeline/generation_plan.h"
+#include "tamias/device.h"
 
 namespace tamias {
 
@@ -28,6 +29,7 @@ class RunningGenerations {
 
     RunningGenerations* running_ = nullptr;
     size_t new_bytes_ = 0;
+    size_t mapped_bytes_ = 0;
     std::map<int, size_t> device_bytes_;
     int threads_ = 0;
   };
@@ -35,11 +37,19 @@ class RunningGenerations {
   // Throws kOutOfMemory when the plan does not fit what this process may use, the promises to the
   // others included, or its threads cannot be had.
   Entry Enter(const GenerationPlan& plan, const GenerateOptions& options);
+  // Whether any of them is on this GPU.
+  bool AreOn(Device gpu) const;
 
  private:
-  std::mutex mutex_;
-  size_t new_bytes_ = 0;                // of the host
-  std::map<int, size_t> device_bytes_;  // by the number of the GPU, beside weights
+  struct OnGpu {
+    size_t bytes = 0;  // beside weights
+    int generations = 0;
+  };
+
+  mutable std::mutex mutex_;
+  size_t new_bytes_ = 0;          // of the host
+  size_t mapped_bytes_ = 0;       // GenerationPlan's
+  std::map<int, OnGpu> on_gpus_;  // by the number of the GPU
   int threads_ = 0;
 };
 

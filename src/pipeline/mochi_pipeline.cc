@@ -75,7 +75,7 @@ std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const Ge
                                                       const TokenOrder& order,
                                                       const ImageCondition& /*image*/) const {
   return std::make_unique<MochiDenoiser>(
-      transformer().On(context),
+      transformer(),
       transformer().On(context).RotaryPositions(context, latents.grid(), order.tokens()));
 }
 

@@ -1,11 +1,21 @@
 // One lock for each device: an upload of gigabytes holds up its own alone.
 #include "pipeline/model_devices.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
+#include "base/cuda/device.h"
+#include "base/offloaded_parts.h"
 
 namespace tamias {
+namespace {
+
+// Changes of a GPU's free memory that change no plan: what its first generations load of code and
+// libraries, and what comes and goes beside.
+constexpr size_t kUnnoticedBytes = size_t{192} << 20;
+
+}  // namespace
 
 ModelDevices::Place& ModelDevices::PlaceOf(Device device) {
   const std::lock_guard lock(mutex_);
@@ -29,9 +39,57 @@ std::vector<std::shared_ptr<DeviceResources>> ModelDevices::Resources(const Gene
   return resources;
 }
 
+CardMemory ModelDevices::Card(Device gpu, bool is_busy) {
+  if (gpu.index >= cuda::DeviceCount()) return {};
+  const size_t all = cuda::PropertiesOf(gpu.index).memory_bytes;
+  Place& place = PlaceOf(gpu);
+  if (!is_busy) {
+    const std::lock_guard lock(place.mutex);
+    size_t free = cuda::FreeMemoryBytes(gpu.index);
+    for (const auto& [key, loaded] : place.models) free += loaded.bytes;
+    const size_t before = place.free_bytes;
+    if (before == 0 || std::max(free, before) - std::min(free, before) > kUnnoticedBytes) {
+      place.free_bytes = std::min(free, all);
+    }
+  }
+  return {all, place.free_bytes};
+}
+
 void ModelDevices::Drop(const PlacedModel& model, Loaded& loaded) {
   model.Drop(loaded.placement);
-  loaded = {};
+  Loaded left;
+  left.streamed = std::move(loaded.streamed);
+  left.pinned = std::move(loaded.pinned);
+  loaded = std::move(left);
+}
+
+void ModelDevices::GiveBackFiles(const Place& place, const PlacedModel& model) {
+  const bool is_used = std::ranges::any_of(place.models, [&](const auto& one) {
+    return one.first.first == &model && one.second.users > 0;
+  });
+  if (!is_used) model.weights().GiveBackFiles();
+}
+
+void ModelDevices::DropPinned(Place& place, const ModelFamily& family, const GenerationPlan& plan) {
+  std::map<Key, std::vector<std::string>> planned;
+  for (const ModelComponent& component : family.components()) {
+    planned[KeyOf(component, plan)] = StreamedBlocks(component, plan.residency);
+  }
+  for (auto& [key, loaded] : place.models) {
+    if (loaded.is_there) continue;
+    const auto found = planned.find(key);
+    if (found == planned.end() || found->second != loaded.streamed) loaded.pinned.reset();
+  }
+}
+
+size_t ModelDevices::PinnedBytes(const Devices& beside) {
+  const std::lock_guard lock(mutex_);
+  size_t bytes = 0;
+  for (const auto& [name, place] : places_) {
+    const Device device{name.first, name.second};
+    if (std::ranges::count(beside, device) == 0) bytes += place.pinned_bytes;
+  }
+  return bytes;
 }
 
 void ModelDevices::Load(Place& place, const ModelFamily& family, const GenerationPlan& plan,
@@ -51,9 +109,11 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
   }
   Context context(place.resources, placement, plan.threads);
   if (!loaded.is_there) {
-    model.CopyTo(context, streamed);
+    if (loaded.streamed != streamed) loaded.pinned.reset();
+    loaded.pinned = model.CopyTo(context, streamed, std::move(loaded.pinned));
     context.Synchronize();
     loaded.is_there = true;
+    loaded.bytes = model.weights().DeviceBytes(placement, streamed);
     loaded.streamed = std::move(streamed);
     loaded.placement = placement;
   }
@@ -63,12 +123,13 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
     model.PrepareForSparsity(context);
     context.Synchronize();
     loaded.is_prepared_for_sparsity = true;
+    loaded.bytes += model.SparsityWeightBytes(placement);
   }
   ++loaded.users;
 }
 
 void ModelDevices::UseOn(Device device, const ModelFamily& family, const GenerationPlan& plan,
-                         ModelStage stage, Lease& lease) {
+                         const std::vector<const ModelComponent*>& components, Lease& lease) {
   Resources(device);
   Place& place = PlaceOf(device);
   const std::lock_guard lock(place.mutex);
@@ -77,18 +138,27 @@ void ModelDevices::UseOn(Device device, const ModelFamily& family, const Generat
       if (loaded.is_there && loaded.users == 0) Drop(*key.first, loaded);
     }
   }
-  for (const ModelComponent& component : family.components()) {
-    if (!component.RunsIn(stage)) continue;
-    Load(place, family, plan, component);
-    lease.models_.emplace_back(&place, KeyOf(component, plan));
+  DropPinned(place, family, plan);
+  for (const ModelComponent* component : components) {
+    Load(place, family, plan, *component);
+    lease.models_.emplace_back(&place, KeyOf(*component, plan));
   }
+  size_t pinned = 0;
+  for (const auto& [key, loaded] : place.models) {
+    if (loaded.pinned != nullptr) pinned += loaded.pinned->bytes();
+  }
+  place.pinned_bytes = pinned;
 }
 
 ModelDevices::Lease ModelDevices::Use(const ModelFamily& family, const GenerationPlan& plan,
-                                      ModelStage stage) {
+                                      ModelStage stage, int expert) {
+  std::vector<const ModelComponent*> components;
+  for (const ModelComponent& component : family.components()) {
+    if (component.RunsIn(stage) && component.expert == expert) components.push_back(&component);
+  }
   Lease lease(plan);
   for (const Device device : plan.devices) {
-    UseOn(device, family, plan, stage, lease);
+    UseOn(device, family, plan, components, lease);
     if (stage != ModelStage::kDenoise) break;
   }
   return lease;
@@ -102,6 +172,7 @@ ModelDevices::Lease::~Lease() {
     const std::lock_guard lock(place->mutex);
     Loaded& loaded = place->models[key];
     if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*key.first, loaded);
+    GiveBackFiles(*place, *key.first);
   }
 }
 

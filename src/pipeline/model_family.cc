@@ -68,8 +68,8 @@ size_t ModelFamily::SparsityWeightBytes(const Placement& placement) const {
 }
 
 void ModelFamily::AddComponent(const std::string& name, const PlacedModel& model,
-                               std::initializer_list<ModelStage> stages) {
-  ModelComponent& component = components_.emplace_back(ModelComponent{name, &model, 0});
+                               std::initializer_list<ModelStage> stages, int expert) {
+  ModelComponent& component = components_.emplace_back(ModelComponent{name, &model, 0, expert});
   for (const ModelStage stage : stages) component.stages |= static_cast<uint8_t>(stage);
   info_.components.push_back(Describe(name, folder_.Config(name), model.weights()));
 }

@@ -93,9 +93,9 @@ class ModelFamily {
   explicit ModelFamily(const ModelFolder& folder);
 
   // Called by a family's constructor: for each component that has weights, then once at the end.
-  // model must stay where it is; stages: those that run it.
+  // model must stay where it is; stages: those that run it; expert: of transformers.
   void AddComponent(const std::string& name, const PlacedModel& model,
-                    std::initializer_list<ModelStage> stages);
+                    std::initializer_list<ModelStage> stages, int expert = 0);
   void SetDefaults(const FamilyDefaults& family, const std::string& profile);
   // Reads the folder's scheduler; called once by a family's constructor.
   void SetScheduler(SchedulerConventions conventions);

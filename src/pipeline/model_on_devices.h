@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -24,8 +25,10 @@ class PlacedModel {
   virtual std::vector<std::string> BlockPaths() const = 0;
   // Copies the weights to the context's device in the type of its activations, those that lie there
   // in that type already excepted; nothing for f32 on the CPU, which takes weights of any type.
-  // streamed: as Weights::CopyToDevice.
-  virtual void CopyTo(const Context& context, const std::vector<std::string>& streamed) const = 0;
+  // streamed, pinned: as Weights::CopyToDevice. Returns the copy's pinned blocks.
+  virtual std::shared_ptr<const PinnedParts> CopyTo(
+      const Context& context, const std::vector<std::string>& streamed,
+      std::shared_ptr<const PinnedParts> pinned) const = 0;
   // Lets go what CopyTo copied; nothing of it may be in use.
   virtual void Drop(const Placement& placement) const = 0;
   // Of transformers: before the first generation with sparse MLPs at the context's placement.
@@ -40,11 +43,13 @@ class ModelOnDevices final : public PlacedModel {
   ModelOnDevices(const Config& config, const Weights& weights)
       : weights_(weights), on_cpu_(config, weights) {}
 
-  void CopyTo(const Context& context,
-              const std::vector<std::string>& streamed = {}) const override {
-    if (ServesFiles(context.placement())) return;
-    copies_[SlotOf(context.placement())] =
-        std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context, streamed));
+  std::shared_ptr<const PinnedParts> CopyTo(
+      const Context& context, const std::vector<std::string>& streamed = {},
+      std::shared_ptr<const PinnedParts> pinned = nullptr) const override {
+    if (ServesFiles(context.placement())) return nullptr;
+    const Weights copy = weights_.CopyToDevice(context, streamed, std::move(pinned));
+    copies_[SlotOf(context.placement())] = std::make_unique<Model>(on_cpu_.config(), copy);
+    return copy.pinned();
   }
   void Drop(const Placement& placement) const override {
     if (!ServesFiles(placement)) copies_[SlotOf(placement)].reset();

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/spread.h"
+
 namespace tamias {
 
 std::vector<std::string> StreamedBlocks(const ModelComponent& component,
@@ -15,9 +17,7 @@ std::vector<std::string> StreamedBlocks(const ModelComponent& component,
   streamed = std::min(streamed, count);
   std::vector<std::string> blocks;
   for (int64_t i = 0; i < count; ++i) {
-    if ((i + 1) * streamed / count > i * streamed / count) {
-      blocks.push_back(all[static_cast<size_t>(i)]);
-    }
+    if (IsAmongSpread(i, streamed, count)) blocks.push_back(all[static_cast<size_t>(i)]);
   }
   return blocks;
 }

@@ -16,14 +16,15 @@ struct ModelComponent {
   std::string name;
   const PlacedModel* model = nullptr;
   uint8_t stages = 0;  // that run it: bits of ModelStage
+  int expert = 0;      // of transformers: that of ModelFamily::ExpertAt
 
   bool RunsIn(ModelStage stage) const { return (stages & static_cast<uint8_t>(stage)) != 0; }
 };
 
-// In the order in which memory is saved: each costs more time than the one before.
+// In the order in which memory is saved: each costs more time than the one before. After
+// the first of them comes the state (StatePlace::host_layers).
 struct ModelResidency {
-  bool takes_turns = false;       // a model is on the GPU in its stages alone
-  bool offloads_state = false;    // StatePlace::kHost
+  bool takes_turns = false;       // a model is on the GPU while it runs alone
   int64_t streamed_blocks = 0;    // of each transformer
   bool streams_encoders = false;  // all blocks of the text encoders
 };

@@ -62,7 +62,7 @@ GenerateResult Pipeline::Decode(const SavedLatents& latents, const GenerateOptio
                                 const ProgressCallback& progress) const {
   return WithOutOfMemory([&] {
     const GenerateOptions complete = WithSavedSize(latents, options, info());
-    GenerationPlan plan = PlanDecoding(*parts_->family, complete);
+    GenerationPlan plan = parts_->PlanOfDecoding(complete);
     CheckSavedLatents(latents, plan.latents, SizeText(plan.settings));
     Generation::Implementation generation(parts_, complete, progress, std::move(plan),
                                           static_cast<int>(latents.latents.size()));
@@ -76,8 +76,7 @@ GenerationSettings Pipeline::Settings(const GenerateOptions& options) const {
 }
 
 MemoryPlan Pipeline::PlanMemory(const GenerateOptions& options) const {
-  return WithOutOfMemory(
-      [&] { return PlanGeneration(*parts_->family, options, parts_->dry_runs).memory; });
+  return WithOutOfMemory([&] { return parts_->Plan(options).memory; });
 }
 
 int64_t Pipeline::NumImageTokens(const GenerateOptions& options) const {
@@ -122,6 +121,8 @@ std::map<std::string, std::string> Pipeline::LatentsText(const GenerateOptions& 
                                                          int image) const {
   return TextOfLatents(*parts_->family, options, Settings(options), image);
 }
+
+size_t Pipeline::pinned_bytes() const { return parts_->devices.PinnedBytes(); }
 
 const ModelInfo& Pipeline::info() const { return parts_->family->info(); }
 

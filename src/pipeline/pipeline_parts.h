@@ -13,6 +13,17 @@
 namespace tamias {
 
 struct Pipeline::Parts {
+  GenerationPlan Plan(const GenerateOptions& options) {
+    return PlanGeneration(*family, options, dry_runs, HeldNow());
+  }
+  GenerationPlan PlanOfDecoding(const GenerateOptions& options) {
+    return PlanDecoding(*family, options, HeldNow());
+  }
+  MemoryHeld HeldNow() {
+    return {.card_of = [this](Device gpu) { return devices.Card(gpu, running.AreOn(gpu)); },
+            .pinned_beside = [this](const Devices& gpus) { return devices.PinnedBytes(gpus); }};
+  }
+
   std::unique_ptr<const ModelFamily> family;
   ModelDevices devices;
   RunningGenerations running;

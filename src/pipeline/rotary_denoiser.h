@@ -6,6 +6,7 @@
 
 #include "models/transformers/rotary_positions.h"
 #include "pipeline/denoiser.h"
+#include "pipeline/model_on_devices.h"
 
 namespace tamias {
 
@@ -13,11 +14,11 @@ namespace tamias {
 template <typename Transformer, typename Inputs>
 class RotaryDenoiser final : public Denoiser {
  public:
-  // Transformer and rotary tables lie on one device.
+  // The transformer must be on the device of the rotary tables when it predicts, not before.
   // constants: inputs that do not change, such as the guidance scale. The transformer's timesteps
   // are the scheduler's divided by timestep_divisor.
-  RotaryDenoiser(const Transformer& transformer, const RotaryTable& rotary, Inputs constants = {},
-                 float timestep_divisor = 1)
+  RotaryDenoiser(const ModelOnDevices<Transformer>& transformer, const RotaryTable& rotary,
+                 Inputs constants = {}, float timestep_divisor = 1)
       : transformer_(transformer),
         constants_(std::move(constants)),
         timestep_divisor_(timestep_divisor) {
@@ -34,11 +35,11 @@ class RotaryDenoiser final : public Denoiser {
       inputs.pooled_projections = prompt.pooled;
     }
     inputs.timestep = timestep / timestep_divisor_;
-    transformer_.Forward(context, inputs, invocation, prediction);
+    transformer_.On(context).Forward(context, inputs, invocation, prediction);
   }
 
  private:
-  const Transformer& transformer_;
+  const ModelOnDevices<Transformer>& transformer_;
   Inputs constants_;
   float timestep_divisor_;
 };

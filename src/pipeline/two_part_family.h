@@ -38,7 +38,8 @@ class TwoPartFamily : public ModelFamily {
     patch_ = patch;
     scaling_ = std::move(scaling);
     for (size_t i = 0; i < transformers_.size(); ++i) {
-      AddComponent(transformer_names_[i], transformers_[i], {ModelStage::kDenoise});
+      AddComponent(transformer_names_[i], transformers_[i], {ModelStage::kDenoise},
+                   static_cast<int>(i));
     }
     if (encodes) {
       AddComponent("vae", vae_, {ModelStage::kEncode, ModelStage::kDecode});

@@ -194,7 +194,7 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
       RotaryPositions(context, TokenPositions(latents, order), transformer_config().RotaryAxes());
   std::vector<std::unique_ptr<Denoiser>> experts;
   for (size_t i = 0; i < num_transformers(); ++i) {
-    experts.push_back(std::make_unique<WanDenoiser>(transformer(i).On(context), rotary, constants));
+    experts.push_back(std::make_unique<WanDenoiser>(transformer(i), rotary, constants));
   }
   auto denoiser = std::make_unique<WanExpertsDenoiser>(*this, std::move(experts));
   if (!image_) return denoiser;

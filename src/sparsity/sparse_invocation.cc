@@ -47,14 +47,14 @@ InvocationState::InvocationState(const SparsityConfig& config, const SparseGeome
   for (int64_t layer = 0; layer < geometry.num_layers; ++layer) {
     const auto i = static_cast<size_t>(layer);
     if (config.attn.is_enabled && layer >= config.attn.first_n_dense_layers) {
-      builder.BeginPart();
+      builder.BeginPart(layer);
       attention_[i] = std::make_unique<DeltaAttention>(config.attn, config.should_profile, geometry,
                                                        *selector, SeedOf(layer, 1), builder);
       attention_part_[i] = builder.EndPart();
     }
     if (config.mlp.is_enabled && layer >= config.mlp.first_n_dense_layers &&
         geometry.mlp_tokens[i] > 0) {
-      builder.BeginPart();
+      builder.BeginPart(layer);
       mlp_[i] = std::make_unique<DeltaMlp>(config.mlp, config.should_profile, geometry,
                                            geometry.mlp_tokens[i], SeedOf(layer, 2), builder);
       mlp_part_[i] = builder.EndPart();

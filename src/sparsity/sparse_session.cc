@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <numeric>
 #include <optional>
 #include <set>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "base/cuda/device.h"
 #include "base/machine.h"
 #include "base/offloaded_parts.h"
+#include "base/spread.h"
 #include "io/spill_file.h"
 #include "sparsity/invocation_state.h"
 #include "tamias/ops/mask.h"
@@ -133,10 +135,8 @@ StatePlan PlanOf(const StateBuilder& builder) {
   for (const auto& [name, bytes] : builder.entries()) plan.entries.push_back({name, bytes});
   plan.spill_bytes = builder.spill_bytes();
   plan.spill_resident_bytes = builder.spill_resident_bytes();
-  plan.offloaded_device_bytes =
-      builder.unparted_bytes() + OffloadedParts::DeviceBytes(builder.part_bytes());
-  for (const size_t bytes : builder.part_bytes()) plan.offloaded_host_bytes += bytes;
-  plan.part_bytes = builder.part_bytes();
+  plan.unparted_bytes = builder.unparted_bytes();
+  plan.parts = builder.parts();
   return plan;
 }
 
@@ -165,23 +165,73 @@ void CheckFits(const StatePlan& plan, Device device) {
   }
 }
 
-StateBuilder MakeBuilder(const Context& context, StatePlace place, const StatePlan& plan) {
-  if (place == StatePlace::kMemory) return StateBuilder(context);
-  if (context.IsOnGpu() != (place == StatePlace::kHost)) {
+// The layers that keep anything, in their order.
+std::set<int64_t> LayersOf(const StatePlan& plan) {
+  std::set<int64_t> layers;
+  for (const StateBuilder::Part& part : plan.parts) {
+    if (part.layer && part.bytes > 0) layers.insert(*part.layer);
+  }
+  return layers;
+}
+
+// Of the plan's parts those that are in the host's memory.
+std::vector<bool> PartsOnHost(const StatePlan& plan, int64_t host_layers) {
+  const std::set<int64_t> layers = LayersOf(plan);
+  const auto count = static_cast<int64_t>(layers.size());
+  std::set<int64_t> chosen;
+  int64_t i = 0;
+  for (const int64_t layer : layers) {
+    if (IsAmongSpread(i++, host_layers, count)) chosen.insert(layer);
+  }
+  std::vector<bool> on_host;
+  for (const StateBuilder::Part& part : plan.parts) {
+    const bool goes = part.layer ? chosen.contains(*part.layer) : count > 0 && host_layers >= count;
+    on_host.push_back(goes && part.bytes > 0);
+  }
+  return on_host;
+}
+
+std::vector<size_t> BytesOnHost(const StatePlan& plan, int64_t host_layers) {
+  const std::vector<bool> on_host = PartsOnHost(plan, host_layers);
+  std::vector<size_t> bytes;
+  for (size_t i = 0; i < on_host.size(); ++i) {
+    if (on_host[i]) bytes.push_back(plan.parts[i].bytes);
+  }
+  return bytes;
+}
+
+StateBuilder MakeBuilder(const Context& context, const StatePlace& place, const StatePlan& plan) {
+  if (place.IsDevice()) return StateBuilder(context);
+  if (context.IsOnGpu() != (place.host_layers > 0)) {
     Fail(
         ErrorCode::kUnsupported, "sparse session: state on {} cannot be kept in {}",
         Name(context.device()),
         context.IsOnGpu() ? "a file (max_memory); it can on the CPU" : "pinned memory of the host");
   }
   if (context.IsPlanning()) return StateBuilder(context);
-  if (place == StatePlace::kHost) {
-    return StateBuilder(context,
-                        std::make_shared<OffloadedParts>(context.device(), plan.part_bytes));
+  if (place.host_layers > 0) {
+    auto parts = std::make_shared<OffloadedParts>(context.device(),
+                                                  BytesOnHost(plan, place.host_layers));
+    return StateBuilder(context, std::move(parts), PartsOnHost(plan, place.host_layers));
   }
   return StateBuilder(context, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
 }
 
 }  // namespace
+
+int64_t StatePlan::NumLayers() const { return static_cast<int64_t>(LayersOf(*this).size()); }
+
+size_t StatePlan::HostBytes(int64_t host_layers) const {
+  const std::vector<size_t> bytes = BytesOnHost(*this, host_layers);
+  return std::accumulate(bytes.begin(), bytes.end(), size_t{0});
+}
+
+size_t StatePlan::DeviceBytes(int64_t host_layers) const {
+  if (host_layers == 0) return TotalBytes();
+  size_t bytes = unparted_bytes + OffloadedParts::DeviceBytes(BytesOnHost(*this, host_layers));
+  for (const StateBuilder::Part& part : parts) bytes += part.bytes;
+  return bytes - HostBytes(host_layers);
+}
 
 size_t StatePlan::TotalBytes() const {
   size_t total = 0;
@@ -205,8 +255,8 @@ struct SparseSession::Implementation {
   Implementation(const SparsityConfig& config_in, std::vector<SparseGeometry> geometries_in)
       : config(config_in), geometries(std::move(geometries_in)), schedule(config_in) {}
 
-  void Allocate(const Context& context, StatePlace place) {
-    const bool must_fit = place == StatePlace::kMemory && !context.IsPlanning();
+  void Allocate(const Context& context, const StatePlace& place) {
+    const bool must_fit = place.IsDevice() && !context.IsPlanning();
     const Placement& placement = context.placement();
     if (must_fit) {
       // Less than the whole plan, but known before anything of the picture's size is built.
@@ -248,11 +298,11 @@ struct SparseSession::Implementation {
 };
 
 SparseSession::SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
-                             StatePlace place)
+                             const StatePlace& place)
     : SparseSession(Context(), config, std::move(invocations), place) {}
 
 SparseSession::SparseSession(const Context& context, const SparsityConfig& config,
-                             std::vector<SparseGeometry> invocations, StatePlace place)
+                             std::vector<SparseGeometry> invocations, const StatePlace& place)
     : implementation_(std::make_unique<Implementation>(config, std::move(invocations))) {
   CheckInvocations(config, implementation_->geometries);
   implementation_->Allocate(context, place);

@@ -51,10 +51,10 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
   AddEntry(name, bytes);
   const size_t begin = RoundUp(position_, kTensorAlignment);
   position_ = begin + bytes;
-  if (offloaded_ != nullptr && is_in_part_) {
-    const size_t part = part_bytes_.size(), offset = begin - part_begin_;
-    std::memset(offloaded_->host_memory(part) + offset, 0, bytes);
-    std::shared_ptr<std::byte> memory(offloaded_, offloaded_->device_memory(part) + offset);
+  if (is_in_part_ && TakesTurns()) {
+    const size_t offset = begin - part_begin_;
+    std::memset(offloaded_->host_memory(turn_) + offset, 0, bytes);
+    std::shared_ptr<std::byte> memory(offloaded_, offloaded_->device_memory(turn_) + offset);
     return Tensor(std::move(memory), shape, dtype, context_.device());
   }
   if (file_ == nullptr) {
@@ -67,8 +67,9 @@ Tensor StateBuilder::Make(std::string_view name, Shape shape, DType dtype) {
   return Tensor(std::shared_ptr<std::byte>(file_, file_->data() + begin), shape, dtype);
 }
 
-void StateBuilder::BeginPart() {
+void StateBuilder::BeginPart(std::optional<int64_t> layer) {
   position_ = RoundUp(position_, PageBytes());
+  part_layer_ = layer;
   part_begin_ = position_;
   is_in_part_ = true;
 }
@@ -77,10 +78,11 @@ StatePart StateBuilder::EndPart() {
   is_in_part_ = false;
   position_ = RoundUp(position_, PageBytes());
   const size_t bytes = position_ - part_begin_;
-  parts_ += bytes;
+  parted_bytes_ += bytes;
   largest_part_ = std::max(largest_part_, bytes);
-  part_bytes_.push_back(bytes);
-  if (offloaded_ != nullptr && bytes > 0) return {offloaded_, part_bytes_.size() - 1};
+  const bool takes_turns = TakesTurns();
+  parts_.push_back({part_layer_, bytes});
+  if (takes_turns) return {offloaded_, turn_++};
   if (file_ == nullptr) return {};
   return {file_->data() + part_begin_, std::min(bytes, file_->size() - part_begin_)};
 }

@@ -54,6 +54,7 @@ def test_plans_can_be_made_for_a_gpu_that_is_not_there(without_gpu):
         assert result.returncode == 0, result.stderr
         plans[limit] = json.loads(result.stdout)["memory_accelerated"]
     assert plans["1GiB"]["device_measures"] == []
+    assert plans["1GiB"]["devices"][0]["card_bytes"] == plans["1GiB"]["devices"][0]["free_bytes"] == 0
     assert plans["1GiB"]["device_bytes"] > plans["250MiB"]["device_bytes"] > plans["110MiB"]["device_bytes"]
     measures = [len(plan["device_measures"]) for plan in plans.values()]
     assert 0 == measures[0] < measures[1] < measures[2]

@@ -184,7 +184,7 @@ def test_doubles_are_widened_to_what_computes(model_copy, tmp_path):
     assert same_pixels(picture(model_copy, tmp_path), as_floats)
     plan = json.loads(run("inspect", "--model", model_copy, "--json").stdout)["memory_dense"]["entries"]
     sizes = {entry["name"]: entry["bytes"] for entry in plan}
-    doubles = sizes["weights of transformer (mapped)"]
+    doubles = sizes["denoising: weights of transformer (mapped)"]
     assert sizes["weights of transformer, widened"] == doubles / 2
 
 

@@ -85,7 +85,7 @@ def test_inspect_tells_of_both(model):
     assert info["second_expert_step"] == 3
     assert info["settings"]["true_cfg_scale_2"] == 2.5 and info["defaults"]["true_cfg_scale_2"] == 5
     plan = {entry["name"]: entry["bytes"] for entry in info["memory_dense"]["entries"]}
-    assert plan["weights of transformer_2 (mapped)"] == plan["weights of transformer (mapped)"] > 0
+    assert plan["denoising: weights of transformer_2 (mapped)"] == plan["denoising: weights of transformer (mapped)"] > 0
     assert "Second transformer: from step 3 on" in run("inspect", "--model", folder, *SMALL).stdout
 
 

@@ -163,7 +163,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
                  .major = capability / 10,
                  .minor = capability % 10,
                  .multiProcessorCount = 4,
-                 .totalGlobalMem = size_t{1} << 30,
+                 .totalGlobalMem = kMemoryBytes,
                  .sharedMemPerBlockOptin = SharedBytesOptIn()};
   const std::string& name = names[static_cast<size_t>(device)];
   name.copy(properties->name, sizeof(properties->name) - 1);

@@ -34,11 +34,17 @@ size_t StaticSharedBytes(const Kernel& kernel);
 // cudaFuncAttributeMaxDynamicSharedMemorySize: what is left of 48 KiB at first.
 size_t MostDynamicSharedBytes(const void* kernel);
 
+constexpr size_t kMemoryBytes = size_t{1} << 30;  // of a device
+// Of each device, what other programs are said to hold.
+void SetMemoryOfOthers(size_t bytes);
+
 // What cudaMalloc gave out on a device: now, and at most since the last call of ResetPeak, which is
 // for all of them.
 size_t AllocatedBytes(int device = 0);
 size_t PeakBytes(int device = 0);
 void ResetPeak();
+// What cudaHostAlloc gave out since then, whether it is still held or not.
+size_t PinnedBytesGivenOut();
 
 // Throws tamias::Error where one of the addresses is in memory of another device than that of the
 // stream; `action` is what was to be done with it.

@@ -1,6 +1,8 @@
 // The part of the CUDA runtime that Tamias uses, on host memory. An allocation lies between two
 // guards of NaN: reading there gives NaN, having written there ends the program when it is freed.
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -23,6 +25,8 @@ struct Count {
   size_t allocated = 0, peak = 0;
 };
 
+std::atomic<size_t> memory_of_others = 0;
+std::atomic<size_t> pinned_given_out = 0;
 std::mutex mutex;
 std::map<uintptr_t, Allocation> allocations;  // that live, by their address
 std::map<int, Count> counts;                  // by device
@@ -34,6 +38,8 @@ bool IsIntact(const unsigned char* guard) {
 }  // namespace
 
 namespace tamias::cuda_emulator {
+
+void SetMemoryOfOthers(size_t bytes) { memory_of_others = bytes; }
 
 size_t AllocatedBytes(int device) {
   const std::lock_guard lock(mutex);
@@ -48,7 +54,10 @@ size_t PeakBytes(int device) {
 void ResetPeak() {
   const std::lock_guard lock(mutex);
   for (auto& [device, count] : counts) count.peak = count.allocated;
+  pinned_given_out = 0;
 }
+
+size_t PinnedBytesGivenOut() { return pinned_given_out; }
 
 void CheckAddresses(CUstream_st* stream, const char* action,
                     std::span<const void* const> addresses) {
@@ -72,6 +81,14 @@ using namespace tamias::cuda_emulator;
 
 const char* cudaGetErrorString(cudaError_t status) {
   return status == cudaErrorMemoryAllocation ? "out of memory" : "invalid argument";
+}
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  int device = 0;
+  cudaGetDevice(&device);
+  *total = kMemoryBytes;
+  *free = kMemoryBytes - std::min(kMemoryBytes, memory_of_others + AllocatedBytes(device));
+  return cudaSuccess;
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
@@ -113,6 +130,7 @@ cudaError_t cudaFree(void* memory) {
 
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
   *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  pinned_given_out += bytes;
   return *memory != nullptr ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 

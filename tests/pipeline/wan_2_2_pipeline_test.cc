@@ -170,7 +170,7 @@ TEST_P(Wan22PipelineTest, ListsAndPlansBothTransformers) {
     return size_t{0};
   };
   GenerateOptions options = SparseOptions({"mlp.is_enabled=true"});
-  EXPECT_GT(bytes(options, "weights of transformer_2 (mapped)"), 50'000u);
+  EXPECT_GT(bytes(options, "denoising: weights of transformer_2 (mapped)"), 50'000u);
   // The second matrix of each MLP, [96, 64] f32, of two layers of two transformers.
   EXPECT_EQ(bytes(options, "weights prepared for sparse MLPs"), 2u * 2 * 96 * 64 * 4);
 }

@@ -45,6 +45,18 @@ TEST(LoadedModels, LetsGoOfTheLeastRecentlyUsed) {
   EXPECT_EQ(models.bytes(), 20U);
 }
 
+TEST(LoadedModels, CountsWhatPipelinesComeToKeep) {
+  size_t kept = 0;
+  LoadedModels models(30, [&](const Pipeline&) { return kept; });
+  models.Borrow(Model("a"), Never);
+  models.Borrow(Model("b"), Never);
+  kept = 5;
+  EXPECT_EQ(models.bytes(), 30U);
+  models.Borrow(Model("c"), Never);
+  EXPECT_TRUE(!models.IsLoaded("a") && models.IsLoaded("b") && models.IsLoaded("c"));
+  EXPECT_EQ(models.bytes(), 30U);
+}
+
 TEST(LoadedModels, KeepsWhatIsHeldAndLetsOthersWaitInLine) {
   LoadedModels models(10);
   LoadedModels::Lease held = models.Borrow(Model("a"), Never);

@@ -154,7 +154,7 @@ TEST(SparseSession, AllocatesExactlyWhatItPlans) {
       const SparseSession session(config, ToyModel::TwoInvocations());
       EXPECT_EQ(session.allocated_bytes(), plan.TotalBytes());
       EXPECT_EQ(session.report().state_bytes, plan.TotalBytes());
-      for (const StatePlace place : {StatePlace::kMemory, StatePlace::kFile}) {
+      for (const StatePlace place : {StatePlace{}, StatePlace{.is_file = true}}) {
         const Context planning = Context::Planning();
         const SparseSession planned(planning, config, ToyModel::TwoInvocations(), place);
         EXPECT_EQ(planned.allocated_bytes(), plan.TotalBytes());
@@ -419,7 +419,7 @@ TEST(SparseSession, SpilledStateGivesTheSameBytes) {
       EXPECT_GE(plan.spill_bytes, plan.TotalBytes() / 2);
       EXPECT_LT(plan.spill_resident_bytes, plan.spill_bytes / 2) << "one part at a time";
       SparseSession in_memory(config, ToyModel::TwoInvocations());
-      SparseSession spilled(config, ToyModel::TwoInvocations(), StatePlace::kFile);
+      SparseSession spilled(config, ToyModel::TwoInvocations(), {.is_file = true});
       ExpectEqual(Generate(in_memory, 6, 7), Generate(spilled, 6, 7));
       EXPECT_EQ(in_memory.allocated_bytes(), spilled.allocated_bytes());
       EXPECT_EQ(in_memory.allocated_bytes(), plan.TotalBytes());
@@ -429,7 +429,7 @@ TEST(SparseSession, SpilledStateGivesTheSameBytes) {
 
 TEST(SparseSession, RefusesPinnedMemoryOfACpusState) {
   EXPECT_THAT(
-      ErrorOf([] { SparseSession(Config(), ToyModel::TwoInvocations(), StatePlace::kHost); },
+      ErrorOf([] { SparseSession(Config(), ToyModel::TwoInvocations(), {.host_layers = 1}); },
               ErrorCode::kUnsupported),
       testing::HasSubstr("state on cpu cannot be kept in pinned memory"));
 }

@@ -14,6 +14,7 @@
 #include "tamias/sparsity/report.h"
 #include "tamias/sparsity/schedule.h"
 #include "tamias/sparsity/sparse_invocation.h"
+#include "tamias/sparsity/state_builder.h"
 #include "tamias/sparsity/token_order.h"
 
 namespace tamias {
@@ -36,19 +37,29 @@ struct StatePlan {
   // Spilled: the file's size, and what of it is in memory at one time.
   size_t spill_bytes = 0;
   size_t spill_resident_bytes = 0;
-  // Offloaded: what is on the GPU at one time, and what in pinned memory of the host.
-  size_t offloaded_device_bytes = 0;
-  size_t offloaded_host_bytes = 0;
-  std::vector<size_t> part_bytes;  // of each attention, MLP and step cache
+  size_t unparted_bytes = 0;              // of no layer
+  std::vector<StateBuilder::Part> parts;  // each attention, MLP and step cache
+
+  int64_t NumLayers() const;  // that keep anything
+  // With StatePlace::host_layers: what is on the GPU at one time, and what in pinned memory of the
+  // host.
+  size_t DeviceBytes(int64_t host_layers) const;
+  size_t HostBytes(int64_t host_layers) const;
 
   size_t TotalBytes() const;     // of the entries
   std::string ToString() const;  // "attention output cache 12.0 MiB, ..."
 };
 
-enum class StatePlace : uint8_t {
-  kMemory,  // of the device
-  kFile,  // a temporary file in SpillFolder(), of which one layer at a time is in memory: of a CPU
-  kHost,  // pinned memory of the host, of which three layers at a time are on the device: of a GPU
+// Where the state lives: in memory of the device, but for what is said here.
+struct StatePlace {
+  // In a temporary file in SpillFolder(), of which one layer at a time is in memory: of a CPU.
+  bool is_file = false;
+  // So many of the StatePlan's NumLayers(), spread evenly among those that stay, in pinned memory
+  // of the host, from where three attentions or MLPs at a time come to the device: of a GPU. The
+  // step caches go with the last layer.
+  int64_t host_layers = 0;
+
+  bool IsDevice() const { return !is_file && host_layers == 0; }
 };
 
 class SparseSession {
@@ -57,12 +68,12 @@ class SparseSession {
   // layers. Allocates the state; throws kOutOfMemory with the plan in the message, kInvalidArgument
   // for geometries that contradict themselves or each other.
   SparseSession(const SparsityConfig& config, std::vector<SparseGeometry> invocations,
-                StatePlace place = StatePlace::kMemory);
+                const StatePlace& place = {});
   // On the context's device, which models then run on with this session. Throws kUnsupported for
   // state in a file of a GPU, or in the host's memory of a CPU. With a planning context the state
   // has no memory, whatever fits, and models run dry with it: see KindsOfSteps.
   SparseSession(const Context& context, const SparsityConfig& config,
-                std::vector<SparseGeometry> invocations, StatePlace place = StatePlace::kMemory);
+                std::vector<SparseGeometry> invocations, const StatePlace& place = {});
   // One model call a step.
   SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
   // Plain dense computation, no state: for models outside a denoising loop.

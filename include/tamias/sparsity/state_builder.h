@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,16 +47,24 @@ class StateBuilder {
   // The context must outlive this, and zeroing is enqueued on its queue.
   explicit StateBuilder(const Context& context, std::shared_ptr<SpillFile> file = {})
       : context_(context), file_(std::move(file)) {}
-  // With parts that take turns on the context's GPU, of the sizes of a plan's part_bytes().
-  StateBuilder(const Context& context, std::shared_ptr<OffloadedParts> parts)
-      : context_(context), offloaded_(std::move(parts)) {}
+  // With parts that take turns on the context's GPU: those of the builder's parts, in the order in
+  // which they are made, that takes_turns says.
+  StateBuilder(const Context& context, std::shared_ptr<OffloadedParts> parts,
+               std::vector<bool> takes_turns)
+      : context_(context), offloaded_(std::move(parts)), takes_turns_(std::move(takes_turns)) {}
+
+  // What is made between BeginPart and EndPart.
+  struct Part {
+    std::optional<int64_t> layer;  // none: the step cache
+    size_t bytes = 0;              // whole pages
+  };
 
   // Zeroed; without memory when planning.
   Tensor Make(std::string_view name, Shape shape, DType dtype = DType::kF32);
   // Counts memory that is held elsewhere.
   void Count(std::string_view name, size_t bytes);
-  // What is made in between belongs to one attention or MLP.
-  void BeginPart();
+  // What is made in between belongs to one attention or MLP of a layer, or to the step cache.
+  void BeginPart(std::optional<int64_t> layer = std::nullopt);
   StatePart EndPart();
 
   const Placement& placement() const { return context_.placement(); }
@@ -66,24 +76,29 @@ class StateBuilder {
   // to no part or is held elsewhere.
   size_t spill_resident_bytes() const { return unparted_bytes() + largest_part_; }
   // All that belongs to no part or is held elsewhere.
-  size_t unparted_bytes() const { return position_ - parts_ + counted_; }
-  // Of the parts, in the order in which they were made.
-  const std::vector<size_t>& part_bytes() const { return part_bytes_; }
+  size_t unparted_bytes() const { return position_ - parted_bytes_ + counted_; }
+  // In the order in which they were made.
+  const std::vector<Part>& parts() const { return parts_; }
 
  private:
   void AddEntry(std::string_view name, size_t bytes);
+  // The part that is being made.
+  bool TakesTurns() const { return offloaded_ != nullptr && takes_turns_[parts_.size()]; }
 
   const Context& context_;
   std::shared_ptr<SpillFile> file_;  // null: memory of the device
   std::shared_ptr<OffloadedParts> offloaded_;
+  std::vector<bool> takes_turns_;
+  size_t turn_ = 0;  // the next of the offloaded parts
   std::vector<std::pair<std::string, size_t>> entries_;
   size_t position_ = 0;  // of the next tensor in the file
   bool is_in_part_ = false;
+  std::optional<int64_t> part_layer_;
   size_t part_begin_ = 0;
-  std::vector<size_t> part_bytes_;
+  std::vector<Part> parts_;
   size_t largest_part_ = 0;
-  size_t parts_ = 0;    // bytes of all parts
-  size_t counted_ = 0;  // bytes held elsewhere
+  size_t parted_bytes_ = 0;  // of all parts
+  size_t counted_ = 0;       // bytes held elsewhere
 };
 
 }  // namespace tamias

@@ -30,4 +30,12 @@ DeviceProperties PropertiesOf(int device) {
           .shared_bytes_per_block = properties.sharedMemPerBlockOptin};
 }
 
+size_t FreeMemoryBytes(int device) {
+  PropertiesOf(device);
+  const DeviceScope scope(device);
+  size_t free = 0, total = 0;
+  Check(cudaMemGetInfo(&free, &total), "asking for a GPU's free memory");
+  return free;
+}
+
 }  // namespace tamias::cuda

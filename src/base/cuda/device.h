@@ -21,4 +21,8 @@ struct DeviceProperties {
 // there is none of this number.
 DeviceProperties PropertiesOf(int device);
 
+// Of its memory, what no process holds now. Opens the device for this one, which takes some of it.
+// Throws as PropertiesOf.
+size_t FreeMemoryBytes(int device);
+
 }  // namespace tamias::cuda

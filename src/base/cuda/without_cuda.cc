@@ -18,6 +18,8 @@ int DeviceCount() noexcept { return 0; }
 
 DeviceProperties PropertiesOf(int device) { FailWithoutCuda(device); }
 
+size_t FreeMemoryBytes(int device) { FailWithoutCuda(device); }
+
 Stream::Stream(int device) : device_(device) { FailWithoutCuda(device); }
 
 Stream::Stream(const Stream& own, CUstream_st*) : device_(own.device_) { FailWithoutCuda(device_); }

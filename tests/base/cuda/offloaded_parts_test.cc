@@ -82,6 +82,26 @@ TEST_F(CudaOffloadedParts, KeepTheirContentsWhileTheyTakeTurns) {
   }
 }
 
+TEST_F(CudaOffloadedParts, LeaveTheirContentsInPinnedMemory) {
+  constexpr size_t kParts = 4;
+  std::shared_ptr<const PinnedParts> host;
+  {
+    OffloadedParts parts(kPlacement.device, Sizes(kParts));
+    Fill(parts, kParts);
+    host = parts.host();
+  }
+  EXPECT_EQ(host->count(), kParts);
+  EXPECT_EQ(host->bytes(), Sizes(2)[0] * 2 + Sizes(2)[1] * 2);
+  OffloadedParts parts(kPlacement.device, host);
+  Context context(kPlacement, 1);
+  Tensor sums = ToDevice(context.stream(), Tensor::Zeros({kParts, kElements}, DType::kF32).view());
+  for (size_t part = 0; part < kParts; ++part) Use(context, parts, part, false, sums);
+  const Tensor found = ToHost(context.stream(), sums.view());
+  for (int64_t i = 0; i < found.NumElements(); ++i) {
+    ASSERT_EQ(found.data<float>()[i], static_cast<float>(i / kElements)) << i;
+  }
+}
+
 TEST_F(CudaOffloadedParts, TakeThreeSlots) {
   EXPECT_EQ(OffloadedParts::DeviceBytes({}), 0u);
   EXPECT_EQ(OffloadedParts::DeviceBytes({100}), 100u);

@@ -1,7 +1,9 @@
 // Generations in less of a GPU's memory than they would take: the same picture to the bit, and no
 // more memory than was planned, whatever order of copies and kernels the queues allow.
-#include <optional>
+#include <algorithm>
+#include <string>
 
+#include "tamias/generation.h"
 #include "tamias/pipeline.h"
 #include "tests/support/device_test.h"
 #include "tests/support/linked_model.h"
@@ -74,6 +76,41 @@ TEST_F(CudaGpuMemory, PicturesAreTheSameInTheLeastMemory) {
   EXPECT_EQ(Generate(pipeline, options, 0).images.at(0).rgb, expected.rgb);
 }
 
+// The next generation of the same plan finds them, another lets them go.
+TEST_F(CudaGpuMemory, PinnedCopiesOfBlocksAreKept) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options = Picture();
+  const size_t least = Least(pipeline, options);
+  const auto pinned = [&](size_t limit) {
+    options.max_gpu_memory_bytes = limit;
+    for (const MemoryEntry& entry : pipeline.PlanMemory(options).entries) {
+      if (entry.name == "weights that come to the GPU in turn (pinned)") return entry.bytes;
+    }
+    return size_t{0};
+  };
+  const size_t planned = pinned(least), more = least + (pinned(least) + (size_t{4} << 20)) / 4;
+  ASSERT_GT(planned, size_t{4} << 20);
+  EXPECT_EQ(pipeline.pinned_bytes(), 0u);
+  const GenerateResult first = Generate(pipeline, options, least);
+  EXPECT_EQ(pipeline.pinned_bytes(), planned);
+#ifdef TAMIAS_CUDA_EMULATION
+  const size_t given_out = cuda_emulator::PinnedBytesGivenOut();
+#endif
+  const GenerateResult second = Generate(pipeline, options, least);
+  EXPECT_EQ(second.images.at(0).rgb, first.images.at(0).rgb);
+  EXPECT_EQ(pipeline.pinned_bytes(), planned);
+#ifdef TAMIAS_CUDA_EMULATION
+  EXPECT_EQ(cuda_emulator::PinnedBytesGivenOut(), given_out - planned);
+#endif
+  EXPECT_GT(pinned(more), 0u);
+  EXPECT_LT(pinned(more), planned);
+  EXPECT_EQ(Generate(pipeline, options, more).images.at(0).rgb, first.images.at(0).rgb);
+  EXPECT_EQ(pipeline.pinned_bytes(), pinned(more));
+  EXPECT_EQ(pinned(0), 0u);
+  Generate(pipeline, options, 0);
+  EXPECT_EQ(pipeline.pinned_bytes(), 0u);
+}
+
 TEST_F(CudaGpuMemory, MeasuresAreTakenInTheirOrder) {
   const Pipeline pipeline(kDemoModel);
   GenerateOptions options = Picture();
@@ -89,6 +126,30 @@ TEST_F(CudaGpuMemory, MeasuresAreTakenInTheirOrder) {
   EXPECT_GE(measures, 3u);
 }
 
+// Under a limit a little below what all of it takes beside the transformer, most of it stays.
+TEST_F(CudaGpuMemory, StateGoesToTheHostInPart) {
+  const GenerateOptions options = Picture();
+  const Image expected = Generate(Pipeline(kDemoModel), options, 0).images.at(0);
+  const Pipeline pipeline(kDemoModel);
+  int parts = 0;
+  size_t limit = pipeline.PlanMemory(options).device_bytes;
+  for (const size_t step = limit / 128, least = Least(pipeline, options); limit > least;
+       limit -= step) {
+    GenerateOptions limited = options;
+    limited.max_gpu_memory_bytes = limit;
+    const MemoryPlan plan = pipeline.PlanMemory(limited);
+    const bool is_part = std::ranges::any_of(plan.device_measures, [](const std::string& measure) {
+      return measure.starts_with("the state of 1 of 6 layers") ||
+             measure.starts_with("the state of 3 of 6 layers");
+    });
+    if (!is_part) continue;
+    ++parts;
+    EXPECT_EQ(plan.device_measures.size(), 2u);
+    EXPECT_EQ(Generate(pipeline, options, limit).images.at(0).rgb, expected.rgb);
+  }
+  EXPECT_GE(parts, 2);
+}
+
 TEST_F(CudaGpuMemory, WhatCannotFitIsRefusedWithWhatWould) {
   const Pipeline pipeline(kDemoModel);
   GenerateOptions options = Picture();
@@ -96,6 +157,92 @@ TEST_F(CudaGpuMemory, WhatCannotFitIsRefusedWithWhatWould) {
   EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory),
               HasSubstr("of GPU memory at the least, but max_gpu_memory is"));
 }
+
+// A film of the tiny Wan of this name, or of its kind.
+GenerateOptions Film(const char* profile) {
+  GenerateOptions options = SparsePictureOnGpu(/*steps=*/8, /*skipped_steps=*/"[]");
+  options.width = options.height = 32;
+  options.num_frames = 17;
+  options.max_sequence_length = 40;
+  options.decode = false;
+  options.sparsity = profile;
+  options.overrides = kSparseFilm;
+  return options;
+}
+
+// Steps 0 to 2 of 8 are the first transformer's.
+TEST_F(CudaGpuMemory, OfTwoTransformersOneIsThereAtATime) {
+  LinkWan("tiny-wan");
+  LinkAll({"model_index.json", "transformer", "transformer_2"}, kTinyPipelines / "tiny-wan-2.2");
+  const GenerateOptions options = Film("wan-2.2");
+  const GenerateResult expected = Generate(Pipeline(folder_), options, 0);
+  const Pipeline pipeline(folder_);
+  const size_t all = expected.planned_device_memory_bytes;
+  const GenerateResult limited = Generate(pipeline, options, all - 1);
+  EXPECT_THAT(limited.device_measures, ::testing::ElementsAre(HasSubstr("each transformer")));
+  const DeviceMemory& memory = limited.planned_devices.at(0);
+  const auto bytes = [&](const char* name) {
+    for (const MemoryEntry& entry : memory.entries) {
+      if (entry.name == name) return entry.bytes;
+    }
+    return size_t{0};
+  };
+  const size_t second = bytes("denoising, second transformer: weights of transformer_2");
+  EXPECT_GT(second, 0u);
+  EXPECT_EQ(bytes("denoising: weights of transformer"), second);
+  EXPECT_LE(memory.bytes, all - second);
+  EXPECT_EQ(limited.latents.at(0).values, expected.latents.at(0).values);
+  EXPECT_EQ(Generate(pipeline, options, Least(pipeline, options)).latents.at(0).values,
+            expected.latents.at(0).values);
+}
+
+#ifdef TAMIAS_CUDA_EMULATION
+// The card as others leave it.
+class CudaGpuMemoryOfOthers : public CudaGpuMemory {
+ protected:
+  static void Leave(size_t bytes) {
+    cuda_emulator::SetMemoryOfOthers(cuda_emulator::kMemoryBytes - bytes);
+  }
+  void TearDown() override { cuda_emulator::SetMemoryOfOthers(0); }
+};
+
+TEST_F(CudaGpuMemoryOfOthers, WhatTheyHoldIsNotPlannedWithAndChangesNoPicture) {
+  const GenerateOptions options = Picture();
+  const Image expected = Generate(Pipeline(kDemoModel), options, 0).images.at(0);
+  const Pipeline pipeline(kDemoModel);
+  const size_t free = 2 * (Least(pipeline, options) + (size_t{1} << 20));
+  Leave(free);
+  const GenerateResult limited = Generate(Pipeline(kDemoModel), options, 0);
+  const DeviceMemory& memory = limited.planned_devices.at(0);
+  EXPECT_EQ(memory.card_bytes, cuda_emulator::kMemoryBytes);
+  EXPECT_EQ(memory.free_bytes, free);
+  EXPECT_LE(memory.bytes, free / 2);
+  EXPECT_GE(limited.device_measures.size(), 3u);
+  EXPECT_EQ(limited.images.at(0).rgb, expected.rgb);
+}
+
+TEST_F(CudaGpuMemoryOfOthers, AreNotGenerationsOfTheSamePipeline) {
+  const Pipeline pipeline(kDemoModel);
+  GenerateOptions options = Picture();
+  Generate(pipeline, options, 0);  // its weights stay
+  const DeviceMemory memory = pipeline.PlanMemory(options).devices.at(0);
+  EXPECT_EQ(memory.free_bytes, cuda_emulator::kMemoryBytes);
+  // A generation under way keeps the limit for those that begin beside it.
+  {
+    const Generation generation = pipeline.Start(options);
+    Leave(size_t{100} << 20);
+    EXPECT_EQ(pipeline.PlanMemory(options).devices.at(0).free_bytes, cuda_emulator::kMemoryBytes);
+  }
+  EXPECT_LT(pipeline.PlanMemory(options).devices.at(0).free_bytes, size_t{300} << 20);
+}
+
+TEST_F(CudaGpuMemoryOfOthers, AreNamedWhereTheyLeaveTooLittle) {
+  Leave(size_t{50} << 20);
+  EXPECT_THAT(
+      tamias::ErrorOf([&] { Pipeline(kDemoModel).Generate(Picture()); }, ErrorCode::kOutOfMemory),
+      HasSubstr("at the least, but cuda:0 has 1.00 GiB, of which 50 MiB are free"));
+}
+#endif
 
 TEST_F(CudaGpuMemory, FilmsOfAPictureAreTheSameInTheLeastMemory) {
   const fs::path tiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan-image";

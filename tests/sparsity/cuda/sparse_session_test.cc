@@ -6,8 +6,11 @@
 // error.
 #include "tamias/sparsity/sparse_session.h"
 
+#include <deque>
+
 #include "tests/support/flux_case.h"
 #ifdef TAMIAS_CUDA_EMULATION
+#include "tests/cuda_emulator/device.h"
 #include "tests/cuda_emulator/streams.h"
 #endif
 
@@ -203,20 +206,58 @@ TEST_F(CudaSparseSession, StateInTheHostsMemoryChangesNothing) {
     FluxCase flux(DType::kBF16);
     const std::vector<SparseGeometry> twice(2, flux.Geometry());
     SparseSession on_gpu(flux.gpu, config, twice);
-    SparseSession on_host(flux.gpu, config, twice, StatePlace::kHost);
-    EXPECT_LT(on_host.plan().offloaded_device_bytes, on_host.plan().TotalBytes());
-    EXPECT_GE(on_host.plan().offloaded_host_bytes, on_host.plan().TotalBytes() / 2);
+    const StatePlan plan = on_gpu.plan();
+    std::deque<SparseSession> on_host;  // of no layer, of some, of all
+    for (int64_t layers = 0; layers <= plan.NumLayers(); ++layers) {
+      on_host.emplace_back(flux.gpu, config, twice, StatePlace{.host_layers = layers});
+    }
+    EXPECT_GE(on_host.size(), 3u);
     for (int step = 0; step < 6; ++step) {
       on_gpu.BeginStep(step);
-      on_host.BeginStep(step);
+      for (SparseSession& session : on_host) session.BeginStep(step);
       for (int call = 0; call < 2; ++call) {
-        const Tensor expected = flux.OnGpu(on_gpu.invocation(call), step + 10 * call);
-        EXPECT_EQ(RelativeL2(flux.OnGpu(on_host.invocation(call), step + 10 * call), expected), 0);
+        const int latents = step + 10 * call;
+        const Tensor expected = flux.OnGpu(on_gpu.invocation(call), latents);
+        for (SparseSession& session : on_host) {
+          EXPECT_EQ(RelativeL2(flux.OnGpu(session.invocation(call), latents), expected), 0);
+        }
       }
       on_gpu.EndStep();
-      on_host.EndStep();
+      for (SparseSession& session : on_host) session.EndStep();
     }
   }
+}
+
+// Layers go one by one, each with all that it keeps in both calls; with the last the step caches.
+TEST_F(CudaSparseSession, StateGoesToTheHostByLayers) {
+  SparsityConfig config = Accelerated();
+  config.step_caching.is_enabled = true;
+  FluxCase flux(DType::kBF16);
+  const std::vector<SparseGeometry> twice(2, flux.Geometry());
+  const StatePlan plan = SparseSession::Plan(config, twice, flux.gpu.placement());
+  const int64_t layers = plan.NumLayers();
+  ASSERT_EQ(layers, flux.Geometry().num_layers);
+  EXPECT_EQ(plan.DeviceBytes(0), plan.TotalBytes());
+  EXPECT_EQ(plan.HostBytes(0), 0u);
+  for (int64_t i = 1; i <= layers; ++i) EXPECT_GT(plan.HostBytes(i), plan.HostBytes(i - 1)) << i;
+  EXPECT_LT(plan.DeviceBytes(layers), plan.TotalBytes());
+  size_t all = 0, caches = 0;
+  for (const StateBuilder::Part& part : plan.parts) {
+    all += part.bytes;
+    caches += part.layer ? 0 : part.bytes;
+  }
+  EXPECT_GT(caches, 0u);
+  EXPECT_EQ(plan.HostBytes(layers), all);
+  EXPECT_LT(plan.HostBytes(layers - 1), all - caches);
+#ifdef TAMIAS_CUDA_EMULATION
+  for (int64_t i = 0; i <= layers; ++i) {
+    const size_t before = cuda_emulator::AllocatedBytes();
+    const SparseSession session(flux.gpu, config, twice, {.host_layers = i});
+    const size_t taken = cuda_emulator::AllocatedBytes() - before;
+    EXPECT_LE(taken, plan.DeviceBytes(i) + 1024) << i;  // empty tensors take a byte
+    EXPECT_GE(static_cast<double>(taken), 0.9 * static_cast<double>(plan.DeviceBytes(i))) << i;
+  }
+#endif
 }
 
 TEST_F(CudaSparseSession, RefusesStateInAFile) {
@@ -227,7 +268,7 @@ TEST_F(CudaSparseSession, RefusesStateInAFile) {
   geometry.model_dim = 8;
   SparsityConfig config = SparsityConfig::Dense();
   config.step_caching.is_enabled = true;
-  EXPECT_THAT(ErrorOf([&] { SparseSession(context, config, {geometry}, StatePlace::kFile); }),
+  EXPECT_THAT(ErrorOf([&] { SparseSession(context, config, {geometry}, {.is_file = true}); }),
               HasSubstr("state on cuda:0 cannot be kept in a file"));
 }
 
