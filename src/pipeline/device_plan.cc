@@ -43,16 +43,17 @@ void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStag
 }
 
 // What sparse steps keep: weights prepared for them, and the state.
-void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEntries& entries) {
+void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, const StatePlan& state,
+                 StageEntries& entries) {
   if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
     entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
     entries.weight_bytes = entries.bytes;
   }
   if (plan.residency.offloads_state) {
-    entries.Add("state, three layers of it at a time", plan.state.offloaded_device_bytes);
+    entries.Add("state, three layers of it at a time", state.offloaded_device_bytes);
     return;
   }
-  for (const StatePlan::Entry& entry : plan.state.entries) {
+  for (const StatePlan::Entry& entry : state.entries) {
     entries.Add("state: " + entry.name, entry.bytes);
   }
 }
@@ -65,12 +66,12 @@ StageEntries EncodeEntries(const ModelFamily& family, const StageWorkspaces& wor
   return entries;
 }
 
-StageEntries DenoiseEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
-                            const GenerationPlan& plan) {
+StageEntries DenoiseEntries(const ModelFamily& family, const GenerationPlan& plan,
+                            const DenoisingShare& share) {
   StageEntries entries{.name = "denoising: ", .entries = {}};
   AddWeights(family, plan, ModelStage::kDenoise, entries);
-  AddSparsity(family, plan, entries);
-  entries.Add("workspace", workspaces.denoise);
+  AddSparsity(family, plan, share.state, entries);
+  entries.Add("workspace", share.workspace);
   return entries;
 }
 
@@ -109,7 +110,7 @@ void AddTogether(StageEntries all, GenerationPlan& plan) {
   AddDevice(std::move(all.entries), all.bytes, all.bytes - all.weight_bytes, plan);
 }
 
-// All models at one time, and the workspace of the greediest stage.
+// Of the first device: all models at one time, and the workspace of the greediest stage.
 StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                         const GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
@@ -118,9 +119,10 @@ StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& worksp
             component.model->weights().DeviceBytes(plan.PlacementOf(component)));
   }
   all.weight_bytes = all.bytes;
-  AddSparsity(family, plan, all);
+  const DenoisingShare& share = plan.shares.front();
+  AddSparsity(family, plan, share.state, all);
   all.Add("workspace of the greediest stage",
-          std::max({workspaces.encode, workspaces.denoise, workspaces.decode}));
+          std::max({workspaces.encode, share.workspace, workspaces.decode}));
   return all;
 }
 
@@ -147,9 +149,8 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
     measures.push_back("encoders, transformer and decoder are on the GPU in their stage alone");
   }
   if (residency.offloads_state) {
-    measures.push_back(
-        fmt::format("the state ({}) is in the host's memory but for a layer's turn",
-                    BytesText(plan.devices.size() * plan.state.offloaded_host_bytes)));
+    measures.push_back(fmt::format("the state ({}) is in the host's memory but for a layer's turn",
+                                   BytesText(PinnedStateBytes(plan))));
   }
   if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
     measures.push_back(
@@ -166,15 +167,23 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   return measures;
 }
 
+// The most that denoising takes of one device.
+size_t DenoisingBytes(const ModelFamily& family, const GenerationPlan& plan) {
+  size_t bytes = 0;
+  for (const DenoisingShare& share : plan.shares) {
+    bytes = std::max(bytes, DenoiseEntries(family, plan, share).bytes);
+  }
+  return bytes;
+}
+
 // The fewest streamed blocks with which the denoising stage is within the limit; all of them where
 // none does.
-int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
-                     GenerationPlan plan) {
+int64_t FewestBlocks(const ModelFamily& family, size_t limit, GenerationPlan plan) {
   int64_t low = 0, high = MostBlocks(family);
   while (low < high) {
     const int64_t middle = (low + high) / 2;
     plan.residency.streamed_blocks = middle;
-    if (DenoiseEntries(family, workspaces, plan).bytes <= limit) {
+    if (DenoisingBytes(family, plan) <= limit) {
       high = middle;
     } else {
       low = middle + 1;
@@ -188,16 +197,17 @@ int64_t FewestBlocks(const ModelFamily& family, const StageWorkspaces& workspace
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
   BeginDevices(plan);
-  const StageEntries denoise = DenoiseEntries(family, workspaces, plan);
-  const size_t others = plan.devices.size() - 1;
-  if (plan.residency.takes_turns) {
-    AddTurns(
-        {EncodeEntries(family, workspaces, plan), denoise, DecodeEntries(family, workspaces, plan)},
-        plan);
-    for (size_t i = 0; i < others; ++i) AddTurns({denoise}, plan);
-  } else {
-    AddTogether(AllEntries(family, workspaces, plan), plan);
-    for (size_t i = 0; i < others; ++i) AddTogether(denoise, plan);
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    const StageEntries denoise = DenoiseEntries(family, plan, plan.ShareOf(i));
+    if (!plan.residency.takes_turns) {
+      AddTogether(i == 0 ? AllEntries(family, workspaces, plan) : denoise, plan);
+    } else if (i == 0) {
+      AddTurns({EncodeEntries(family, workspaces, plan), denoise,
+                DecodeEntries(family, workspaces, plan)},
+               plan);
+    } else {
+      AddTurns({denoise}, plan);
+    }
   }
   plan.memory.device_measures = Measures(family, plan);
 }
@@ -216,11 +226,11 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   ModelResidency& residency = plan.residency;
   residency.takes_turns = true;
   residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
-  const auto fits = [&] { return DenoiseEntries(family, workspaces, plan).bytes <= limit; };
-  if (!fits() && plan.state.offloaded_host_bytes > 0) residency.offloads_state = true;
+  const auto fits = [&] { return DenoisingBytes(family, plan) <= limit; };
+  if (!fits() && PinnedStateBytes(plan) > 0) residency.offloads_state = true;
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;
-    residency.streamed_blocks = FewestBlocks(family, workspaces, limit, plan);
+    residency.streamed_blocks = FewestBlocks(family, limit, plan);
   }
   plan.state_place = residency.offloads_state ? StatePlace::kHost : StatePlace::kMemory;
   PlanDevice(family, workspaces, plan);
@@ -235,6 +245,14 @@ size_t DeviceLimit(const GenerateOptions& options, const Devices& devices) {
     limit = limit == 0 ? usable : std::min(limit, usable);
   }
   return limit;
+}
+
+size_t PinnedStateBytes(const GenerationPlan& plan) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    bytes += plan.ShareOf(i).state.offloaded_host_bytes;
+  }
+  return bytes;
 }
 
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan) {
