@@ -129,6 +129,12 @@ std::string ServedModel::ProfileNamed(const std::string& name) const {
 ModelCatalog::ModelCatalog(const std::vector<std::string>& folders, const Limits& limits,
                            const MachineChoice& machine, size_t max_bytes)
     : limits_(limits), machine_(machine), loaded_(max_bytes) {
+  if (ParseDevices(machine.device).size() > 2) {
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("device: expected two GPUs at most, which make the two calls of a step "
+                            "with guidance at once, found '{}'",
+                            machine.device));
+  }
   std::set<std::string> ids;
   for (const std::string& folder : folders) {
     const std::filesystem::path path = std::filesystem::absolute(folder).lexically_normal();

@@ -44,8 +44,8 @@ struct MachineChoice {
   std::string device = "cpu";
   std::string dtype = "auto";
 
-  // The devices of a job with these settings: of several the first alone without guidance, which is
-  // what has work for the others.
+  // The devices of a job with these settings: of two the first alone without guidance, since two
+  // that shared a call would have to fit every model and size.
   std::string DeviceFor(const GenerationSettings& settings) const;
 };
 

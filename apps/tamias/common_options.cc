@@ -71,7 +71,7 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
 
 void AddDeviceOption(CLI::App& command, std::string& device) {
   command.add_option("--device", device, "Where text encoders, transformer and decoder run")
-      ->type_name("cpu|cuda[:N]|cuda:N,cuda:M")
+      ->type_name("cpu|cuda[:N]|cuda:N,cuda:M,...")
       ->capture_default_str();
 }
 

@@ -82,9 +82,10 @@ struct GenerateOptions {
   std::string sparsity = "auto";       // auto, off, a profile's name or a YAML file
   std::vector<std::string> overrides;  // "attn.top_keys=0.1": changes keys of the profile
   int threads = 0;                     // 0: one per CPU that this process may use
-  // Where text encoders, transformer and decoder run: "cpu", "cuda" or "cuda:1"; with
-  // true_cfg_scale above 1 also two GPUs of one kind, "cuda:0,cuda:1", one for each of a step's
-  // calls of the transformer. Encoders and decoder run on the first.
+  // Where text encoders, transformer and decoder run: "cpu", "cuda", "cuda:1", or several GPUs of
+  // one kind, "cuda:0,cuda:1", which share a step's call of the transformer; with true_cfg_scale
+  // above 1 two have one each of its two calls, and an even number share them. Encoders and decoder
+  // run on the first.
   std::string device = "cpu";
   // The type of activations and weights of transformer and decoder: "f32", "bf16" or "auto". On the
   // CPU that is bf16 where the transformer's weights are and the processor multiplies it (AVX-512

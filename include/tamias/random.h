@@ -41,4 +41,10 @@ constexpr uint32_t CounterRandom(uint64_t seed, uint64_t index) {
   return static_cast<uint32_t>((z ^ (z >> 31)) >> 32);
 }
 
+// The seed whose numbers are those of `seed` from `index` on: CounterRandom(SeedFrom(seed, n), i)
+// is CounterRandom(seed, n + i).
+constexpr uint64_t SeedFrom(uint64_t seed, uint64_t index) {
+  return seed + 0x9E3779B97F4A7C15u * index;
+}
+
 }  // namespace tamias

@@ -221,8 +221,8 @@ class Pipeline:
         image: what a film begins with, [height, width, 3] u8 or a path; initial_latents: what denoising begins with
         instead of noise; sparsity: "auto" (the model's profile), "off", a profile's name or a YAML file; overrides:
         {"attn.top_keys": 0.1}, keys of the profile to change; threads: 0 is one per usable CPU; device: "cpu", "cuda",
-        "cuda:1" or, with true_cfg_scale above 1, "cuda:0,cuda:1", one GPU for each of a step's two calls; dtype:
-        "auto", "f32" or "bf16"; max_memory_bytes: beyond which the state goes to a file; max_gpu_memory_bytes: what may
+        "cuda:1" or several GPUs, "cuda:0,cuda:1", which share a step's call, or its two with true_cfg_scale above 1;
+        dtype: "auto", "f32" or "bf16"; max_memory_bytes: beyond which the state goes to a file; max_gpu_memory_bytes: what may
         be taken of each GPU's memory; decode: False stops at the latents.
     """
 

@@ -2,19 +2,26 @@
 #include "pipeline/device_invocations.h"
 
 namespace tamias {
+namespace {
+
+TensorView OwnTokens(TensorView all, const DeviceInvocations::Work& work) {
+  const TokenRange own = work.geometries.front().own_image();
+  return all.Slice(1, own.begin, own.end);
+}
+
+}  // namespace
 
 DeviceInvocations::DeviceInvocations(Context& context, const ModelFamily& family,
-                                     const GenerationPlan& plan,
-                                     const std::vector<SparseGeometry>& geometries,
-                                     const ImageCondition& condition, TensorView latents,
-                                     std::span<const Invocation> invocations)
+                                     const GenerationPlan& plan, const ImageCondition& condition,
+                                     TensorView latents, const Work& work)
     : context_(context),
-      session_(context, plan.sparsity, geometries, plan.state_place),
-      denoiser_(family.MakeDenoiser(context, plan.settings, plan.latents, session_.token_order(),
+      session_(context, plan.sparsity, work.geometries, plan.state_place, work.exchange),
+      denoiser_(family.MakeDenoiser(context, plan.settings, plan.latents,
+                                    {session_.token_order(), work.geometries.front().own_image()},
                                     condition)),
-      latents_(context, latents) {
-  for (const Invocation& invocation : invocations) {
-    predictions_.emplace_back(context, invocation.prediction);
+      latents_(context, OwnTokens(latents, work)) {
+  for (const Invocation& invocation : work.invocations) {
+    predictions_.emplace_back(context, OwnTokens(invocation.prediction, work));
     prompts_.push_back(OnDevice(context, *invocation.prompt));
   }
 }

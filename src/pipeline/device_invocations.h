@@ -1,10 +1,9 @@
-// What a step runs on one device: the invocations of the transformer that are there, and what they
-// keep there (sparsity state, rotary tables, embeddings, latents, predictions). Nothing of it is
-// read by another device. Symbols: N image tokens, P numbers of a token.
+// What a step runs on one device: the invocations of the transformer that are there, or its share
+// of one, and what they keep there (sparsity state, rotary tables, embeddings, latents,
+// predictions). Symbols: N image tokens, P numbers of a token.
 #pragma once
 
 #include <memory>
-#include <span>
 #include <vector>
 
 #include "pipeline/denoiser.h"
@@ -14,6 +13,7 @@
 #include "pipeline/prompt_embedding.h"
 #include "tamias/context.h"
 #include "tamias/device_memory.h"
+#include "tamias/sparsity/geometry.h"
 #include "tamias/sparsity/sparse_session.h"
 
 namespace tamias {
@@ -25,17 +25,22 @@ class DeviceInvocations {
     const PromptEmbedding* prompt;
     TensorView prediction;  // [1, N, P] f32
   };
-  // geometries: of the invocations. latents: [1, N, P] f32 of the host, in token order, which a
-  // step reads. Keeps what it holds in the context's workspace, in the caller's scope; all that is
-  // given must outlive it.
+  // What the invocations compute, and with whom.
+  struct Work {
+    std::vector<SparseGeometry> geometries;  // of the invocations, which share rank and bounds
+    // With the devices that have the other ranks; null where there are none, and when planning.
+    std::shared_ptr<RankExchange> exchange;
+    std::vector<Invocation> invocations;
+  };
+  // latents: [1, N, P] f32 of the host, in token order, which a step reads. Keeps what it holds in
+  // the context's workspace, in the caller's scope; all that is given must outlive it.
   DeviceInvocations(Context& context, const ModelFamily& family, const GenerationPlan& plan,
-                    const std::vector<SparseGeometry>& geometries, const ImageCondition& condition,
-                    TensorView latents, std::span<const Invocation> invocations);
+                    const ImageCondition& condition, TensorView latents, const Work& work);
 
   SparseSession& session() { return session_; }
   const SparseSession& session() const { return session_; }
   // The velocity of the latents at the timestep, of each invocation, in a step that the session has
-  // begun. Waits for the device.
+  // begun; of a rank's tokens alone. Waits for the device.
   void Predict(float timestep);
 
  private:

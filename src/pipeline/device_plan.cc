@@ -54,7 +54,7 @@ void AddWeights(const std::vector<ModelComponent>& components, const GenerationP
 
 // What sparse steps keep: weights of these transformers prepared for them, and the state.
 void AddSparsity(const std::vector<ModelComponent>& transformers, const GenerationPlan& plan,
-                 StageEntries& entries) {
+                 const StatePlan& state, StageEntries& entries) {
   if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
     size_t bytes = 0;
     for (const ModelComponent& transformer : transformers) {
@@ -64,11 +64,11 @@ void AddSparsity(const std::vector<ModelComponent>& transformers, const Generati
     entries.weight_bytes = entries.bytes;
   }
   if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
-    entries.Add(fmt::format("state, of {} of {} layers in turn", layers, plan.state.NumLayers()),
-                plan.state.DeviceBytes(layers));
+    entries.Add(fmt::format("state, of {} of {} layers in turn", layers, state.NumLayers()),
+                state.DeviceBytes(layers));
     return;
   }
-  for (const StatePlan::Entry& entry : plan.state.entries) {
+  for (const StatePlan::Entry& entry : state.entries) {
     entries.Add("state: " + entry.name, entry.bytes);
   }
 }
@@ -82,23 +82,23 @@ StageEntries EncodeEntries(const ModelFamily& family, const StageWorkspaces& wor
 }
 
 // With these transformers.
-StageEntries DenoiseEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
-                            const GenerationPlan& plan, const std::vector<int>& experts) {
+StageEntries DenoiseEntries(const ModelFamily& family, const GenerationPlan& plan,
+                            const DenoisingShare& share, const std::vector<int>& experts) {
   StageEntries entries{.name = "denoising: ", .entries = {}};
   const std::vector<ModelComponent> transformers =
       ComponentsOf(family, ModelStage::kDenoise, experts);
   AddWeights(transformers, plan, entries);
-  AddSparsity(transformers, plan, entries);
-  entries.Add("workspace", workspaces.denoise);
+  AddSparsity(transformers, plan, share.state, entries);
+  entries.Add("workspace", share.workspace);
   return entries;
 }
 
 // With one transformer after the other.
-std::vector<StageEntries> DenoiseTurns(const ModelFamily& family, const StageWorkspaces& workspaces,
-                                       const GenerationPlan& plan) {
+std::vector<StageEntries> DenoiseTurns(const ModelFamily& family, const GenerationPlan& plan,
+                                       const DenoisingShare& share) {
   std::vector<StageEntries> turns;
   for (const int expert : plan.Experts()) {
-    turns.push_back(DenoiseEntries(family, workspaces, plan, {expert}));
+    turns.push_back(DenoiseEntries(family, plan, share, {expert}));
     if (expert > 0) turns.back().name = "denoising, second transformer: ";
   }
   return turns;
@@ -141,14 +141,15 @@ void AddTogether(StageEntries all, GenerationPlan& plan) {
   AddDevice(std::move(all.entries), all.bytes, all.bytes - all.weight_bytes, plan);
 }
 
-// All models at one time, and the workspace of the greediest stage.
+// Of the first device: all models at one time, and the workspace of the greediest stage.
 StageEntries AllEntries(const ModelFamily& family, const StageWorkspaces& workspaces,
                         const GenerationPlan& plan) {
   StageEntries all{.name = "", .entries = {}};
   AddWeights(family.components(), plan, all);
-  AddSparsity(ComponentsOf(family, ModelStage::kDenoise, {0, 1}), plan, all);
+  const DenoisingShare& share = plan.shares.front();
+  AddSparsity(ComponentsOf(family, ModelStage::kDenoise, {0, 1}), plan, share.state, all);
   all.Add("workspace of the greediest stage",
-          std::max({workspaces.encode, workspaces.denoise, workspaces.decode}));
+          std::max({workspaces.encode, share.workspace, workspaces.decode}));
   return all;
 }
 
@@ -180,7 +181,7 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
   if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
     measures.push_back(fmt::format(
         "the state of {} of {} layers ({}) is in the host's memory but for its turn", layers,
-        plan.state.NumLayers(), BytesText(plan.devices.size() * plan.state.HostBytes(layers))));
+        plan.shares.front().state.NumLayers(), BytesText(PinnedStateBytes(plan))));
   }
   if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
     measures.push_back(
@@ -195,6 +196,14 @@ std::vector<std::string> Measures(const ModelFamily& family, const GenerationPla
     measures.push_back("the text encoders' blocks come from the host's memory one by one");
   }
   return measures;
+}
+
+// Whether each transformer's denoising is within the limit, on each device.
+bool DenoisingFits(const ModelFamily& family, const GenerationPlan& plan, size_t limit) {
+  return std::ranges::all_of(plan.shares, [&](const DenoisingShare& share) {
+    return std::ranges::all_of(DenoiseTurns(family, plan, share),
+                               [&](const StageEntries& turn) { return turn.bytes <= limit; });
+  });
 }
 
 // Sets `number` to the fewest with which fits(); to `most` where it never does.
@@ -217,18 +226,19 @@ void SetFewest(int64_t& number, int64_t most, const Fits& fits) {
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
                 GenerationPlan& plan) {
   BeginDevices(plan);
-  const size_t others = plan.devices.size() - 1;
-  if (plan.residency.takes_turns) {
-    const std::vector<StageEntries> denoise = DenoiseTurns(family, workspaces, plan);
-    std::vector<StageEntries> turns = {EncodeEntries(family, workspaces, plan)};
-    turns.insert(turns.end(), denoise.begin(), denoise.end());
-    turns.push_back(DecodeEntries(family, workspaces, plan));
-    AddTurns(turns, plan);
-    for (size_t i = 0; i < others; ++i) AddTurns(denoise, plan);
-  } else {
-    AddTogether(AllEntries(family, workspaces, plan), plan);
-    for (size_t i = 0; i < others; ++i) {
-      AddTogether(DenoiseEntries(family, workspaces, plan, {0, 1}), plan);
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    const DenoisingShare& share = plan.ShareOf(i);
+    if (plan.residency.takes_turns) {
+      std::vector<StageEntries> turns = DenoiseTurns(family, plan, share);
+      if (i == 0) {
+        turns.insert(turns.begin(), EncodeEntries(family, workspaces, plan));
+        turns.push_back(DecodeEntries(family, workspaces, plan));
+      }
+      AddTurns(turns, plan);
+    } else {
+      AddTogether(i == 0 ? AllEntries(family, workspaces, plan)
+                         : DenoiseEntries(family, plan, share, {0, 1}),
+                  plan);
     }
   }
   plan.memory.device_measures = Measures(family, plan);
@@ -249,11 +259,8 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   ModelResidency& residency = plan.residency;
   residency.takes_turns = true;
   residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
-  const auto fits = [&] {
-    return std::ranges::all_of(DenoiseTurns(family, workspaces, plan),
-                               [&](const StageEntries& turn) { return turn.bytes <= limit; });
-  };
-  if (!fits()) SetFewest(plan.state_place.host_layers, plan.state.NumLayers(), fits);
+  const auto fits = [&] { return DenoisingFits(family, plan, limit); };
+  if (!fits()) SetFewest(plan.state_place.host_layers, plan.shares.front().state.NumLayers(), fits);
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;
     SetFewest(residency.streamed_blocks, MostBlocks(family), fits);
@@ -269,6 +276,14 @@ size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan) {
     limit = limit == 0 ? usable : std::min(limit, usable);
   }
   return limit;
+}
+
+size_t PinnedStateBytes(const GenerationPlan& plan) {
+  size_t bytes = 0;
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    bytes += plan.ShareOf(i).state.HostBytes(plan.state_place.host_layers);
+  }
+  return bytes;
 }
 
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan) {

@@ -1,6 +1,6 @@
 // What of a generation lies in the memory of each GPU, and what is done so that it fits: the same
-// on all of them, since the calls of a step wait for each other. The first has most: encoders and
-// decoder, too.
+// on all of them, since the calls of a step wait for each other, and so do those that share one.
+// The first has encoders and decoder, too.
 #pragma once
 
 #include <cstddef>
@@ -10,15 +10,14 @@
 
 namespace tamias {
 
-// What the stages take of a GPU beside weights and state.
+// What the stages of the first GPU take beside weights.
 struct StageWorkspaces {
   size_t encode = 0;
-  size_t denoise = 0;
   size_t decode = 0;
 };
 
 // Fills in memory.devices, device_bytes and device_measures, and new_device_bytes, for the plan's
-// residency.
+// residency and shares.
 void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces, GenerationPlan& plan);
 
 // The same of a plan that is nothing but its decoding.
@@ -32,6 +31,9 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
 // What the plan's generation may take of each of its GPUs: options.max_gpu_memory_bytes, and what
 // is free on the fullest card less what libraries take. 0: not known, for there are no such GPUs.
 size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan);
+
+// Pinned memory of the host that state takes where it is offloaded, of all devices.
+size_t PinnedStateBytes(const GenerationPlan& plan);
 
 // Pinned memory of the host that the residency takes for weights.
 size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan);

@@ -58,13 +58,14 @@ bool FluxPipeline::IsCut(const std::string& prompt, const GenerationSettings& se
 std::unique_ptr<Denoiser> FluxPipeline::MakeDenoiser(Context& context,
                                                      const GenerationSettings& settings,
                                                      const LatentShape& latents,
-                                                     const TokenOrder& order,
+                                                     const DenoiserTokens& tokens,
                                                      const ImageCondition& /*image*/) const {
   FluxTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<FluxDenoiser>(
       transformer(),
-      RotaryPositions(context, TokenPositions(latents, order), transformer_config().axes_dims_rope),
+      RotaryPositions(context, TokenPositions(latents, tokens.list()),
+                      transformer_config().axes_dims_rope),
       constants, kTrainingTimesteps);
 }
 

@@ -21,7 +21,7 @@ class FluxPipeline final : public TwoPartFamily<FluxTransformer, AutoencoderKl> 
   bool IsCut(const std::string& prompt, const GenerationSettings& settings) const override;
   bool HasGuidanceEmbedding() const override { return transformer_config().guidance_embeds; }
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
-                                         const LatentShape& latents, const TokenOrder& order,
+                                         const LatentShape& latents, const DenoiserTokens& tokens,
                                          const ImageCondition& image) const override;
 
   FluxTextEncoders text_;

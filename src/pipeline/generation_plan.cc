@@ -14,6 +14,7 @@
 #include "pipeline/device_invocations.h"
 #include "pipeline/device_plan.h"
 #include "pipeline/sparsity_choice.h"
+#include "sparsity/split_tokens.h"
 
 namespace tamias {
 namespace {
@@ -41,26 +42,28 @@ struct StagePlans {
   StageBytes text;
   size_t embeddings = 0;  // of the prompts, on the host
   StageBytes image;
-  size_t condition = 0;  // what the image becomes, on the host
-  StageBytes denoising;
+  size_t condition = 0;                   // what the image becomes, on the host
+  std::vector<DenoisingShare> denoising;  // GenerationPlan's shares
   StageBytes decoding;
 };
 
-// Refuses devices that there are not, unless the memory of one is given to plan for, and more of
-// them than have something to do. num_calls: of the transformer in a step, 0 where it does not run.
+// Refuses devices that there are not, unless the memory of one is given to plan for, and numbers of
+// them that have not all as much to do. num_calls: of the transformer in a step, 0 where it does
+// not run.
 Devices CheckedDevices(const GenerateOptions& options, int num_calls) {
   const Devices devices = ParseDevices(options.device);
   if (options.max_gpu_memory_bytes == 0) std::ranges::for_each(devices, CheckDevice);
   CheckOneKind(devices);
-  const auto usable = static_cast<size_t>(std::max(num_calls, 1));
-  if (devices.size() > usable) {
-    const char* reason = num_calls == 0   ? "decoding runs on one"
-                         : num_calls == 1 ? "a step without guidance calls the transformer once"
-                                          : "a step with guidance calls the transformer twice";
+  if (num_calls == 0 && devices.size() > 1) {
     Fail(ErrorCode::kInvalidArgument,
-         "device: expected at most {} ({}), found '{}', of which {} would be used", usable, reason,
-         options.device,
-         Name(Devices(devices.begin(), devices.begin() + static_cast<std::ptrdiff_t>(usable))));
+         "device: expected one (decoding runs on one), found '{}', of which {} would be used",
+         options.device, Name(devices.front()));
+  }
+  if (devices.size() > 1 && devices.size() % static_cast<size_t>(num_calls) != 0) {
+    Fail(ErrorCode::kInvalidArgument,
+         "device: expected one, or GPUs of an even number (a step with guidance calls the "
+         "transformer twice), found '{}'",
+         options.device);
   }
   return devices;
 }
@@ -116,18 +119,34 @@ StageBytes PlanImage(const ModelFamily& family, const GenerationPlan& plan,
   return StageBytes::Of(context);
 }
 
-// Of one device; fills in the plan of its state as well.
-StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbedding>& prompts,
-                         const ImageCondition& condition, GenerationPlan& plan) {
+// The first rank, and where there are several the one of the others that has most tokens.
+std::vector<int> RanksToPlan(const GenerationPlan& plan) {
+  if (plan.rank_bounds.empty()) return {0};
+  int largest = 1;
+  const auto size = [&](int rank) {
+    const auto i = static_cast<size_t>(rank);
+    return plan.rank_bounds[i + 1] - plan.rank_bounds[i];
+  };
+  for (int rank = 2; rank < plan.num_ranks(); ++rank) {
+    if (size(rank) > size(largest)) largest = rank;
+  }
+  return {0, largest};
+}
+
+DenoisingShare PlanShare(const ModelFamily& family, const std::vector<PromptEmbedding>& prompts,
+                         const ImageCondition& condition, const GenerationPlan& plan, int rank) {
   Context context = Context::Planning(DryPlacement(plan.placement), plan.threads);
   Tensor latents = WithoutMemory(plan.latents), prediction = WithoutMemory(plan.latents);
-  std::vector<DeviceInvocations::Invocation> invocations;
-  for (size_t i = 0; i < plan.geometries.size(); ++i) {
-    invocations.push_back({&prompts[i], prediction});
+  DeviceInvocations::Work work;
+  SparseGeometry geometry = family.Geometry(plan.settings.max_sequence_length, plan.latents.grid());
+  geometry.rank = rank;
+  geometry.rank_bounds = plan.rank_bounds;
+  for (int i = 0; i < plan.invocations_per_device(); ++i) {
+    work.geometries.push_back(geometry);
+    work.invocations.push_back({&prompts[static_cast<size_t>(i)], prediction});
   }
-  DeviceInvocations device(context, family, plan, plan.geometries, condition, latents, invocations);
+  DeviceInvocations device(context, family, plan, condition, latents, work);
   SparseSession& session = device.session();
-  plan.state = session.plan();
   const auto scheduler = family.scheduler().Make(plan.settings.steps, plan.latents.tokens());
   for (const int first : std::set{0, plan.second_expert_step}) {
     session.Restart();
@@ -136,7 +155,8 @@ StageBytes PlanDenoising(const ModelFamily& family, const std::vector<PromptEmbe
       device.Predict(scheduler->timestep(first));
     }
   }
-  return StageBytes::Of(context);
+  const StageBytes bytes = StageBytes::Of(context);
+  return {.state = session.plan(), .workspace = bytes.device, .host_workspace = bytes.host};
 }
 
 StageBytes PlanDecodingStage(const ModelFamily& family, const GenerationPlan& plan) {
@@ -154,8 +174,8 @@ size_t BytesOf(const std::vector<PromptEmbedding>& prompts) {
   return bytes;
 }
 
-// All stages run dry, each with what the one before gives it. Fills in the plan of the state.
-StagePlans RunStages(const ModelFamily& family, GenerationPlan& plan) {
+// All stages run dry, each with what the one before gives it.
+StagePlans RunStages(const ModelFamily& family, const GenerationPlan& plan) {
   StagePlans stages;
   std::vector<PromptEmbedding> prompts;
   ImageCondition condition;
@@ -163,7 +183,9 @@ StagePlans RunStages(const ModelFamily& family, GenerationPlan& plan) {
   stages.embeddings = BytesOf(prompts);
   stages.image = PlanImage(family, plan, condition);
   stages.condition = condition.embedding.bytes() + condition.latents.bytes();
-  stages.denoising = PlanDenoising(family, prompts, condition, plan);
+  for (const int rank : RanksToPlan(plan)) {
+    stages.denoising.push_back(PlanShare(family, prompts, condition, plan, rank));
+  }
   stages.decoding = PlanDecodingStage(family, plan);
   return stages;
 }
@@ -262,14 +284,16 @@ size_t AddCopiedWeights(const ModelFamily& family, const GenerationPlan& plan, E
   return bytes;
 }
 
+// Of the CPU.
 size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   Entries entries(memory.entries);
+  const StatePlan& state = plan.shares.front().state;
   if (plan.state_place.is_file) {
-    memory.spill_bytes = plan.state.spill_bytes;
-    return entries.Add("state in memory at one time", plan.state.spill_resident_bytes);
+    memory.spill_bytes = state.spill_bytes;
+    return entries.Add("state in memory at one time", state.spill_resident_bytes);
   }
   size_t bytes = 0;
-  for (const StatePlan::Entry& entry : plan.state.entries) {
+  for (const StatePlan::Entry& entry : state.entries) {
     bytes += entries.Add("state: " + entry.name, entry.bytes);
   }
   return bytes;
@@ -317,13 +341,17 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, const Memor
         own.encode, entries.Add("workspace of the picture's encoders", on_host(stages.image)));
   }
   if (is_on_gpu) {
-    const size_t pinned = plan.devices.size() * plan.state.HostBytes(plan.state_place.host_layers);
+    const size_t pinned = PinnedStateBytes(plan);
     if (pinned > 0) own.denoise += entries.Add("state (pinned)", pinned);
   } else {
     own.denoise += AddState(plan, memory);
   }
-  own.denoise +=
-      entries.Add("workspace of the transformer", plan.devices.size() * on_host(stages.denoising));
+  size_t workspace = 0;
+  for (size_t i = 0; i < plan.devices.size(); ++i) {
+    const DenoisingShare& share = plan.ShareOf(i);
+    workspace += is_on_gpu ? share.host_workspace : share.workspace;
+  }
+  own.denoise += entries.Add("workspace of the transformer", workspace);
   own.decode = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
                entries.Add(PictureName(family), PictureBytes(plan));
   memory.peak_bytes = program + always + (mapped + own).Most();
@@ -334,7 +362,6 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, const Memor
 
 StageWorkspaces WorkspacesOf(const StagePlans& stages) {
   return {.encode = std::max(stages.text.device, stages.image.device),
-          .denoise = stages.denoising.device,
           .decode = stages.decoding.device};
 }
 
@@ -349,7 +376,6 @@ struct DryRuns::Run {
   int threads = 1;
   // What came of it.
   StagePlans stages;
-  StatePlan state;
 
   bool IsOf(const Run& other) const {
     return settings == other.settings && sparsity == other.sparsity &&
@@ -362,14 +388,14 @@ struct DryRuns::Run {
 DryRuns::DryRuns() = default;
 DryRuns::~DryRuns() = default;
 
-std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, GenerationPlan& plan) {
+std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family,
+                                                 const GenerationPlan& plan) {
   auto run = std::make_shared<Run>(Run{.settings = plan.settings,
                                        .sparsity = WriteYaml(plan.sparsity),
                                        .placement = DryPlacement(plan.placement),
                                        .num_devices = plan.devices.size(),
                                        .threads = plan.threads,
-                                       .stages = {},
-                                       .state = {}});
+                                       .stages = {}});
   {
     const std::scoped_lock lock(mutex_);
     const auto known =
@@ -380,7 +406,6 @@ std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, Gene
     }
   }
   run->stages = RunStages(family, plan);
-  run->state = plan.state;
   const std::scoped_lock lock(mutex_);
   runs_.push_front(run);
   if (runs_.size() > kMaxDryRuns) runs_.pop_back();
@@ -390,29 +415,32 @@ std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family, Gene
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
                               DryRuns& dry_runs, const MemoryHeld& held) {
   GenerationPlan plan = BeginPlan(family, options, held, /*denoises=*/true);
-  plan.geometries.assign(static_cast<size_t>(plan.invocations_per_device()),
-                         family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
+  if (plan.num_ranks() > 1) {
+    plan.rank_bounds = SplitTokens(
+        plan.sparsity, family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()),
+        plan.num_ranks());
+  }
   plan.second_expert_step = SecondExpertStep(family, plan.settings, plan.latents.tokens());
   plan.first_expert = family.ExpertAt(
       family.scheduler().Make(plan.settings.steps, plan.latents.tokens())->timestep(0));
   auto run = dry_runs.For(family, plan);
-  plan.state = run->state;
+  plan.shares = run->stages.denoising;
   if (plan.placement.IsOnGpu()) {
     const size_t limit = DeviceLimit(options, plan);
     FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
       run = dry_runs.For(family, plan);  // for what streamed weights take more of the workspace
+      plan.shares = run->stages.denoising;
       FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     }
   }
   const StagePlans& stages = run->stages;
   plan.text_workspace = stages.text.device;
   plan.image_workspace = stages.image.device;
-  plan.denoising_workspace = stages.denoising.device;
   plan.decoding_workspace = stages.decoding.device;
   PlanMemory(family, stages, held, plan);
   if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
-      plan.state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
+      plan.shares.front().state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
     plan.state_place.is_file = true;
     PlanMemory(family, stages, held, plan);
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -20,13 +21,19 @@
 
 namespace tamias {
 
+struct DenoisingShare {
+  StatePlan state;
+  size_t workspace = 0;
+  size_t host_workspace = 0;  // of a GPU's, beside it; 0 on the CPU
+};
+
 struct GenerationPlan {
   GenerationSettings settings;
   int num_images = 1;
   int threads = 1;  // that its stages run on
   SparsityConfig sparsity;
-  // Of the denoiser: all invocations of a step on one, or each on its own. Encoders and decoder are
-  // on the first.
+  // Of the denoiser: all invocations of a step on one, or each on its own, or each on several next
+  // to each other that share it. Encoders and decoder are on the first.
   Devices devices;
   std::vector<CardMemory> cards;  // of the devices, when the plan was made; none on the CPU
   Placement placement;            // of the denoiser, on the first device
@@ -36,18 +43,18 @@ struct GenerationPlan {
   // Of the decoder: as the encoders, but for bf16 where the denoiser computes in it on the CPU.
   Placement decoder;
   LatentShape latents;
-  int first_expert = 0;        // the transformer that makes the first step
-  int second_expert_step = 0;  // the first of another transformer; 0: one makes all steps
-  // Of a device's invocations, with the longest prompts: the same on each.
-  std::vector<SparseGeometry> geometries;
-  StatePlan state;  // of one device
+  int first_expert = 0;              // the transformer that makes the first step
+  int second_expert_step = 0;        // the first of another transformer; 0: one makes all steps
+  std::vector<int64_t> rank_bounds;  // SparseGeometry's; empty: no invocation is shared
+  // What a device takes to denoise, with the longest prompts: the first rank of an invocation, and
+  // where it is shared the largest of the others.
+  std::vector<DenoisingShare> shares;
   StatePlace state_place;
   ModelResidency residency;  // on all GPUs alike
   // What the stages take from their workspaces, on the device of each: all of it is reserved at
   // once.
-  size_t text_workspace = 0;       // of the text encoders
-  size_t image_workspace = 0;      // of the picture's encoders
-  size_t denoising_workspace = 0;  // of one device
+  size_t text_workspace = 0;   // of the text encoders
+  size_t image_workspace = 0;  // of the picture's encoders
   size_t decoding_workspace = 0;
   MemoryPlan memory;
   // Of memory.peak_bytes and the bytes of memory.devices, what is this generation's own: not what
@@ -73,7 +80,15 @@ struct GenerationPlan {
     return second_expert_step > 0 ? std::vector{0, 1} : std::vector{first_expert};
   }
   int invocations_per_device() const {
-    return settings.num_invocations() / static_cast<int>(devices.size());
+    return devices.size() == 1 ? settings.num_invocations() : 1;
+  }
+  // The devices that share an invocation.
+  int num_ranks() const {
+    return static_cast<int>(devices.size()) * invocations_per_device() / settings.num_invocations();
+  }
+  int RankOf(size_t device) const { return static_cast<int>(device) % num_ranks(); }
+  const DenoisingShare& ShareOf(size_t device) const {
+    return RankOf(device) == 0 ? shares.front() : shares.back();
   }
 };
 
@@ -88,7 +103,7 @@ class DryRuns {
   friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&,
                                        const MemoryHeld&);
   struct Run;
-  std::shared_ptr<const Run> For(const ModelFamily& family, GenerationPlan& plan);
+  std::shared_ptr<const Run> For(const ModelFamily& family, const GenerationPlan& plan);
 
   std::mutex mutex_;
   std::list<std::shared_ptr<const Run>> runs_;  // the newest first

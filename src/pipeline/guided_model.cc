@@ -1,11 +1,12 @@
 // prediction <- negative + scale (prediction - negative), on the host: it is small. A thread of the
 // host for each device: a call of the transformer waits for its GPU where it selects columns, and
-// where more is enqueued than the GPU's queue holds.
+// where more is enqueued than the GPU's queue holds, and ranks wait for each other.
 #include "pipeline/guided_model.h"
 
 #include <algorithm>
-#include <future>
-#include <iterator>
+#include <exception>
+#include <mutex>
+#include <thread>
 
 #include "pipeline/model_family.h"
 
@@ -19,15 +20,30 @@ void Guide(double scale, ConstTensorView negative, TensorView prediction) {
   for (int64_t i = 0; i < prediction.NumElements(); ++i) to[i] = from[i] + s * (to[i] - from[i]);
 }
 
-// Adds what another device's invocations, which follow those of `all`, did on the same step.
-void AddInvocations(const StepReport& step, int num_invocations, StepReport& all) {
+// Adds what another device did on the same step: as another rank of the invocations that `all` has
+// from `first_layer` on, or, where that is the end, as invocations that follow them.
+void AddDevice(const StepReport& step, size_t first_layer, StepReport& all) {
   if (step.kind != StepKind::kSkip) all.kind = step.kind;  // they skip by their own measure
-  all.invocations_skipped += step.invocations_skipped;
   all.seconds = std::max(all.seconds, step.seconds);
   all.stages += step.stages;
-  for (LayerReport layer : step.layers) {
-    layer.invocation += num_invocations;
-    all.layers.push_back(layer);
+  all.exchanged_bytes += step.exchanged_bytes;
+  if (first_layer == all.layers.size()) {
+    const int num_invocations = all.layers.back().invocation + 1;
+    all.invocations_skipped += step.invocations_skipped;
+    for (LayerReport layer : step.layers) {
+      layer.invocation += num_invocations;
+      all.layers.push_back(layer);
+    }
+    return;
+  }
+  for (size_t i = 0; i < step.layers.size(); ++i) {
+    LayerReport& layer = all.layers[first_layer + i];
+    const LayerReport& own = step.layers[i];
+    layer.attention += own.attention;
+    layer.mlp += own.mlp;
+    layer.attention_drift += own.attention_drift;
+    layer.mlp_drift += own.mlp_drift;
+    layer.seconds += own.seconds;
   }
 }
 
@@ -41,21 +57,40 @@ GuidedModel::GuidedModel(const std::vector<std::shared_ptr<DeviceResources>>& re
       is_guided_(plan.settings.use_true_cfg()),
       scales_{plan.settings.true_cfg_scale,
               plan.settings.true_cfg_scale_2.value_or(plan.settings.true_cfg_scale)},
-      tensors_(tensors) {
+      tensors_(tensors),
+      num_ranks_(plan.num_ranks()) {
   const auto per_device = static_cast<size_t>(plan.invocations_per_device());
-  for (size_t first = 0; first < prompts.size(); first += per_device) {
-    std::vector<DeviceInvocations::Invocation> invocations;
-    std::vector<SparseGeometry> geometries;
+  for (size_t device = 0; device < plan.devices.size(); ++device) {
+    const size_t first = device / static_cast<size_t>(num_ranks_) * per_device;
+    if (num_ranks_ > 1 && plan.RankOf(device) == 0) {
+      const auto begin = plan.devices.begin() + static_cast<std::ptrdiff_t>(device);
+      exchanges_.push_back(std::make_shared<RankExchange>(Devices(begin, begin + num_ranks_)));
+    }
+    DeviceInvocations::Work work;
+    if (num_ranks_ > 1) work.exchange = exchanges_.back();
     for (size_t i = first; i < first + per_device; ++i) {
-      invocations.push_back({&prompts[i], i == 0 ? tensors.prediction : tensors.negative});
-      geometries.push_back(family.Geometry(prompts[i].sequence.dim(1), plan.latents.grid()));
+      SparseGeometry geometry = family.Geometry(prompts[i].sequence.dim(1), plan.latents.grid());
+      geometry.rank = plan.RankOf(device);
+      geometry.rank_bounds = plan.rank_bounds;
+      work.geometries.push_back(std::move(geometry));
+      work.invocations.push_back({&prompts[i], i == 0 ? tensors.prediction : tensors.negative});
     }
     Placement placement = plan.placement;
-    placement.device = plan.devices[devices_.size()];
-    Context& context = contexts_.emplace_back(resources[devices_.size()], placement, plan.threads,
-                                              plan.denoising_workspace);
-    devices_.emplace_back(context, family, plan, geometries, condition, tensors.latents,
-                          invocations);
+    placement.device = plan.devices[device];
+    Context& context = contexts_.emplace_back(resources[device], placement, plan.threads,
+                                              plan.ShareOf(device).workspace);
+    devices_.emplace_back(context, family, plan, condition, tensors.latents, work);
+  }
+}
+
+// What a device that failed has enqueued, others may still read.
+GuidedModel::~GuidedModel() {
+  for (const Context& context : contexts_) {
+    try {
+      context.Synchronize();
+    } catch (const Error&) {
+      // What failed is said where the work is waited for.
+    }
   }
 }
 
@@ -78,13 +113,30 @@ void GuidedModel::Restart() {
 }
 
 void GuidedModel::Predict(float timestep) {
-  std::vector<std::future<void>> others;  // waited for when one of them fails, too
-  for (size_t i = 1; i < devices_.size(); ++i) {
-    others.push_back(std::async(std::launch::async,
-                                [&device = devices_[i], timestep] { device.Predict(timestep); }));
+  for (const auto& exchange : exchanges_) exchange->Reset();
+  std::mutex mutex;
+  std::exception_ptr error;  // the first: others may fail because of it
+  const auto guarded = [&](const auto& work) {
+    try {
+      work();
+    } catch (...) {
+      {
+        const std::lock_guard lock(mutex);
+        if (error == nullptr) error = std::current_exception();
+      }
+      for (const auto& exchange : exchanges_) exchange->Abandon();
+    }
+  };
+  {
+    std::vector<std::jthread> others;
+    guarded([&] {
+      for (size_t i = 1; i < devices_.size(); ++i) {
+        others.emplace_back([&, i] { guarded([&] { devices_[i].Predict(timestep); }); });
+      }
+      devices_.front().Predict(timestep);
+    });
   }
-  devices_.front().Predict(timestep);
-  for (std::future<void>& other : others) other.get();
+  if (error != nullptr) std::rethrow_exception(error);
   if (!is_guided_) return;
   const auto expert = static_cast<size_t>(family_.ExpertAt(timestep));
   Guide(scales_[expert], tensors_.negative, tensors_.prediction);
@@ -92,14 +144,15 @@ void GuidedModel::Predict(float timestep) {
 
 SparsityReport GuidedModel::report() const {
   SparsityReport all = devices_.front().session().report();
-  int num_invocations = devices_.front().session().num_invocations();
-  for (auto device = std::next(devices_.begin()); device != devices_.end(); ++device) {
-    const SparseSession& session = device->session();
+  for (size_t device = 1; device < devices_.size(); ++device) {
+    const SparsityReport& own = devices_[device].session().report();
+    const bool is_rank = device % static_cast<size_t>(num_ranks_) != 0;
     for (size_t step = 0; step < all.steps.size(); ++step) {
-      AddInvocations(session.report().steps[step], num_invocations, all.steps[step]);
+      StepReport& together = all.steps[step];
+      const size_t layers = own.steps[step].layers.size();
+      AddDevice(own.steps[step], together.layers.size() - (is_rank ? layers : 0), together);
     }
-    num_invocations += session.num_invocations();
-    all.state_bytes += session.report().state_bytes;
+    all.state_bytes += own.state_bytes;
   }
   return all;
 }

@@ -1,7 +1,7 @@
 // The model as the denoising loop sees it: the prediction of one step, with classifier-free
 // guidance from two calls of the transformer (Ho and Salimans, arXiv 2207.12598), one after another
-// on one device or at once on two, and what the calls keep from step to step. Symbols: N image
-// tokens, P numbers of a token.
+// on one device, at once on two, or each shared by several, and what the calls keep from step to
+// step. Symbols: N image tokens, P numbers of a token.
 #pragma once
 
 #include <array>
@@ -14,6 +14,7 @@
 #include "pipeline/generation_plan.h"
 #include "pipeline/image_condition.h"
 #include "pipeline/prompt_embedding.h"
+#include "sparsity/rank_exchange.h"
 #include "tamias/context.h"
 #include "tamias/sparsity/report.h"
 #include "tamias/sparsity/token_order.h"
@@ -37,6 +38,9 @@ class GuidedModel {
               const ModelFamily& family, const GenerationPlan& plan,
               const std::vector<PromptEmbedding>& prompts, const ImageCondition& condition,
               const StepTensors& tensors);
+  ~GuidedModel();
+  GuidedModel(const GuidedModel&) = delete;
+  GuidedModel& operator=(const GuidedModel&) = delete;
 
   const TokenOrder& token_order() const { return devices_.front().session().token_order(); }
 
@@ -47,7 +51,8 @@ class GuidedModel {
 
   // tensors.prediction = the velocity of tensors.latents at the timestep: with guidance
   // negative + scale (positive - negative), with the scale of the transformer of this timestep.
-  // Between BeginStep and EndStep. Waits for each device once.
+  // Between BeginStep and EndStep. Waits for each device once. Throws what the first device that
+  // failed did.
   void Predict(float timestep);
 
   // Of all invocations.
@@ -58,8 +63,10 @@ class GuidedModel {
   bool is_guided_;
   std::array<double, 2> scales_;  // of the guidance, by expert
   StepTensors tensors_;
-  std::deque<Context> contexts_;           // of the devices
-  std::deque<DeviceInvocations> devices_;  // each the next invocations
+  int num_ranks_;                                         // devices that share an invocation
+  std::vector<std::shared_ptr<RankExchange>> exchanges_;  // of the shared invocations
+  std::deque<Context> contexts_;                          // of the devices
+  std::deque<DeviceInvocations> devices_;  // each the next invocations, or the next rank of one
 };
 
 }  // namespace tamias

@@ -65,13 +65,13 @@ bool HunyuanVideoPipeline::IsCut(const std::string& prompt,
 
 std::unique_ptr<Denoiser> HunyuanVideoPipeline::MakeDenoiser(
     Context& context, const GenerationSettings& settings, const LatentShape& latents,
-    const TokenOrder& order, const ImageCondition& /*image*/) const {
+    const DenoiserTokens& tokens, const ImageCondition& /*image*/) const {
   const HunyuanVideoTransformerConfig& config = transformer_config();
   HunyuanVideoTransformerInputs constants;
   constants.guidance = static_cast<float>(settings.guidance_scale);
   return std::make_unique<HunyuanVideoDenoiser>(
       transformer(),
-      RotaryPositions(context, TokenPositions(latents, order), config.rope_axes_dim,
+      RotaryPositions(context, TokenPositions(latents, tokens.list()), config.rope_axes_dim,
                       config.rope_theta),
       constants);
 }

@@ -72,11 +72,11 @@ bool MochiPipeline::IsCut(const std::string& prompt, const GenerationSettings& s
 
 std::unique_ptr<Denoiser> MochiPipeline::MakeDenoiser(Context& context, const GenerationSettings&,
                                                       const LatentShape& latents,
-                                                      const TokenOrder& order,
+                                                      const DenoiserTokens& tokens,
                                                       const ImageCondition& /*image*/) const {
   return std::make_unique<MochiDenoiser>(
       transformer(),
-      transformer().On(context).RotaryPositions(context, latents.grid(), order.tokens()));
+      transformer().On(context).RotaryPositions(context, latents.grid(), tokens.list()));
 }
 
 }  // namespace tamias

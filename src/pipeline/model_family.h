@@ -25,7 +25,6 @@
 #include "tamias/context.h"
 #include "tamias/pipeline.h"
 #include "tamias/sparsity/geometry.h"
-#include "tamias/sparsity/token_order.h"
 #include "tamias/weights.h"
 
 namespace tamias {
@@ -59,11 +58,12 @@ class ModelFamily {
   // Which of its transformers predicts at a timestep of the scheduler: 0, or 1 where a family has a
   // second one for low noise (Wan 2.2's experts). All have the same geometry.
   virtual int ExpertAt(float /*timestep*/) const { return 0; }
-  // What it computes once lies in the context's workspace, from where the caller's scope frees it.
+  // tokens: those that it is called with. What it computes once lies in the context's workspace,
+  // from where the caller's scope frees it.
   virtual std::unique_ptr<Denoiser> MakeDenoiser(Context& context,
                                                  const GenerationSettings& settings,
                                                  const LatentShape& latents,
-                                                 const TokenOrder& order,
+                                                 const DenoiserTokens& tokens,
                                                  const ImageCondition& image) const = 0;
 
   // Of families that need an image (FamilyDefaults): the condition of a film of these latents, in

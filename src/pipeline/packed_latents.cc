@@ -95,11 +95,11 @@ Tensor PackLatents(const LatentShape& shape, ConstTensorView unpacked) {
   return packed;
 }
 
-Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order) {
+Tensor TokenPositions(const LatentShape& shape, std::span<const int32_t> tokens) {
   const TokenGrid grid = shape.grid();
-  Tensor positions({grid.size(), 3}, DType::kF32);
+  Tensor positions({static_cast<int64_t>(tokens.size()), 3}, DType::kF32);
   float* next = positions.host_data<float>();
-  for (const int32_t token : order.tokens()) {
+  for (const int32_t token : tokens) {
     *next++ = static_cast<float>(token / (grid.height * grid.width));
     *next++ = static_cast<float>(token / grid.width % grid.height);
     *next++ = static_cast<float>(token % grid.width);

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "tamias/random.h"
 #include "tamias/sparsity/geometry.h"
-#include "tamias/sparsity/token_order.h"
 #include "tamias/tensor.h"
 
 namespace tamias {
@@ -66,7 +66,7 @@ void UnpackLatents(const LatentShape& shape, ConstTensorView packed, const Laten
 // The other way round, unscaled: channels-last [T, h, w, C] -> packed [1, N, C patch_time patch^2].
 Tensor PackLatents(const LatentShape& shape, ConstTensorView unpacked);
 
-// Rotary coordinates [N, 3] of the tokens, (time, row, column), in token order.
-Tensor TokenPositions(const LatentShape& shape, const TokenOrder& order);
+// Rotary coordinates [n, 3], (time, row, column), of n tokens given by their row-order numbers.
+Tensor TokenPositions(const LatentShape& shape, std::span<const int32_t> tokens);
 
 }  // namespace tamias

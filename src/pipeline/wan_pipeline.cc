@@ -184,14 +184,14 @@ bool WanPipeline::IsCut(const std::string& prompt, const GenerationSettings& set
 std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
                                                     const GenerationSettings& /*settings*/,
                                                     const LatentShape& latents,
-                                                    const TokenOrder& order,
+                                                    const DenoiserTokens& tokens,
                                                     const ImageCondition& image) const {
   WanTransformerInputs constants;
   if (image_ && image_->has_vision()) {
     constants.encoder_hidden_states_image = OnDevice(context, image.embedding);
   }
-  const RotaryTable rotary =
-      RotaryPositions(context, TokenPositions(latents, order), transformer_config().RotaryAxes());
+  const RotaryTable rotary = RotaryPositions(context, TokenPositions(latents, tokens.list()),
+                                             transformer_config().RotaryAxes());
   std::vector<std::unique_ptr<Denoiser>> experts;
   for (size_t i = 0; i < num_transformers(); ++i) {
     experts.push_back(std::make_unique<WanDenoiser>(transformer(i), rotary, constants));
@@ -199,8 +199,10 @@ std::unique_ptr<Denoiser> WanPipeline::MakeDenoiser(Context& context,
   auto denoiser = std::make_unique<WanExpertsDenoiser>(*this, std::move(experts));
   if (!image_) return denoiser;
   const TensorView ordered = context.host_workspace().Allocate(image.latents.shape(), DType::kF32);
-  order.Apply(context, image.latents, ordered);
-  return std::make_unique<WanImageDenoiser>(std::move(denoiser), OnDevice(context, ordered));
+  tokens.order.Apply(context, image.latents, ordered);
+  return std::make_unique<WanImageDenoiser>(
+      std::move(denoiser),
+      OnDevice(context, ordered.Slice(1, tokens.range.begin, tokens.range.end)));
 }
 
 ImageCondition WanPipeline::EncodeImage(Context& context, const Image& image,

@@ -28,7 +28,7 @@ class WanPipeline final : public TwoPartFamily<WanTransformer, AutoencoderKlWan>
   bool HasGuidanceEmbedding() const override { return false; }
   int ExpertAt(float timestep) const override { return timestep < boundary_ ? 1 : 0; }
   std::unique_ptr<Denoiser> MakeDenoiser(Context& context, const GenerationSettings& settings,
-                                         const LatentShape& latents, const TokenOrder& order,
+                                         const LatentShape& latents, const DenoiserTokens& tokens,
                                          const ImageCondition& image) const override;
   ImageCondition EncodeImage(Context& context, const Image& image, const LatentShape& latents,
                              const std::function<void()>& after_piece) const override;

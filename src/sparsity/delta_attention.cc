@@ -2,7 +2,6 @@
 #include "tamias/sparsity/delta_attention.h"
 
 #include <algorithm>
-#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -44,7 +43,7 @@ int64_t ScratchBytesPerHead(int64_t groups, int64_t keys, int64_t capacity) {
 
 int64_t HeadsPerPart(const SparseGeometry& geometry, int64_t groups, int64_t capacity) {
   const int64_t bytes = ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
-  return std::clamp(kPartBytes / bytes, int64_t{1}, geometry.num_heads);
+  return std::clamp(kPartBytes / bytes, int64_t{1}, geometry.heads_of_rank());
 }
 
 }  // namespace
@@ -57,10 +56,11 @@ DeltaAttention::DeltaAttention(const SparsityConfig::Attention& config, bool sho
       geometry_(geometry),
       selector_(selector),
       seed_(seed),
+      num_heads_(geometry.heads_of_rank()),
       num_groups_(NumGroups(config, geometry)),
       capacity_(std::max(int64_t{1}, selector.MaxColumns())) {
   const int64_t batch = geometry.batch;
-  const int64_t heads = geometry.num_heads;
+  const int64_t heads = num_heads_;
   const int64_t tokens = geometry.image_tokens();
   if (config.column_sums == ColumnSums::kExact || config.merge == AttentionMerge::kLse) {
     log_sum_exp_ = state.Make("attention log-sum-exp", {batch, heads, tokens});
@@ -89,8 +89,8 @@ template <typename Body>
 void DeltaAttention::ForEachPart(const Body& body) const {
   const int64_t heads = HeadsPerPart(geometry_, num_groups_, capacity_);
   for (int64_t batch = 0; batch < geometry_.batch; ++batch) {
-    for (int64_t head = 0; head < geometry_.num_heads; head += heads) {
-      body(Part{batch, head, std::min(head + heads, geometry_.num_heads)});
+    for (int64_t head = 0; head < num_heads_; head += heads) {
+      body(Part{batch, head, std::min(head + heads, num_heads_)});
     }
   }
 }
@@ -102,7 +102,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   }
   const int64_t text = geometry_.text_tokens;
   const int64_t keys = geometry_.joint_tokens();
-  const Shape joint = {geometry_.batch, geometry_.num_heads, keys, geometry_.head_dim};
+  const Shape joint = {geometry_.batch, num_heads_, keys, geometry_.head_dim};
   CheckActivationRows(context, "delta attention", "query", inputs.query, joint);
   CheckActivationRows(context, "delta attention", "key", inputs.key, joint);
   CheckActivationRows(context, "delta attention", "value", inputs.value, joint);
@@ -116,7 +116,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   const AttentionInputs image = {inputs.query.Slice(2, text, keys), inputs.key, inputs.value,
                                  inputs.scale};
   const TensorView image_output = output.Slice(2, text, keys);
-  const double heads = static_cast<double>(geometry_.batch * geometry_.num_heads);
+  const double heads = static_cast<double>(geometry_.batch * num_heads_);
   const double dense_pairs = heads * static_cast<double>(keys) * static_cast<double>(keys);
   report.attention.dense += dense_pairs;
   if (is_full || !(has_selection_ || SelectsOnSparseSteps())) {
@@ -149,9 +149,8 @@ void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, Ten
       FullPart(context, part, image, output, selects, drift, report, numbers);
     });
     ThenUse(numbers, [drift, &report] {
-      if (drift->squared_reference > 0) {
-        report.attention_drift = std::sqrt(drift->squared / drift->squared_reference);
-      }
+      const bool is_measured = drift->squared_reference > 0;
+      report.attention_drift += {drift->squared, drift->squared_reference, is_measured};
     });
     has_selection_ = true;
   }
@@ -242,12 +241,15 @@ void DeltaAttention::SelectColumns(Context& context, const Part& part, ConstTens
                           ? context.workspace().Allocate({rows}, DType::kI32)
                           : part.Of(counts_.view()).Reshape({rows});
   Zero(context, mask);
-  // Another draw of random columns for each part and each selection.
-  const auto draw = static_cast<uint64_t>(
-      (selections_ * geometry_.batch + part.batch) * geometry_.num_heads + part.first_head);
+  // Another draw of random columns for each selection, in which a head's are the same however the
+  // heads are shared out.
+  const auto draw = static_cast<uint64_t>(selections_ * geometry_.batch * geometry_.num_heads);
+  const int64_t first_head =
+      part.batch * geometry_.num_heads + geometry_.first_head() + part.first_head;
   selector_.Select(context,
                    {.column_sums = column_sums.Reshape({rows, keys}),
                     .num_groups = num_groups_,
+                    .first_row = first_head * num_groups_,
                     .seed = seed_ ^ (draw * 0x9E3779B97F4A7C15u)},
                    mask);
   if (config_.should_compress_indices) {
@@ -334,7 +336,9 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
                               ConstTensorView full, const Drift& drift, StepNumbers* numbers) {
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
-  const int64_t sampled_head = turn % geometry_.num_heads;
+  // Of all heads, so that a rank may have none to measure; a plan counts on one.
+  const int64_t sampled_head =
+      context.IsPlanning() ? 0 : turn % geometry_.num_heads - geometry_.first_head();
   const int64_t groups = should_profile_ ? num_groups_ : std::min(num_groups_, kSampledGroups);
   // The last group may be shorter than the others: a plan is made with the first ones.
   const int64_t first_group = context.IsPlanning() ? 0 : turn % (num_groups_ - groups + 1);

@@ -2,7 +2,6 @@
 #include "tamias/sparsity/delta_mlp.h"
 
 #include <algorithm>
-#include <cmath>
 #include <memory>
 
 #include "base/check.h"
@@ -16,6 +15,7 @@
 #include "tamias/ops/linear.h"
 #include "tamias/ops/mask.h"
 #include "tamias/ops/top_k.h"
+#include "tamias/random.h"
 #include "tamias/sparsity/selection.h"
 
 namespace tamias {
@@ -32,6 +32,10 @@ constexpr int64_t kEarlySteps = 10;
 constexpr int64_t kSmallWeights = 1 << 20;  // elements
 constexpr int64_t kSmallRows = 512;
 constexpr int64_t kActivationBytes = int64_t{256} << 20;
+
+int64_t NumGroups(int64_t tokens, int64_t group_size) {
+  return (tokens + group_size - 1) / group_size;
+}
 
 int64_t RowsPerChunk(int64_t model_dim, int64_t pre_activations, int64_t tokens, int64_t group_size,
                      const Placement& placement) {
@@ -92,17 +96,19 @@ DeltaMlp::DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile,
     : config_(config),
       should_profile_(should_profile),
       geometry_(geometry),
-      tokens_(tokens),
+      tokens_(geometry.OwnRows(tokens).size()),
       seed_(seed),
       group_size_(config.mbm),
-      num_groups_((tokens + config.mbm - 1) / config.mbm),
+      num_groups_(NumGroups(tokens_, group_size_)),
+      first_group_(geometry.OwnRows(tokens).begin / group_size_),
+      all_groups_(NumGroups(tokens, group_size_)),
       num_chosen_(RoundedCount(config.top_keys, geometry.mlp_dim, config.counts_multiple_of)) {
   const int64_t batch = geometry.batch;
   const int64_t neurons = geometry.mlp_dim;
   const int64_t pre_activations = geometry.gated_mlp ? 2 * neurons : neurons;
   activations_ = state.Make("MLP activations", {batch, num_groups_, neurons, group_size_},
                             state.placement().activation_dtype);
-  output_ = state.Make("MLP output cache", {batch, tokens, geometry.model_dim});
+  output_ = state.Make("MLP output cache", {batch, tokens_, geometry.model_dim});
   block_mean_ = state.Make("MLP block means", {batch, num_groups_, pre_activations});
   indices_ = state.Make("MLP selection", {batch, num_groups_, neurons}, DType::kI32);
   counts_ = state.Make("MLP selection", {batch, num_groups_}, DType::kI32);
@@ -141,7 +147,9 @@ void DeltaMlp::RunFull(Context& context, int64_t step, const MlpWeights& weights
   if (measures) {
     Stopwatch watch(context, report.seconds.mlp_selection);
     if (IsSelectionDue(step)) SelectNeurons(context, step, weights, input, numbers);
-    for (const Blocks& blocks : SampledBlocks()) Move(context, weights, input, blocks);
+    for (const Blocks& blocks : SampledBlocks(context.IsPlanning())) {
+      Move(context, weights, input, blocks);
+    }
   }
   {
     Stopwatch watch(context, report.seconds.mlp);
@@ -199,9 +207,10 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
   if (halves == 2) Add(context, change, mean_change.Slice(1, neurons, 2 * neurons), change);
   const uint64_t seed = seed_ ^ (static_cast<uint64_t>(step + 1) * 0x9E3779B97F4A7C15u);
   Zero(context, mask);
-  ApproximateTopKMask(context, change, num_chosen_, kSampleSize, seed, mask);
+  ApproximateTopKMask(context, change, num_chosen_, kSampleSize, SeedOfRows(seed, kSampleSize),
+                      mask);
   if (config_.random_keys > 0) {
-    RandomMask(context, config_.random_keys, ~seed, mask, neurons);
+    RandomMask(context, config_.random_keys, SeedOfRows(~seed, neurons), mask, neurons);
   }
   const TensorView indices = indices_.view().Reshape({rows, neurons});
   const TensorView counts = counts_.view().Reshape({rows});
@@ -221,16 +230,27 @@ void DeltaMlp::SelectNeurons(Context& context, int64_t step, const MlpWeights& w
   });
 }
 
-std::vector<DeltaMlp::Blocks> DeltaMlp::SampledBlocks() const {
+uint64_t DeltaMlp::SeedOfRows(uint64_t seed, int64_t count) const {
+  return SeedFrom(seed, static_cast<uint64_t>(first_group_ * count));
+}
+
+std::vector<DeltaMlp::Blocks> DeltaMlp::SampledBlocks(bool is_planning) const {
   std::vector<Blocks> blocks;
   if (should_profile_) {
     for (int64_t b = 0; b < geometry_.batch; ++b) blocks.push_back({b, 0, num_groups_});
     return blocks;
   }
-  const int64_t count = (num_groups_ + 7) / 8;
+  const int64_t count = (all_groups_ + 7) / 8;
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
-  const int64_t first = std::min(turn % 8 * count, num_groups_ - count);
-  return {{full_steps_ % geometry_.batch, first, first + count}};
+  const int64_t first = std::min(turn % 8 * count, all_groups_ - count);
+  const auto own = [&](int64_t group) {
+    return std::clamp(group - first_group_, int64_t{0}, num_groups_);
+  };
+  const int64_t item = full_steps_ % geometry_.batch;
+  // A plan counts on as many as there may be.
+  if (is_planning) return {{item, 0, std::min(count, num_groups_)}};
+  if (own(first) == own(first + count)) return {};
+  return {{item, own(first), own(first + count)}};
 }
 
 void DeltaMlp::Move(Context& context, const MlpWeights& weights, ConstTensorView input,
@@ -251,7 +271,9 @@ void DeltaMlp::Move(Context& context, const MlpWeights& weights, ConstTensorView
 void DeltaMlp::MeasureDrift(Context& context, ConstTensorView full, LayerReport& report,
                             StepNumbers* numbers) const {
   const auto drift = std::make_shared<Distance>();
-  for (const Blocks& blocks : SampledBlocks()) {
+  const std::vector<Blocks> sampled_blocks = SampledBlocks(context.IsPlanning());
+  const bool is_measured = !sampled_blocks.empty();
+  for (const Blocks& blocks : sampled_blocks) {
     const int64_t begin = blocks.first * group_size_;
     const int64_t end = std::min(blocks.last * group_size_, tokens_);
     const auto sampled = [&](const ConstTensorView& view) {
@@ -260,9 +282,8 @@ void DeltaMlp::MeasureDrift(Context& context, ConstTensorView full, LayerReport&
     MeasureLater(numbers, context, sampled(output_.view()), sampled(full),
                  [drift](const Distance& distance) { *drift += distance; });
   }
-  ThenUse(numbers, [drift, &report] {
-    report.mlp_drift =
-        drift->squared_reference > 0 ? std::sqrt(drift->squared / drift->squared_reference) : 0;
+  ThenUse(numbers, [drift, is_measured, &report] {
+    report.mlp_drift += {drift->squared, drift->squared_reference, is_measured};
   });
 }
 

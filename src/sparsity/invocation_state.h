@@ -2,10 +2,12 @@
 // per layer that has one, and the step cache.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include "sparsity/rank_exchange.h"
 #include "sparsity/step_cache.h"
 #include "sparsity/step_numbers.h"
 #include "tamias/sparsity/config.h"
@@ -21,9 +23,11 @@ namespace tamias {
 
 class InvocationState {
  public:
-  // The selector must outlive this; it may be null when attention is not enabled.
+  // The selector must outlive this; it may be null when attention is not enabled. exchange: with
+  // the other ranks of the geometry; null where there are none, and when planning.
   InvocationState(const SparsityConfig& config, const SparseGeometry& geometry,
-                  const ColumnSelector* selector, int index, StateBuilder& builder);
+                  const ColumnSelector* selector, std::shared_ptr<RankExchange> exchange, int index,
+                  StateBuilder& builder);
 
   // Steps report into `report`, which must stay where it is until the next call. time: the step's
   // noise level.
@@ -37,7 +41,10 @@ class InvocationState {
   // Where a layer reports to on this step.
   LayerReport& ReportOf(int layer);
   double& step_cache_seconds();
+  void ReportExchanged(size_t bytes);
 
+  const SparseGeometry& geometry() const { return geometry_; }
+  RankExchange* exchange() { return exchange_.get(); }
   // Null: computed densely.
   DeltaAttention* attention(int layer);
   DeltaMlp* mlp(int layer);
@@ -78,6 +85,8 @@ class InvocationState {
     part.Leave(context, is_changed);
   }
 
+  SparseGeometry geometry_;
+  std::shared_ptr<RankExchange> exchange_;
   int index_;
   int num_layers_;
   bool needs_steps_;

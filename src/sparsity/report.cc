@@ -1,6 +1,8 @@
 // Sparsity = 1 - computed / all, summed over layers and over the steps that ran.
 #include "tamias/sparsity/report.h"
 
+#include <cmath>
+
 namespace tamias {
 
 WorkCount& WorkCount::operator+=(const WorkCount& other) {
@@ -15,6 +17,18 @@ StageSeconds& StageSeconds::operator+=(const StageSeconds& other) {
   mlp += other.mlp;
   mlp_selection += other.mlp_selection;
   step_cache += other.step_cache;
+  return *this;
+}
+
+double Drift::Relative() const {
+  if (!is_measured) return -1;
+  return squared_reference > 0 ? std::sqrt(squared / squared_reference) : 0;
+}
+
+Drift& Drift::operator+=(const Drift& other) {
+  squared += other.squared;
+  squared_reference += other.squared_reference;
+  is_measured |= other.is_measured;
   return *this;
 }
 

@@ -15,6 +15,7 @@ nlohmann::json ToJson(const StageSeconds& seconds) {
           {"step_cache", seconds.step_cache}};
 }
 
+// Negative: not measured.
 nlohmann::json DriftOrNull(double drift) {
   return drift < 0 ? nlohmann::json() : nlohmann::json(drift);
 }
@@ -24,18 +25,18 @@ nlohmann::json ToJson(const LayerReport& layer) {
           {"invocation", layer.invocation},
           {"attention_sparsity", layer.attention.Sparsity()},
           {"mlp_sparsity", layer.mlp.Sparsity()},
-          {"attention_drift", DriftOrNull(layer.attention_drift)},
-          {"mlp_drift", DriftOrNull(layer.mlp_drift)},
+          {"attention_drift", DriftOrNull(layer.attention_drift.Relative())},
+          {"mlp_drift", DriftOrNull(layer.mlp_drift.Relative())},
           {"seconds", ToJson(layer.seconds)}};
 }
 
 // The mean over the layers where it was measured; negative: nowhere.
-double MeanDrift(const StepReport& step, double LayerReport::*drift) {
+double MeanDrift(const StepReport& step, Drift LayerReport::*drift) {
   double sum = 0;
   int count = 0;
   for (const LayerReport& layer : step.layers) {
-    if (layer.*drift < 0) continue;
-    sum += layer.*drift;
+    if (!(layer.*drift).is_measured) continue;
+    sum += (layer.*drift).Relative();
     ++count;
   }
   return count > 0 ? sum / count : -1;
@@ -48,6 +49,7 @@ nlohmann::json ToJson(const StepReport& step) {
           {"kind", std::string(Name(step.kind))},
           {"invocations_skipped", step.invocations_skipped},
           {"seconds", step.seconds},
+          {"exchanged_bytes", step.exchanged_bytes},
           {"attention_sparsity", step.Attention().Sparsity()},
           {"mlp_sparsity", step.Mlp().Sparsity()},
           {"attention_drift", DriftOrNull(MeanDrift(step, &LayerReport::attention_drift))},

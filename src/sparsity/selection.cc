@@ -10,6 +10,7 @@
 #include "tamias/device_memory.h"
 #include "tamias/ops/mask.h"
 #include "tamias/ops/top_k.h"
+#include "tamias/random.h"
 
 namespace tamias {
 namespace {
@@ -92,7 +93,8 @@ void RandomColumns::Select(Context& context, const SelectionInputs& inputs, Tens
   Workspace::Scope scope(context.workspace());
   TensorView chosen = context.workspace().Allocate(mask.shape(), DType::kU8);
   Zero(context, chosen);
-  RandomMask(context, probability_, inputs.seed, chosen, num_keys_);
+  const uint64_t seed = SeedFrom(inputs.seed, static_cast<uint64_t>(inputs.first_row * num_keys_));
+  RandomMask(context, probability_, seed, chosen, num_keys_);
   OrMask(context, chosen, max_columns_, mask);
 }
 

@@ -33,8 +33,12 @@ double Pairs(int64_t a, int64_t b, int64_t c, int64_t d) {
 }  // namespace
 
 InvocationState::InvocationState(const SparsityConfig& config, const SparseGeometry& geometry,
-                                 const ColumnSelector* selector, int index, StateBuilder& builder)
-    : index_(index),
+                                 const ColumnSelector* selector,
+                                 std::shared_ptr<RankExchange> exchange, int index,
+                                 StateBuilder& builder)
+    : geometry_(geometry),
+      exchange_(std::move(exchange)),
+      index_(index),
       num_layers_(static_cast<int>(geometry.num_layers)),
       needs_steps_(config.IsAnythingEnabled()),
       has_attention_(config.attn.is_enabled),
@@ -93,6 +97,10 @@ double& InvocationState::step_cache_seconds() {
   return report_ != nullptr ? report_->stages.step_cache : unreported_.seconds.step_cache;
 }
 
+void InvocationState::ReportExchanged(size_t bytes) {
+  if (report_ != nullptr) report_->exchanged_bytes += bytes;
+}
+
 void InvocationState::Store(Context& context, ConstTensorView value) {
   Stopwatch watch(context, step_cache_seconds());
   WithStepCache(context, /*is_changed=*/true, [&] { step_cache_.Store(context, value); });
@@ -123,6 +131,8 @@ SparseInvocation::SparseInvocation(std::unique_ptr<InvocationState> state)
     : state_(std::move(state)) {}
 SparseInvocation::~SparseInvocation() = default;
 
+bool SparseInvocation::HasText() const { return state_->geometry().has_text(); }
+
 bool SparseInvocation::IsSkipped() const { return state_->plan().is_skipped; }
 
 bool SparseInvocation::ComparesInputs() const { return state_->step_cache().compares_inputs(); }
@@ -135,7 +145,11 @@ bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_
   Stopwatch watch(context, state_->step_cache_seconds());
   bool runs = true;
   state_->WithStepCache(context, /*is_changed=*/true, [&] {
-    runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input);
+    StepCache::OverRanks over_ranks;
+    if (RankExchange* exchange = state_->exchange(); exchange != nullptr) {
+      over_ranks = [&](const Distance& own) { return exchange->Sum(state_->geometry().rank, own); };
+    }
+    runs = state_->step_cache().ShouldRun(context, state_->MustRun(), modulated_input, over_ranks);
   });
   if (!runs) state_->ReportSkipped();
   return runs;
@@ -143,6 +157,16 @@ bool SparseInvocation::BeginForward(Context& context, ConstTensorView modulated_
 
 void SparseInvocation::Attention(Context& context, int layer, const AttentionInputs& inputs,
                                  TensorView output) {
+  const auto attend = [&](const AttentionInputs& own, TensorView own_output) {
+    AttentionOfHeads(context, layer, own, own_output);
+  };
+  if (state_->geometry().num_ranks() == 1) return attend(inputs, output);
+  state_->ReportExchanged(RankExchange::Attention(state_->exchange(), context, state_->geometry(),
+                                                  inputs, output, attend));
+}
+
+void SparseInvocation::AttentionOfHeads(Context& context, int layer, const AttentionInputs& inputs,
+                                        TensorView output) {
   state_->CheckStepHasBegun();
   LayerReport& report = state_->ReportOf(layer);
   if (DeltaAttention* attention = state_->attention(layer); attention != nullptr) {

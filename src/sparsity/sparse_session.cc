@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -29,6 +30,21 @@ void CheckPositive(const char* field, int64_t value) {
   }
 }
 
+void CheckRanks(const SparseGeometry& geometry) {
+  if (geometry.rank_bounds.empty()) return;
+  const std::vector<int64_t>& bounds = geometry.rank_bounds;
+  const bool ascends = std::ranges::adjacent_find(bounds, std::greater_equal()) == bounds.end();
+  if (bounds.size() < 2 || bounds.front() != 0 || bounds.back() != geometry.image_tokens() ||
+      !ascends || geometry.rank < 0 || geometry.rank >= geometry.num_ranks() ||
+      geometry.num_heads % geometry.num_ranks() != 0 || geometry.batch != 1) {
+    Fail(
+        ErrorCode::kInvalidArgument,
+        "sparse session: geometry.rank_bounds: expected ascending bounds of {} image tokens, ranks "
+        "that divide {} heads, one of them and a batch of 1",
+        geometry.image_tokens(), geometry.num_heads);
+  }
+}
+
 void CheckGeometry(const SparsityConfig& config, const SparseGeometry& geometry) {
   CheckPositive("batch", geometry.batch);
   CheckPositive("grid.time", geometry.grid.time);
@@ -47,6 +63,7 @@ void CheckGeometry(const SparsityConfig& config, const SparseGeometry& geometry)
          "sparse session: geometry.num_layers: expected at most {}, found {}", kMaxLayers,
          geometry.num_layers);
   }
+  CheckRanks(geometry);
   if (config.attn.is_enabled) {
     CheckPositive("num_heads", geometry.num_heads);
     CheckPositive("head_dim", geometry.head_dim);
@@ -120,12 +137,13 @@ void CountStaticColumns(const SparsityConfig& config,
 
 std::vector<std::unique_ptr<InvocationState>> MakeInvocations(
     const SparsityConfig& config, const std::vector<SparseGeometry>& geometries,
-    const Selectors& selectors, StateBuilder& builder) {
+    const Selectors& selectors, const std::shared_ptr<RankExchange>& exchange,
+    StateBuilder& builder) {
   CountStaticColumns(config, geometries, selectors, builder);
   std::vector<std::unique_ptr<InvocationState>> invocations;
   for (size_t i = 0; i < geometries.size(); ++i) {
     invocations.push_back(std::make_unique<InvocationState>(
-        config, geometries[i], selectors[i].get(), static_cast<int>(i), builder));
+        config, geometries[i], selectors[i].get(), exchange, static_cast<int>(i), builder));
   }
   return invocations;
 }
@@ -144,7 +162,7 @@ StatePlan PlanWith(const SparsityConfig& config, const std::vector<SparseGeometr
                    const Selectors& selectors, const Placement& placement) {
   const Context planning = Context::Planning(placement, /*threads=*/1);
   StateBuilder builder(planning);
-  MakeInvocations(config, geometries, selectors, builder);
+  MakeInvocations(config, geometries, selectors, /*exchange=*/{}, builder);
   return PlanOf(builder);
 }
 
@@ -210,8 +228,8 @@ StateBuilder MakeBuilder(const Context& context, const StatePlace& place, const 
   }
   if (context.IsPlanning()) return StateBuilder(context);
   if (place.host_layers > 0) {
-    auto parts = std::make_shared<OffloadedParts>(context.device(),
-                                                  BytesOnHost(plan, place.host_layers));
+    auto parts =
+        std::make_shared<OffloadedParts>(context.device(), BytesOnHost(plan, place.host_layers));
     return StateBuilder(context, std::move(parts), PartsOnHost(plan, place.host_layers));
   }
   return StateBuilder(context, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
@@ -255,7 +273,10 @@ struct SparseSession::Implementation {
   Implementation(const SparsityConfig& config_in, std::vector<SparseGeometry> geometries_in)
       : config(config_in), geometries(std::move(geometries_in)), schedule(config_in) {}
 
-  void Allocate(const Context& context, const StatePlace& place) {
+  void Allocate(const Context& context, const StatePlace& place,
+                const std::shared_ptr<RankExchange>& exchange) {
+    TAMIAS_CHECK(context.IsPlanning() || exchange != nullptr ||
+                 geometries.front().num_ranks() == 1);
     const bool must_fit = place.IsDevice() && !context.IsPlanning();
     const Placement& placement = context.placement();
     if (must_fit) {
@@ -273,7 +294,7 @@ struct SparseSession::Implementation {
       for (const auto& selector : std::set(selectors.begin(), selectors.end())) {
         if (selector != nullptr) selector->MoveTo(context);
       }
-      for (auto& state : MakeInvocations(config, geometries, selectors, builder)) {
+      for (auto& state : MakeInvocations(config, geometries, selectors, exchange, builder)) {
         invocations.push_back(std::make_unique<SparseInvocation>(std::move(state)));
       }
     } catch (const Error& error) {
@@ -302,10 +323,11 @@ SparseSession::SparseSession(const SparsityConfig& config, std::vector<SparseGeo
     : SparseSession(Context(), config, std::move(invocations), place) {}
 
 SparseSession::SparseSession(const Context& context, const SparsityConfig& config,
-                             std::vector<SparseGeometry> invocations, const StatePlace& place)
+                             std::vector<SparseGeometry> invocations, const StatePlace& place,
+                             std::shared_ptr<RankExchange> exchange)
     : implementation_(std::make_unique<Implementation>(config, std::move(invocations))) {
   CheckInvocations(config, implementation_->geometries);
-  implementation_->Allocate(context, place);
+  implementation_->Allocate(context, place, exchange);
 }
 
 SparseSession::SparseSession(const SparsityConfig& config, const SparseGeometry& geometry)

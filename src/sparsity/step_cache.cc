@@ -13,10 +13,8 @@
 namespace tamias {
 namespace {
 
-// sum |a - b| / sum |b| over two tensors [B, N, d]; b becomes a.
-double ReplaceAndMeasureChange(Context& context, ConstTensorView a, TensorView b) {
-  const Distance distance = MeasureDistance(context, a, b);
-  Convert(context, a, b);
+// sum |a - b| / sum |b|
+double RelativeChange(const Distance& distance) {
   return distance.absolute_reference > 0 ? distance.absolute / distance.absolute_reference
                                          : INFINITY;
 }
@@ -33,8 +31,9 @@ StepCache::StepCache(const SparsityConfig::StepCaching& config, const SparseGeom
                      StateBuilder& state)
     : is_enabled_(config.is_enabled), threshold_(config.threshold), reuse_(config.reuse) {
   if (!is_enabled_) return;
-  const Shape hidden = {geometry.batch, geometry.image_tokens(), geometry.model_dim};
-  const Shape prediction = {geometry.batch, geometry.image_tokens(), geometry.prediction_channels};
+  const int64_t tokens = geometry.own_image().size();
+  const Shape hidden = {geometry.batch, tokens, geometry.model_dim};
+  const Shape prediction = {geometry.batch, tokens, geometry.prediction_channels};
   value_ = keeps_hidden() ? state.Make("step cache", hidden, HiddenDType(state.placement()))
                           : state.Make("step cache", prediction);
   if (reuse_ == StepReuse::kExtrapolate) earlier_ = state.Make("step cache", prediction);
@@ -43,12 +42,15 @@ StepCache::StepCache(const SparsityConfig::StepCaching& config, const SparseGeom
   }
 }
 
-bool StepCache::ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input) {
+bool StepCache::ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input,
+                          const OverRanks& over_ranks) {
   if (!compares_inputs()) return true;
   CheckTensor("step cache", "modulated_input", modulated_input, previous_input_.dtype(),
               previous_input_.shape());
-  const double change = ReplaceAndMeasureChange(context, modulated_input, previous_input_);
-  accumulated_ += has_input_ ? change : 0;
+  Distance distance = MeasureDistance(context, modulated_input, previous_input_);
+  Convert(context, modulated_input, previous_input_);
+  if (over_ranks) distance = over_ranks(distance);
+  accumulated_ += has_input_ ? RelativeChange(distance) : 0;
   has_input_ = true;
   // Not a number counts as a large change.
   if (!must_run && has_value_ && accumulated_ < threshold_) return false;

@@ -6,12 +6,15 @@
 // with the current modulation (Chipmunk), or the prediction: repeated, or continued by the line
 // through the last two, the first-order Taylor forecast of TaylorSeer (Liu et al., arXiv
 // 2503.06923), of the prediction alone.
-// Symbols: B batch, N image tokens, d model width, C output channels.
+// Symbols: B batch, N image tokens (of the rank, where several GPUs compute a call), d model width,
+// C output channels.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "tamias/context.h"
+#include "tamias/ops/distance.h"
 #include "tamias/sparsity/config.h"
 #include "tamias/sparsity/geometry.h"
 #include "tamias/sparsity/state_builder.h"
@@ -25,8 +28,11 @@ class StepCache {
             StateBuilder& state);
 
   // Whether the model must run on a step with this modulated input [B, N, d]. Always true when
-  // `must_run`, without a threshold, and before the first Store.
-  bool ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input);
+  // `must_run`, without a threshold, and before the first Store. over_ranks: adds what the other
+  // ranks measured, so that all decide alike; none: there are none.
+  using OverRanks = std::function<Distance(const Distance&)>;
+  bool ShouldRun(Context& context, bool must_run, ConstTensorView modulated_input,
+                 const OverRanks& over_ranks = {});
 
   // Whether ShouldRun looks at its input.
   bool compares_inputs() const { return is_enabled_ && threshold_ > 0; }

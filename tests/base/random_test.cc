@@ -74,5 +74,11 @@ TEST(CounterRandom, IsUniformAndIndependentOfOrder) {
   EXPECT_NE(CounterRandom(1, 7), CounterRandom(2, 7));
 }
 
+TEST(CounterRandom, IsContinuedByTheSeedOfAnIndex) {
+  for (const uint64_t index : {uint64_t{0}, uint64_t{1}, uint64_t{1} << 40}) {
+    EXPECT_EQ(CounterRandom(SeedFrom(3, index), 5), CounterRandom(3, index + 5)) << index;
+  }
+}
+
 }  // namespace
 }  // namespace tamias

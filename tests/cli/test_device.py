@@ -69,15 +69,18 @@ def test_lists_are_of_gpus_each_named_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_gpus_than_a_step_has_calls_are_refused_with_those_that_would_be_used(without_gpu, tmp_path):
+def test_numbers_of_gpus_that_cannot_share_the_calls_are_refused(without_gpu, tmp_path):
     limit = ("--max-gpu-memory", "1GiB")
     for device, scale, message in (
-        ("cuda:1,cuda:0", "1", "expected at most 1 (a step without guidance calls the transformer once), "
-         "found 'cuda:1,cuda:0', of which cuda:1 would be used"),
-        ("cuda:0,cuda:1,cuda:2", "2", "expected at most 2 (a step with guidance calls the transformer twice), "
-         "found 'cuda:0,cuda:1,cuda:2', of which cuda:0,cuda:1 would be used"),
+        ("cuda:1,cuda:0,cuda:2", "1", "expected a number of GPUs for each call of the transformer that divides its 4 heads "
+         "(num_attention_heads), found 3"),
+        ("cuda:0,cuda:1,cuda:2", "2", "expected one, or GPUs of an even number (a step with guidance calls the transformer "
+         "twice), found 'cuda:0,cuda:1,cuda:2'"),
+        ("cuda:0,cuda:1,cuda:2,cuda:3", "1", "expected at most 2 GPUs for each call of the transformer (256 image tokens in "
+         "groups of 128), found 4"),
     ):  # fmt: skip
-        options = ("--true-cfg-scale", scale, "--device", device, *limit)
+        size = ("--width", "256", "--height", "256")
+        options = ("--true-cfg-scale", scale, "--device", device, *size, *limit)
         expect_error(generate(*options, "--output", tmp_path / "p.png"), 2, message)
         expect_error(run("inspect", "--model", MODEL, *options), 2, message)
 
@@ -88,7 +91,7 @@ def test_decoding_runs_on_one_gpu(without_gpu, tmp_path):
     assert result.returncode == 0, result.stderr
     arguments = ["--model", MODEL, "--latents", latents, "--output", tmp_path / "q.png"]
     result = run("decode", *arguments, "--device", "cuda:0,cuda:1", "--max-gpu-memory", "1GiB")
-    expect_error(result, 2, "expected at most 1 (decoding runs on one)")
+    expect_error(result, 2, "expected one (decoding runs on one), found 'cuda:0,cuda:1', of which cuda:0 would be used")
 
 
 def test_the_plan_says_what_lies_on_which_gpu(without_gpu):
@@ -115,6 +118,20 @@ def test_the_plan_says_what_lies_on_which_gpu(without_gpu):
     assert state(one)[0] <= sum(state(two)) <= 1.1 * state(one)[0]
     text = run("inspect", *arguments, "--device", "cuda:0,cuda:1").stdout
     assert "cuda:0: weights of vae" in text and "cuda:1: weights of transformer" in text
+
+
+def test_gpus_that_share_a_call_have_half_of_its_state_each(without_gpu):
+    arguments = ["--model", MODEL, "--true-cfg-scale", "1", "--max-gpu-memory", "1GiB"]
+
+    def caches(device: str) -> list[int]:
+        result = run("inspect", *arguments, "--device", device, "--json")
+        assert result.returncode == 0, result.stderr
+        plan = json.loads(result.stdout)["memory_accelerated"]
+        name = "state: attention output cache"
+        return [entry["bytes"] for memory in plan["devices"] for entry in memory["entries"] if entry["name"] == name]
+
+    (whole,) = caches("cuda")
+    assert caches("cuda:0,cuda:1") == [whole / 2, whole / 2]
 
 
 def test_a_generation_needs_the_gpu_that_was_planned_for(without_gpu, tmp_path):

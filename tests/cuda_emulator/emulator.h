@@ -8,7 +8,8 @@
 //   dynamic shared memory  is filled with NaN before each block, writes behind it are an error
 //   misaligned accesses    are errors, vectors and scalars alike (alignment.cc)
 //   device memory          is host memory filled with NaN, writes around it are an error, and so is
-//                          what a queue of another device does with it (device.h)
+//                          what a queue of another device does with it (device.h), but for copies
+//                          that name both devices
 //   streams                are synchronous, unless a test lets them run in any order that their
 //                          events allow (streams.h)
 #pragma once
@@ -161,7 +162,12 @@ inline float rsqrtf(float value) { return 1.0f / std::sqrt(value); }
 // ---- runtime ------------------------------------------------------------------------------------
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2 };
+enum cudaError_t {
+  cudaSuccess = 0,
+  cudaErrorInvalidValue = 1,
+  cudaErrorMemoryAllocation = 2,
+  cudaErrorPeerAccessAlreadyEnabled = 704
+};
 enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 constexpr unsigned cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefault = 0;
@@ -175,6 +181,24 @@ struct cudaFuncAttributes {
   size_t sharedSizeBytes;  // static
   int maxThreadsPerBlock, numRegs, maxDynamicSharedSizeBytes;
 };
+struct cudaPitchedPtr {
+  void* ptr;
+  size_t pitch, xsize, ysize;
+};
+struct cudaExtent {
+  size_t width, height, depth;
+};
+struct cudaMemcpy3DPeerParms {
+  cudaPitchedPtr srcPtr, dstPtr;
+  int srcDevice, dstDevice;
+  cudaExtent extent;
+};
+inline cudaPitchedPtr make_cudaPitchedPtr(void* ptr, size_t pitch, size_t width, size_t height) {
+  return {ptr, pitch, width, height};
+}
+inline cudaExtent make_cudaExtent(size_t width, size_t height, size_t depth) {
+  return {width, height, depth};
+}
 
 const char* cudaGetErrorString(cudaError_t status);
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
@@ -190,6 +214,9 @@ cudaError_t cudaFree(void* memory);
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t);
+cudaError_t cudaMemcpy3DPeerAsync(const cudaMemcpy3DPeerParms* copy, cudaStream_t stream);
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags);
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);

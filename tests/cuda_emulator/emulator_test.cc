@@ -12,6 +12,7 @@
 
 #include "base/cuda/device.h"
 #include "base/cuda/memory.h"
+#include "base/cuda/peer.h"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/primitives.cuh"
@@ -609,6 +610,17 @@ TEST(CudaMemory, OfOneDeviceIsNotForTheQueuesOfAnother) {
             "copying: on device 1 with memory of device 0");
   EXPECT_THAT(ErrorOf([&] { Copy(second, on_first, host); }),
               HasSubstr("expected a tensor on GPU 1, found one on GPU 0"));
+}
+
+TEST(CudaMemory, IsCopiedFromDeviceToDeviceByWhoNamesBoth) {
+  const TwoDevices two;
+  Stream second(1);
+  const Tensor on_first = DeviceTensor({4}, DType::kF32, 0);
+  Tensor on_second = DeviceTensor({4}, DType::kF32, 1);
+  EXPECT_EQ(ErrorOf([&] { CopyFromPeer(second, on_first, on_second); }), "");
+  const ConstTensorView lies(on_second.view().raw(), DType::kF32, {4}, {DeviceType::kCuda, 0});
+  EXPECT_EQ(ErrorOf([&] { CopyFromPeer(second, lies, on_second); }),
+            "copying from a peer: on device 0 with memory of device 1");
 }
 
 }  // namespace

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
+#include <utility>
 
 #include "base/check.h"
 #include "tests/cuda_emulator/device.h"
@@ -30,6 +32,19 @@ std::atomic<size_t> pinned_given_out = 0;
 std::mutex mutex;
 std::map<uintptr_t, Allocation> allocations;  // that live, by their address
 std::map<int, Count> counts;                  // by device
+std::set<std::pair<int, int>> peers;          // devices that have access to others' memory
+
+// Throws where the address is in memory of another device. The mutex must be locked.
+void CheckAddress(int device, const char* action, const void* address) {
+  const auto number = reinterpret_cast<uintptr_t>(address);
+  auto found = allocations.upper_bound(number);
+  if (found == allocations.begin()) return;
+  --found;
+  const Allocation& allocation = found->second;
+  if (number - found->first >= allocation.bytes || allocation.device == device) return;
+  tamias::Fail(tamias::ErrorCode::kInternal, "{}: on device {} with memory of device {}", action,
+               device, allocation.device);
+}
 
 bool IsIntact(const unsigned char* guard) {
   return std::all_of(guard, guard + kGuard, [](unsigned char byte) { return byte == kNaNByte; });
@@ -63,16 +78,7 @@ void CheckAddresses(CUstream_st* stream, const char* action,
                     std::span<const void* const> addresses) {
   const int device = DeviceOf(stream);
   const std::lock_guard lock(mutex);
-  for (const void* address : addresses) {
-    const auto number = reinterpret_cast<uintptr_t>(address);
-    auto found = allocations.upper_bound(number);
-    if (found == allocations.begin()) continue;
-    --found;
-    const Allocation& allocation = found->second;
-    if (number - found->first >= allocation.bytes || allocation.device == device) continue;
-    Fail(ErrorCode::kInternal, "{}: on device {} with memory of device {}", action, device,
-         allocation.device);
-  }
+  for (const void* address : addresses) CheckAddress(device, action, address);
 }
 
 }  // namespace tamias::cuda_emulator
@@ -145,6 +151,46 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
   CheckAddresses(stream, "copying", std::array{static_cast<const void*>(to), from});
   Enqueue(stream, "memcpy", [=] { std::memmove(to, from, bytes); });
   return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy3DPeerAsync(const cudaMemcpy3DPeerParms* copy, cudaStream_t stream) {
+  const int device = DeviceOf(stream);
+  if (device != copy->srcDevice && device != copy->dstDevice) return cudaErrorInvalidValue;
+  const cudaExtent extent = copy->extent;
+  const cudaPitchedPtr from = copy->srcPtr, to = copy->dstPtr;
+  if (extent.width > std::min(from.pitch, to.pitch) || extent.depth != 1) {
+    return cudaErrorInvalidValue;
+  }
+  {
+    const std::lock_guard lock(mutex);
+    CheckAddress(copy->srcDevice, "copying from a peer", from.ptr);
+    CheckAddress(copy->dstDevice, "copying from a peer", to.ptr);
+  }
+  Enqueue(stream, "memcpy peer", [=] {
+    for (size_t row = 0; row < extent.height; ++row) {
+      std::memcpy(static_cast<std::byte*>(to.ptr) + row * to.pitch,
+                  static_cast<const std::byte*>(from.ptr) + row * from.pitch, extent.width);
+    }
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer) {
+  int count = 0;
+  cudaGetDeviceCount(&count);
+  if (std::max(device, peer) >= count) return cudaErrorInvalidValue;
+  *can = device != peer ? 1 : 0;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned) {
+  int device = 0, can = 0;
+  cudaGetDevice(&device);
+  if (cudaDeviceCanAccessPeer(&can, device, peer) != cudaSuccess || can == 0) {
+    return cudaErrorInvalidValue;
+  }
+  const std::lock_guard lock(mutex);
+  return peers.insert({device, peer}).second ? cudaSuccess : cudaErrorPeerAccessAlreadyEnabled;
 }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {

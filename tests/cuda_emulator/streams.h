@@ -15,7 +15,7 @@ struct CUstream_st;
 
 namespace tamias::cuda_emulator {
 
-// name: of a kernel, "product" of cuBLASLt, "memcpy" or "memset".
+// name: of a kernel, "product" of cuBLASLt, "memcpy", "memcpy peer" or "memset".
 void Enqueue(CUstream_st* stream, const char* name, std::function<void()> work);
 int DeviceOf(CUstream_st* stream);
 // Of all streams.

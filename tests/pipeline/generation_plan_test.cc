@@ -90,7 +90,8 @@ void ExpectPlanned(const fs::path& folder, GenerateOptions options) {
       }
       const GenerationPlan plan = PlanGeneration(*family, options, dry_runs);
       const std::vector<PromptEmbedding> prompts = Prompts(*family, plan);
-      ExpectClose(plan.denoising_workspace, DenoisingPeak(*family, plan, prompts, 4), "denoising");
+      ExpectClose(plan.shares.front().workspace, DenoisingPeak(*family, plan, prompts, 4),
+                  "denoising");
       ExpectClose(plan.decoding_workspace, DecodingPeak(*family, plan), "decoding");
     }
   }
@@ -118,8 +119,8 @@ std::string TextOf(const GenerationPlan& plan) {
     text += fmt::format("{} {}\n", entry.name, entry.bytes);
   }
   return text + fmt::format("{} {} {} {} {}", plan.memory.peak_bytes, plan.new_bytes,
-                            plan.denoising_workspace, plan.decoding_workspace,
-                            plan.state.ToString());
+                            plan.shares.front().workspace, plan.decoding_workspace,
+                            plan.shares.front().state.ToString());
 }
 
 TEST(GenerationPlan, IsTheSameWhetherItsStagesRunDryAgainOrNot) {

@@ -13,9 +13,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "pipeline/model_family.h"
+#include "tests/support/calling_family.h"
 #include "tests/support/errors.h"
-#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -41,55 +40,18 @@ class Meeting {
 };
 
 // Velocity: the prompt's number times the timestep, plus the latents. Fails for a prompt of 13.
-class PromptTimesTimestep final : public Denoiser {
- public:
-  explicit PromptTimesTimestep(Meeting& meeting) : meeting_(meeting) {}
-
-  void Predict(Context&, float timestep, const PromptViews& prompt, ConstTensorView latents,
-               SparseInvocation&, TensorView prediction) const override {
+CallingFamily PromptTimesTimestep(Meeting& meeting) {
+  return CallingFamily([&meeting](Context&, float timestep, const PromptViews& prompt,
+                                  ConstTensorView latents, SparseInvocation&,
+                                  TensorView prediction) {
     const float number = *prompt.sequence.host_data<float>();
-    if (!meeting_.Come()) Fail(ErrorCode::kInternal, "the other call has not come");
+    if (!meeting.Come()) Fail(ErrorCode::kInternal, "the other call has not come");
     if (number == 13) Fail(ErrorCode::kDevice, "work on GPU 1: failed");
     const float* from = latents.host_data<float>();
     std::transform(from, from + latents.NumElements(), prediction.host_data<float>(),
                    [&](float x) { return x + number * timestep; });
-  }
-
- private:
-  Meeting& meeting_;
-};
-
-class TestFamily final : public ModelFamily {
- public:
-  explicit TestFamily(Meeting& meeting) : ModelFamily(ModelFolder(kDemoModel)), meeting_(meeting) {}
-
-  LatentShape LatentsOf(const GenerationSettings&) const override {
-    return {.channels = 1, .frames = 1, .height = 4, .width = 4, .patch = 2};
-  }
-  SparseGeometry Geometry(int64_t text_tokens, const TokenGrid& grid) const override {
-    SparseGeometry geometry;
-    geometry.text_tokens = text_tokens;
-    geometry.grid = grid;
-    geometry.num_layers = 2;
-    return geometry;
-  }
-  PromptEmbedding EncodePrompt(Context&, const std::string&,
-                               const GenerationSettings&) const override {
-    return {};
-  }
-  bool IsCut(const std::string&, const GenerationSettings&) const override { return false; }
-  bool HasGuidanceEmbedding() const override { return false; }
-  std::unique_ptr<Denoiser> MakeDenoiser(Context&, const GenerationSettings&, const LatentShape&,
-                                         const TokenOrder&, const ImageCondition&) const override {
-    return std::make_unique<PromptTimesTimestep>(meeting_);
-  }
-  void Decode(Context&, const LatentShape&, ConstTensorView, const FrameSink&,
-              const std::function<void()>&) const override {}
-  int NumDecodePieces(const LatentShape&) const override { return 0; }
-
- private:
-  Meeting& meeting_;
-};
+  });
+}
 
 PromptEmbedding PromptOf(float number) {
   PromptEmbedding prompt{Tensor({1, 1, 1}, DType::kF32), {}};
@@ -105,11 +67,12 @@ struct Step {
 // One step at timestep 10, guidance 3, of latents that are 1, on the CPU in place of each device.
 Step RunStep(int devices, int to_meet, float positive, float negative) {
   Meeting meeting(to_meet);
-  const TestFamily family(meeting);
+  const CallingFamily family = PromptTimesTimestep(meeting);
   GenerationPlan plan;
   plan.settings.true_cfg_scale = 3;
   plan.devices.resize(static_cast<size_t>(devices));
   plan.latents = family.LatentsOf(plan.settings);
+  plan.shares.resize(1);
   plan.sparsity = SparsityConfig::Dense();
   std::vector<std::shared_ptr<DeviceResources>> resources;
   for (const Device device : plan.devices) {

@@ -72,7 +72,7 @@ TEST(PackedLatents, UnpackingInvertsPackingAndScalesEachChannel) {
 
 TEST(PackedLatents, PositionsAreTimeRowAndColumnInTokenOrder) {
   const int64_t tokens = kFilm.tokens();
-  const Tensor positions = TokenPositions(kFilm, TokenOrder::RowOrder(tokens));
+  const Tensor positions = TokenPositions(kFilm, TokenOrder::RowOrder(tokens).tokens());
   ASSERT_EQ(positions.shape(), (Shape{12, 3}));
   const float* last = positions.data<float>() + 11 * 3;
   EXPECT_EQ(last[0], 1);
@@ -80,7 +80,7 @@ TEST(PackedLatents, PositionsAreTimeRowAndColumnInTokenOrder) {
   EXPECT_EQ(last[2], 2);
   std::vector<int32_t> reversed(static_cast<size_t>(tokens));
   std::iota(reversed.rbegin(), reversed.rend(), 0);
-  const Tensor backwards = TokenPositions(kFilm, TokenOrder(reversed));
+  const Tensor backwards = TokenPositions(kFilm, TokenOrder(reversed).tokens());
   for (int64_t i = 0; i < tokens; ++i) {
     for (int64_t axis = 0; axis < 3; ++axis) {
       EXPECT_EQ(backwards.data<float>()[3 * i + axis],

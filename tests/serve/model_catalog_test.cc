@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/errors.h"
+
 namespace tamias::serve {
 namespace {
 
@@ -17,6 +19,14 @@ TEST(ModelCatalog, JobsWithoutGuidanceRunOnTheFirstOfSeveralDevices) {
   EXPECT_EQ(two.DeviceFor(Guided(1)), "cuda:2");
   EXPECT_EQ(MachineChoice{.device = "cuda"}.DeviceFor(Guided(3)), "cuda");
   EXPECT_EQ(MachineChoice().DeviceFor(Guided(1)), "cpu");
+}
+
+TEST(ModelCatalog, TakesTwoDevicesAtMost) {
+  const MachineChoice three = {.device = "cuda:0,cuda:1,cuda:2"};
+  EXPECT_EQ(
+      ArgumentErrorOf([&] { ModelCatalog({}, {}, three, 0); }),
+      "device: expected two GPUs at most, which make the two calls of a step with guidance at "
+      "once, found 'cuda:0,cuda:1,cuda:2'");
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <vector>
 
 #include "ops/attention.h"
 #include "tests/support/compare_tensors.h"
@@ -184,12 +185,12 @@ TEST_P(DeltaAttentionForms, MeasuresDriftAtFullStepsAfterTheSelection) {
   Layer layer(config, Geometry(5));
   const Input input = RandomInput(layer.geometry, 1);
   layer.Run(true, input);
-  EXPECT_LT(layer.report.attention_drift, 0);
+  EXPECT_LT(layer.report.attention_drift.Relative(), 0);
   layer.Run(true, input);
-  EXPECT_LT(layer.report.attention_drift, 0);
+  EXPECT_LT(layer.report.attention_drift.Relative(), 0);
   layer.Run(true, input);
-  EXPECT_GE(layer.report.attention_drift, 0);
-  EXPECT_LT(layer.report.attention_drift, 2e-5) << "nothing moved";
+  EXPECT_GE(layer.report.attention_drift.Relative(), 0);
+  EXPECT_LT(layer.report.attention_drift.Relative(), 2e-5) << "nothing moved";
   // The drift is the distance between what a sparse step gives and the dense result. A second layer
   // with the same history gives the former.
   Layer twin(config, Geometry(5));
@@ -201,8 +202,9 @@ TEST_P(DeltaAttentionForms, MeasuresDriftAtFullStepsAfterTheSelection) {
     return Tensor::CopyOf(
         t.view().Slice(2, layer.geometry.text_tokens, layer.geometry.joint_tokens()));
   };
-  EXPECT_NEAR(layer.report.attention_drift, RelativeL2(image(sparse), image(full)), 1e-5);
-  EXPECT_GT(layer.report.attention_drift, 1e-3);
+  EXPECT_NEAR(layer.report.attention_drift.Relative(), RelativeL2(image(sparse), image(full)),
+              1e-5);
+  EXPECT_GT(layer.report.attention_drift.Relative(), 1e-3);
 }
 
 TEST(DeltaAttention, SampledDriftIsNearTheWhole) {
@@ -217,7 +219,8 @@ TEST(DeltaAttention, SampledDriftIsNearTheWhole) {
     layer->Run(true, input);
     layer->Run(true, moved);
   }
-  EXPECT_NEAR(sampled.report.attention_drift / whole.report.attention_drift, 1, 0.3);
+  EXPECT_NEAR(sampled.report.attention_drift.Relative() / whole.report.attention_drift.Relative(),
+              1, 0.3);
 }
 
 // When only the selected keys and values change, the merged form is exact: the weight of the rest
@@ -412,8 +415,9 @@ TEST(DeltaAttention, MeasuresDriftOfColumnsThatASparseStepWouldChoose) {
   Layer full(config, geometry), sparse(config, geometry);
   const Input input = RandomInput(geometry, 1);
   const Tensor dense = full.Run(true, input);
-  EXPECT_NEAR(full.report.attention_drift, RelativeL2(sparse.Run(false, input), dense), 1e-5);
-  EXPECT_GT(full.report.attention_drift, 1e-2);
+  EXPECT_NEAR(full.report.attention_drift.Relative(), RelativeL2(sparse.Run(false, input), dense),
+              1e-5);
+  EXPECT_GT(full.report.attention_drift.Relative(), 1e-2);
 }
 
 TEST(DeltaAttention, RefusesACausalMask) {
@@ -488,6 +492,47 @@ TEST_P(DeltaAttentionForms, ABFloat16CacheHalvesTheStateAndRoundsIt) {
     const auto bytes = [](const Layer& layer) { return layer.state.entries().at(1); };
     EXPECT_EQ(bytes(wide).first, "attention output cache");
     EXPECT_EQ(bytes(narrow).second * 2, bytes(wide).second);
+  }
+}
+
+// The heads [first, last) of all inputs.
+Input HeadsOf(const Input& input, int64_t first, int64_t last) {
+  const auto heads = [&](const Tensor& tensor) {
+    return Tensor::CopyOf(tensor.view().Slice(1, first, last));
+  };
+  return {heads(input.query), heads(input.key), heads(input.value)};
+}
+
+TEST_P(DeltaAttentionForms, RanksComputeTheirHeadsOfTheWhole) {
+  SparsityConfig config = Config(0.2, GetParam());
+  config.attn.random_keys = 0.2;
+  SparseGeometry geometry = Geometry(0);
+  geometry.num_heads = 6;
+  Layer whole(config, geometry);
+  geometry.rank_bounds = {0, 40, 80, geometry.image_tokens()};
+  std::vector<std::unique_ptr<Layer>> ranks;
+  for (geometry.rank = 0; geometry.rank < 3; ++geometry.rank) {
+    ranks.push_back(std::make_unique<Layer>(config, geometry));
+  }
+  Input input = RandomInput(geometry, 1);
+  for (const bool is_full : {true, true, true, false, true, false}) {
+    const Tensor expected = whole.Run(is_full, input);
+    WorkCount work;
+    Drift drift;
+    int measured = 0;
+    for (int64_t r = 0; r < 3; ++r) {
+      Layer& rank = *ranks[static_cast<size_t>(r)];
+      const Tensor output = rank.Run(is_full, HeadsOf(input, 2 * r, 2 * r + 2));
+      EXPECT_TRUE(SameBytes(output, Tensor::CopyOf(expected.view().Slice(1, 2 * r, 2 * r + 2))));
+      work += rank.report.attention;
+      drift += rank.report.attention_drift;
+      measured += rank.report.attention_drift.is_measured ? 1 : 0;
+    }
+    EXPECT_EQ(work.done, whole.report.attention.done);
+    EXPECT_EQ(work.dense, whole.report.attention.dense);
+    EXPECT_EQ(drift.Relative(), whole.report.attention_drift.Relative());
+    EXPECT_EQ(measured, drift.is_measured ? 1 : 0) << "of the head that is sampled";
+    input = MovedInput(input, 9, 0.2f);
   }
 }
 

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <vector>
 
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"
@@ -34,6 +35,10 @@ struct Weights {
 struct Layer {
   Layer(const SparsityConfig& config_in, int64_t batch, int64_t tokens_in, bool gated,
         uint64_t seed, int threads = 2)
+      : Layer(config_in, batch, tokens_in, gated, seed, threads, 0, {}) {}
+  // Of a rank; tokens: of all.
+  Layer(const SparsityConfig& config_in, int64_t batch, int64_t tokens_in, bool gated,
+        uint64_t seed, int threads, int rank, const std::vector<int64_t>& rank_bounds)
       : config(config_in),
         tokens(tokens_in),
         context(threads),
@@ -44,6 +49,8 @@ struct Layer {
     geometry.model_dim = kModelDim;
     geometry.mlp_dim = kMlpDim;
     geometry.gated_mlp = gated;
+    geometry.rank = rank;
+    geometry.rank_bounds = rank_bounds;
     mlp =
         std::make_unique<DeltaMlp>(config.mlp, config.should_profile, geometry, tokens, 42, state);
   }
@@ -166,13 +173,46 @@ TEST_P(DeltaMlpShapes, DriftIsTheDistanceOfASparseStepFromTheFullOne) {
   const Tensor input = layer.Input(1);
   const Tensor moved = Moved(input, 2, 0.2f);
   layer.Run(0, true, input);
-  EXPECT_LT(layer.report.mlp_drift, 0);
+  EXPECT_LT(layer.report.mlp_drift.Relative(), 0);
   twin.Run(0, true, input);
   const Tensor full = layer.Run(1, true, moved);
   const Tensor sparse = twin.Run(1, false, moved);
-  EXPECT_NEAR(layer.report.mlp_drift, RelativeL2(sparse, full), 1e-6);
-  EXPECT_GT(layer.report.mlp_drift, 1e-3);
+  EXPECT_NEAR(layer.report.mlp_drift.Relative(), RelativeL2(sparse, full), 1e-6);
+  EXPECT_GT(layer.report.mlp_drift.Relative(), 1e-3);
   EXPECT_LT(RelativeL2(full, layer.Dense(moved)), 1e-6) << "measuring changes no result";
+}
+
+// Groups of 32, 19 of them, 9 on the first rank. Neurons at random tell groups from each other.
+TEST_P(DeltaMlpShapes, RanksComputeTheirTokensOfTheWhole) {
+  const int64_t tokens = 600;
+  for (const bool profiles : {false, true}) {
+    SparsityConfig config = Config(0.2, 0.2);
+    config.should_profile = profiles;
+    Layer whole(config, 1, tokens, GetParam(), 5);
+    const std::vector<int64_t> bounds = {0, 288, tokens};
+    Layer ranks[] = {{config, 1, tokens, GetParam(), 5, 2, 0, bounds},
+                     {config, 1, tokens, GetParam(), 5, 2, 1, bounds}};
+    Tensor input = whole.Input(1);
+    for (int64_t step = 0; step < 8; ++step) {
+      const bool is_full = step % 2 == 0;
+      const Tensor expected = whole.Run(step, is_full, input);
+      WorkCount work;
+      Drift drift;
+      for (size_t r = 0; r < 2; ++r) {
+        const int64_t begin = bounds[r], end = bounds[r + 1];
+        const Tensor output =
+            ranks[r].Run(step, is_full, Tensor::CopyOf(input.view().Slice(1, begin, end)));
+        EXPECT_LT(RelativeL2(output, Tensor::CopyOf(expected.view().Slice(1, begin, end))), 1e-6);
+        work += ranks[r].report.mlp;
+        drift += ranks[r].report.mlp_drift;
+      }
+      EXPECT_EQ(work.done, whole.report.mlp.done);
+      EXPECT_EQ(work.dense, whole.report.mlp.dense);
+      EXPECT_EQ(drift.is_measured, whole.report.mlp_drift.is_measured);
+      EXPECT_NEAR(drift.Relative(), whole.report.mlp_drift.Relative(), 1e-5);
+      input = Moved(input, 9, 0.2f);
+    }
+  }
 }
 
 TEST(DeltaMlp, SampledDriftIsNearTheWhole) {
@@ -185,7 +225,7 @@ TEST(DeltaMlp, SampledDriftIsNearTheWhole) {
     layer->Run(0, true, input);
     layer->Run(1, true, Moved(input, 2, 0.2f));
   }
-  EXPECT_NEAR(sampled.report.mlp_drift / whole.report.mlp_drift, 1, 0.2);
+  EXPECT_NEAR(sampled.report.mlp_drift.Relative() / whole.report.mlp_drift.Relative(), 1, 0.2);
 }
 
 TEST(DeltaMlp, ReportsTheShareOfNeuronsItSkips) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -274,9 +275,9 @@ TEST(SparseSession, StaysNearTheDenseResultAndReportsWhatItSkipped) {
   EXPECT_GT(report.AttentionSparsity(), 0.2);
   EXPECT_LT(report.AttentionSparsity(), report.steps[2].Attention().Sparsity());
   for (const LayerReport& layer : report.steps[4].layers) {
-    EXPECT_EQ(layer.attention_drift >= 0, layer.layer == 1);
-    EXPECT_GE(layer.mlp_drift, 0);
-    EXPECT_LT(layer.mlp_drift, 0.2);
+    EXPECT_EQ(layer.attention_drift.Relative() >= 0, layer.layer == 1);
+    EXPECT_GE(layer.mlp_drift.Relative(), 0);
+    EXPECT_LT(layer.mlp_drift.Relative(), 0.2);
   }
   EXPECT_GT(report.Stages().attention, 0);
   EXPECT_GT(report.steps[0].seconds, 0);
@@ -517,7 +518,7 @@ Outcome OutcomeOf(const SparsityConfig& config) {
   for (const StepReport& step : session.report().steps) {
     outcome.behaviour += std::string(Name(step.kind)) + " ";
     for (const LayerReport& layer : step.layers) {
-      outcome.behaviour += std::to_string(layer.attention_drift) + " ";
+      outcome.behaviour += std::to_string(layer.attention_drift.Relative()) + " ";
     }
   }
   for (const int32_t token : session.token_order().tokens()) {
@@ -633,6 +634,30 @@ TEST(SparseSession, RefusesGeometriesThatContradictThemselves) {
   g = ToyModel::Geometry();
   g.num_heads = 0;
   EXPECT_THROW(SparseSession(Config(), g), Error);
+  for (const std::vector<int64_t>& bounds :
+       {std::vector<int64_t>{0, 144, 144}, {0, 32}, {16, 144}, {0, 32, 64, 144}, {144}}) {
+    g = ToyModel::Geometry();
+    g.rank_bounds = bounds;
+    EXPECT_THAT(ArgumentErrorOf([&] { SparseSession::Plan(Config(), {g}); }),
+                HasSubstr("rank_bounds: expected ascending bounds of 144 image tokens"));
+  }
+}
+
+// Static columns are of all groups, and each rank has them.
+TEST(SparseSession, RanksHaveTheStateOfTheWholeBetweenThem) {
+  SparsityConfig config = Config();
+  config.mlp.mbm = 16;
+  config.step_caching.is_enabled = true;
+  SparseGeometry g = ToyModel::Geometry();
+  const StatePlan whole = SparseSession::Plan(config, {g});
+  std::map<std::string, size_t> sums;
+  g.rank_bounds = {0, 75, 144};  // whole groups after the 5 tokens of text
+  for (g.rank = 0; g.rank < 2; ++g.rank) {
+    for (const auto& [name, bytes] : SparseSession::Plan(config, {g}).entries) sums[name] += bytes;
+  }
+  for (const auto& [name, bytes] : whole.entries) {
+    EXPECT_EQ(sums[name], (name == "attention static columns" ? 2 : 1) * bytes) << name;
+  }
 }
 
 TEST(SparseSession, StateThatCannotFitIsRefusedWithThePlan) {

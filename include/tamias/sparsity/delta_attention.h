@@ -34,16 +34,17 @@ class StepNumbers;
 class DeltaAttention {
  public:
   // should_profile: drift is measured over all heads and rows, not a sample. The selector must
-  // outlive this. `seed` is of this layer.
+  // outlive this. `seed` is of this layer. With a geometry of several ranks: its heads alone.
   DeltaAttention(const SparsityConfig::Attention& config, bool should_profile,
                  const SparseGeometry& geometry, const ColumnSelector& selector, uint64_t seed,
                  StateBuilder& state);
 
-  // inputs and output [B, H, L + N, D], text first, in the type of the context's activations. Adds
-  // work, drift and time to the report. Without a selection, and unless it chooses its own, a
-  // sparse step is computed as a full one. Throws kInvalidArgument for other shapes, kUnsupported
-  // for causal inputs. On a GPU a step that selects or measures drift waits for the numbers, or
-  // leaves them to `numbers`, which a session has: they are in the report when its step has ended.
+  // inputs and output [B, H, L + N, D] (H: of the rank), text first, in the type of the context's
+  // activations. Adds work, drift and time to the report. Without a selection, and unless it
+  // chooses its own, a sparse step is computed as a full one. Throws kInvalidArgument for other
+  // shapes, kUnsupported for causal inputs. On a GPU a step that selects or measures drift waits
+  // for the numbers, or leaves them to `numbers`, which a session has: they are in the report when
+  // its step has ended.
   void Run(Context& context, bool is_full, const AttentionInputs& inputs, TensorView output,
            LayerReport& report, StepNumbers* numbers = nullptr);
   // Whether Run changes the state.
@@ -109,6 +110,7 @@ class DeltaAttention {
   SparseGeometry geometry_;
   const ColumnSelector& selector_;
   uint64_t seed_;
+  int64_t num_heads_;  // of the rank
   int64_t num_groups_;
   int64_t capacity_;  // columns of a group at most
   int64_t full_steps_ = 0;

@@ -30,13 +30,13 @@ class StepNumbers;
 class DeltaMlp {
  public:
   // should_profile: drift is measured over everything, not a sample. tokens: M. `seed` is of this
-  // layer.
+  // layer. With a geometry of several ranks: its rows of the M alone, which begin a group.
   DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile, const SparseGeometry& geometry,
            int64_t tokens, uint64_t seed, StateBuilder& state);
 
-  // input [B, M, d] -> output [B, M, d]. Adds work, drift and time to the report. Before the first
-  // full step, a sparse step is computed as a full one. Throws kInvalidArgument for other shapes.
-  // numbers: as of DeltaAttention::Run.
+  // input [B, M, d] -> output [B, M, d] (M: of the rank). Adds work, drift and time to the report.
+  // Before the first full step, a sparse step is computed as a full one. Throws kInvalidArgument
+  // for other shapes. numbers: as of DeltaAttention::Run.
   void Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
            ConstTensorView input, TensorView output, LayerReport& report,
            StepNumbers* numbers = nullptr);
@@ -62,22 +62,27 @@ class DeltaMlp {
     int64_t first;
     int64_t last;  // exclusive
   };
-  // What drift is measured on: everything with should_profile_, else an eighth of one batch item.
-  std::vector<Blocks> SampledBlocks() const;
+  // What drift is measured on: everything with should_profile_, else an eighth of one batch item,
+  // or what of that the rank has.
+  std::vector<Blocks> SampledBlocks(bool is_planning) const;
   // Moves the caches of some blocks as a sparse step does.
   void Move(Context& context, const MlpWeights& weights, ConstTensorView input,
             const Blocks& blocks);
   void MeasureDrift(Context& context, ConstTensorView full, LayerReport& report,
                     StepNumbers* numbers) const;
+  // The seed of a step's draw, of the rows of this rank, `count` numbers each.
+  uint64_t SeedOfRows(uint64_t seed, int64_t count) const;
 
   SparsityConfig::Mlp config_;
   bool should_profile_;
   SparseGeometry geometry_;
-  int64_t tokens_;
+  int64_t tokens_;  // of the rank
   uint64_t seed_;
   int64_t group_size_;
   int64_t num_groups_;
-  int64_t num_chosen_;  // neurons of a block by change, rounded
+  int64_t first_group_;  // the number of the first of these among all_groups_
+  int64_t all_groups_;   // of the M
+  int64_t num_chosen_;   // neurons of a block by change, rounded
   int64_t full_steps_ = 0;
   int64_t selection_step_ = -1;  // of the last selection; -1: none since the last full step
   double selected_pairs_ = 0;    // token-neuron pairs of the selection

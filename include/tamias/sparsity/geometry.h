@@ -1,8 +1,10 @@
 // What a generation looks like to the sparsity layer: the sizes of the model and of its token
-// sequence. Symbols: B batch, L text tokens, N image (or video) tokens, H heads, D head dimension,
-// d model width, F MLP width.
+// sequence, and what of both is one GPU's where several compute a model call. Symbols: B batch,
+// L text tokens, N image (or video) tokens, H heads, D head dimension, d model width, F MLP width,
+// R ranks.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -15,6 +17,14 @@ struct TokenGrid {
   int64_t width = 0;
   int64_t size() const { return time * height * width; }
   bool operator==(const TokenGrid&) const = default;
+};
+
+// Tokens [begin, end) of a sequence.
+struct TokenRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t size() const { return end - begin; }
+  bool operator==(const TokenRange&) const = default;
 };
 
 struct SparseGeometry {
@@ -31,8 +41,30 @@ struct SparseGeometry {
   std::vector<int64_t> mlp_tokens;
   int64_t prediction_channels = 0;  // C of the model's output [B, N, C]
 
+  // Of a model call that R GPUs compute together (DeepSpeed-Ulysses, arXiv 2309.14509): in
+  // attention each has all tokens of H / R heads, outside it tokens of its own with all heads. The
+  // first rank has the text before its image tokens.
+  int rank = 0;
+  std::vector<int64_t> rank_bounds;  // [R + 1]: rank r has image tokens [bounds[r], bounds[r + 1])
+
   int64_t image_tokens() const { return grid.size(); }
   int64_t joint_tokens() const { return text_tokens + grid.size(); }
+  int num_ranks() const {
+    return rank_bounds.empty() ? 1 : static_cast<int>(rank_bounds.size()) - 1;
+  }
+  int64_t heads_of_rank() const { return num_heads / num_ranks(); }
+  int64_t first_head() const { return rank * heads_of_rank(); }
+  bool has_text() const { return rank == 0; }
+  // Of `tokens` rows, the image and what comes before it: those of rank r.
+  TokenRange RowsOfRank(int r, int64_t tokens) const {
+    if (rank_bounds.empty()) return {0, tokens};
+    const auto i = static_cast<size_t>(r);
+    const int64_t before = tokens - image_tokens();
+    return {r == 0 ? 0 : before + rank_bounds[i], before + rank_bounds[i + 1]};
+  }
+  TokenRange OwnRows(int64_t tokens) const { return RowsOfRank(rank, tokens); }
+  TokenRange own_image() const { return OwnRows(image_tokens()); }
+
   bool operator==(const SparseGeometry&) const = default;
 };
 

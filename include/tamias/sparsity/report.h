@@ -30,16 +30,25 @@ struct StageSeconds {
   StageSeconds& operator+=(const StageSeconds& other);
 };
 
-// One layer on one step of one invocation. drift: relative L2 distance between what the cached
-// deltas would have given and the full result, at full steps after the first; negative: not
-// measured.
+// Relative L2 distance between what cached deltas would have given and the full result, of full
+// steps after the first; as sums of squares, which add up over parts.
+struct Drift {
+  double squared = 0;            // of the difference
+  double squared_reference = 0;  // of the full result
+  bool is_measured = false;
+  // Negative: not measured.
+  double Relative() const;
+  Drift& operator+=(const Drift& other);
+};
+
+// One layer on one step of one invocation.
 struct LayerReport {
   int layer = 0;
   int invocation = 0;
   WorkCount attention;
   WorkCount mlp;
-  double attention_drift = -1;
-  double mlp_drift = -1;
+  Drift attention_drift;
+  Drift mlp_drift;
   StageSeconds seconds;
 };
 
@@ -49,6 +58,8 @@ struct StepReport {
   int invocations_skipped = 0;      // of those: by schedule or by measured change
   double seconds = 0;               // from BeginStep to EndStep
   StageSeconds stages;              // what belongs to no layer: step_cache
+  // That GPUs which compute a call together have sent each other for attention.
+  size_t exchanged_bytes = 0;
   std::vector<LayerReport> layers;
 
   WorkCount Attention() const;

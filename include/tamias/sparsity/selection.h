@@ -20,6 +20,7 @@ namespace tamias {
 struct SelectionInputs {
   ConstTensorView column_sums;  // [R, Nk] f32: attention that each column draws from the group
   int64_t num_groups = 1;       // G; row r belongs to group r % G
+  int64_t first_row = 0;        // the number of the first of these rows among all of the seed
   uint64_t seed = 0;            // of this layer and step
 };
 

@@ -27,6 +27,10 @@ class SparseInvocation {
   // Tensors lie on the context's device. Inputs and outputs of attention and MLP have the type of
   // its activations, hidden states and predictions are f32.
 
+  // Whether the text is among the tokens of this call: of the GPUs that compute one together, the
+  // first has it. Only the image tokens of its own are given to the model there.
+  bool HasText() const;
+
   // Whether this step is skipped by schedule. The model then needs no inputs of its blocks, does
   // not call BeginForward and goes on as where that is false.
   bool IsSkipped() const;
@@ -40,13 +44,16 @@ class SparseInvocation {
   bool BeginForward(Context& context, ConstTensorView modulated_input);
 
   // Joint attention of layer `layer`, text tokens first: query, key, value and output
-  // [B, H, L + N, D], any strides with last stride 1.
+  // [B, H, L + N, D], any strides with last stride 1. Of several GPUs that compute a call, each
+  // gives and gets its own tokens (L, N: of these), contiguous in all but the output, which has the
+  // heads of a token side by side; batch 1.
   void Attention(Context& context, int layer, const AttentionInputs& inputs, TensorView output);
 
   // Whether the MLP of this layer is computed as a delta on sparse steps.
   bool HasSparseMlp(int layer) const;
   // The MLP of layer `layer`: input [B, M, d] -> output [B, M, d], overwritten, fc2_bias included.
-  // M is the geometry's mlp_tokens[layer]. A sparse step needs fc2_weight_transposed.
+  // M is the geometry's mlp_tokens[layer], or what of them is this GPU's. A sparse step needs
+  // fc2_weight_transposed.
   void Mlp(Context& context, int layer, const MlpWeights& weights, ConstTensorView input,
            TensorView output);
 
@@ -65,6 +72,10 @@ class SparseInvocation {
   InvocationState& state() { return *state_; }
 
  private:
+  // All tokens of this GPU's heads.
+  void AttentionOfHeads(Context& context, int layer, const AttentionInputs& inputs,
+                        TensorView output);
+
   std::unique_ptr<InvocationState> state_;
 };
 

@@ -27,6 +27,8 @@ inline constexpr int64_t kMaxImageTokens = int64_t{1} << 20;
 // The most layers of a model: the largest published have about a hundred.
 inline constexpr int64_t kMaxLayers = 4096;
 
+class RankExchange;
+
 // Named byte counts that are exact: what the constructor will allocate.
 struct StatePlan {
   struct Entry {
@@ -71,9 +73,11 @@ class SparseSession {
                 const StatePlace& place = {});
   // On the context's device, which models then run on with this session. Throws kUnsupported for
   // state in a file of a GPU, or in the host's memory of a CPU. With a planning context the state
-  // has no memory, whatever fits, and models run dry with it: see KindsOfSteps.
+  // has no memory, whatever fits, and models run dry with it: see KindsOfSteps. exchange: with the
+  // GPUs that compute the calls together with this one, where the geometries have ranks.
   SparseSession(const Context& context, const SparsityConfig& config,
-                std::vector<SparseGeometry> invocations, const StatePlace& place = {});
+                std::vector<SparseGeometry> invocations, const StatePlace& place = {},
+                std::shared_ptr<RankExchange> exchange = {});
   // One model call a step.
   SparseSession(const SparsityConfig& config, const SparseGeometry& geometry);
   // Plain dense computation, no state: for models outside a denoising loop.

@@ -3,6 +3,7 @@
 #include "base/cuda/device.h"
 #include "base/cuda/event.h"
 #include "base/cuda/memory.h"
+#include "base/cuda/peer.h"
 #include "base/cuda/stream.h"
 
 namespace tamias::cuda {
@@ -47,6 +48,12 @@ Tensor PinnedTensor(const Shape&, DType, int device) { FailWithoutCuda(device); 
 Tensor DeviceTensor(const Shape&, DType, int device) { FailWithoutCuda(device); }
 
 void Copy(Stream& stream, ConstTensorView, TensorView) { FailWithoutCuda(stream.device().index); }
+
+void AllowPeerAccess(int device, int) { FailWithoutCuda(device); }
+
+void CopyFromPeer(Stream& stream, ConstTensorView, TensorView) {
+  FailWithoutCuda(stream.device().index);
+}
 
 void Zero(Stream& stream, TensorView) { FailWithoutCuda(stream.device().index); }
 

@@ -32,7 +32,7 @@ struct JointBlockInputs {
   ConstTensorView silu_conditioning;  // [B, d]: silu of the time, guidance and text embedding
   ConstTensorView rotary_cos;         // [N, D]: text has no place and is not turned
   ConstTensorView rotary_sin;         // [N, D]
-  int64_t text_tokens = 0;            // L
+  int64_t text_tokens = 0;            // L; 0 where another GPU has the text
 };
 
 // The joint residual stream on its way through the blocks, in the workspace of who makes it.

@@ -100,7 +100,7 @@ size_t MochiTransformer::SparsityWeightBytes(const Placement& placement) const {
 
 RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid& grid,
                                               std::span<const int32_t> tokens) const {
-  TAMIAS_CHECK(static_cast<int64_t>(tokens.size()) == grid.size());
+  const auto num_tokens = static_cast<int64_t>(tokens.size());
   const int64_t heads = config_.num_attention_heads;
   const int64_t pairs = config_.attention_head_dim / 2;
   const Tensor frequencies = HostFrequencies(context);
@@ -111,7 +111,7 @@ RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid&
       return spacing * (static_cast<double>(index) + 0.5 - static_cast<double>(count) / 2);
     };
     constexpr int64_t kTokensPerTask = 64;
-    ParallelForRanges(context, grid.size(), kTokensPerTask, [&](int64_t begin, int64_t end, int) {
+    ParallelForRanges(context, num_tokens, kTokensPerTask, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t token = tokens[static_cast<size_t>(i)];
         const auto time = static_cast<double>(token / (grid.height * grid.width));
@@ -120,8 +120,8 @@ RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid&
         for (int64_t head = 0; head < heads; ++head) {
           const float* frequency = frequencies.host_data<float>() + head * pairs;
           const int64_t axis = heads * pairs;
-          float* cos = cos_table.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
-          float* sin = sin_table.host_data<float>() + (head * grid.size() + i) * 2 * pairs;
+          float* cos = cos_table.host_data<float>() + (head * num_tokens + i) * 2 * pairs;
+          float* sin = sin_table.host_data<float>() + (head * num_tokens + i) * 2 * pairs;
           for (int64_t pair = 0; pair < pairs; ++pair) {
             const double angle = time * frequency[pair] + y * frequency[axis + pair] +
                                  x * frequency[2 * axis + pair];
@@ -132,7 +132,7 @@ RotaryTable MochiTransformer::RotaryPositions(Context& context, const TokenGrid&
       }
     });
   };
-  return MakeRotaryTable(context, {heads, grid.size(), 2 * pairs}, fill);
+  return MakeRotaryTable(context, {heads, num_tokens, 2 * pairs}, fill);
 }
 
 Tensor MochiTransformer::HostFrequencies(Context& context) const {
@@ -233,8 +233,9 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
   const int64_t batch = inputs.hidden_states.dim(0);
   const TensorView video =
       workspace.Allocate({batch, inputs.hidden_states.dim(1), config_.model_dim()}, DType::kF32);
-  const TensorView text = workspace.Allocate(
-      {batch, inputs.encoder_hidden_states.dim(1), config_.pooled_projection_dim}, DType::kF32);
+  const int64_t text_tokens = invocation.HasText() ? inputs.encoder_hidden_states.dim(1) : 0;
+  const TensorView text =
+      workspace.Allocate({batch, text_tokens, config_.pooled_projection_dim}, DType::kF32);
   const MochiBlockInputs block_inputs = {.silu_conditioning = EmbedConditioning(context, inputs),
                                          .rotary_cos = inputs.rotary_cos,
                                          .rotary_sin = inputs.rotary_sin};
@@ -242,7 +243,7 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
   if (!invocation.IsSkipped()) patch_embed_(context, inputs.hidden_states, video);
   const auto run_blocks = [&] {
     Workspace::Scope blocks_scope(workspace);
-    caption_projection_(context, inputs.encoder_hidden_states, text);
+    caption_projection_(context, inputs.encoder_hidden_states.Slice(1, 0, text_tokens), text);
     MochiResidual residual(context, text, video);
     int layer = 0;
     for (const MochiBlock& block : blocks_) {

@@ -66,8 +66,8 @@ class MochiTransformer {
   std::vector<std::string> BlockPaths() const;
 
   // cos, sin [H, N, D] of the model's learned frequencies, position i being the row-order token
-  // tokens[i] of the grid. Height and width are centred and scaled to an area of 192 x 192. In the
-  // context's workspace, valid in the caller's scope.
+  // tokens[i] of the grid, of all N of the grid or some. Height and width are centred and scaled to
+  // an area of 192 x 192. In the context's workspace, valid in the caller's scope.
   RotaryTable RotaryPositions(Context& context, const TokenGrid& grid,
                               std::span<const int32_t> tokens) const;
 

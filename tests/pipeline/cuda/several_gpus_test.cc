@@ -8,37 +8,16 @@
 #include <vector>
 
 #include "tamias/pipeline.h"
-#include "tests/support/device_test.h"
-#include "tests/support/linked_model.h"
-#ifdef TAMIAS_CUDA_EMULATION
-#include "tests/cuda_emulator/device.h"
-#include "tests/cuda_emulator/streams.h"
-#endif
+#include "tests/support/several_gpus.h"
 
 namespace tamias {
 namespace {
 
 using ::testing::HasSubstr;
 
-class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
+class CudaSeveralGpus : public SeveralGpusTest {
  protected:
-  CudaSeveralGpus() : OnGpu("several-gpus") {}
-
-  void SetUp() override {
-    OnGpu::SetUp();
-#ifdef TAMIAS_CUDA_EMULATION
-    cuda_emulator::SetDevices({"emulator", "emulator"});
-#else
-    if (cuda::DeviceCount() < 2) {
-      GTEST_SKIP()
-          << "this machine has one GPU, and these films are made by two; the emulator, which "
-             "has two, makes them in every run of the tests";
-    }
-#endif
-  }
-#ifdef TAMIAS_CUDA_EMULATION
-  void TearDown() override { cuda_emulator::SetDevices({"emulator"}); }
-#endif
+  CudaSeveralGpus() : SeveralGpusTest(2) {}
 
   static GenerateOptions Picture() {
     GenerateOptions options = SparsePictureOnGpu(/*steps=*/3, /*skipped_steps=*/"[]");
@@ -46,48 +25,9 @@ class CudaSeveralGpus : public OnGpu<LinkedModelTest> {
     return options;
   }
 
-  static GenerateOptions Film(const char* profile) {
-    GenerateOptions options = Picture();
-    options.width = options.height = 32;
-    options.num_frames = 17;
-    options.steps = 4;
-    options.max_sequence_length = 40;
-    options.decode = false;
-    options.sparsity = profile;
-    options.overrides = {"attn.random_keys=0.1"};
-    options.overrides.insert(options.overrides.end(), kSparseFilm.begin(), kSparseFilm.end());
-    return options;
-  }
-
-  // Within each device's plan, where memory can be counted.
-  static GenerateResult Generate(const Pipeline& pipeline, GenerateOptions options,
-                                 size_t limit = 0) {
-    options.max_gpu_memory_bytes = limit;
-#ifdef TAMIAS_CUDA_EMULATION
-    std::vector<size_t> before;
-    for (int i = 0; i < 2; ++i) before.push_back(cuda_emulator::AllocatedBytes(i));
-    cuda_emulator::ResetPeak();
-    GenerateResult result;
-    {
-      const cuda_emulator::ShuffledStreams shuffled(7);
-      result = pipeline.Generate(options);
-    }
-    for (const DeviceMemory& planned : result.planned_devices) {
-      const int i = planned.device == "cuda:0" ? 0 : 1;
-      const size_t taken = cuda_emulator::PeakBytes(i) - before[static_cast<size_t>(i)];
-      EXPECT_LE(taken, planned.bytes + 1024) << planned.device;  // empty tensors take a byte
-      // Plans count on the longest prompts, and on a decoder.
-      EXPECT_GE(2 * taken, planned.bytes) << planned.device;
-    }
-    return result;
-#else
-    return pipeline.Generate(options);
-#endif
-  }
-
   // A report without what differs from run to run and from device to device.
   static nlohmann::json WhatWasDone(const GenerateResult& result) {
-    auto steps = nlohmann::json::parse(result.report_json).at("steps");
+    nlohmann::json steps = Steps(result);
     for (auto& step : steps) step.erase("seconds");
     return steps;
   }

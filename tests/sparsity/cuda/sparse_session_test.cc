@@ -79,8 +79,10 @@ void ExpectSameReport(const Steps& steps) {
     for (size_t l = 0; l < steps.cpu.steps[s].layers.size(); ++l) {
       const LayerReport& cpu = steps.cpu.steps[s].layers[l];
       const LayerReport& gpu = steps.gpu.steps[s].layers[l];
-      EXPECT_NEAR(gpu.attention_drift, cpu.attention_drift, 0.1 * std::abs(cpu.attention_drift));
-      EXPECT_NEAR(gpu.mlp_drift, cpu.mlp_drift, 0.1 * std::abs(cpu.mlp_drift));
+      EXPECT_NEAR(gpu.attention_drift.Relative(), cpu.attention_drift.Relative(),
+                  0.1 * std::abs(cpu.attention_drift.Relative()));
+      EXPECT_NEAR(gpu.mlp_drift.Relative(), cpu.mlp_drift.Relative(),
+                  0.1 * std::abs(cpu.mlp_drift.Relative()));
     }
   }
 }
