@@ -43,6 +43,7 @@ struct ServedProfile {
 struct MachineChoice {
   std::string device = "cpu";
   std::string dtype = "auto";
+  std::string weight_dtype = "auto";
 
   // The devices of a job with these settings: of several the first alone without guidance, which is
   // what has work for the others.

@@ -44,7 +44,7 @@ void AddWeights(const ModelFamily& family, const GenerationPlan& plan, ModelStag
 
 // What sparse steps keep: weights prepared for them, and the state.
 void AddSparsity(const ModelFamily& family, const GenerationPlan& plan, StageEntries& entries) {
-  if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
+  if (plan.sparsity.mlp.is_enabled && plan.placement.KeepsPreparedWeights()) {
     entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
     entries.weight_bytes = entries.bytes;
   }

@@ -53,8 +53,9 @@ void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, siz
   const size_t limit = is_asked ? options.max_gpu_memory_bytes : on_gpu;
   if (memory.bytes + others <= limit) return;
   Fail(ErrorCode::kOutOfMemory,
-       "{} need {} of GPU memory{} at the least, {} {} (`tamias inspect` shows the plan)",
+       "{} need {} of GPU memory{} at the least{}, {} {} (`tamias inspect` shows the plan)",
        SizeText(plan.settings), BytesText(memory.bytes + others), Beside(others),
+       plan.placement.weight_dtype ? "" : " (less with weight_dtype fp8_e4m3)",
        is_asked ? "but max_gpu_memory is" : memory.device + " has", BytesText(limit));
 }
 

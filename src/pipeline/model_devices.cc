@@ -13,7 +13,8 @@ ModelDevices::Place& ModelDevices::PlaceOf(Device device) {
 }
 
 ModelDevices::Key ModelDevices::KeyOf(const ModelComponent& component, const GenerationPlan& plan) {
-  return {component.model, plan.PlacementOf(component).activation_dtype};
+  const Placement& placement = plan.PlacementOf(component);
+  return {component.model, placement.activation_dtype, placement.weight_dtype};
 }
 
 std::shared_ptr<DeviceResources> ModelDevices::Resources(Device device) {
@@ -58,7 +59,7 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
     loaded.placement = placement;
   }
   const bool prepares = component.RunsIn(ModelStage::kDenoise) && plan.sparsity.mlp.is_enabled &&
-                        !placement.streams_weights;
+                        placement.KeepsPreparedWeights();
   if (prepares && !loaded.is_prepared_for_sparsity) {
     model.PrepareForSparsity(context);
     context.Synchronize();
@@ -74,7 +75,7 @@ void ModelDevices::UseOn(Device device, const ModelFamily& family, const Generat
   const std::lock_guard lock(place.mutex);
   if (plan.residency.takes_turns) {
     for (auto& [key, loaded] : place.models) {
-      if (loaded.is_there && loaded.users == 0) Drop(*key.first, loaded);
+      if (loaded.is_there && loaded.users == 0) Drop(*std::get<0>(key), loaded);
     }
   }
   for (const ModelComponent& component : family.components()) {
@@ -101,7 +102,7 @@ ModelDevices::Lease::~Lease() {
   for (const auto& [place, key] : models_) {
     const std::lock_guard lock(place->mutex);
     Loaded& loaded = place->models[key];
-    if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*key.first, loaded);
+    if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*std::get<0>(key), loaded);
   }
 }
 

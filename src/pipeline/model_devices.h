@@ -1,13 +1,15 @@
 // The devices where a model runs: what each keeps open, and which of its components are loaded
-// there, in which types of activations. Nothing is loaded or opened twice. What generations
-// loaded stays as long as the pipeline, unless their plans have models take turns on a GPU: then it
-// goes when nobody uses it any more.
+// there, in which types of activations and weights. Nothing is loaded or opened twice. What
+// generations loaded stays as long as the pipeline, unless their plans have models take turns on a
+// GPU: then it goes when nobody uses it any more.
 #pragma once
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -19,7 +21,8 @@ namespace tamias {
 
 class ModelDevices {
   struct Place;
-  using Key = std::pair<const PlacedModel*, DType>;  // of activations
+  using Key =
+      std::tuple<const PlacedModel*, DType, std::optional<DType>>;  // of activations, weights
 
  public:
   // While one lives, the models of a stage are ready to run.
