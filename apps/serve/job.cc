@@ -52,6 +52,7 @@ void VisitSettings(Settings& settings, const Visit& visit) {
   visit("quality", settings.quality);
   visit("device", settings.device);
   visit("dtype", settings.dtype);
+  visit("weight_dtype", settings.weight_dtype);
 }
 
 // All but the settings.
@@ -139,6 +140,7 @@ GenerateOptions OptionsOf(const JobSettings& settings) {
   }
   options.device = settings.device;
   options.dtype = settings.dtype;
+  options.weight_dtype = settings.weight_dtype;
   options.steps = settings.steps;
   options.seed = settings.seed;
   options.num_images = settings.n;
@@ -203,6 +205,7 @@ std::string CommandLine(const JobSettings& settings) {
   for (const std::string& assignment : settings.overrides) line += " --set " + Quoted(assignment);
   if (settings.device != "cpu") line += " --device " + settings.device;
   if (settings.dtype != "auto") line += " --dtype " + settings.dtype;
+  if (settings.weight_dtype != "auto") line += " --weight-dtype " + settings.weight_dtype;
   if (settings.n > 1) line += fmt::format(" --num-images {}", settings.n);
   const bool is_lossy = settings.format == "jpeg" || settings.format == "webp";
   if (is_lossy) line += fmt::format(" --quality {}", settings.quality);

@@ -44,6 +44,7 @@ struct JobSettings {
   int quality = 90;                    // of jpeg and webp
   std::string device = "cpu";
   std::string dtype = "auto";
+  std::string weight_dtype = "auto";
 };
 
 struct Job {

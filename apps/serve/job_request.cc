@@ -169,6 +169,7 @@ JobSettings RequestChecker::CompleteWith(const Pipeline& pipeline, const ServedM
   settings.quality = request.quality;
   settings.device = catalog_.machine().DeviceFor(in_force);
   settings.dtype = catalog_.machine().dtype;
+  settings.weight_dtype = catalog_.machine().weight_dtype;
   CheckSize(model, settings);
   CheckPlan(pipeline, settings);
   return settings;

@@ -78,6 +78,7 @@ ServedModel::ServedModel(const std::filesystem::path& folder, const std::string&
   GenerateOptions options;
   options.device = machine.DeviceFor(info_.defaults);
   options.dtype = machine.dtype;
+  options.weight_dtype = machine.weight_dtype;
   // Small: weights do not follow from the size, and kernels are compiled for each.
   options.width = options.height = 4 * info_.size_multiple;
   if (info_.makes_videos) options.num_frames = 1;
@@ -214,6 +215,7 @@ Json ModelCatalog::List() const {
                     {"needs_image", info.needs_image},
                     {"device", machine_.device},
                     {"dtype", machine_.dtype},
+                    {"weight_dtype", machine_.weight_dtype},
                     {"bytes", model.source().bytes},
                     {"loaded", loaded_.IsLoaded(model.id())},
                     {"defaults", settings},

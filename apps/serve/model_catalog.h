@@ -43,6 +43,7 @@ struct ServedProfile {
 struct MachineChoice {
   std::string device = "cpu";
   std::string dtype = "auto";
+  std::string weight_dtype = "auto";
 
   // The devices of a job with these settings: of two the first alone without guidance, since two
   // that shared a call would have to fit every model and size.

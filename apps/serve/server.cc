@@ -101,7 +101,7 @@ ListenAddress ParseListenAddress(const std::string& text) {
 Server::Server(const ServerOptions& options)
     : keys_(ReadKeys(options)),
       catalog_((CheckNumbers(options), options.models), options.limits,
-               {options.device, options.dtype}, ModelBytes(options)),
+               {options.device, options.dtype, options.weight_dtype}, ModelBytes(options)),
       checker_(catalog_, options.limits) {
   CreateFolder(options.output_folder);
   CheckCanWrite(options.output_folder / "probe");

@@ -41,6 +41,7 @@ struct ServerOptions {
   int64_t max_requests_per_minute = 0;  // of one key or address; 0: any number
   std::string device = "cpu";           // of all jobs, as in GenerateOptions; MachineChoice
   std::string dtype = "auto";
+  std::string weight_dtype = "auto";
   std::function<void(const std::string&)> log = [](const std::string&) {};
 };
 

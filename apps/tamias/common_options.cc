@@ -66,6 +66,7 @@ void AddModelOptions(CLI::App& command, CommonOptions& options) {
           "How attention output caches are stored; short for --set attn.cache_dtype=...")
       ->type_name("f32|bf16");
   AddDTypeOption(command, generate.dtype);
+  AddWeightDTypeOption(command, generate.weight_dtype);
   AddMachineOptions(command, options);
 }
 
@@ -81,6 +82,16 @@ void AddDTypeOption(CLI::App& command, std::string& dtype) {
                   "What transformer and decoder compute with; auto: bf16 where the transformer's "
                   "weights are and the processor multiplies bf16")
       ->type_name("auto|f32|bf16")
+      ->capture_default_str();
+}
+
+void AddWeightDTypeOption(CLI::App& command, std::string& weight_dtype) {
+  command
+      .add_option(
+          "--weight-dtype", weight_dtype,
+          "fp8_e4m3: the matrices of the transformer's blocks take 8 bits a weight, half of "
+          "bf16; auto: as --dtype")
+      ->type_name("auto|fp8_e4m3")
       ->capture_default_str();
 }
 

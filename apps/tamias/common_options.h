@@ -20,9 +20,10 @@ struct CommonOptions {
 
 // --model, --variant, size and frames: the result's shape.
 void AddSizeOptions(CLI::App& command, CommonOptions& options);
-// --device and --dtype alone.
+// --device, --dtype and --weight-dtype alone.
 void AddDeviceOption(CLI::App& command, std::string& device);
 void AddDTypeOption(CLI::App& command, std::string& dtype);
+void AddWeightDTypeOption(CLI::App& command, std::string& weight_dtype);
 // --max-memory, --max-gpu-memory, --device, --threads and --json.
 void AddMachineOptions(CLI::App& command, CommonOptions& options);
 // Both, and steps, guidance, sparsity, --set: what decides plan and speed.

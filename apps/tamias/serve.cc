@@ -134,6 +134,7 @@ void AddServeCommand(CLI::App& app) {
       ->default_str("0");
   AddDeviceOption(*command, server.device);
   AddDTypeOption(*command, server.dtype);
+  AddWeightDTypeOption(*command, server.weight_dtype);
   command->add_flag("--quiet", options->quiet, "No line for each job");
   command->footer(kExamples);
   command->callback([options] { Run(*options); });

@@ -92,6 +92,11 @@ struct GenerateOptions {
   // BF16), else f32; encoders of texts and pictures stay f32. On a GPU f16 for f16 weights, else
   // bf16; "f32" is refused. Residual stream, softmax and sums are fp32 with all of them.
   std::string dtype = "auto";
+  // "fp8_e4m3" keeps the matrices of the transformer's blocks in 8 bits with a scale for each row,
+  // rounded once when they are loaded, and widens each just before its product: half the memory
+  // of 16 bits for about the same picture (docs/decisions/0024-weights-of-8-bits.md). "auto": they
+  // have the type of the activations.
+  std::string weight_dtype = "auto";
   // Above 0: when the plan needs more bytes than this, the sparsity state goes to a temporary file
   // in $TMPDIR (else /var/tmp); what then still does not fit is refused.
   size_t max_memory_bytes = 0;

@@ -14,11 +14,15 @@ struct Placement {
   // Of what layers hand to each other: f32 or bf16 on the CPU, f16 or bf16 on a GPU. The residual
   // stream, modulation vectors, log-sum-exps and column sums are f32 everywhere.
   DType activation_dtype = DType::kF32;
-  // Blocks of the model come to the GPU for their turn (WeightTurn, tamias/weights.h): what is made
-  // of their weights is made at each turn.
+  // Of the matrices of the transformer's blocks, fp8_e4m3; not given: as the activations.
+  std::optional<DType> weight_dtype = std::nullopt;
+  // Blocks of the model come to the GPU for their turn (WeightTurn, tamias/weights.h).
   bool streams_weights = false;
 
   bool IsOnGpu() const { return device.type == DeviceType::kCuda; }
+  // Whether what is made of weights is kept beside them. Else it is made at each turn: a copy kept
+  // in 16 bits would take what streaming or 8 bits save.
+  bool KeepsPreparedWeights() const { return !streams_weights && !weight_dtype; }
 };
 
 // The activations are what is asked for: f32 or bf16, on a GPU bf16 only (throws kUnsupported for
@@ -30,5 +34,7 @@ Placement PlacementOn(Device device, DType weights,
 
 // "f32" or "bf16"; "auto": nothing. Throws kInvalidArgument, naming `dtype`, for anything else.
 std::optional<DType> ParseActivationType(std::string_view text);
+// "fp8_e4m3"; "auto": nothing. Throws kInvalidArgument, naming `weight_dtype`, for anything else.
+std::optional<DType> ParseWeightType(std::string_view text);
 
 }  // namespace tamias

@@ -29,6 +29,11 @@ class ConstTensorView {
   int64_t stride(int axis) const { return strides_[axis < 0 ? axis + rank() : axis]; }
   int64_t NumElements() const { return shape_.NumElements(); }
   bool IsContiguous() const;
+  // Of matrices of 8-bit floats: what the elements of each row are multiplied with, in the same
+  // memory; null: nothing.
+  const float* row_scales() const { return row_scales_; }
+  // The same elements, the matrix's rows multiplied with `scales`, f32, one for each.
+  ConstTensorView WithRowScales(const float* scales) const;
 
   const void* raw() const { return data_; }
   // The first element; throws kInternal when T is not the dtype.
@@ -63,6 +68,7 @@ class ConstTensorView {
   const void* data_ = nullptr;
   DType dtype_ = DType::kF32;
   Device device_;
+  const float* row_scales_ = nullptr;
   Shape shape_;
   Shape strides_;
 };

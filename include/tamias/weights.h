@@ -62,12 +62,14 @@ class Weights {
   const std::string& variant() const;  // of the files; empty: plain
 
   // The same tensors in memory of the context's device, copied there at once: floats in the type of
-  // its activations, other types as they are; without those that Get would refuse. On the CPU what
-  // has that type stays where it is. Views that its Get returns are valid as long as any Weights
-  // made from it lives. Throws kOutOfMemory. With a planning context they have shapes and types
-  // alone. The tensors of streamed blocks (paths, in the order in which they run) stay in pinned
-  // memory of the host, and are on the GPU for a WeightTurn alone; `pinned` has them already, where
-  // it is given: an earlier copy's of the same blocks.
+  // its activations, but for matrices of blocks where the placement has a type for them
+  // (Placement::weight_dtype); other types as they are; without those that Get would refuse. On the
+  // CPU what has its type stays where it is. Weights in 8 bits must be finite (kInvalidFile). Views
+  // that its Get returns are valid as long as any Weights made from it lives. Throws kOutOfMemory.
+  // With a planning context they have shapes and types alone. The tensors of streamed blocks
+  // (paths, in the order in which they run) stay in pinned memory of the host, and are on the GPU
+  // for a WeightTurn alone; `pinned` has them already, where it is given: an earlier copy's of the
+  // same blocks in the same types.
   Weights CopyToDevice(const Context& context, const std::vector<std::string>& streamed = {},
                        std::shared_ptr<const PinnedParts> pinned = nullptr) const;
   // The streamed blocks of such a copy; null: there are none.

@@ -125,6 +125,7 @@ void BindOptions(nb::module_& module) {
       .def_rw("threads", &Options::threads, OfSetter())
       .def_rw("device", &Options::device, OfSetter())
       .def_rw("dtype", &Options::dtype, OfSetter())
+      .def_rw("weight_dtype", &Options::weight_dtype, OfSetter())
       .def_rw("max_memory_bytes", &Options::max_memory_bytes, OfSetter())
       .def_rw("max_gpu_memory_bytes", &Options::max_gpu_memory_bytes, OfSetter())
       .def_rw("decode", &Options::decode, OfSetter())

@@ -222,8 +222,9 @@ class Pipeline:
         instead of noise; sparsity: "auto" (the model's profile), "off", a profile's name or a YAML file; overrides:
         {"attn.top_keys": 0.1}, keys of the profile to change; threads: 0 is one per usable CPU; device: "cpu", "cuda",
         "cuda:1" or several GPUs, "cuda:0,cuda:1", which share a step's call, or its two with true_cfg_scale above 1;
-        dtype: "auto", "f32" or "bf16"; max_memory_bytes: beyond which the state goes to a file; max_gpu_memory_bytes: what may
-        be taken of each GPU's memory; decode: False stops at the latents.
+        dtype: "auto", "f32" or "bf16"; weight_dtype: "auto" or "fp8_e4m3", half the memory for the transformer's weights;
+        max_memory_bytes: beyond which the state goes to a file; max_gpu_memory_bytes: what may be taken of each GPU's
+        memory; decode: False stops at the latents.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, variant: str = "") -> None:

@@ -1,4 +1,4 @@
-// Which types of activations go with which devices, and their names.
+// Which types of activations go with which devices, and names of types.
 #include "tamias/placement.h"
 
 #include "base/check.h"
@@ -23,6 +23,13 @@ std::optional<DType> ParseActivationType(std::string_view text) {
     if (text == Name(dtype)) return dtype;
   }
   Fail(ErrorCode::kInvalidArgument, "dtype: expected auto, f32 or bf16, found '{}'", text);
+}
+
+std::optional<DType> ParseWeightType(std::string_view text) {
+  if (text == "auto") return std::nullopt;
+  if (text == Name(DType::kF8E4M3)) return DType::kF8E4M3;
+  Fail(ErrorCode::kInvalidArgument, "weight_dtype: expected auto or {}, found '{}'",
+       Name(DType::kF8E4M3), text);
 }
 
 }  // namespace tamias

@@ -56,6 +56,13 @@ bool ConstTensorView::IsContiguous() const {
   return true;
 }
 
+ConstTensorView ConstTensorView::WithRowScales(const float* scales) const {
+  TAMIAS_CHECK(rank() == 2 && dtype_ == DType::kF8E4M3);
+  ConstTensorView result = *this;
+  result.row_scales_ = scales;
+  return result;
+}
+
 ConstTensorView ConstTensorView::Slice(int axis, int64_t begin, int64_t end) const {
   if (axis < 0) axis += rank();
   TAMIAS_CHECK(axis >= 0 && axis < rank());
@@ -64,11 +71,13 @@ ConstTensorView ConstTensorView::Slice(int axis, int64_t begin, int64_t end) con
   result.shape_[axis] = end - begin;
   result.data_ = static_cast<const std::byte*>(data_) +
                  begin * stride(axis) * static_cast<int64_t>(SizeOf(dtype_));
+  if (row_scales_ != nullptr && axis == 0) result.row_scales_ += begin;
   return result;
 }
 
 ConstTensorView ConstTensorView::Select(int axis, int64_t index) const {
   if (axis < 0) axis += rank();
+  TAMIAS_CHECK(row_scales_ == nullptr);
   ConstTensorView result = Slice(axis, index, index + 1);
   Shape shape;
   Shape strides;
@@ -83,7 +92,7 @@ ConstTensorView ConstTensorView::Select(int axis, int64_t index) const {
 }
 
 ConstTensorView ConstTensorView::Permute(Shape axes) const {
-  TAMIAS_CHECK(axes.rank() == rank());
+  TAMIAS_CHECK(axes.rank() == rank() && row_scales_ == nullptr);
   ConstTensorView result = *this;
   unsigned seen = 0;
   for (int i = 0; i < rank(); ++i) {
@@ -97,13 +106,13 @@ ConstTensorView ConstTensorView::Permute(Shape axes) const {
 }
 
 ConstTensorView ConstTensorView::Reshape(Shape shape) const {
-  TAMIAS_CHECK(IsContiguous() && shape.NumElements() == NumElements());
+  TAMIAS_CHECK(IsContiguous() && shape.NumElements() == NumElements() && row_scales_ == nullptr);
   return ConstTensorView(data_, dtype_, shape, device_);
 }
 
 ConstTensorView ConstTensorView::SplitAxis(int axis, int64_t a, int64_t b) const {
   if (axis < 0) axis += rank();
-  TAMIAS_CHECK(dim(axis) == a * b);
+  TAMIAS_CHECK(dim(axis) == a * b && row_scales_ == nullptr);
   ConstTensorView result = *this;
   result.shape_ = {};
   result.strides_ = {};

@@ -13,6 +13,7 @@
 #include "base/pinned_upload.h"
 #include "io/model_file.h"
 #include "io/one_line.h"
+#include "io/quantise.h"
 #include "io/safetensors.h"
 #include "io/weight_files.h"
 #include "io/widen.h"
@@ -30,6 +31,7 @@ struct Weights::Store {
   mutable std::map<std::string, Tensor, std::less<>> widened;
   // Of weights on a device: the tensors there, and the store of the files.
   std::map<std::string, Tensor, std::less<>> on_device;
+  std::map<std::string, Tensor, std::less<>> row_scales;  // of matrices of 8-bit floats there
   std::shared_ptr<const Store> source;
   // Of streamed blocks, by path; their tensors in on_device lie in these.
   std::shared_ptr<OffloadedParts> parts;
@@ -38,6 +40,7 @@ struct Weights::Store {
   const SafetensorsFile::Entry& EntryOf(const std::string& name) const {
     return tensors.find(name)->second->entries().find(name)->second;
   }
+  ConstTensorView OnDevice(const std::string& name) const;
   ConstTensorView Widen(const std::string& name) const;
   bool IsScaled(std::string_view name) const;
   std::optional<DType> ServedType(const std::string& name) const;
@@ -56,17 +59,34 @@ bool HasNonFinite(const Bits* values, int64_t count, Bits exponent) {
 }
 
 bool IsFloat(DType dtype) {
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
+         dtype == DType::kF8E4M3;
 }
 
-DType DTypeOn(const Placement& placement, DType dtype) {
-  return IsFloat(dtype) ? placement.activation_dtype : dtype;
+// A matrix of a transformer's block, "blocks.3.attn.to_q.weight": those are linear layers all,
+// which embeddings and what ends in patches need not be.
+bool IsMatrixOfBlock(std::string_view name, const Shape& shape) {
+  constexpr std::string_view kBlocks = "blocks.";
+  const size_t found = name.find(kBlocks);
+  if (found == name.npos || shape.rank() != 2 || !name.ends_with(".weight")) return false;
+  const char number = name[found + kBlocks.size()];
+  return '0' <= number && number <= '9';
+}
+
+// The type in which a tensor that is served in `served` lies on a device.
+DType DTypeOn(const Placement& placement, std::string_view name, const Shape& shape, DType served) {
+  if (!IsFloat(served)) return served;
+  if (placement.weight_dtype && IsMatrixOfBlock(name, shape)) return *placement.weight_dtype;
+  return placement.activation_dtype;
 }
 
 // On the CPU weights are read where they lie, unless they are to have another type.
-bool StaysInPlace(const Placement& placement, DType served) {
-  return !placement.IsOnGpu() && DTypeOn(placement, served) == served;
+bool StaysInPlace(const Placement& placement, DType served, DType dtype) {
+  return !placement.IsOnGpu() && dtype == served;
 }
+
+// The scales of a matrix of 8-bit floats; of other tensors none.
+Shape ScalesOf(const Shape& shape, DType dtype) { return {dtype == DType::kF8E4M3 ? shape[0] : 0}; }
 
 float ElementOf(const ConstTensorView& flat, int64_t i) {
   switch (flat.dtype()) {
@@ -141,6 +161,13 @@ std::optional<DType> Weights::Store::ServedType(const std::string& name) const {
   return IsScaled(name) ? std::nullopt : WidenedType(entry.dtype_name);
 }
 
+ConstTensorView Weights::Store::OnDevice(const std::string& name) const {
+  const ConstTensorView tensor = on_device.find(name)->second.view();
+  const auto scales = row_scales.find(name);
+  if (scales == row_scales.end()) return tensor;
+  return tensor.WithRowScales(scales->second.data<float>());
+}
+
 ConstTensorView Weights::Store::Widen(const std::string& name) const {
   const SafetensorsFile& file = *tensors.find(name)->second;
   const std::string& dtype = EntryOf(name).dtype_name;
@@ -189,7 +216,7 @@ ConstTensorView Weights::Get(std::string_view name) const {
          OneLine(full));
   }
   const auto copy = store_->on_device.find(full);
-  if (copy != store_->on_device.end()) return copy->second.view();
+  if (copy != store_->on_device.end()) return store_->OnDevice(full);
   const Store& files = store_->source != nullptr ? *store_->source : *store_;
   return files.EntryOf(full).dtype ? it->second->Get(full) : files.Widen(full);
 }
@@ -288,10 +315,56 @@ std::optional<size_t> BlockOf(const std::string& tensor, const std::vector<std::
 
 constexpr size_t kPartAlignment = 256;  // of a tensor in a block
 
+size_t Bytes(const Shape& shape, DType dtype) {
+  return static_cast<size_t>(shape.NumElements()) * SizeOf(dtype);
+}
+
 size_t AlignedBytes(const Shape& shape, DType dtype) {
-  const size_t bytes = static_cast<size_t>(shape.NumElements()) * SizeOf(dtype);
+  const size_t bytes = Bytes(shape, dtype);
   return (bytes + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
 }
+
+// Copies of the host's tensors on a device: in memory of their own, or one after another in the
+// memory of a streamed block.
+class DeviceCopies {
+ public:
+  // parts: of the streamed blocks; null: there are none, as where the context is planning.
+  DeviceCopies(const Context& context, std::shared_ptr<OffloadedParts> parts)
+      : context_(context), parts_(std::move(parts)) {
+    if (context.IsOnGpu() && !context.IsPlanning()) upload_.emplace(context);
+  }
+
+  // The tensor may go once this returns.
+  Tensor Make(ConstTensorView tensor, std::optional<size_t> block) {
+    if (block) {
+      ParallelCopy(context_, tensor.raw(),
+                   static_cast<int64_t>(Bytes(tensor.shape(), tensor.dtype())),
+                   parts_->host_memory(*block) + used_[*block]);
+      return InBlock(tensor.shape(), tensor.dtype(), *block);
+    }
+    Tensor copy = TensorOn(context_, tensor.shape(), tensor.dtype());
+    if (upload_) {
+      upload_->Copy(tensor, copy);
+    } else {
+      CopyOnHost(tensor, copy);
+    }
+    return copy;
+  }
+
+  // The next of a block, which its place in the host's memory has already.
+  Tensor InBlock(const Shape& shape, DType dtype, size_t block) {
+    size_t& position = used_[block];
+    std::shared_ptr<std::byte> memory(parts_, parts_->device_memory(block) + position);
+    position += AlignedBytes(shape, dtype);
+    return Tensor(std::move(memory), shape, dtype, context_.device());
+  }
+
+ private:
+  const Context& context_;
+  std::shared_ptr<OffloadedParts> parts_;
+  std::optional<PinnedUpload> upload_;
+  std::map<size_t, size_t> used_;  // bytes of the blocks
+};
 
 }  // namespace
 
@@ -320,54 +393,45 @@ Weights Weights::CopyToDevice(const Context& context, const std::vector<std::str
       store->part_of.emplace(streamed[block], block);
     }
   }
-  std::vector<size_t> used(streamed.size(), 0);  // bytes of the blocks
-  // Returns where the tensor lies in pinned memory.
-  const auto place_in_block = [&](const std::string& tensor, size_t block, const Shape& shape,
-                                  DType dtype) {
-    const size_t position = used[block];
-    used[block] += AlignedBytes(shape, dtype);
-    std::shared_ptr<std::byte> memory(store->parts, store->parts->device_memory(block) + position);
-    store->on_device.emplace(tensor, Tensor(std::move(memory), shape, dtype, placement.device));
-    return store->parts->host_memory(block) + position;
-  };
-  std::optional<PinnedUpload> upload;
-  if (context.IsOnGpu() && !context.IsPlanning()) upload.emplace(context);
+  DeviceCopies copies(context, store->parts);
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     const SafetensorsFile* file = store_->tensors.find(full)->second;
     store->tensors.emplace(full, file);
     const std::optional<DType> served = store_->ServedType(full);
     if (!served) continue;  // no model asks for it
-    const DType dtype = DTypeOn(placement, *served);
-    if (StaysInPlace(placement, *served)) continue;
     const Shape shape = file->ShapeOf(full);
+    const DType dtype = DTypeOn(placement, full, shape, *served);
+    if (StaysInPlace(placement, *served, dtype)) continue;
+    const std::optional<size_t> block = BlockOf(full, streamed);
+    const bool is_quantised = dtype == DType::kF8E4M3;
     if (context.IsPlanning()) {
       store->on_device.emplace(full, TensorOn(context, shape, dtype));
-      continue;
-    }
-    const std::optional<size_t> block = BlockOf(full, streamed);
-    if (block && is_pinned) {
-      place_in_block(full, *block, shape, dtype);
-      continue;
-    }
-    Tensor converted;
-    ConstTensorView tensor = Get(name);
-    if (tensor.dtype() != dtype) {
-      converted = Converted(context, tensor, dtype);
-      tensor = converted;
-    }
-    if (!block) {
-      Tensor& copy = store->on_device.emplace(full, TensorOn(context, shape, dtype)).first->second;
-      if (upload) {
-        upload->Copy(tensor, copy);
-      } else {
-        CopyOnHost(tensor, copy);
+      if (is_quantised) {
+        store->row_scales.emplace(full, TensorOn(context, ScalesOf(shape, dtype), DType::kF32));
       }
       continue;
     }
-    std::byte* host = place_in_block(full, *block, shape, dtype);
-    ParallelCopy(context, tensor.raw(), tensor.NumElements() * static_cast<int64_t>(SizeOf(dtype)),
-                 host);
+    if (block && is_pinned) {
+      store->on_device.emplace(full, copies.InBlock(shape, dtype, *block));
+      if (is_quantised) {
+        store->row_scales.emplace(full,
+                                  copies.InBlock(ScalesOf(shape, dtype), DType::kF32, *block));
+      }
+      continue;
+    }
+    const ConstTensorView tensor = Get(name);
+    if (is_quantised) {
+      const std::optional<QuantisedMatrix> quantised = Quantise(context, tensor);
+      if (!quantised) CheckFinite(context);
+      TAMIAS_CHECK(quantised.has_value());
+      store->on_device.emplace(full, copies.Make(quantised->codes, block));
+      store->row_scales.emplace(full, copies.Make(quantised->scales, block));
+    } else if (tensor.dtype() != dtype) {
+      store->on_device.emplace(full, copies.Make(Converted(context, tensor, dtype), block));
+    } else {
+      store->on_device.emplace(full, copies.Make(tensor, block));
+    }
   }
   return {std::move(store), prefix_};
 }
@@ -378,10 +442,11 @@ std::vector<size_t> Weights::BlockBytes(const Placement& placement,
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
     const std::optional<size_t> block = BlockOf(full, streamed);
-    const std::optional<DType> dtype = store_->ServedType(full);
-    if (!block || !dtype) continue;
-    bytes[*block] +=
-        AlignedBytes(store_->tensors.find(full)->second->ShapeOf(full), DTypeOn(placement, *dtype));
+    const std::optional<DType> served = store_->ServedType(full);
+    if (!block || !served) continue;
+    const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
+    const DType dtype = DTypeOn(placement, full, shape, *served);
+    bytes[*block] += AlignedBytes(shape, dtype) + AlignedBytes(ScalesOf(shape, dtype), DType::kF32);
   }
   return bytes;
 }
@@ -391,10 +456,12 @@ size_t Weights::DeviceBytes(const Placement& placement,
   size_t bytes = OffloadedParts::DeviceBytes(BlockBytes(placement, streamed));
   for (const std::string& name : names()) {
     const std::string full = prefix_ + name;
-    const std::optional<DType> dtype = store_->ServedType(full);
-    if (!dtype || StaysInPlace(placement, *dtype) || BlockOf(full, streamed)) continue;
-    const auto count = store_->tensors.find(full)->second->ShapeOf(full).NumElements();
-    bytes += static_cast<size_t>(count) * SizeOf(DTypeOn(placement, *dtype));
+    const std::optional<DType> served = store_->ServedType(full);
+    if (!served || BlockOf(full, streamed)) continue;
+    const Shape shape = store_->tensors.find(full)->second->ShapeOf(full);
+    const DType dtype = DTypeOn(placement, full, shape, *served);
+    if (StaysInPlace(placement, *served, dtype)) continue;
+    bytes += Bytes(shape, dtype) + Bytes(ScalesOf(shape, dtype), DType::kF32);
   }
   return bytes;
 }

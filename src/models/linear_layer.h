@@ -13,7 +13,7 @@
 namespace tamias {
 
 struct LinearLayer {
-  ConstTensorView weight;  // [out, in] f32, f16 or bf16
+  ConstTensorView weight;  // [out, in] f32, f16, bf16, or fp8_e4m3 with scales of its rows
   ConstTensorView bias;    // [out], or empty
 
   // Reads "<name>.weight" [out, in] and, when it has one, "<name>.bias" [out].

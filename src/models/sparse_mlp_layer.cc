@@ -24,7 +24,7 @@ void SparseMlpLayer::PrepareForSparsity(Context& context) {
 ConstTensorView SparseMlpLayer::Transposed(Context& context) const {
   const ConstTensorView& fc2 = weights_.fc2_weight;
   const Shape shape = {fc2.dim(1), fc2.dim(0)};
-  if (context.placement().streams_weights) {
+  if (!context.placement().KeepsPreparedWeights()) {
     const TensorView transposed = context.workspace().Allocate(shape, context.activation_dtype());
     Transpose(context, fc2, transposed);
     return transposed;
@@ -42,7 +42,7 @@ void SparseMlpLayer::operator()(Context& context, int layer, SparseInvocation& i
 }
 
 size_t SparseMlpLayer::PreparedBytes(const Placement& placement) const {
-  if (placement.streams_weights) return 0;
+  if (!placement.KeepsPreparedWeights()) return 0;
   return static_cast<size_t>(weights_.fc2_weight.NumElements()) *
          SizeOf(placement.activation_dtype);
 }

@@ -1,6 +1,6 @@
 // The MLP of a block whose deltas may be sparse: its weights and, once prepared, the second matrix
-// on its side, for kernels that gather its columns; where weights are streamed that is made at each
-// turn. d model width, F neurons.
+// on its side, for kernels that gather its columns; where weights are streamed or of 8 bits that is
+// made at each turn. d model width, F neurons.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +23,7 @@ class SparseMlpLayer {
   // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called
   // once, before the first sparse step.
   void PrepareForSparsity(Context& context);
-  // Bytes that PrepareForSparsity holds there; 0 where weights are streamed.
+  // Bytes that PrepareForSparsity holds there; 0 where the placement keeps none.
   size_t PreparedBytes(const Placement& placement) const;
 
   // The MLP of layer `layer`, as SparseInvocation::Mlp. What PrepareForSparsity made is read by

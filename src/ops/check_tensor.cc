@@ -100,6 +100,16 @@ void CheckWeight(const Context& context, std::string_view operation, std::string
   CheckPlace(context, operation, argument, view);
 }
 
+void CheckMatrix(const Context& context, std::string_view operation, std::string_view argument,
+                 const ConstTensorView& view, const Shape& shape) {
+  if (view.dtype() != DType::kF8E4M3) return CheckWeight(context, operation, argument, view, shape);
+  CheckTensor(context, operation, argument, view, DType::kF8E4M3, shape);
+  if (view.row_scales() == nullptr) {
+    Fail(ErrorCode::kInvalidArgument, "{}: {}: expected scales of the rows, found none", operation,
+         argument);
+  }
+}
+
 void CheckOptionalWeight(const Context& context, std::string_view operation,
                          std::string_view argument, const ConstTensorView& view, int64_t features) {
   if (view.empty()) return;

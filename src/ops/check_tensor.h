@@ -45,6 +45,10 @@ void CheckList(const Context& context, std::string_view operation, std::string_v
 void CheckWeight(const Context& context, std::string_view operation, std::string_view argument,
                  const ConstTensorView& view, const Shape& shape);
 
+// What a layer multiplies with: as CheckWeight, or fp8_e4m3 with scales of its rows.
+void CheckMatrix(const Context& context, std::string_view operation, std::string_view argument,
+                 const ConstTensorView& view, const Shape& shape);
+
 // A bias or a gain, one for each feature: as CheckWeight with stride 1, or empty.
 void CheckOptionalWeight(const Context& context, std::string_view operation,
                          std::string_view argument, const ConstTensorView& view, int64_t features);

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "ops/check_tensor.h"
+#include "ops/dequantise.h"
 #include "ops/dispatch.h"
 
 namespace tamias {
@@ -22,7 +23,7 @@ MlpShape CheckProblem(const Context& context, const ConstTensorView& rows,
   CheckAtLeast(kOperation, "group_size", selection.group_size, 1);
   CheckActivationRows(context, kOperation, rows_name, rows, {-1, -1, -1});
   const int64_t model_dim = rows.dim(2);
-  CheckWeight(context, kOperation, "fc1_weight", weights.fc1_weight, {-1, model_dim});
+  CheckMatrix(context, kOperation, "fc1_weight", weights.fc1_weight, {-1, model_dim});
   CheckUnitStride(kOperation, "fc1_weight", weights.fc1_weight);
   const int64_t rows_of_fc1 = weights.fc1_weight.dim(0);
   if (weights.gated && rows_of_fc1 % 2 != 0) {
@@ -91,6 +92,13 @@ void CheckSecondProduct(const Context& context, const TensorView& output_cache,
              {shape.neurons, shape.model_dim});
 }
 
+// With fc1 as it is multiplied, valid in the caller's workspace scope: whole, since the neurons
+// that all groups choose together are nearly all there are.
+MlpWeights WithDequantisedFc1(Context& context, MlpWeights weights) {
+  weights.fc1_weight = Dequantised(context, weights.fc1_weight);
+  return weights;
+}
+
 }  // namespace
 
 void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights& weights,
@@ -100,13 +108,13 @@ void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights
   CheckSelection(context, selection, shape);
   CheckCache(context, cached_activations, selection, shape);
   CheckDelta(context, delta, selection, shape);
+  Workspace::Scope scope(context.workspace());
+  const MlpWeights wide = WithDequantisedFc1(context, weights);
   DispatchWithCpuScratch(
       context,
-      [&] {
-        cpu::ColumnSparseMlpUp(context, input, weights, selection, cached_activations, delta);
-      },
+      [&] { cpu::ColumnSparseMlpUp(context, input, wide, selection, cached_activations, delta); },
       [&](cuda::Stream& stream) {
-        cuda::ColumnSparseMlpUp(stream, input, weights, selection, cached_activations, delta);
+        cuda::ColumnSparseMlpUp(stream, input, wide, selection, cached_activations, delta);
       });
 }
 
@@ -131,6 +139,7 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
   CheckCache(context, cached_activations, selection, shape);
   CheckSecondProduct(context, output_cache, weights, shape);
   Workspace::Scope scope(context.workspace());
+  const MlpWeights wide = WithDequantisedFc1(context, weights);
   TensorView delta;  // on the CPU it never leaves the cache
   if (context.IsOnGpu()) {
     delta = context.workspace().Allocate(
@@ -140,10 +149,10 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
   DispatchWithCpuScratch(
       context,
       [&] {
-        cpu::ColumnSparseMlp(context, input, weights, selection, cached_activations, output_cache);
+        cpu::ColumnSparseMlp(context, input, wide, selection, cached_activations, output_cache);
       },
       [&](cuda::Stream& stream) {
-        cuda::ColumnSparseMlp(stream, input, weights, selection, cached_activations, delta,
+        cuda::ColumnSparseMlp(stream, input, wide, selection, cached_activations, delta,
                               output_cache);
       });
 }

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/cuda/cublas_lt.h"
+#include "ops/dequantise.h"
 #include "ops/dispatch.h"
 #include "ops/elementwise.h"
 
@@ -21,7 +22,7 @@ void CheckArguments(const Context& context, const ConstTensorView& input,
     Fail(ErrorCode::kInvalidArgument, "{}: input: expected at least one axis, found none", kName);
   }
   CheckActivationRows(context, kName, "input", input, input.shape());
-  CheckWeight(context, kName, "weight", weight, {-1, input.dim(-1)});
+  CheckMatrix(context, kName, "weight", weight, {-1, input.dim(-1)});
   CheckUnitStride(kName, "weight", weight);
   CheckOptionalWeight(context, kName, "bias", bias, weight.dim(0));
   Shape shape = input.shape();
@@ -38,8 +39,8 @@ ConstTensorView InType(Context& context, ConstTensorView view, DType dtype) {
 }
 
 bool HasWholeVectors(const ConstTensorView& view) {
-  constexpr int64_t kVector = 8;
-  const auto is_whole = [](int64_t elements) { return elements % kVector == 0; };
+  const int64_t vector = view.dtype() == DType::kF8E4M3 ? 16 : 8;
+  const auto is_whole = [vector](int64_t elements) { return elements % vector == 0; };
   for (int axis = 0; axis < view.rank() - 1; ++axis) {
     if (view.dim(axis) > 1 && !is_whole(view.stride(axis))) return false;
   }
@@ -66,6 +67,7 @@ void Linear(Context& context, ConstTensorView input, ConstTensorView weight, Con
         });
   }
   Workspace::Scope scope(context.workspace());
+  weight = Dequantised(context, weight);
   TensorView scratch;
   if (context.IsOnGpu()) {
     input = InType(context, input, weight.dtype());

@@ -25,7 +25,8 @@ void Linear(CublasLt& library, Stream& stream, ConstTensorView input, ConstTenso
             LinearOptions options = {});
 
 // Of rows so few that the product waits for its weights: one launch, for operands of any types.
-// Input and weight have whole vectors of eight, their rows begin at multiples of 16 bytes.
+// Input and weight have whole vectors of eight, their rows begin at multiples of 16 bytes. Weights
+// in 8-bit floats are read as such.
 constexpr int kFewRows = 4;
 void FewRowsLinear(Stream& stream, ConstTensorView input, ConstTensorView weight,
                    ConstTensorView bias, TensorView output, LinearOptions options = {});

@@ -7,7 +7,7 @@
 namespace tamias {
 
 void Transpose(Context& context, ConstTensorView input, TensorView output) {
-  CheckWeight(context, "transpose", "input", input, {-1, -1});
+  CheckMatrix(context, "transpose", "input", input, {-1, -1});
   CheckUnitStride("transpose", "input", input);
   CheckActivations(context, "transpose", "output", output, {input.dim(1), input.dim(0)});
   CheckContiguous("transpose", "output", output);

@@ -6,7 +6,8 @@
 
 namespace tamias {
 
-// input [R, C] f32, f16 or bf16, last stride 1; output [C, R] f32, contiguous.
+// input [R, C] f32, f16 or bf16, or fp8_e4m3 with scales of its rows (and no NaN), last stride 1;
+// output [C, R] f32, contiguous.
 void Transpose(Context& context, ConstTensorView input, TensorView output);
 
 namespace reference {

@@ -94,6 +94,7 @@ const std::map<std::string_view, Setter>& Setters() {
       {"sparsity", Text(&Options::sparsity)},
       {"device", Text(&Options::device)},
       {"dtype", Text(&Options::dtype)},
+      {"weight_dtype", Text(&Options::weight_dtype)},
       {"true_cfg_scale", Number(&Options::true_cfg_scale)},
       {"true_cfg_scale_2", Number(&Options::true_cfg_scale_2)},
       {"guidance_scale", Number(&Options::guidance_scale)},

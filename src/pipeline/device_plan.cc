@@ -55,7 +55,7 @@ void AddWeights(const std::vector<ModelComponent>& components, const GenerationP
 // What sparse steps keep: weights of these transformers prepared for them, and the state.
 void AddSparsity(const std::vector<ModelComponent>& transformers, const GenerationPlan& plan,
                  const StatePlan& state, StageEntries& entries) {
-  if (plan.sparsity.mlp.is_enabled && !plan.placement.streams_weights) {
+  if (plan.sparsity.mlp.is_enabled && plan.placement.KeepsPreparedWeights()) {
     size_t bytes = 0;
     for (const ModelComponent& transformer : transformers) {
       bytes += transformer.model->SparsityWeightBytes(plan.placement);

@@ -80,8 +80,7 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
       entry_(parts_->running.Enter(plan_, options_)),
       num_images_(num_images),
       clock_(progress, num_images),
-      report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.devices,
-              plan_.placement.activation_dtype),
+      report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.devices, plan_.placement),
       num_steps_(
           family_.scheduler().Make(plan_.settings.steps, plan_.latents.tokens())->num_steps()),
       resources_(parts_->devices.Resources(plan_)) {

@@ -89,6 +89,7 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   if (is_on_gpu) std::ranges::transform(plan.devices, std::back_inserter(plan.cards), held.card_of);
   plan.encoder = is_on_gpu ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.decoder = is_on_gpu ? plan.encoder : plan.placement;
+  plan.decoder.weight_dtype = std::nullopt;
   plan.latents = family.LatentsOf(plan.settings);
   if (plan.latents.tokens() > kMaxImageTokens) {
     Fail(ErrorCode::kOutOfMemory, "{} are {} tokens; no machine has the memory for more than {}",
@@ -273,9 +274,13 @@ size_t AddCopiedWeights(const ModelFamily& family, const GenerationPlan& plan, E
   if (plan.placement.IsOnGpu()) return bytes;
   for (const ModelComponent& component : family.components()) {
     const Placement& placement = plan.PlacementOf(component);
-    if (placement.activation_dtype == DType::kF32) continue;
+    if (placement.activation_dtype == DType::kF32 && !placement.weight_dtype) continue;
     const size_t copied = component.model->weights().DeviceBytes(placement);
-    if (copied > 0) bytes += entries.Add("weights of " + component.name + ", in bf16", copied);
+    const DType dtype = placement.weight_dtype.value_or(placement.activation_dtype);
+    if (copied > 0) {
+      bytes +=
+          entries.Add(fmt::format("weights of {}, in {}", component.name, Name(dtype)), copied);
+    }
   }
   if (plan.sparsity.mlp.is_enabled) {
     bytes +=
@@ -381,6 +386,7 @@ struct DryRuns::Run {
     return settings == other.settings && sparsity == other.sparsity &&
            placement.device == other.placement.device && num_devices == other.num_devices &&
            placement.activation_dtype == other.placement.activation_dtype &&
+           placement.weight_dtype == other.placement.weight_dtype &&
            placement.streams_weights == other.placement.streams_weights && threads == other.threads;
   }
 };

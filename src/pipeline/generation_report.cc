@@ -24,10 +24,10 @@ nlohmann::ordered_json ToJson(const std::vector<DeviceMemory>& devices) {
 }  // namespace
 
 GenerationReport::GenerationReport(const std::string& settings, const Devices& devices,
-                                   DType activation_dtype)
+                                   const Placement& placement)
     : settings_(nlohmann::ordered_json::parse(settings)),
       devices_(devices),
-      activation_dtype_(activation_dtype) {}
+      placement_(placement) {}
 
 void GenerationReport::AddImage(const SparsityReport& report) {
   nlohmann::json json = ToJson(report);
@@ -50,7 +50,8 @@ void GenerationReport::Finish(GenerateResult& result) {
   json["settings"] = settings_;
   json["machine"] = MachineName();
   json["device"] = Name(devices_);
-  json["dtype"] = Name(activation_dtype_);
+  json["dtype"] = Name(placement_.activation_dtype);
+  json["weight_dtype"] = placement_.weight_dtype ? Name(*placement_.weight_dtype) : "auto";
   const bool is_on_gpu = devices_.front().type == DeviceType::kCuda;
   if (is_on_gpu) json["gpu"] = cuda::PropertiesOf(devices_.front().index).name;
   json["seconds"] = {{"total", result.seconds_total},

@@ -5,16 +5,16 @@
 #include <string>
 
 #include "tamias/devices.h"
-#include "tamias/dtype.h"
 #include "tamias/pipeline.h"
+#include "tamias/placement.h"
 #include "tamias/sparsity/report.h"
 
 namespace tamias {
 
 class GenerationReport {
  public:
-  // settings: a JSON object as text; devices and type: of the transformer.
-  GenerationReport(const std::string& settings, const Devices& devices, DType activation_dtype);
+  // settings: a JSON object as text; devices and placement: of the transformer.
+  GenerationReport(const std::string& settings, const Devices& devices, const Placement& placement);
 
   // The steps of one picture, in order.
   void AddImage(const SparsityReport& report);
@@ -25,7 +25,7 @@ class GenerationReport {
  private:
   nlohmann::ordered_json settings_;
   Devices devices_;
-  DType activation_dtype_;
+  Placement placement_;
   nlohmann::ordered_json steps_ = nlohmann::ordered_json::array();
   WorkCount attention_;
   WorkCount mlp_;

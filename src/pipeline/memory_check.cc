@@ -56,8 +56,9 @@ void CheckDevice(const GenerationPlan& plan, const GenerateOptions& options, siz
   const bool is_asked = asked > 0 && asked < memory.free_bytes;
   if (memory.bytes + others <= (is_asked ? asked : memory.free_bytes)) return;
   Fail(ErrorCode::kOutOfMemory,
-       "{} need {} of GPU memory{} at the least, but {} (`tamias inspect` shows the plan)",
+       "{} need {} of GPU memory{} at the least{}, but {} (`tamias inspect` shows the plan)",
        SizeText(plan.settings), BytesText(memory.bytes + others), Beside(others),
+       plan.placement.weight_dtype ? "" : " (less with weight_dtype fp8_e4m3)",
        is_asked ? "max_gpu_memory is " + BytesText(asked)
                 : fmt::format("{} has {}, of which {} are free", memory.device,
                               BytesText(memory.card_bytes), BytesText(memory.free_bytes)));

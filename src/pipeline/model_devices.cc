@@ -23,7 +23,8 @@ ModelDevices::Place& ModelDevices::PlaceOf(Device device) {
 }
 
 ModelDevices::Key ModelDevices::KeyOf(const ModelComponent& component, const GenerationPlan& plan) {
-  return {component.model, plan.PlacementOf(component).activation_dtype};
+  const Placement& placement = plan.PlacementOf(component);
+  return {component.model, placement.activation_dtype, placement.weight_dtype};
 }
 
 std::shared_ptr<DeviceResources> ModelDevices::Resources(Device device) {
@@ -65,7 +66,7 @@ void ModelDevices::Drop(const PlacedModel& model, Loaded& loaded) {
 
 void ModelDevices::GiveBackFiles(const Place& place, const PlacedModel& model) {
   const bool is_used = std::ranges::any_of(place.models, [&](const auto& one) {
-    return one.first.first == &model && one.second.users > 0;
+    return std::get<0>(one.first) == &model && one.second.users > 0;
   });
   if (!is_used) model.weights().GiveBackFiles();
 }
@@ -118,7 +119,7 @@ void ModelDevices::Load(Place& place, const ModelFamily& family, const Generatio
     loaded.placement = placement;
   }
   const bool prepares = component.RunsIn(ModelStage::kDenoise) && plan.sparsity.mlp.is_enabled &&
-                        !placement.streams_weights;
+                        placement.KeepsPreparedWeights();
   if (prepares && !loaded.is_prepared_for_sparsity) {
     model.PrepareForSparsity(context);
     context.Synchronize();
@@ -135,7 +136,7 @@ void ModelDevices::UseOn(Device device, const ModelFamily& family, const Generat
   const std::lock_guard lock(place.mutex);
   if (plan.residency.takes_turns) {
     for (auto& [key, loaded] : place.models) {
-      if (loaded.is_there && loaded.users == 0) Drop(*key.first, loaded);
+      if (loaded.is_there && loaded.users == 0) Drop(*std::get<0>(key), loaded);
     }
   }
   DropPinned(place, family, plan);
@@ -171,8 +172,8 @@ ModelDevices::Lease::~Lease() {
   for (const auto& [place, key] : models_) {
     const std::lock_guard lock(place->mutex);
     Loaded& loaded = place->models[key];
-    if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*key.first, loaded);
-    GiveBackFiles(*place, *key.first);
+    if (--loaded.users == 0 && plan_->residency.takes_turns) Drop(*std::get<0>(key), loaded);
+    GiveBackFiles(*place, *std::get<0>(key));
   }
 }
 

@@ -1,16 +1,18 @@
 // The devices where a model runs: what each keeps open, and which of its components are loaded
-// there, in which types of activations. Nothing is loaded or opened twice. What generations
-// loaded stays as long as the pipeline, unless their plans have models take turns on a GPU: then it
-// goes when nobody uses it any more, but for the pinned copies of streamed blocks, which the next
-// generation of the same plan finds. What was read of a model's files goes with its last user,
-// always.
+// there, in which types of activations and weights. Nothing is loaded or opened twice. What
+// generations loaded stays as long as the pipeline, unless their plans have models take turns on a
+// GPU: then it goes when nobody uses it any more, but for the pinned copies of streamed blocks,
+// which the next generation of the same plan finds. What was read of a model's files goes with its
+// last user, always.
 #pragma once
 
 #include <atomic>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -22,7 +24,8 @@ namespace tamias {
 
 class ModelDevices {
   struct Place;
-  using Key = std::pair<const PlacedModel*, DType>;  // of activations
+  using Key =
+      std::tuple<const PlacedModel*, DType, std::optional<DType>>;  // of activations, weights
 
  public:
   // While one lives, the models of a stage are ready to run.

@@ -55,8 +55,11 @@ Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
   const auto transformer = std::ranges::find_if(
       components_, [](const ModelComponent& one) { return one.RunsIn(ModelStage::kDenoise); });
   TAMIAS_CHECK(transformer != components_.end());
-  return PlacementOn(ParseDevices(options.device).front(),
-                     transformer->model->weights().MainDType(), ParseActivationType(options.dtype));
+  Placement placement =
+      PlacementOn(ParseDevices(options.device).front(), transformer->model->weights().MainDType(),
+                  ParseActivationType(options.dtype));
+  placement.weight_dtype = ParseWeightType(options.weight_dtype);
+  return placement;
 }
 
 size_t ModelFamily::SparsityWeightBytes(const Placement& placement) const {

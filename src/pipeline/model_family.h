@@ -84,9 +84,9 @@ class ModelFamily {
 
   // What all transformers hold once they are prepared for sparse MLPs.
   size_t SparsityWeightBytes(const Placement& placement) const;
-  // Where the options' first device and dtype put the denoiser, whether there is such a device or
+  // Where the options' first device and types put the denoiser, whether there is such a device or
   // not; the activations follow the type of the first transformer. Throws as ParseDevices,
-  // ParseActivationType and PlacementOn.
+  // ParseActivationType, ParseWeightType and PlacementOn.
   Placement PlacementFor(const GenerateOptions& options) const;
 
  protected:

@@ -1,5 +1,5 @@
 // One model of a pipeline on the CPU, with the weights of its files, and once they were copied in
-// bf16 on the CPU and on GPUs: the same class built from another Weights.
+// other types on the CPU and on GPUs: the same class built from another Weights.
 #pragma once
 
 #include <array>
@@ -23,9 +23,10 @@ class PlacedModel {
   // The blocks that may be streamed, in the order in which they run; none: the model is on a GPU
   // whole or not at all.
   virtual std::vector<std::string> BlockPaths() const = 0;
-  // Copies the weights to the context's device in the type of its activations, those that lie there
-  // in that type already excepted; nothing for f32 on the CPU, which takes weights of any type.
-  // streamed, pinned: as Weights::CopyToDevice. Returns the copy's pinned blocks.
+  // Copies the weights to the context's device in the types of its placement, those that lie there
+  // in their type already excepted; nothing for f32 on the CPU, which takes weights of any type,
+  // unless the placement asks for one. streamed, pinned: as Weights::CopyToDevice. Returns the
+  // copy's pinned blocks.
   virtual std::shared_ptr<const PinnedParts> CopyTo(
       const Context& context, const std::vector<std::string>& streamed,
       std::shared_ptr<const PinnedParts> pinned) const = 0;
@@ -61,7 +62,7 @@ class ModelOnDevices final : public PlacedModel {
     if (ServesFiles(context.placement())) return on_cpu_;
     if (!context.IsPlanning()) return *copies_[SlotOf(context.placement())];
     const std::lock_guard lock(*mutex_);
-    std::unique_ptr<Model>& planned = planned_[context.IsOnGpu() ? 1 : 0];
+    std::unique_ptr<Model>& planned = planned_[SlotOf(context.placement())];
     if (planned == nullptr) {
       planned = std::make_unique<Model>(on_cpu_.config(), weights_.CopyToDevice(context));
     }
@@ -94,28 +95,31 @@ class ModelOnDevices final : public PlacedModel {
 
  private:
   static constexpr int kMaxGpus = 64;
+  static constexpr int kSlots = 4;  // of a device
 
   static bool ServesFiles(const Placement& placement) {
-    return !placement.IsOnGpu() && placement.activation_dtype == DType::kF32;
+    return !placement.IsOnGpu() && placement.activation_dtype == DType::kF32 &&
+           !placement.weight_dtype;
   }
 
-  // One of bf16 on the CPU, two for each GPU: of bf16 and of f16.
+  // Four of each device: its two types of activations, each with matrices in it and in 8 bits.
   static size_t SlotOf(const Placement& placement) {
-    if (!placement.IsOnGpu()) return 0;
-    const int gpu = placement.device.index;
+    const int gpu = placement.IsOnGpu() ? placement.device.index : -1;
     if (gpu >= kMaxGpus) {
       Fail(ErrorCode::kUnsupported, "device: expected a number below {}, found {}", kMaxGpus,
            Name(placement.device));
     }
-    return static_cast<size_t>(1 + 2 * gpu + (placement.activation_dtype == DType::kF16 ? 1 : 0));
+    const int activations = placement.activation_dtype == DType::kBF16 ? 0 : 1;
+    return static_cast<size_t>(kSlots * (1 + gpu) + 2 * activations +
+                               (placement.weight_dtype ? 1 : 0));
   }
 
   Weights weights_;
   mutable Model on_cpu_;
   // Fixed: the model of one placement is read while that of another is made.
-  mutable std::array<std::unique_ptr<Model>, 1 + 2 * kMaxGpus> copies_;
+  mutable std::array<std::unique_ptr<Model>, kSlots*(1 + kMaxGpus)> copies_;
   std::unique_ptr<std::mutex> mutex_ = std::make_unique<std::mutex>();  // of the next
-  mutable std::array<std::unique_ptr<Model>, 2> planned_;               // on the CPU, on a GPU
+  mutable std::array<std::unique_ptr<Model>, kSlots * 2> planned_;  // on the CPU, on the first GPU
 };
 
 }  // namespace tamias

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "ops/check_tensor.h"
 #include "ops/copy_indices.h"
+#include "ops/dequantise.h"
 #include "sparsity/step_numbers.h"
 #include "sparsity/stopwatch.h"
 #include "tamias/device_memory.h"
@@ -63,14 +64,17 @@ TensorView Activations(Context& context, const MlpWeights& weights, ConstTensorV
 
 }  // namespace
 
-void DenseMlp(Context& context, const MlpWeights& weights, ConstTensorView input, TensorView output,
+void DenseMlp(Context& context, const MlpWeights& given, ConstTensorView input, TensorView output,
               TensorView cached_activations) {
   const int64_t tokens = input.dim(1);
-  const int64_t pre_activations = weights.fc1_weight.dim(0);
+  const int64_t pre_activations = given.fc1_weight.dim(0);
   const int64_t group_size = cached_activations.empty() ? 1 : cached_activations.dim(3);
   const int64_t chunk =
       RowsPerChunk(input.dim(2), pre_activations, tokens, group_size, context.placement());
   Workspace::Scope scope(context.workspace());
+  MlpWeights weights = given;  // widened once for all chunks
+  weights.fc1_weight = Dequantised(context, given.fc1_weight);
+  weights.fc2_weight = Dequantised(context, given.fc2_weight);
   const TensorView scratch =
       context.workspace().Allocate({1, chunk, pre_activations}, context.activation_dtype());
   for (int64_t b = 0; b < input.dim(0); ++b) {
@@ -121,7 +125,7 @@ void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeight
   const int64_t neurons = geometry_.mlp_dim;
   CheckActivationRows(context, "delta mlp", "input", input, rows);
   CheckActivationRows(context, "delta mlp", "output", output, rows);
-  CheckWeight(context, "delta mlp", "fc1_weight", weights.fc1_weight,
+  CheckMatrix(context, "delta mlp", "fc1_weight", weights.fc1_weight,
               {weights.gated ? 2 * neurons : neurons, geometry_.model_dim});
   const double pairs =
       static_cast<double>(geometry_.batch * tokens_) * static_cast<double>(geometry_.mlp_dim);

@@ -52,7 +52,21 @@ TEST(Placement, ActivationsHaveTheTypeThatIsAskedFor) {
   EXPECT_THROW(PlacementOn({DeviceType::kCuda, 1}, DType::kF32, DType::kF32), Error);
 }
 
+TEST(Placement, PreparedWeightsAreKeptWhereTheyCostNoneOfWhatIsSaved) {
+  Placement placement;
+  EXPECT_TRUE(placement.KeepsPreparedWeights());
+  placement.streams_weights = true;
+  EXPECT_FALSE(placement.KeepsPreparedWeights());
+  placement = {};
+  placement.weight_dtype = DType::kF8E4M3;
+  EXPECT_FALSE(placement.KeepsPreparedWeights());
+}
+
 TEST(Placement, TypesAreReadAsTheyAreNamed) {
+  EXPECT_EQ(ParseWeightType("auto"), std::nullopt);
+  EXPECT_EQ(ParseWeightType("fp8_e4m3"), DType::kF8E4M3);
+  EXPECT_EQ(ArgumentErrorOf([] { ParseWeightType("bf16"); }),
+            "weight_dtype: expected auto or fp8_e4m3, found 'bf16'");
   EXPECT_EQ(ParseActivationType("auto"), std::nullopt);
   EXPECT_EQ(ParseActivationType("f32"), DType::kF32);
   EXPECT_EQ(ParseActivationType("bf16"), DType::kBF16);

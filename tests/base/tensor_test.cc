@@ -10,6 +10,20 @@
 namespace tamias {
 namespace {
 
+TEST(Tensor, ScalesOfRowsFollowSlices) {
+  const Tensor codes = Tensor::Zeros({4, 6}, DType::kF8E4M3), scales({4}, DType::kF32);
+  const ConstTensorView matrix = codes.view().WithRowScales(scales.data<float>());
+  EXPECT_EQ(codes.view().row_scales(), nullptr);
+  EXPECT_EQ(matrix.Slice(1, 2, 5).row_scales(), scales.data<float>());
+  EXPECT_EQ(matrix.Slice(0, 3, 4).Slice(-1, 0, 1).row_scales(), scales.data<float>() + 3);
+  // What has no rows any more would lose them.
+  EXPECT_THROW(matrix.Permute({1, 0}), Error);
+  EXPECT_THROW(matrix.Reshape({24}), Error);
+  EXPECT_THROW(matrix.Select(0, 1), Error);
+  EXPECT_THROW(matrix.SplitAxis(1, 2, 3), Error);
+  EXPECT_THROW(scales.view().WithRowScales(scales.data<float>()), Error);
+}
+
 TEST(Tensor, SliceSelectAndPermuteAddressTheSameElements) {
   Tensor tensor({2, 3, 4}, DType::kF32);
   for (int i = 0; i < 24; ++i) tensor.data<float>()[i] = static_cast<float>(i);

@@ -187,6 +187,10 @@ static void TestGeneration(const tamias_pipeline* pipeline) {
   CHECK(tamias_options_set(options, "device", "tpu") == TAMIAS_OK);
   CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
   CHECK(strstr(tamias_last_error(), "device: expected cpu, cuda") != NULL);
+  CHECK(tamias_options_set(options, "device", "cpu") == TAMIAS_OK);
+  CHECK(tamias_options_set(options, "weight_dtype", "int8") == TAMIAS_OK);
+  CHECK(tamias_generate(pipeline, options, NULL, NULL, &result) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "weight_dtype: expected auto or fp8_e4m3") != NULL);
   tamias_options_destroy(options);
 }
 

@@ -75,6 +75,7 @@ INSPECT = {
     "--set": (MODEL, ["--set", "attn.top_keys=0.5"]),
     "--state-dtype": (MODEL, ["--state-dtype", "bf16"]),
     "--dtype": (MODEL, ["--dtype", "bf16"]),
+    "--weight-dtype": (MODEL, ["--weight-dtype", "fp8_e4m3"]),
     "--max-memory": (MODEL, ["--max-memory", "100MiB"]),
     "--threads": (MODEL, ["--threads", "7"]),
 }

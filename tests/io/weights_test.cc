@@ -310,5 +310,49 @@ TEST(WeightsInBFloat16, OnTheCpuOnlyOthersAreCopied) {
   EXPECT_EQ(planned.Get("a").dtype(), DType::kBF16);
 }
 
+// Matrices of blocks: neither other matrices nor other tensors of blocks.
+TEST(WeightsIn8Bits, AreTheMatricesOfBlocks) {
+  const TemporaryFolder folder;
+  const Tensor matrix = Filled({4, 6}, 3), vector = Filled({4}, 1), kernel = Filled({4, 2, 3}, 1);
+  const NamedTensor tensors[] = {{"transformer_blocks.1.ff.net.2.weight", matrix},
+                                 {"blocks.0.norm.weight", vector},
+                                 {"blocks.0.conv.weight", kernel},
+                                 {"blocks.0.table", matrix},
+                                 {"blocks.norm.weight", matrix},
+                                 {"proj_out.weight", matrix}};
+  WriteSafetensors(folder.path() / "model.safetensors", tensors);
+  const Weights files = Weights::Open(folder.path());
+  Placement placement;
+  placement.weight_dtype = DType::kF8E4M3;
+  const Context context(placement, 1);
+  const Weights copied = files.CopyToDevice(context);
+  for (const std::string& name : files.names()) {
+    const bool is_narrow = name == "transformer_blocks.1.ff.net.2.weight";
+    const ConstTensorView found = copied.Get(name, files.Get(name).shape());
+    EXPECT_EQ(found.dtype(), is_narrow ? DType::kF8E4M3 : DType::kF32) << name;
+    EXPECT_EQ(found.row_scales() != nullptr, is_narrow) << name;
+  }
+  const ConstTensorView narrow = copied.Get("transformer_blocks.1.ff.net.2.weight");
+  EXPECT_EQ(narrow.row_scales()[3], 0x1p-7f);  // 3 = 2^-7 384
+  EXPECT_EQ(ToFloat(narrow.data<Float8E4M3>()[23]), 384);
+  const std::vector<std::string> blocks = {"transformer_blocks.1"};
+  EXPECT_EQ(files.DeviceBytes(placement), size_t{4 * 6 + 4 * 4});
+  EXPECT_EQ(files.PinnedBytes(placement, blocks), size_t{2 * 256});  // of whole vectors each
+  const Weights planned = files.CopyToDevice(Context::Planning(placement));
+  EXPECT_NE(planned.Get("transformer_blocks.1.ff.net.2.weight").row_scales(), nullptr);
+}
+
+TEST(WeightsIn8Bits, NamesTheElementThatIsNotFinite) {
+  const TemporaryFolder folder;
+  Tensor matrix = Filled({4, 6}, 3);
+  matrix.data<float>()[9] = std::numeric_limits<float>::quiet_NaN();
+  const NamedTensor tensors[] = {{"blocks.0.to_q.weight", matrix}};
+  WriteSafetensors(folder.path() / "model.safetensors", tensors);
+  Placement placement;
+  placement.weight_dtype = DType::kF8E4M3;
+  ExpectError(ErrorCode::kInvalidFile, "tensor 'blocks.0.to_q.weight': element 9 is not",
+              [&] { Weights::Open(folder.path()).CopyToDevice(Context(placement, 1)); });
+}
+
 }  // namespace
 }  // namespace tamias

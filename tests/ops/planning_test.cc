@@ -19,6 +19,7 @@
 #include "ops/copy.h"
 #include "ops/copy_indices.h"
 #include "ops/copy_values.h"
+#include "ops/dequantise.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -50,6 +51,9 @@ class Operands {
   TensorView Activations(const Shape& shape) { return Of(context_.activation_dtype(), shape); }
   TensorView Floats(const Shape& shape) { return Of(DType::kF32, shape); }
   TensorView Weights(const Shape& shape) { return Of(weight_, shape); }
+  ConstTensorView Float8Weights(const Shape& shape) {
+    return Of(DType::kF8E4M3, shape).WithRowScales(Floats({shape[0]}).data<float>());
+  }
   TensorView List(const Shape& shape) { return Of(DType::kI32, shape); }
   TensorView Bytes(const Shape& shape) { return Of(DType::kU8, shape); }
 
@@ -208,6 +212,13 @@ std::vector<Case> DenseLayerCases() {
                      Linear(c, o.Floats({2, n, 2 * n}), o.Weights({n, 2 * n}), o.Floats({n}),
                             o.Activations({2, n, n}));
                    }});
+  for (const int64_t rows : {1, 40}) {
+    cases.push_back({"linear", "LinearOfFloat8WeightsAnd" + std::to_string(rows) + "Rows",
+                     [=](Context& c, Operands& o, int64_t n) {
+                       Linear(c, o.Activations({rows, 2 * n}), o.Float8Weights({n, 2 * n}), {},
+                              o.Activations({rows, n}));
+                     }});
+  }
   cases.push_back({"linear", "LinearOfRowsApart", [](Context& c, Operands& o, int64_t n) {
                      const TensorView all = o.Activations({3, n + 8, n});
                      Linear(c, all.Slice(1, 0, n), o.Weights({n, n}), {}, o.Activations({3, n, n}));
@@ -381,6 +392,10 @@ std::vector<Case> ElementwiseCases() {
                                     .offset = {},
                                     .output = o.Activations({2, 3, n})};
          ResidualNorm(c, {&rows, 1}, {.norm = NormKind::kRms, .norms_branch = true});
+       }},
+      {"dequantise", "Dequantise",
+       [](Context& c, Operands& o, int64_t n) {
+         Dequantise(c, o.Float8Weights({3, n}), o.Activations({3, n}));
        }},
       {"transpose", "Transpose",
        [](Context& c, Operands& o, int64_t n) {

@@ -259,6 +259,7 @@ def test_settings_plan_info_and_text(pipeline):
     two = pipeline.plan_memory(true_cfg_scale=2, device="cuda:0,cuda:1", max_gpu_memory_bytes=1 << 30, **SMALL)
     assert [memory["device"] for memory in two["devices"]] == ["cuda:0", "cuda:1"]
     assert "weights of vae" in two["devices"][0]["entries"] and "weights of vae" not in two["devices"][1]["entries"]
+    assert any(name.endswith("in fp8_e4m3") for name in pipeline.plan_memory(weight_dtype="fp8_e4m3")["entries"])
     with pytest.raises(tamias.InvalidArgumentError, match="expected each device once"):
         pipeline.plan_memory(device="cuda:0,cuda:0", **SMALL)
     text = pipeline.text(PROMPT, seed=9, **SMALL)

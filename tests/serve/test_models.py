@@ -150,13 +150,15 @@ def test_device_and_dtype(serve, tmp_path):
     line = refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--device", "cuda:99")
     assert "GPU 99" in line
     assert "dtype" in refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--dtype", "f64")
-    server = serve("--dtype", "bf16")
+    assert "weight_dtype" in refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--weight-dtype", "f8")
+    server = serve("--dtype", "bf16", "--weight-dtype", "fp8_e4m3")
     model = models(server)["demo-flux"]
-    assert (model["device"], model["dtype"]) == ("cpu", "bf16")
+    assert (model["device"], model["dtype"], model["weight_dtype"]) == ("cpu", "bf16", "fp8_e4m3")
     job = server.submit(steps=1)
     job = server.wait(job)
     assert job["status"] == "completed"
-    assert (job["settings"]["device"], job["settings"]["dtype"]) == ("cpu", "bf16")
-    assert "--dtype bf16" in job["command"] and "--device" not in job["command"]
+    settings = [job["settings"][name] for name in ("device", "dtype", "weight_dtype")]
+    assert settings == ["cpu", "bf16", "fp8_e4m3"]
+    assert "--dtype bf16 --weight-dtype fp8_e4m3" in job["command"] and "--device" not in job["command"]
     plain = serve(folder=tmp_path / "plain")
     assert picture(server) != picture(plain)

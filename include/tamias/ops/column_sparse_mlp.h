@@ -32,7 +32,7 @@ struct NeuronSelection {
 
 struct MlpWeights {
   // [F, d]; gated: [2F, d], first F rows the activated half unless gate_first is false. f32, f16 or
-  // bf16, last stride 1.
+  // bf16, or fp8_e4m3 with scales of its rows (widened in the workspace), last stride 1.
   ConstTensorView fc1_weight;
   ConstTensorView fc1_bias;               // [F] ([2F] when gated), same dtypes, or empty
   ConstTensorView fc2_weight;             // [d, F], may be a column slice (row stride > F)

@@ -22,10 +22,11 @@ struct LinearOptions {
 };
 
 // input [..., K] f32 and output [..., N] f32 with the same leading axes, any strides with last
-// stride 1; weight [N, K] f32, f16 or bf16, last stride 1, any row stride (a column slice of a
-// wider matrix is one); bias [N] f32, f16 or bf16, stride 1, or empty. Output must not overlap the
-// input. Throws kInvalidArgument for other shapes or dtypes. 16-bit weights are widened
-// into the workspace during the call.
+// stride 1; weight [N, K] f32, f16 or bf16, or fp8_e4m3 with scales of its rows, last stride 1, any
+// row stride (a column slice of a wider matrix is one); bias [N] f32, f16 or bf16, stride 1, or
+// empty. Output must not overlap the input. Throws kInvalidArgument for other shapes or dtypes.
+// Weights of 16 bits on the CPU, and of 8 bits everywhere, are widened into the workspace during
+// the call, these to the type of the context's activations.
 void Linear(Context& context, ConstTensorView input, ConstTensorView weight, ConstTensorView bias,
             TensorView output, LinearOptions options = {});
 

@@ -1,14 +1,15 @@
 // The dense layer over a few rows (modulations, timestep embeddings), which costs the reading of
-// its weights: a warp per output feature, 512 bytes of its weights at a time. Operands keep their
-// types, so that nothing is converted before or after.
+// its weights: a warp per output feature, 256 of its weights at a time. Operands keep their types,
+// so that nothing is converted before or after. Scales of rows are powers of two: multiplying the
+// sums with them is multiplying the weights.
 #include "ops/linear.h"
 
 #include "ops/cuda/activation.cuh"
 #include "ops/cuda/check_operand.h"
+#include "ops/cuda/float8.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
 #include "ops/cuda/rows.cuh"
-#include "ops/cuda/vector.cuh"
 
 namespace tamias::cuda {
 namespace {
@@ -19,7 +20,8 @@ constexpr unsigned kWarps = kThreads / 32;
 struct FewRowsTask {
   const void* input;
   const void* weight;
-  const void* bias;  // null: none
+  const float* weight_scales;  // null: none, the weights are not of 8 bits
+  const void* bias;            // null: none
   void* output;
   DType input_type, weight_type, bias_type, output_type;
   RowOffsets input_rows, output_rows;
@@ -39,7 +41,10 @@ __global__ void __launch_bounds__(kThreads) FewRowsKernel(FewRowsTask task) {
   float sums[kFewRows] = {};
 #pragma unroll 4
   for (int64_t k = lane * kVector; k < task.inputs; k += 32 * kVector) {
-    const Floats8 weight = Load8(task.weight, task.weight_type, feature * task.weight_stride + k);
+    const int64_t place = feature * task.weight_stride + k;
+    const Floats8 weight = task.weight_type == DType::kF8E4M3
+                               ? LoadFloat8s(task.weight, place)
+                               : Load8(task.weight, task.weight_type, place);
 #pragma unroll
     for (int r = 0; r < kFewRows; ++r) {
       if (r >= task.rows) break;
@@ -55,6 +60,7 @@ __global__ void __launch_bounds__(kThreads) FewRowsKernel(FewRowsTask task) {
   for (int r = 0; r < kFewRows; ++r) {
     if (static_cast<int>(lane) == r) value = sums[r];
   }
+  if (task.weight_scales != nullptr) value *= kFloat8Unit * task.weight_scales[feature];
   if (task.bias != nullptr) value += LoadOne(task.bias, task.bias_type, feature);
   value = ActivateScalar(task.activation, value);
   const int64_t place = task.output_rows(lane) + feature;
@@ -72,6 +78,7 @@ void FewRowsLinear(Stream& stream, ConstTensorView input, ConstTensorView weight
   if (output.NumElements() == 0) return;
   const FewRowsTask task{.input = input.raw(),
                          .weight = weight.raw(),
+                         .weight_scales = weight.row_scales(),
                          .bias = bias.raw(),
                          .output = output.raw(),
                          .input_type = input.dtype(),

@@ -3,9 +3,9 @@
 #include "ops/transpose.h"
 
 #include "ops/cuda/check_operand.h"
+#include "ops/cuda/float8.cuh"
 #include "ops/cuda/launch.cuh"
 #include "ops/cuda/launch_bounds.cuh"
-#include "ops/cuda/vector.cuh"
 
 namespace tamias::cuda {
 namespace {
@@ -16,6 +16,7 @@ constexpr int kThreads = kTile * kRowsAtATime;
 
 struct TransposeTask {
   const void* input;
+  const float* row_scales;  // null: none, the input is not of 8 bits
   void* output;
   DType input_type, output_type;
   int64_t rows, columns, stride;  // of the input
@@ -30,7 +31,10 @@ __global__ void __launch_bounds__(kThreads) TransposeKernel(TransposeTask task) 
   for (int i = y; i < kTile; i += kRowsAtATime) {
     const int64_t row = first_row + i, column = first_column + x;
     if (row < task.rows && column < task.columns) {
-      tile[i][x] = LoadOne(task.input, task.input_type, row * task.stride + column);
+      const int64_t place = row * task.stride + column;
+      tile[i][x] = task.row_scales != nullptr
+                       ? kFloat8Unit * task.row_scales[row] * LoadFloat8(task.input, place)
+                       : LoadOne(task.input, task.input_type, place);
     }
   }
   __syncthreads();
@@ -49,6 +53,7 @@ void Transpose(Stream& stream, ConstTensorView input, TensorView output) {
   constexpr int64_t kMaxGrid = 65535;  // along y
   CheckRange(kName, "input: rows", input.dim(0), 0, kMaxGrid * kTile);
   const TransposeTask task{.input = input.raw(),
+                           .row_scales = input.row_scales(),
                            .output = output.raw(),
                            .input_type = input.dtype(),
                            .output_type = output.dtype(),

@@ -13,6 +13,7 @@
 #include "ops/copy.h"
 #include "ops/copy_indices.h"
 #include "ops/copy_values.h"
+#include "ops/dequantise.h"
 #include "ops/distance.h"
 #include "ops/elementwise.h"
 #include "ops/embedding.h"
@@ -73,6 +74,7 @@ void StoreActivations(Stream&, In, Out) { FailWithoutCuda("store activations"); 
 void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWithoutCuda("linear"); }
 void FewRowsLinear(Stream&, In, In, In, Out, LinearOptions) { FailWithoutCuda("linear"); }
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
+void Dequantise(Stream&, In, Out) { FailWithoutCuda("dequantise"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
 void CopyContiguous(Stream&, In, Out) { FailWithoutCuda("copy"); }

@@ -11,7 +11,7 @@ inline int64_t Offset(const ConstTensorView& view, const Shape& index) {
   return offset;
 }
 
-// The element at `index` of an f32, f16 or bf16 tensor.
+// The element at `index` of an f32, f16, bf16 or fp8_e4m3 tensor, times the scale of its row.
 inline double Get(const ConstTensorView& view, const Shape& index) {
   const int64_t offset = Offset(view, index);
   switch (view.dtype()) {
@@ -19,6 +19,9 @@ inline double Get(const ConstTensorView& view, const Shape& index) {
       return ToFloat(view.data<Float16>()[offset]);
     case DType::kBF16:
       return ToFloat(view.data<BFloat16>()[offset]);
+    case DType::kF8E4M3:
+      return double{ToFloat(view.data<Float8E4M3>()[offset])} *
+             (view.row_scales() == nullptr ? 1 : view.row_scales()[index[0]]);
     default:
       return view.data<float>()[offset];
   }

@@ -6,7 +6,7 @@
 #include "tamias/generation.h"
 #include "tamias/pipeline.h"
 #include "tests/support/device_test.h"
-#include "tests/support/linked_model.h"
+#include "tests/support/quantised_model.h"
 #ifdef TAMIAS_CUDA_EMULATION
 #include "tests/cuda_emulator/device.h"
 #include "tests/cuda_emulator/streams.h"
@@ -53,7 +53,21 @@ class CudaGpuMemory : public OnGpu<LinkedModelTest> {
   }
 };
 
-TEST_F(CudaGpuMemory, PicturesAreTheSameInTheLeastMemory) {
+// By the type of the transformer's weights.
+class CudaGpuMemoryOfWeights : public CudaGpuMemory,
+                               public ::testing::WithParamInterface<const char*> {
+ protected:
+  static GenerateOptions Picture() {
+    GenerateOptions options = CudaGpuMemory::Picture();
+    options.weight_dtype = GetParam();
+    return options;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(WeightTypes, CudaGpuMemoryOfWeights,
+                         ::testing::Values("auto", "fp8_e4m3"));
+
+TEST_P(CudaGpuMemoryOfWeights, PicturesAreTheSameInTheLeastMemory) {
   const GenerateOptions options = Picture();
   const Image expected = Generate(Pipeline(kDemoModel), options, 0).images.at(0);
   const Pipeline pipeline(kDemoModel);
@@ -153,9 +167,17 @@ TEST_F(CudaGpuMemory, StateGoesToTheHostInPart) {
 TEST_F(CudaGpuMemory, WhatCannotFitIsRefusedWithWhatWould) {
   const Pipeline pipeline(kDemoModel);
   GenerateOptions options = Picture();
+  const size_t least = Least(pipeline, options);
+  options.max_gpu_memory_bytes = least - 1;
+  const auto message = [&] {
+    return tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory);
+  };
+  EXPECT_THAT(message(), HasSubstr("of GPU memory at the least (less with weight_dtype fp8_e4m3), "
+                                   "but max_gpu_memory is"));
+  options.weight_dtype = "fp8_e4m3";
+  EXPECT_LT(Least(pipeline, options), least);
   options.max_gpu_memory_bytes = Least(pipeline, options) - 1;
-  EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory),
-              HasSubstr("of GPU memory at the least, but max_gpu_memory is"));
+  EXPECT_THAT(message(), HasSubstr("of GPU memory at the least, but max_gpu_memory is"));
 }
 
 // A film of the tiny Wan of this name, or of its kind.
@@ -244,7 +266,49 @@ TEST_F(CudaGpuMemoryOfOthers, AreNamedWhereTheyLeaveTooLittle) {
 }
 #endif
 
-TEST_F(CudaGpuMemory, FilmsOfAPictureAreTheSameInTheLeastMemory) {
+TEST_F(CudaGpuMemory, WeightsOf8BitsTakeHalf) {
+  const Pipeline pipeline(kDemoModel);
+  const auto weights = [&](const char* weight_dtype) {
+    GenerateOptions options = Picture();
+    options.weight_dtype = weight_dtype;
+    const MemoryPlan plan = pipeline.PlanMemory(options);
+    for (const MemoryEntry& entry : plan.devices.at(0).entries) {
+      if (entry.name == "weights of transformer") return static_cast<double>(entry.bytes);
+    }
+    return 0.0;
+  };
+  EXPECT_GT(weights("fp8_e4m3"), 0.5 * weights("auto"));
+  EXPECT_LT(weights("fp8_e4m3"), 0.55 * weights("auto"));
+}
+
+// The widened weights are those numbers.
+TEST_F(CudaGpuMemory, PicturesOfWeightsOf8BitsAreThoseOfRoundedWeights) {
+  LinkAll({"model_index.json", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae",
+           "scheduler", "tamias.json"},
+          kDemoModel);
+  WriteQuantised(kDemoModel / "transformer", folder_ / "transformer");
+  for (const char* sparsity : {"off", "demo"}) {
+    SCOPED_TRACE(sparsity);
+    GenerateOptions options = Picture();
+    options.sparsity = sparsity;
+    if (options.sparsity == "off") options.overrides.clear();
+    const GenerateResult expected = Pipeline(folder_).Generate(options);
+    const GenerateResult plain = Pipeline(kDemoModel).Generate(options);
+    options.weight_dtype = "fp8_e4m3";
+    const GenerateResult found = Pipeline(kDemoModel).Generate(options);
+#ifdef TAMIAS_CUDA_EMULATION
+    EXPECT_EQ(found.images.at(0).rgb, expected.images.at(0).rgb);
+#else  // cuBLASLt may take another algorithm for columns of a wider matrix
+    EXPECT_GT(Psnr(found.images.at(0), expected.images.at(0)), 40);
+#endif
+    const double psnr = Psnr(found.images.at(0), plain.images.at(0));
+    RecordProperty(std::string("psnr_to_16_bits_") + sparsity, std::to_string(psnr));
+    EXPECT_GT(psnr, 20);
+    EXPECT_LT(psnr, 60);
+  }
+}
+
+TEST_P(CudaGpuMemoryOfWeights, FilmsOfAPictureAreTheSameInTheLeastMemory) {
   const fs::path tiny = fs::path(TAMIAS_TEST_DATA) / "pipeline/tiny-wan-image";
   LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler", "image_encoder",
            "image_processor"},
