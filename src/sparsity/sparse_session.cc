@@ -210,8 +210,8 @@ StateBuilder MakeBuilder(const Context& context, const StatePlace& place, const 
   }
   if (context.IsPlanning()) return StateBuilder(context);
   if (place.host_layers > 0) {
-    auto parts = std::make_shared<OffloadedParts>(context.device(),
-                                                  BytesOnHost(plan, place.host_layers));
+    auto parts =
+        std::make_shared<OffloadedParts>(context.device(), BytesOnHost(plan, place.host_layers));
     return StateBuilder(context, std::move(parts), PartsOnHost(plan, place.host_layers));
   }
   return StateBuilder(context, std::make_shared<SpillFile>(SpillFolder(), plan.spill_bytes));
