@@ -20,6 +20,7 @@ constexpr unsigned kMostBlocksX = 0x7FFFFFFF, kMostBlocksYZ = 65535;
 constexpr size_t kDynamicAlignment = 1024;  // SharedMemory() in src/ops/cuda/shared_memory.cuh
 
 std::atomic<int> capability = 86;
+std::atomic<int> multiprocessors = 4;
 thread_local int chosen = 0;
 std::mutex mutex;
 std::vector<std::string> names = {"emulator"};
@@ -73,6 +74,8 @@ void CheckChosen(CUstream_st* stream, const char* action) {
 
 void SetComputeCapability(int value) { capability = value; }
 int ComputeCapability() { return capability; }
+
+void SetMultiprocessors(int count) { multiprocessors = count; }
 
 size_t SharedBytesOptIn() {
   switch (capability) {
@@ -162,7 +165,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
   *properties = {.name = {},
                  .major = capability / 10,
                  .minor = capability % 10,
-                 .multiProcessorCount = 4,
+                 .multiProcessorCount = multiprocessors,
                  .totalGlobalMem = kMemoryBytes,
                  .sharedMemPerBlockOptin = SharedBytesOptIn()};
   const std::string& name = names[static_cast<size_t>(device)];

@@ -24,6 +24,9 @@ void SetDevices(std::vector<std::string> names);
 void SetComputeCapability(int capability);
 int ComputeCapability();
 
+// 4 at first, by which kernels choose tiles. For all threads, until it is set again.
+void SetMultiprocessors(int count);
+
 constexpr size_t kMostSharedBytes = 227 * 1024;    // of a block on any device
 constexpr unsigned kMostCluster = 2;               // blocks; a GPU allows 8
 constexpr size_t kSharedBytesUnasked = 48 * 1024;  // of a block of a kernel that did not ask
