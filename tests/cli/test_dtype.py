@@ -1,6 +1,7 @@
 """--dtype: what the transformer computes with, and what is said of types that there are not."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,9 @@ def test_bf16_is_planned():
     assert narrow["weights of vae, in bf16"] > 0
     assert not any(entry.endswith("in bf16") for entry in wide)
     name = "workspace of the decoder"
-    assert 0.4 < narrow[name] / wide[name] < 0.8
+    # A processor that does not multiply bf16 widens a convolution's input.
+    multiplies = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
+    assert 0.4 < narrow[name] / wide[name] < (0.8 if multiplies else 1.5)
 
 
 def test_other_types_are_refused(tmp_path):
