@@ -19,7 +19,9 @@ TEST(Spread, ChoosesAsManyAsAskedAndOfEveryRunItsShare) {
                                static_cast<double>(count);
           EXPECT_LT(std::abs(static_cast<double>(found) - share), 1);
         }
-        if (begin == 0) EXPECT_EQ(found, chosen);
+        if (begin == 0) {
+          EXPECT_EQ(found, chosen);
+        }
       }
     }
   }
