@@ -162,6 +162,7 @@ TEST_F(CudaSharedCalls, MochisFilmsAreThoseOfOne) {
 TEST_F(CudaSharedCalls, HunyuanVideosFilmsAreThoseOfOne) {
   GenerateOptions options = Film("demo-video");
   options.max_sequence_length = 32;
+  options.prompt += " beside " + options.prompt;  // more than 32
   options.steps = 3;
   options.overrides.push_back("mlp.mbm=32");
   ExpectOneGpus(kDemoVideo, options, 3);
@@ -220,7 +221,7 @@ TEST_F(CudaSharedCalls, GroupsOfTextAndImageMakeALikePicture) {
   const double distance = RelativeL2(several.latents.at(0).values, one.latents.at(0).values);
   RecordProperty("distance", std::to_string(distance));
   EXPECT_GT(distance, 0);
-  EXPECT_LT(distance, 0.02);
+  EXPECT_LT(distance, 0.05);  // as of a GPU from the CPU, where other neurons are chosen, too
 }
 
 // Of 8 layers of width 256 queries, keys, values and outputs in 16 bits.
