@@ -100,7 +100,8 @@ TEST(ColumnSelector, RandomColumnsDependOnTheSeedAlone) {
        std::vector<std::pair<int, uint64_t>>{{1, 4}, {3, 4}, {1, 5}}) {
     Context context(threads);
     masks.push_back(Tensor::Zeros({2 * groups, MaskBytes(405)}, DType::kU8));
-    selector->Select(context, {sums.view(), groups, seed}, masks.back());
+    selector->Select(context, {.column_sums = sums.view(), .num_groups = groups, .seed = seed},
+                     masks.back());
   }
   for (int64_t row = 0; row < 2 * groups; ++row) {
     EXPECT_EQ(Columns(masks[0], row), Columns(masks[1], row));

@@ -39,14 +39,13 @@ class CudaSharedCalls : public SeveralGpusTest {
   }
 #endif
 
-  // 144 image tokens after 16 of text, in groups of 8.
+  // 64 image tokens after 32 of text, in groups of 32.
   static GenerateOptions Picture() {
     GenerateOptions options = SparsePictureOnGpu(/*steps=*/3, /*skipped_steps=*/"[]");
     options.true_cfg_scale = 1;
-    options.width = options.height = 96;
-    options.max_sequence_length = 16;
+    options.max_sequence_length = 32;
     options.decode = false;
-    options.overrides.insert(options.overrides.end(), {"mlp.mbm=8", "attn.random_keys=0.1"});
+    options.overrides.insert(options.overrides.end(), {"mlp.mbm=32", "attn.random_keys=0.1"});
     return options;
   }
 
@@ -123,6 +122,7 @@ TEST_F(CudaSharedCalls, PicturesAreThoseOfOne) { ExpectOneGpus(kDemoModel, Pictu
 TEST_F(CudaSharedCalls, DensePicturesOfFourAreThoseOfOne) {
   GenerateOptions options = Picture();
   options.steps = 1;
+  options.max_sequence_length = 8;
   options.sparsity = "off";
   options.overrides.clear();
   ExpectOneGpus(kDemoModel, options, 4);
@@ -162,6 +162,7 @@ TEST_F(CudaSharedCalls, MochisFilmsAreThoseOfOne) {
 TEST_F(CudaSharedCalls, HunyuanVideosFilmsAreThoseOfOne) {
   GenerateOptions options = Film("demo-video");
   options.max_sequence_length = 32;
+  options.prompt += " beside " + options.prompt;  // more than 32
   options.steps = 3;
   options.overrides.push_back("mlp.mbm=32");
   ExpectOneGpus(kDemoVideo, options, 3);
@@ -211,16 +212,16 @@ TEST_F(CudaSharedCalls, StepsAreSkippedByTheMeasureOfAllTokens) {
   EXPECT_LT(skipped, 6);
 }
 
-// 13 tokens of text: one group of an MLP is of text and image on one GPU, and others are cut
+// 29 tokens of text: one group of an MLP is of text and image on one GPU, and others are cut
 // otherwise on the second.
 TEST_F(CudaSharedCalls, GroupsOfTextAndImageMakeALikePicture) {
   GenerateOptions options = Picture();
-  options.max_sequence_length = 13;
+  options.max_sequence_length = 29;
   const auto& [one, several] = OnBoth(kDemoModel, options, 2);
   const double distance = RelativeL2(several.latents.at(0).values, one.latents.at(0).values);
   RecordProperty("distance", std::to_string(distance));
   EXPECT_GT(distance, 0);
-  EXPECT_LT(distance, 0.02);
+  EXPECT_LT(distance, 0.05);  // as of a GPU from the CPU, where other neurons are chosen, too
 }
 
 // Of 8 layers of width 256 queries, keys, values and outputs in 16 bits.
@@ -228,10 +229,11 @@ TEST_F(CudaSharedCalls, ReportWhatTheyExchange) {
   for (const int gpus : {1, 2, 4}) {
     GenerateOptions options = Picture();
     options.steps = 2;
-    options.overrides.push_back("step_caching.skip_step_schedule=[1]");
+    options.overrides.insert(options.overrides.end(),
+                             {"mlp.mbm=16", "step_caching.skip_step_schedule=[1]"});
     options.device = Gpus(gpus);
     const nlohmann::json steps = Steps(Generate(Pipeline(kDemoModel), options));
-    const int64_t bytes = int64_t{8} * 4 * (16 + 144) * 256 * 2 * (gpus - 1) / gpus;
+    const int64_t bytes = int64_t{8} * 4 * (32 + 64) * 256 * 2 * (gpus - 1) / gpus;
     EXPECT_EQ(steps[0].at("exchanged_bytes"), bytes);
     EXPECT_EQ(steps[1].at("exchanged_bytes"), 0);
   }
@@ -285,11 +287,9 @@ TEST_F(CudaSharedCalls, AreRefusedWhereHeadsOrTokensCannotBeShared) {
   EXPECT_EQ(error_of(guided, 3),
             "device: expected one, or GPUs of an even number (a step with guidance calls the "
             "transformer twice), found 'cuda:0,cuda:1,cuda:2'");
-  GenerateOptions small = Picture();
-  small.overrides.push_back("mlp.mbm=64");
-  EXPECT_EQ(error_of(small, 4),
-            "device: expected at most 3 GPUs for each call of the transformer (144 image tokens in "
-            "groups of 64), found 4");
+  EXPECT_EQ(error_of(Picture(), 4),
+            "device: expected at most 2 GPUs for each call of the transformer (64 image tokens in "
+            "groups of 32), found 4");
 }
 
 }  // namespace
