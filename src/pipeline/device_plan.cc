@@ -265,7 +265,8 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
     plan.placement.streams_weights = true;
     SetFewest(residency.streamed_blocks, MostBlocks(family), fits);
     // Without transposed matrices some of the state may stay after all.
-    if (fits()) SetFewest(plan.state_place.host_layers, plan.state.NumLayers(), fits);
+    if (fits())
+      SetFewest(plan.state_place.host_layers, plan.shares.front().state.NumLayers(), fits);
   }
   PlanDevice(family, workspaces, plan);
 }
