@@ -45,7 +45,8 @@ struct SparseGeometry {
   // attention each has all tokens of H / R heads, outside it tokens of its own with all heads. The
   // first rank has the text before its image tokens.
   int rank = 0;
-  std::vector<int64_t> rank_bounds;  // [R + 1]: rank r has image tokens [bounds[r], bounds[r + 1])
+  // [R + 1]: rank r has image tokens [bounds[r], bounds[r + 1]).
+  std::vector<int64_t> rank_bounds = {};
 
   int64_t image_tokens() const { return grid.size(); }
   int64_t joint_tokens() const { return text_tokens + grid.size(); }
