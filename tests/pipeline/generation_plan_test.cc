@@ -49,10 +49,14 @@ size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
   Context stage(plan.placement, plan.threads);
   const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
   Tensor latents = Tensor::Zeros(shape, DType::kF32), prediction(shape, DType::kF32);
-  std::vector<DeviceInvocations::Invocation> invocations;
-  for (const PromptEmbedding& prompt : prompts) invocations.push_back({&prompt, prediction});
+  DeviceInvocations::Work work;
+  for (const PromptEmbedding& prompt : prompts) {
+    work.geometries.push_back(
+        family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()));
+    work.invocations.push_back({&prompt, prediction});
+  }
   const ImageCondition condition;
-  DeviceInvocations device(stage, family, plan, plan.geometries, condition, latents, invocations);
+  DeviceInvocations device(stage, family, plan, condition, latents, work);
   for (int step = 0; step < steps; ++step) {
     device.session().BeginStep(step);
     device.Predict(500);

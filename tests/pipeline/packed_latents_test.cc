@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tamias/random.h"
+#include "tamias/sparsity/token_order.h"
 
 namespace tamias {
 namespace {
