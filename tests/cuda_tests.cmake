@@ -44,7 +44,7 @@ if(NOT TAMIAS_SANITIZE)
   set_source_files_properties(${kernels} ${emulator} ${emulator_tests} PROPERTIES
                               COMPILE_OPTIONS "-Wno-unknown-pragmas;-fsanitize=alignment")
   gtest_discover_tests(cuda_emulation_test TEST_PREFIX "emulated." DISCOVERY_MODE PRE_TEST
-                       PROPERTIES LABELS unit TIMEOUT 300 ENVIRONMENT OMP_WAIT_POLICY=passive)
+                       PROPERTIES LABELS unit TIMEOUT 900 ENVIRONMENT OMP_WAIT_POLICY=passive)
   if(TAMIAS_BUILD_PYTHON)
     # The emulator reads the symbols of kernels.
     tamias_add_python_package(tamias-python-emulated ${PROJECT_BINARY_DIR}/python_emulated/tamias NOSTRIP)

@@ -232,7 +232,7 @@ class CudaGpuMemoryOfOthers : public CudaGpuMemory {
 };
 
 TEST_F(CudaGpuMemoryOfOthers, WhatTheyHoldIsNotPlannedWithAndChangesNoPicture) {
-  const GenerateOptions options = Picture();
+  const GenerateOptions options = QuickPicture();
   const Image expected = Generate(Pipeline(kDemoModel), options, 0).images.at(0);
   const Pipeline pipeline(kDemoModel);
   const size_t free = 2 * (Least(pipeline, options) + (size_t{1} << 20));
@@ -248,7 +248,7 @@ TEST_F(CudaGpuMemoryOfOthers, WhatTheyHoldIsNotPlannedWithAndChangesNoPicture) {
 
 TEST_F(CudaGpuMemoryOfOthers, AreNotGenerationsOfTheSamePipeline) {
   const Pipeline pipeline(kDemoModel);
-  GenerateOptions options = Picture();
+  GenerateOptions options = QuickPicture();
   Generate(pipeline, options, 0);  // its weights stay
   const DeviceMemory memory = pipeline.PlanMemory(options).devices.at(0);
   EXPECT_EQ(memory.free_bytes, cuda_emulator::kMemoryBytes);
@@ -265,7 +265,8 @@ TEST_F(CudaGpuMemoryOfOthers, AreNamedWhereTheyLeaveTooLittle) {
   Leave(Least(Pipeline(kDemoModel), Picture()) - 1);
   EXPECT_THAT(
       tamias::ErrorOf([&] { Pipeline(kDemoModel).Generate(Picture()); }, ErrorCode::kOutOfMemory),
-      ::testing::MatchesRegex(".* at the least, but cuda:0 has 1.00 GiB, of which .* are free .*"));
+      ::testing::MatchesRegex(".* at the least .less with weight_dtype fp8_e4m3., but cuda:0 has "
+                              "1.00 GiB, of which .* are free .*"));
 }
 #endif
 
