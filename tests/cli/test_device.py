@@ -79,7 +79,7 @@ def test_numbers_of_gpus_that_cannot_share_the_calls_are_refused(without_gpu, tm
         ("cuda:0,cuda:1,cuda:2,cuda:3", "1", "expected at most 2 GPUs for each call of the transformer (256 image tokens in "
          "groups of 128), found 4"),
     ):  # fmt: skip
-        size = ("--width", "256", "--height", "256")
+        size = ("--width", "128", "--height", "128")
         options = ("--true-cfg-scale", scale, "--device", device, *size, *limit)
         expect_error(generate(*options, "--output", tmp_path / "p.png"), 2, message)
         expect_error(run("inspect", "--model", MODEL, *options), 2, message)

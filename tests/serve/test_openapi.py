@@ -8,6 +8,7 @@ import sys
 from server_process import FILMS, PICTURES, ROOT
 
 ROUTE = re.compile(r'add\((?:"(GET|POST|DELETE)", )?"(/[^"]*)"')
+# Not use_after_free: to delete a job that is under way cancels it, and it can still be looked at.
 CHECKS = [
     "not_a_server_error",
     "status_code_conformance",
@@ -17,7 +18,6 @@ CHECKS = [
     "negative_data_rejection",
     "unsupported_method",
     "allow_header_conformance",
-    "use_after_free",
 ]
 
 
