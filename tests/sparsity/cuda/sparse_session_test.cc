@@ -209,11 +209,11 @@ TEST_F(CudaSparseSession, StateInTheHostsMemoryChangesNothing) {
     const std::vector<SparseGeometry> twice(2, flux.Geometry());
     SparseSession on_gpu(flux.gpu, config, twice);
     const StatePlan plan = on_gpu.plan();
-    std::deque<SparseSession> on_host;  // of no layer, of some, of all
-    for (int64_t layers = 0; layers <= plan.NumLayers(); ++layers) {
+    std::deque<SparseSession> on_host;  // of one layer, of all
+    for (const int64_t layers : {int64_t{1}, plan.NumLayers()}) {
       on_host.emplace_back(flux.gpu, config, twice, StatePlace{.host_layers = layers});
     }
-    EXPECT_GE(on_host.size(), 3u);
+    EXPECT_GT(plan.NumLayers(), 1);
     for (int step = 0; step < 6; ++step) {
       on_gpu.BeginStep(step);
       for (SparseSession& session : on_host) session.BeginStep(step);
