@@ -33,18 +33,18 @@ class TorchGenerator {
 // The first tensor of a generator of this seed.
 void TorchNormal(uint64_t seed, std::span<float> values);
 
-// A uniform 32-bit number for each (seed, index): two rounds of a 64-bit finaliser (splitmix64).
-constexpr uint32_t CounterRandom(uint64_t seed, uint64_t index) {
-  uint64_t z = seed + 0x9E3779B97F4A7C15u * (index + 1);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
-  return static_cast<uint32_t>((z ^ (z >> 31)) >> 32);
-}
-
 // The seed whose numbers are those of `seed` from `index` on: CounterRandom(SeedFrom(seed, n), i)
 // is CounterRandom(seed, n + i).
 constexpr uint64_t SeedFrom(uint64_t seed, uint64_t index) {
   return seed + 0x9E3779B97F4A7C15u * index;
+}
+
+// A uniform 32-bit number for each (seed, index): two rounds of a 64-bit finaliser (splitmix64).
+constexpr uint32_t CounterRandom(uint64_t seed, uint64_t index) {
+  uint64_t z = SeedFrom(seed, index + 1);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+  return static_cast<uint32_t>((z ^ (z >> 31)) >> 32);
 }
 
 }  // namespace tamias

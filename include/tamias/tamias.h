@@ -66,9 +66,10 @@ void tamias_pipeline_destroy(tamias_pipeline* pipeline);
  * device, dtype, weight_dtype; "image" with the path of a PNG, JPEG or WebP, which is read at once;
  * and "set" with a value like "attn.top_keys=0.1", which may be given more than once. Numbers are
  * decimal, without blanks; max_memory and max_gpu_memory also take a unit ("8GiB"); device is
- * "cpu", "cuda:1" or, with guidance, "cuda:0,cuda:1", one GPU for each call of a step. Unknown
- * names and ill-typed values are TAMIAS_INVALID_ARGUMENT; a picture that cannot be read is
- * TAMIAS_NOT_FOUND, TAMIAS_IO, TAMIAS_INVALID_FILE or TAMIAS_UNSUPPORTED. */
+ * "cpu", "cuda:1" or several GPUs, "cuda:0,cuda:1", which share a step's call of the transformer
+ * or, with guidance, its two. Unknown names and ill-typed values are TAMIAS_INVALID_ARGUMENT; a
+ * picture that cannot be read is TAMIAS_NOT_FOUND, TAMIAS_IO, TAMIAS_INVALID_FILE or
+ * TAMIAS_UNSUPPORTED. */
 tamias_status tamias_options_create(tamias_options** options);
 tamias_status tamias_options_set(tamias_options* options, const char* name, const char* value);
 void tamias_options_destroy(tamias_options* options);

@@ -340,9 +340,9 @@ class DeviceCopies {
       ParallelCopy(context_, tensor.raw(),
                    static_cast<int64_t>(Bytes(tensor.shape(), tensor.dtype())),
                    parts_->host_memory(*block) + used_[*block]);
-      return InBlock(tensor.shape(), tensor.dtype(), *block);
+      return Place(tensor.shape(), tensor.dtype(), block);
     }
-    Tensor copy = TensorOn(context_, tensor.shape(), tensor.dtype());
+    Tensor copy = Place(tensor.shape(), tensor.dtype(), block);
     if (upload_) {
       upload_->Copy(tensor, copy);
     } else {
@@ -351,10 +351,12 @@ class DeviceCopies {
     return copy;
   }
 
-  // The next of a block, which its place in the host's memory has already.
-  Tensor InBlock(const Shape& shape, DType dtype, size_t block) {
-    size_t& position = used_[block];
-    std::shared_ptr<std::byte> memory(parts_, parts_->device_memory(block) + position);
+  // A copy's memory alone: the next of a block, whose place in the host's memory may have the
+  // contents already.
+  Tensor Place(const Shape& shape, DType dtype, std::optional<size_t> block) {
+    if (!block || parts_ == nullptr) return TensorOn(context_, shape, dtype);
+    size_t& position = used_[*block];
+    std::shared_ptr<std::byte> memory(parts_, parts_->device_memory(*block) + position);
     position += AlignedBytes(shape, dtype);
     return Tensor(std::move(memory), shape, dtype, context_.device());
   }
@@ -405,18 +407,10 @@ Weights Weights::CopyToDevice(const Context& context, const std::vector<std::str
     if (StaysInPlace(placement, *served, dtype)) continue;
     const std::optional<size_t> block = BlockOf(full, streamed);
     const bool is_quantised = dtype == DType::kF8E4M3;
-    if (context.IsPlanning()) {
-      store->on_device.emplace(full, TensorOn(context, shape, dtype));
+    if (context.IsPlanning() || (block && is_pinned)) {  // nothing to copy
+      store->on_device.emplace(full, copies.Place(shape, dtype, block));
       if (is_quantised) {
-        store->row_scales.emplace(full, TensorOn(context, ScalesOf(shape, dtype), DType::kF32));
-      }
-      continue;
-    }
-    if (block && is_pinned) {
-      store->on_device.emplace(full, copies.InBlock(shape, dtype, *block));
-      if (is_quantised) {
-        store->row_scales.emplace(full,
-                                  copies.InBlock(ScalesOf(shape, dtype), DType::kF32, *block));
+        store->row_scales.emplace(full, copies.Place(ScalesOf(shape, dtype), DType::kF32, block));
       }
       continue;
     }

@@ -1,6 +1,8 @@
 // Latents up, one call of the transformer after another, predictions down.
 #include "pipeline/device_invocations.h"
 
+#include <utility>
+
 namespace tamias {
 namespace {
 
@@ -10,6 +12,15 @@ TensorView OwnTokens(TensorView all, const DeviceInvocations::Work& work) {
 }
 
 }  // namespace
+
+void DeviceInvocations::Work::Add(const ModelFamily& family, const GenerationPlan& plan, int rank,
+                                  int64_t text_tokens, const Invocation& invocation) {
+  SparseGeometry geometry = family.Geometry(text_tokens, plan.latents.grid());
+  geometry.rank = rank;
+  geometry.rank_bounds = plan.rank_bounds;
+  geometries.push_back(std::move(geometry));
+  invocations.push_back(invocation);
+}
 
 DeviceInvocations::DeviceInvocations(Context& context, const ModelFamily& family,
                                      const GenerationPlan& plan, const ImageCondition& condition,

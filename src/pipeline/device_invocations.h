@@ -31,6 +31,10 @@ class DeviceInvocations {
     // With the devices that have the other ranks; null where there are none, and when planning.
     std::shared_ptr<RankExchange> exchange;
     std::vector<Invocation> invocations;
+
+    // The next invocation, of which the device has this rank of the plan's.
+    void Add(const ModelFamily& family, const GenerationPlan& plan, int rank, int64_t text_tokens,
+             const Invocation& invocation);
   };
   // latents: [1, N, P] f32 of the host, in token order, which a step reads. Keeps what it holds in
   // the context's workspace, in the caller's scope; all that is given must outlive it.

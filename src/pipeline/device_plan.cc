@@ -56,11 +56,8 @@ void AddWeights(const std::vector<ModelComponent>& components, const GenerationP
 void AddSparsity(const std::vector<ModelComponent>& transformers, const GenerationPlan& plan,
                  const StatePlan& state, StageEntries& entries) {
   if (plan.sparsity.mlp.is_enabled && plan.placement.KeepsPreparedWeights()) {
-    size_t bytes = 0;
-    for (const ModelComponent& transformer : transformers) {
-      bytes += transformer.model->SparsityWeightBytes(plan.placement);
-    }
-    entries.Add("weights prepared for sparse MLPs", bytes);
+    entries.Add("weights prepared for sparse MLPs",
+                SparsityWeightBytes(transformers, plan.placement));
     entries.weight_bytes = entries.bytes;
   }
   if (const int64_t layers = plan.state_place.host_layers; layers > 0) {
@@ -259,14 +256,14 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   ModelResidency& residency = plan.residency;
   residency.takes_turns = true;
   residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
+  const int64_t layers = plan.shares.front().state.NumLayers();
   const auto fits = [&] { return DenoisingFits(family, plan, limit); };
-  if (!fits()) SetFewest(plan.state_place.host_layers, plan.shares.front().state.NumLayers(), fits);
+  if (!fits()) SetFewest(plan.state_place.host_layers, layers, fits);
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;
     SetFewest(residency.streamed_blocks, MostBlocks(family), fits);
     // Without transposed matrices some of the state may stay after all.
-    if (fits())
-      SetFewest(plan.state_place.host_layers, plan.shares.front().state.NumLayers(), fits);
+    if (fits()) SetFewest(plan.state_place.host_layers, layers, fits);
   }
   PlanDevice(family, workspaces, plan);
 }

@@ -139,12 +139,9 @@ DenoisingShare PlanShare(const ModelFamily& family, const std::vector<PromptEmbe
   Context context = Context::Planning(DryPlacement(plan.placement), plan.threads);
   Tensor latents = WithoutMemory(plan.latents), prediction = WithoutMemory(plan.latents);
   DeviceInvocations::Work work;
-  SparseGeometry geometry = family.Geometry(plan.settings.max_sequence_length, plan.latents.grid());
-  geometry.rank = rank;
-  geometry.rank_bounds = plan.rank_bounds;
   for (int i = 0; i < plan.invocations_per_device(); ++i) {
-    work.geometries.push_back(geometry);
-    work.invocations.push_back({&prompts[static_cast<size_t>(i)], prediction});
+    work.Add(family, plan, rank, plan.settings.max_sequence_length,
+             {&prompts[static_cast<size_t>(i)], prediction});
   }
   DeviceInvocations device(context, family, plan, condition, latents, work);
   SparseSession& session = device.session();
@@ -283,8 +280,8 @@ size_t AddCopiedWeights(const ModelFamily& family, const GenerationPlan& plan, E
     }
   }
   if (plan.sparsity.mlp.is_enabled) {
-    bytes +=
-        entries.Add("weights prepared for sparse MLPs", family.SparsityWeightBytes(plan.placement));
+    bytes += entries.Add("weights prepared for sparse MLPs",
+                         SparsityWeightBytes(family.components(), plan.placement));
   }
   return bytes;
 }

@@ -69,11 +69,8 @@ GuidedModel::GuidedModel(const std::vector<std::shared_ptr<DeviceResources>>& re
     DeviceInvocations::Work work;
     if (num_ranks_ > 1) work.exchange = exchanges_.back();
     for (size_t i = first; i < first + per_device; ++i) {
-      SparseGeometry geometry = family.Geometry(prompts[i].sequence.dim(1), plan.latents.grid());
-      geometry.rank = plan.RankOf(device);
-      geometry.rank_bounds = plan.rank_bounds;
-      work.geometries.push_back(std::move(geometry));
-      work.invocations.push_back({&prompts[i], i == 0 ? tensors.prediction : tensors.negative});
+      work.Add(family, plan, plan.RankOf(device), prompts[i].sequence.dim(1),
+               {&prompts[i], i == 0 ? tensors.prediction : tensors.negative});
     }
     Placement placement = plan.placement;
     placement.device = plan.devices[device];

@@ -62,14 +62,6 @@ Placement ModelFamily::PlacementFor(const GenerateOptions& options) const {
   return placement;
 }
 
-size_t ModelFamily::SparsityWeightBytes(const Placement& placement) const {
-  size_t bytes = 0;
-  for (const ModelComponent& component : components_) {
-    bytes += component.model->SparsityWeightBytes(placement);
-  }
-  return bytes;
-}
-
 void ModelFamily::AddComponent(const std::string& name, const PlacedModel& model,
                                std::initializer_list<ModelStage> stages, int expert) {
   ModelComponent& component = components_.emplace_back(ModelComponent{name, &model, 0, expert});

@@ -82,8 +82,6 @@ class ModelFamily {
                       const FrameSink& sink, const std::function<void()>& after_piece) const = 0;
   virtual int NumDecodePieces(const LatentShape& latents) const = 0;
 
-  // What all transformers hold once they are prepared for sparse MLPs.
-  size_t SparsityWeightBytes(const Placement& placement) const;
   // Where the options' first device and types put the denoiser, whether there is such a device or
   // not; the activations follow the type of the first transformer. Throws as ParseDevices,
   // ParseActivationType, ParseWeightType and PlacementOn.

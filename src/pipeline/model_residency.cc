@@ -1,4 +1,4 @@
-// Streamed blocks: see the header.
+// Sums over components, and streamed blocks: see the header.
 #include "pipeline/model_residency.h"
 
 #include <algorithm>
@@ -6,6 +6,15 @@
 #include "base/spread.h"
 
 namespace tamias {
+
+size_t SparsityWeightBytes(const std::vector<ModelComponent>& components,
+                           const Placement& placement) {
+  size_t bytes = 0;
+  for (const ModelComponent& component : components) {
+    bytes += component.model->SparsityWeightBytes(placement);
+  }
+  return bytes;
+}
 
 std::vector<std::string> StreamedBlocks(const ModelComponent& component,
                                         const ModelResidency& residency) {

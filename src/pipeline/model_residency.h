@@ -1,6 +1,7 @@
 // Which models a stage of a generation runs, and how much of them lies on a GPU at one time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -28,6 +29,10 @@ struct ModelResidency {
   int64_t streamed_blocks = 0;    // of each transformer
   bool streams_encoders = false;  // all blocks of the text encoders
 };
+
+// What components hold once they are prepared for sparse MLPs.
+size_t SparsityWeightBytes(const std::vector<ModelComponent>& components,
+                           const Placement& placement);
 
 // The blocks of a component that are streamed, spread evenly among those that are not, so that
 // those give the copies time.

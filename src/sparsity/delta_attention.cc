@@ -158,7 +158,7 @@ void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, Ten
 }
 
 void DeltaAttention::FullPart(Context& context, const Part& part, const AttentionInputs& image,
-                              TensorView output, bool selects, const Drift& drift,
+                              TensorView output, bool selects, const SharedDistance& drift,
                               LayerReport& report, StepNumbers* numbers) {
   const AttentionInputs inputs = part.Of(image);
   const TensorView part_output = part.Of(output);
@@ -333,7 +333,8 @@ void DeltaAttention::Fold(Context& context, const Part& part, const AttentionInp
 }
 
 void DeltaAttention::AddDrift(Context& context, const Part& part, const AttentionInputs& image,
-                              ConstTensorView full, const Drift& drift, StepNumbers* numbers) {
+                              ConstTensorView full, const SharedDistance& drift,
+                              StepNumbers* numbers) {
   const auto turn = full_steps_ + static_cast<int64_t>(seed_ % 1024);
   const int64_t sampled_batch = full_steps_ % geometry_.batch;
   // Of all heads, so that a rank may have none to measure; a plan counts on one.
@@ -352,7 +353,7 @@ void DeltaAttention::AddDrift(Context& context, const Part& part, const Attentio
 
 void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_t first_group,
                                       int64_t last_group, const AttentionInputs& image,
-                                      ConstTensorView full, const Drift& drift,
+                                      ConstTensorView full, const SharedDistance& drift,
                                       StepNumbers* numbers) {
   const int64_t begin = first_group * config_.mbm;
   const int64_t end = std::min(last_group * config_.mbm, geometry_.image_tokens());

@@ -131,7 +131,9 @@ SparseInvocation::SparseInvocation(std::unique_ptr<InvocationState> state)
     : state_(std::move(state)) {}
 SparseInvocation::~SparseInvocation() = default;
 
-bool SparseInvocation::HasText() const { return state_->geometry().has_text(); }
+ConstTensorView SparseInvocation::OwnText(ConstTensorView text) const {
+  return text.Slice(1, 0, state_->geometry().has_text() ? text.dim(1) : 0);
+}
 
 bool SparseInvocation::IsSkipped() const { return state_->plan().is_skipped; }
 

@@ -1,7 +1,5 @@
 // The calls of a step on one device and on two, with a model that answers at once or, where two
 // devices must be at work together, only when both calls have come.
-#include "pipeline/guided_model.h"
-
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -13,8 +11,8 @@
 #include <vector>
 
 #include "base/check.h"
-#include "tests/support/calling_family.h"
 #include "tests/support/errors.h"
+#include "tests/support/guided_step.h"
 
 namespace tamias {
 namespace {
@@ -71,27 +69,14 @@ Step RunStep(int devices, int to_meet, float positive, float negative) {
   GenerationPlan plan;
   plan.settings.true_cfg_scale = 3;
   plan.devices.resize(static_cast<size_t>(devices));
-  plan.latents = family.LatentsOf(plan.settings);
   plan.shares.resize(1);
-  plan.sparsity = SparsityConfig::Dense();
-  std::vector<std::shared_ptr<DeviceResources>> resources;
-  for (const Device device : plan.devices) {
-    resources.push_back(std::make_shared<DeviceResources>(device));
-  }
   std::vector<PromptEmbedding> prompts;
   prompts.push_back(PromptOf(positive));
   prompts.push_back(PromptOf(negative));
-  const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
-  Tensor latents(shape, DType::kF32), prediction(shape, DType::kF32), second(shape, DType::kF32);
-  std::fill_n(latents.data<float>(), latents.NumElements(), 1.0f);
-  const ImageCondition condition;
-  GuidedModel model(resources, family, plan, prompts, condition,
-                    {.latents = latents, .prediction = prediction, .negative = second});
-  model.BeginStep(0, 1.0);
-  model.Predict(10);
-  EXPECT_EQ(model.EndStep(), StepKind::kFull);
-  const float* values = prediction.data<float>();
-  return {{values, values + prediction.NumElements()}, model.report()};
+  GuidedStep step(family, std::move(plan), std::move(prompts));
+  step.Predict();
+  EXPECT_EQ(step.End(), StepKind::kFull);
+  return {step.prediction(), step.report()};
 }
 
 TEST(GuidedModel, GuidesOnOneDeviceAsOnTwo) {

@@ -37,16 +37,12 @@ size_t ResidentBytes(const fs::path& folder) {
 class HostMemoryTest : public LinkedModelTest {
  protected:
   HostMemoryTest() : LinkedModelTest("host-memory") {
-    LinkAll({"model_index.json", "transformer", "text_encoder", "text_encoder_2", "tokenizer",
-             "tokenizer_2", "vae", "scheduler", "tamias.json"},
-            kDemoModel);
+    LinkDemoWithoutTransformer();
+    LinkAll({"transformer"}, kDemoModel);
   }
 
   static GenerateOptions Picture() {
-    GenerateOptions options;
-    options.prompt = "a small pink heart at the top right on a marble white background";
-    options.width = options.height = 64;
-    options.steps = 2;
+    GenerateOptions options = SmallPicture(/*steps=*/2);
     options.sparsity = "off";
     return options;
   }

@@ -17,12 +17,8 @@ class WeightType : public LinkedModelTest {
   WeightType() : LinkedModelTest("weight-type") {}
 
   static GenerateOptions Picture(const char* dtype, const char* sparsity) {
-    GenerateOptions options;
-    options.prompt = "a small pink heart at the top right on a marble white background";
-    options.width = options.height = 64;
-    options.steps = 4;
+    GenerateOptions options = SmallPicture(/*steps=*/4);
     options.true_cfg_scale = 2;
-    options.seed = 5;
     options.dtype = dtype;
     options.sparsity = sparsity;
     if (options.sparsity != "off") {
@@ -40,9 +36,7 @@ class WeightType : public LinkedModelTest {
 
 // Products of the same numbers, in another order of additions at most.
 TEST_F(WeightType, PicturesAreThoseOfRoundedWeights) {
-  LinkAll({"model_index.json", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae",
-           "scheduler", "tamias.json"},
-          kDemoModel);
+  LinkDemoWithoutTransformer();
   WriteQuantised(kDemoModel / "transformer", folder_ / "transformer");
   const Pipeline rounded(folder_), pipeline(kDemoModel);
   for (const char* sparsity : {"off", "demo"}) {
@@ -93,9 +87,7 @@ TEST_F(WeightType, ThePlanCountsBytesOfMatricesAndFloatsOfScales) {
 }
 
 TEST_F(WeightType, WeightsThatAreNotFiniteAreNamed) {
-  LinkAll({"model_index.json", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae",
-           "scheduler", "tamias.json"},
-          kDemoModel);
+  LinkDemoWithoutTransformer();
   fs::copy(kDemoModel / "transformer", folder_ / "transformer");
   const fs::path path = folder_ / "transformer/diffusion_pytorch_model.safetensors";
   std::vector<NamedTensor> tensors;

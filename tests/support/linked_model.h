@@ -33,6 +33,12 @@ class LinkedModelTest : public testing::Test {
     for (const char* name : names) Link(name, source / name);
   }
 
+  // The demo model, all but its transformer.
+  void LinkDemoWithoutTransformer() const {
+    LinkAll({"model_index.json", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2",
+             "vae", "scheduler", "tamias.json"},
+            kDemoModel);
+  }
   // A tiny Wan of this name, all but what reads a picture.
   void LinkWan(const std::string& name) const {
     LinkAll({"model_index.json", "transformer", "text_encoder", "vae", "scheduler"},
@@ -107,14 +113,20 @@ inline const std::vector<std::string> kSparseFilm = {"attn.full_step_schedule={0
                                                      "mlp.mbm=128",
                                                      "step_caching.is_enabled=false"};
 
-// A picture of the demo model on a GPU, with guidance: full steps 0 and 1, sparse ones after.
-inline GenerateOptions SparsePictureOnGpu(int steps, const std::string& skipped_steps) {
+// A small picture of the demo model.
+inline GenerateOptions SmallPicture(int steps) {
   GenerateOptions options;
   options.prompt = "a small pink heart at the top right on a marble white background";
   options.width = options.height = 64;
   options.steps = steps;
-  options.true_cfg_scale = 2;
   options.seed = 5;
+  return options;
+}
+
+// One on a GPU, with guidance: full steps 0 and 1, sparse ones after.
+inline GenerateOptions SparsePictureOnGpu(int steps, const std::string& skipped_steps) {
+  GenerateOptions options = SmallPicture(steps);
+  options.true_cfg_scale = 2;
   options.device = "cuda";
   options.sparsity = "demo";
   options.overrides = {"attn.full_step_schedule={0, 1}", "attn.mbm=32", "mlp.mbm=128",

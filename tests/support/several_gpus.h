@@ -30,8 +30,9 @@ class SeveralGpusTest : public OnGpu<LinkedModelTest> {
     cuda_emulator::SetDevices(std::vector<std::string>(static_cast<size_t>(gpus_), "emulator"));
 #else
     if (cuda::DeviceCount() < gpus_) {
-      GTEST_SKIP() << "this machine has fewer than " << gpus_
-                   << " GPUs; the emulator, which has as many, runs this in every run of the tests";
+      GTEST_SKIP() << "this machine has fewer than the " << gpus_
+                   << " GPUs that work together here; the emulator, which has them, runs this in "
+                      "every run of the tests";
     }
 #endif
   }

@@ -68,13 +68,14 @@ class DeltaAttention {
     }
   };
   // Drift of one step, to which numbers are added when they are there.
-  using Drift = std::shared_ptr<Distance>;
+  using SharedDistance = std::shared_ptr<Distance>;
   void RunFull(Context& context, const AttentionInputs& image, TensorView output,
                LayerReport& report, StepNumbers* numbers);
   void RunSparse(Context& context, const AttentionInputs& image, TensorView output,
                  LayerReport& report, StepNumbers* numbers);
   void FullPart(Context& context, const Part& part, const AttentionInputs& image, TensorView output,
-                bool selects, const Drift& drift, LayerReport& report, StepNumbers* numbers);
+                bool selects, const SharedDistance& drift, LayerReport& report,
+                StepNumbers* numbers);
   // Whether sparse steps choose their own columns.
   bool SelectsOnSparseSteps() const { return config_.FirstFullSteps() == 0; }
   // Whether a step that can select does.
@@ -98,10 +99,10 @@ class DeltaAttention {
   // Adds what is to be measured of the part: everything with should_profile_, else a few groups of
   // one head, others each time.
   void AddDrift(Context& context, const Part& part, const AttentionInputs& image,
-                ConstTensorView full, const Drift& drift, StepNumbers* numbers);
+                ConstTensorView full, const SharedDistance& drift, StepNumbers* numbers);
   void AddDriftOfGroups(Context& context, const Part& head, int64_t first_group, int64_t last_group,
-                        const AttentionInputs& image, ConstTensorView full, const Drift& drift,
-                        StepNumbers* numbers);
+                        const AttentionInputs& image, ConstTensorView full,
+                        const SharedDistance& drift, StepNumbers* numbers);
   template <typename Body>  // body(part) for all parts
   void ForEachPart(const Body& body) const;
 

@@ -27,9 +27,10 @@ class SparseInvocation {
   // Tensors lie on the context's device. Inputs and outputs of attention and MLP have the type of
   // its activations, hidden states and predictions are f32.
 
-  // Whether the text is among the tokens of this call: of the GPUs that compute one together, the
-  // first has it. Only the image tokens of its own are given to the model there.
-  bool HasText() const;
+  // What of the text [B, L, ...] is among the tokens of this call: all of it, or nothing on those
+  // of the GPUs that compute one together that are not the first. The image tokens that are given
+  // to the model there are its own alone.
+  ConstTensorView OwnText(ConstTensorView text) const;
 
   // Whether this step is skipped by schedule. The model then needs no inputs of its blocks, does
   // not call BeginForward and goes on as where that is false.

@@ -97,7 +97,8 @@ void FluxTransformer::Forward(Context& context, const FluxTransformerInputs& inp
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const int64_t batch = inputs.hidden_states.dim(0);
-  const int64_t text_tokens = invocation.HasText() ? inputs.encoder_hidden_states.dim(1) : 0;
+  const ConstTensorView text = invocation.OwnText(inputs.encoder_hidden_states);
+  const int64_t text_tokens = text.dim(1);
   const int64_t tokens = text_tokens + inputs.hidden_states.dim(1);
   const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()}, DType::kF32);
   const JointBlockInputs block_inputs = {.silu_conditioning = EmbedConditioning(context, inputs),
@@ -106,8 +107,7 @@ void FluxTransformer::Forward(Context& context, const FluxTransformerInputs& inp
                                          .text_tokens = text_tokens};
 
   if (!invocation.IsSkipped()) {
-    context_embedder_(context, inputs.encoder_hidden_states.Slice(1, 0, text_tokens),
-                      hidden.Slice(1, 0, text_tokens));
+    context_embedder_(context, text, hidden.Slice(1, 0, text_tokens));
     x_embedder_(context, inputs.hidden_states, hidden.Slice(1, text_tokens, tokens));
   }
   joint_.Forward(context, block_inputs, invocation, hidden, prediction);

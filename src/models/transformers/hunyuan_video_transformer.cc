@@ -105,7 +105,8 @@ void HunyuanVideoTransformer::Forward(Context& context, const HunyuanVideoTransf
   Workspace& workspace = context.workspace();
   Workspace::Scope scope(workspace);
   const int64_t batch = inputs.hidden_states.dim(0);
-  const int64_t text_tokens = invocation.HasText() ? inputs.encoder_hidden_states.dim(1) : 0;
+  const ConstTensorView text = invocation.OwnText(inputs.encoder_hidden_states);
+  const int64_t text_tokens = text.dim(1);
   const int64_t tokens = text_tokens + inputs.hidden_states.dim(1);
   const TensorView hidden = workspace.Allocate({batch, tokens, config_.model_dim()}, DType::kF32);
   const TensorView sinusoids =
@@ -122,8 +123,7 @@ void HunyuanVideoTransformer::Forward(Context& context, const HunyuanVideoTransf
                                          .text_tokens = text_tokens};
   if (!invocation.IsSkipped()) {
     if (text_tokens > 0) {
-      context_embedder_.Forward(context, sinusoids, inputs.encoder_hidden_states,
-                                hidden.Slice(1, 0, text_tokens));
+      context_embedder_.Forward(context, sinusoids, text, hidden.Slice(1, 0, text_tokens));
     }
     x_embedder_(context, inputs.hidden_states, hidden.Slice(1, text_tokens, tokens));
   }

@@ -233,9 +233,9 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
   const int64_t batch = inputs.hidden_states.dim(0);
   const TensorView video =
       workspace.Allocate({batch, inputs.hidden_states.dim(1), config_.model_dim()}, DType::kF32);
-  const int64_t text_tokens = invocation.HasText() ? inputs.encoder_hidden_states.dim(1) : 0;
+  const ConstTensorView captions = invocation.OwnText(inputs.encoder_hidden_states);
   const TensorView text =
-      workspace.Allocate({batch, text_tokens, config_.pooled_projection_dim}, DType::kF32);
+      workspace.Allocate({batch, captions.dim(1), config_.pooled_projection_dim}, DType::kF32);
   const MochiBlockInputs block_inputs = {.silu_conditioning = EmbedConditioning(context, inputs),
                                          .rotary_cos = inputs.rotary_cos,
                                          .rotary_sin = inputs.rotary_sin};
@@ -243,7 +243,7 @@ void MochiTransformer::Forward(Context& context, const MochiTransformerInputs& i
   if (!invocation.IsSkipped()) patch_embed_(context, inputs.hidden_states, video);
   const auto run_blocks = [&] {
     Workspace::Scope blocks_scope(workspace);
-    caption_projection_(context, inputs.encoder_hidden_states.Slice(1, 0, text_tokens), text);
+    caption_projection_(context, captions, text);
     MochiResidual residual(context, text, video);
     int layer = 0;
     for (const MochiBlock& block : blocks_) {

@@ -5,6 +5,7 @@
 
 #include "tamias/pipeline.h"
 #include "tests/support/device_test.h"
+#include "tests/support/linked_model.h"
 
 namespace tamias {
 namespace {
@@ -12,12 +13,8 @@ namespace {
 class CudaFluxPipeline : public CudaTest {
  protected:
   static GenerateOptions Options(const char* sparsity) {
-    GenerateOptions options;
-    options.prompt = "a small pink heart at the top right on a marble white background";
-    options.width = options.height = 64;
-    options.steps = 3;
+    GenerateOptions options = SmallPicture(/*steps=*/3);
     options.true_cfg_scale = 1;
-    options.seed = 5;
     options.sparsity = sparsity;
     return options;
   }

@@ -287,9 +287,7 @@ TEST_F(CudaGpuMemory, WeightsOf8BitsTakeHalf) {
 
 // The widened weights are those numbers.
 TEST_F(CudaGpuMemory, PicturesOfWeightsOf8BitsAreThoseOfRoundedWeights) {
-  LinkAll({"model_index.json", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae",
-           "scheduler", "tamias.json"},
-          kDemoModel);
+  LinkDemoWithoutTransformer();
   WriteQuantised(kDemoModel / "transformer", folder_ / "transformer");
   for (const char* sparsity : {"off", "demo"}) {
     SCOPED_TRACE(sparsity);

@@ -1,13 +1,12 @@
 // GPUs that share a call of the transformer, of which one fails: the others do not wait for it, and
 // what is said is what it failed of.
-#include "pipeline/guided_model.h"
-
-#include <memory>
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
-#include "tests/support/calling_family.h"
+#include "tests/support/guided_step.h"
 #include "tests/support/several_gpus.h"
 
 namespace tamias {
@@ -37,23 +36,12 @@ class CudaGuidedModel : public SeveralGpusTest {
     GenerationPlan plan;
     plan.devices = ParseDevices("cuda:0,cuda:1");
     plan.placement = kPlacement;
-    plan.latents = family.LatentsOf(plan.settings);
     plan.rank_bounds = {0, 2, 4};
     plan.shares.resize(2);
-    plan.sparsity = SparsityConfig::Dense();
-    std::vector<std::shared_ptr<DeviceResources>> resources;
-    for (const Device device : plan.devices) {
-      resources.push_back(std::make_shared<DeviceResources>(device));
-    }
     std::vector<PromptEmbedding> prompts;
     prompts.push_back({Tensor::Zeros({1, 0, 1}, DType::kF32), {}});
-    const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
-    Tensor latents = Tensor::Zeros(shape, DType::kF32), prediction(shape, DType::kF32);
-    const ImageCondition condition;
-    GuidedModel model(resources, family, plan, prompts, condition,
-                      {.latents = latents, .prediction = prediction, .negative = {}});
-    model.BeginStep(0, 1.0);
-    return tamias::ErrorOf([&] { model.Predict(10); });
+    GuidedStep step(family, std::move(plan), std::move(prompts));
+    return tamias::ErrorOf([&] { step.Predict(); });
   }
 };
 

@@ -110,7 +110,8 @@ TEST_F(CudaSeveralGpus, PicturesAreTheSameInTheLeastMemory) {
 #endif
   options.max_gpu_memory_bytes = least - 1;
   EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory),
-              HasSubstr("of GPU memory at the least, but max_gpu_memory is"));
+              HasSubstr("of GPU memory at the least (less with weight_dtype fp8_e4m3), but "
+                        "max_gpu_memory is"));
 }
 
 TEST_F(CudaSeveralGpus, TheReportSaysWhatLiesOnWhich) {
