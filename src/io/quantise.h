@@ -1,8 +1,5 @@
-// Matrices in 8-bit floats: weight[n, k] is about scale[n] code[n, k], the codes e4m3, rounded to
-// nearest even. A row's scale is the least power of two with which its largest element is within
-// the codes' range of 448: a product with it is exact, so that bf16 holds every scaled code, and
-// values that were e4m3 before stay as they were. As floats, codes gain nothing from a scale in
-// between.
+// Matrices in 8-bit floats: weight[n, k] is about scale[n] code[n, k], each row as
+// base/float8_row.h says.
 #pragma once
 
 #include <optional>

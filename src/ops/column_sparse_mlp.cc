@@ -7,6 +7,7 @@
 #include "ops/check_tensor.h"
 #include "ops/dequantise.h"
 #include "ops/dispatch.h"
+#include "ops/quantise_rows.h"
 
 namespace tamias {
 namespace {
@@ -92,11 +93,53 @@ void CheckSecondProduct(const Context& context, const TensorView& output_cache,
              {shape.neurons, shape.model_dim});
 }
 
-// With fc1 as it is multiplied, valid in the caller's workspace scope: whole, since the neurons
-// that all groups choose together are nearly all there are.
-MlpWeights WithDequantisedFc1(Context& context, MlpWeights weights) {
-  weights.fc1_weight = Dequantised(context, weights.fc1_weight);
-  return weights;
+// The factors of the first product as they are multiplied, valid in the caller's workspace scope.
+// W1 whole, since the neurons that all groups choose together are nearly all there are.
+struct FirstProduct {
+  ConstTensorView input;
+  const float* input_scales = nullptr;  // of factors in 8 bits
+  MlpWeights weights;
+};
+
+ConstTensorView AsBatch(const ConstTensorView& matrix) {
+  return matrix.SplitAxis(0, 1, matrix.dim(0));
+}
+
+// What the rows are in 8 bits.
+ConstTensorView Quantised(Context& context, const ConstTensorView& rows) {
+  const TensorView codes = context.workspace().Allocate(rows.shape(), DType::kF8E4M3);
+  const TensorView scales = context.workspace().Allocate({rows.dim(0), rows.dim(1)}, DType::kF32);
+  QuantiseRows(context, rows, codes, scales);
+  return MatrixOf(codes, scales);
+}
+
+// The same in the type of the activations.
+ConstTensorView RoundedToFloat8(Context& context, const ConstTensorView& rows) {
+  const TensorView rounded = context.workspace().Allocate(rows.shape(), context.activation_dtype());
+  Workspace::Scope scope(context.workspace());
+  Dequantise(context, Quantised(context, rows),
+             rounded.Reshape({rows.dim(0) * rows.dim(1), rows.dim(2)}));
+  return rounded;
+}
+
+FirstProduct FirstProductOf(Context& context, const ConstTensorView& input, MlpWeights weights) {
+  ConstTensorView& matrix = weights.fc1_weight;
+  const bool is_quantised = matrix.dtype() == DType::kF8E4M3;
+  if (!weights.is_fp8) {
+    matrix = Dequantised(context, matrix);
+    return {input, nullptr, weights};
+  }
+  // A plan, which knows no GPU's kind, takes the other way: it takes more.
+  if (context.IsOnGpu() && !context.IsPlanning() &&
+      cuda::MultipliesFloat8(context.stream(), matrix)) {
+    if (!is_quantised) matrix = Quantised(context, AsBatch(matrix));
+    const ConstTensorView codes = Quantised(context, input);
+    return {ConstTensorView(codes.raw(), codes.dtype(), input.shape(), codes.device()),
+            codes.row_scales(), weights};
+  }
+  matrix = is_quantised ? Dequantised(context, matrix)
+                        : RoundedToFloat8(context, AsBatch(matrix)).Reshape(matrix.shape());
+  return {RoundedToFloat8(context, input), nullptr, weights};
 }
 
 }  // namespace
@@ -109,12 +152,16 @@ void ColumnSparseMlpUp(Context& context, ConstTensorView input, const MlpWeights
   CheckCache(context, cached_activations, selection, shape);
   CheckDelta(context, delta, selection, shape);
   Workspace::Scope scope(context.workspace());
-  const MlpWeights wide = WithDequantisedFc1(context, weights);
+  const FirstProduct first = FirstProductOf(context, input, weights);
   DispatchWithCpuScratch(
       context,
-      [&] { cpu::ColumnSparseMlpUp(context, input, wide, selection, cached_activations, delta); },
+      [&] {
+        cpu::ColumnSparseMlpUp(context, first.input, first.weights, selection, cached_activations,
+                               delta);
+      },
       [&](cuda::Stream& stream) {
-        cuda::ColumnSparseMlpUp(stream, input, wide, selection, cached_activations, delta);
+        cuda::ColumnSparseMlpUp(stream, first.input, first.weights, selection, cached_activations,
+                                delta, first.input_scales);
       });
 }
 
@@ -139,7 +186,7 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
   CheckCache(context, cached_activations, selection, shape);
   CheckSecondProduct(context, output_cache, weights, shape);
   Workspace::Scope scope(context.workspace());
-  const MlpWeights wide = WithDequantisedFc1(context, weights);
+  const FirstProduct first = FirstProductOf(context, input, weights);
   TensorView delta;  // on the CPU it never leaves the cache
   if (context.IsOnGpu()) {
     delta = context.workspace().Allocate(
@@ -149,11 +196,12 @@ void ColumnSparseMlp(Context& context, ConstTensorView input, const MlpWeights& 
   DispatchWithCpuScratch(
       context,
       [&] {
-        cpu::ColumnSparseMlp(context, input, wide, selection, cached_activations, output_cache);
+        cpu::ColumnSparseMlp(context, first.input, first.weights, selection, cached_activations,
+                             output_cache);
       },
       [&](cuda::Stream& stream) {
-        cuda::ColumnSparseMlp(stream, input, wide, selection, cached_activations, delta,
-                              output_cache);
+        cuda::ColumnSparseMlp(stream, first.input, first.weights, selection, cached_activations,
+                              delta, output_cache, first.input_scales);
       });
 }
 

@@ -116,8 +116,6 @@ void ReadCacheDType(const YamlNode& node, SparsityConfig& config) {
 constexpr NoEffect kOneMachine = {"one process on one CPU", "one process on one GPU"};
 constexpr NoEffect kNoOutputNumbering = {"outputs are named by --output",
                                          "outputs are named by --output"};
-constexpr NoEffect kNoFp8 = {.on_cpu = "arithmetic is fp32",
-                             .in_16_bits = "activations have 16 bits"};
 constexpr NoEffect kNoTiles = {"tile sizes belong to GPU kernels",
                                "the kernels choose their tiles themselves"};
 constexpr NoEffect kNoPadding = {"the kernels take any number of tokens",
@@ -139,7 +137,7 @@ void AppendGeneralKeys(std::vector<Key>& keys) {
 
 void AppendMlpKeys(std::vector<Key>& keys) {
   keys.push_back(BoolKey("mlp.is_enabled", MEMBER(mlp.is_enabled)));
-  keys.push_back(BoolKey("mlp.is_fp8", MEMBER(mlp.is_fp8), kNoFp8));
+  keys.push_back(BoolKey("mlp.is_fp8", MEMBER(mlp.is_fp8)));
   keys.push_back(FloatKey("mlp.top_keys", MEMBER(mlp.top_keys), {0, 1}));
   keys.push_back(FloatKey("mlp.random_keys", MEMBER(mlp.random_keys), {0, 1}));
   keys.push_back(IntKey("mlp.full_step_every", MEMBER(mlp.full_step_every), {1, kMaxSteps}));
@@ -373,6 +371,10 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const Conf
     warnings.push_back(
         fmt::format("{}: {} has no effect: this generation calls the model {} a step", kInvocations,
                     invocations, use.num_invocations == 1 ? "once" : "twice"));
+  }
+  if (config.mlp.is_enabled && config.mlp.is_fp8 && !use.placement.IsOnGpu()) {
+    warnings.emplace_back(
+        "mlp.is_fp8: no processor multiplies 8-bit floats: rounding to them costs time here");
   }
   // Of activations in 16 bits it was said above.
   if (config.attn.merge == AttentionMerge::kPooled &&

@@ -118,15 +118,17 @@ DeltaMlp::DeltaMlp(const SparsityConfig::Mlp& config, bool should_profile,
   counts_ = state.Make("MLP selection", {batch, num_groups_}, DType::kI32);
 }
 
-void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& weights,
+void DeltaMlp::Run(Context& context, int64_t step, bool is_full, const MlpWeights& given,
                    ConstTensorView input, TensorView output, LayerReport& report,
                    StepNumbers* numbers) {
   const Shape rows = {geometry_.batch, tokens_, geometry_.model_dim};
   const int64_t neurons = geometry_.mlp_dim;
   CheckActivationRows(context, "delta mlp", "input", input, rows);
   CheckActivationRows(context, "delta mlp", "output", output, rows);
-  CheckMatrix(context, "delta mlp", "fc1_weight", weights.fc1_weight,
-              {weights.gated ? 2 * neurons : neurons, geometry_.model_dim});
+  CheckMatrix(context, "delta mlp", "fc1_weight", given.fc1_weight,
+              {given.gated ? 2 * neurons : neurons, geometry_.model_dim});
+  MlpWeights weights = given;
+  weights.is_fp8 = config_.is_fp8;
   const double pairs =
       static_cast<double>(geometry_.batch * tokens_) * static_cast<double>(geometry_.mlp_dim);
   report.mlp.dense += pairs;

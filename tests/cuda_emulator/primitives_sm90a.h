@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <type_traits>
 
 #include "tamias/dtype.h"
 #include "tests/cuda_emulator/async_proxy.h"
@@ -53,7 +52,7 @@ void WgmmaWait() {
 template <typename T, int kColumns, OperandLayout kLayoutA, OperandLayout kLayoutB>
 void WgmmaFromShared(float (&d)[kColumns / 2], uint64_t a, uint64_t b, bool accumulate) {
   static_assert(kColumns == 64 || kColumns == 128 || kColumns == 256);
-  cuda_emulator::StartProduct({.is_bf16 = std::is_same_v<T, BFloat16>,
+  cuda_emulator::StartProduct({.type = DTypeOf<T>::value,
                                .columns = kColumns,
                                .a_across = kLayoutA == OperandLayout::kAcrossDepth,
                                .b_across = kLayoutB == OperandLayout::kAcrossDepth,
@@ -67,7 +66,7 @@ template <typename T, int kColumns, OperandLayout kLayoutB>
 void WgmmaFromRegisters(float (&d)[kColumns / 2], const uint32_t (&a)[4], uint64_t b,
                         bool accumulate) {
   static_assert(kColumns == 64 || kColumns == 128 || kColumns == 256);
-  cuda_emulator::StartProduct({.is_bf16 = std::is_same_v<T, BFloat16>,
+  cuda_emulator::StartProduct({.type = DTypeOf<T>::value,
                                .columns = kColumns,
                                .a_in_registers = true,
                                .b_across = kLayoutB == OperandLayout::kAcrossDepth,

@@ -20,7 +20,8 @@ namespace tamias::cuda_emulator {
 namespace {
 
 constexpr size_t kRows = 16;   // of a warp
-constexpr size_t kDepth = 16;  // of the contraction
+constexpr size_t kDepth = 16;  // of the contraction, in 16 bits: of e4m3 as many pairs
+constexpr size_t kMostDepth = 2 * kDepth;
 constexpr size_t kLanes = 32, kWarps = 4;
 constexpr size_t kMostColumns = 256;
 constexpr size_t kPiece = 8;  // elements in 16 bytes
@@ -149,17 +150,23 @@ const float* Halves() {
   return values.data();
 }
 
-float ValueOf(bool is_bf16, uint16_t bits) {
-  return is_bf16 ? ToFloat(BFloat16{bits}) : Halves()[bits];
+float ValueOf(DType type, uint16_t bits) {
+  return type == DType::kBF16 ? ToFloat(BFloat16{bits}) : Halves()[bits];
 }
 
 void ReadOperand(const std::byte* shared, const WarpgroupProduct& product, const Operand& operand,
                  size_t first, size_t count, float (*out)[kMostColumns]) {
   ForPieces(operand, first, count, [&](size_t offset, size_t line, size_t k) {
+    if (product.type == DType::kF8E4M3) {
+      for (size_t i = 0; i < 2 * kPiece; ++i) {
+        out[2 * k + i][line] = ToFloat(Float8E4M3{static_cast<uint8_t>(shared[offset + i])});
+      }
+      return;
+    }
     uint16_t piece[kPiece];
     std::memcpy(piece, shared + offset, sizeof(piece));
     for (size_t i = 0; i < kPiece; ++i) {
-      const float value = ValueOf(product.is_bf16, piece[i]);
+      const float value = ValueOf(product.type, piece[i]);
       if (operand.across) {
         out[k][line + i] = value;
       } else {
@@ -174,16 +181,17 @@ void ReadRegisters(const Started& started, float (*out)[kMostColumns]) {
     for (size_t r = 0; r < 4; ++r) {
       const uint32_t pair = started.a[lane][r];
       const size_t row = lane / 4 + r % 2 * 8, k = lane % 4 * 2 + r / 2 * 8;
-      const bool is_bf16 = started.product.is_bf16;
-      out[k][row] = ValueOf(is_bf16, static_cast<uint16_t>(pair));
-      out[k + 1][row] = ValueOf(is_bf16, static_cast<uint16_t>(pair >> 16));
+      const DType type = started.product.type;
+      out[k][row] = ValueOf(type, static_cast<uint16_t>(pair));
+      out[k + 1][row] = ValueOf(type, static_cast<uint16_t>(pair >> 16));
     }
   }
 }
 
 void Multiply(Started& started, size_t warp) {
   const WarpgroupProduct& product = started.product;
-  thread_local float a[kDepth][kMostColumns], b[kDepth][kMostColumns];
+  thread_local float a[kMostDepth][kMostColumns], b[kMostDepth][kMostColumns];
+  const size_t depth = product.type == DType::kF8E4M3 ? kMostDepth : kDepth;
   const auto columns = static_cast<size_t>(product.columns);
   const std::byte* shared = SharedMemoryOf(static_cast<unsigned>(warp * kLanes));
   if (product.a_in_registers) {
@@ -196,7 +204,7 @@ void Multiply(Started& started, size_t warp) {
   float* sums = started.sums->values.data();
   if (!product.accumulate) std::fill(sums, sums + kRows * columns, 0.0f);
   for (size_t i = 0; i < kRows; ++i) {
-    for (size_t k = 0; k < kDepth; ++k) {
+    for (size_t k = 0; k < depth; ++k) {
       const float left = a[k][i];
       const float* right = b[k];
       float* row = sums + i * columns;
@@ -277,6 +285,9 @@ void Start(const Frames& frames) {
     }
   }
   CompareWarps(warp, number, product);
+  if (product.type == DType::kF8E4M3 && (product.a_across || product.b_across)) {
+    Refuse("wgmma: e4m3 lies along the contraction in both operands");
+  }
   const auto first_thread = static_cast<unsigned>(number * kLanes);
   if (product.a_in_registers) {
     if (!warp.fenced_since_commit) {

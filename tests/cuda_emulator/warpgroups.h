@@ -6,11 +6,14 @@
 #include <array>
 #include <cstdint>
 
+#include "tamias/dtype.h"
+
 namespace tamias::cuda_emulator {
 
-// A wgmma.mma_async.m64nNk16; `across`: the rows of the operand run along the contraction.
+// A wgmma.mma_async.m64nN, k16 of f16 or bf16, k32 of e4m3; `across`: the rows of the operand run
+// along the contraction.
 struct WarpgroupProduct {
-  bool is_bf16 = true;
+  DType type = DType::kBF16;
   int columns = 0;  // N
   bool a_in_registers = false, a_across = false, b_across = false;
   bool accumulate = false;

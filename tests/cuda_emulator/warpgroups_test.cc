@@ -82,7 +82,9 @@ __device__ void WriteSums(const float (&sums)[kColumns / 2], float* d) {
   }
 }
 
-template <typename T, int kColumns, OperandLayout kLayoutA, OperandLayout kLayoutB>
+// Factor: T, or Float8E4M3, of which each T is a pair.
+template <typename T, int kColumns, OperandLayout kLayoutA, OperandLayout kLayoutB,
+          typename Factor = T>
 __global__ void SharedKernel(const T* a, const T* b, float* d) {
   const Operand<kLayoutA> left{SharedMemory(), kRows};
   const Operand<kLayoutB> right{SharedMemory() + kRows * kDepth * 2, kColumns};
@@ -93,8 +95,8 @@ __global__ void SharedKernel(const T* a, const T* b, float* d) {
   float sums[kColumns / 2];
   WgmmaFence();
   for (int depth = 0; depth < kDepth; depth += 16) {
-    WgmmaFromShared<T, kColumns, kLayoutA, kLayoutB>(sums, left.Describe(depth),
-                                                     right.Describe(depth), depth > 0);
+    WgmmaFromShared<Factor, kColumns, kLayoutA, kLayoutB>(sums, left.Describe(depth),
+                                                          right.Describe(depth), depth > 0);
   }
   WgmmaCommit();
   WgmmaWait<0>();
@@ -164,6 +166,14 @@ struct Problem {
   Tensor a, b, d;
 };
 
+// The instruction has no transposition; only the emulator can be asked for one.
+__global__ void AcrossFloat8Kernel() {
+  float sums[32];
+  WgmmaFence();
+  cuda_emulator::StartProduct({.type = DType::kF8E4M3, .columns = 64, .b_across = true}, nullptr,
+                              sums);
+}
+
 LaunchShape ShapeOf(int columns, unsigned threads) {
   return {.name = "test_kernel",
           .grid = 1,
@@ -209,6 +219,50 @@ TEST_F(EmulatedWgmma, MatchesPlainLoops) {
   CheckColumns<Float16, 64>();
   CheckColumns<Float16, 128>();
   CheckColumns<Float16, 256>();
+}
+
+template <int kColumns>
+void CheckFloat8() {
+  SCOPED_TRACE(kColumns);
+  Random random(kColumns);
+  const auto pairs = [&](int64_t rows) {
+    Tensor result({rows, kDepth}, DType::kF16);
+    for (int64_t i = 0; i < result.NumElements(); ++i) {
+      const auto first = ToFloat8E4M3(random.Normal()), second = ToFloat8E4M3(random.Normal());
+      result.data<Float16>()[i] = {static_cast<uint16_t>(first.bits | second.bits << 8)};
+    }
+    return result;
+  };
+  const Tensor a = pairs(kRows), b = pairs(kColumns);
+  Tensor d({kRows, kColumns}, DType::kF32);
+  Stream stream;
+  Launch(&SharedKernel<Float16, kColumns, kAlong, kAlong, Float8E4M3>, ShapeOf(kColumns, 128),
+         stream, a.data<Float16>(), b.data<Float16>(), d.data<float>());
+  EXPECT_EQ(cuda_emulator::LastLaunch().warpgroup_products, 4 * kDepth / 16);
+  const auto at = [](const Tensor& pair, int row, int k) {
+    return double{ToFloat(static_cast<const Float8E4M3*>(pair.view().raw())[2 * kDepth * row + k])};
+  };
+  for (int i = 0; i < kRows; ++i) {
+    for (int j = 0; j < kColumns; ++j) {
+      double sum = 0;
+      for (int k = 0; k < 2 * kDepth; ++k) sum += at(a, i, k) * at(b, j, k);
+      ASSERT_NEAR(d.data<float>()[i * kColumns + j], sum, 1e-4) << i << ", " << j;
+    }
+  }
+}
+
+TEST_F(EmulatedWgmma, OfFloat8MatchesPlainLoops) {
+  CheckFloat8<64>();
+  CheckFloat8<128>();
+  CheckFloat8<256>();
+}
+
+TEST_F(EmulatedWgmma, OfFloat8IsAlongTheContraction) {
+  EXPECT_THAT(ErrorOf([&] {
+                Stream stream;
+                Launch(&AcrossFloat8Kernel, ShapeOf(64, 128), stream);
+              }),
+              HasSubstr("wgmma: e4m3 lies along the contraction in both operands"));
 }
 
 template <typename T, int kColumns, OperandLayout kLayoutB>

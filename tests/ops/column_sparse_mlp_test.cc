@@ -7,6 +7,7 @@
 #include "tests/support/bfloat16.h"
 #include "tests/support/compare_tensors.h"
 #include "tests/support/errors.h"
+#include "tests/support/float8_matrix.h"
 #include "tests/support/random_tensors.h"
 #include "tests/support/simd_targets.h"
 
@@ -86,6 +87,34 @@ void ClearUnusedLanes(const Case& c, Tensor& values) {
     for (int64_t r = 0; r < rows; ++r) {
       std::fill(group + r * c.group_size + used, group + (r + 1) * c.group_size, 0.0f);
     }
+  }
+}
+
+TEST(ColumnSparseMlp, InFloat8ItIsThatOfRoundedFactors) {
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(seed);
+    Random random(seed);
+    Context context(static_cast<int>(random.Integer(1, 3)));
+    Case c = RandomCase(random);
+    const Tensor input = RoundedToFloat8(InputOf(c));
+    const Tensor fc1 = RoundedToFloat8(c.weights.fc1_weight);
+    MlpWeights rounded = c.weights, in_float8 = c.weights;
+    rounded.fc1_weight = fc1.view();
+    in_float8.is_fp8 = true;
+    Tensor expected_cache = Tensor::CopyOf(c.cache.view()), cache = Tensor::CopyOf(c.cache.view());
+    Tensor expected = Tensor::CopyOf(c.output.view()), output = Tensor::CopyOf(c.output.view());
+    ColumnSparseMlp(context, input.view().Reshape(InputOf(c).shape()), rounded, c.selection,
+                    expected_cache, OutputOf(c, expected));
+    ColumnSparseMlp(context, InputOf(c), in_float8, c.selection, cache, OutputOf(c, output));
+    for (Tensor* tensor : {&cache, &expected_cache}) ClearUnusedLanes(c, *tensor);
+    EXPECT_TRUE(SameBytes(cache, expected_cache));
+    EXPECT_TRUE(SameBytes(output, expected));
+
+    Tensor delta({c.batch, c.groups, c.capacity, c.group_size}, DType::kF32);
+    Tensor again = Tensor::CopyOf(c.cache.view());
+    ColumnSparseMlpUp(context, InputOf(c), in_float8, c.selection, again, delta);
+    ClearUnusedLanes(c, again);
+    EXPECT_TRUE(SameBytes(again, cache));
   }
 }
 

@@ -27,6 +27,7 @@
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/norm.h"
+#include "ops/quantise_rows.h"
 #include "ops/residual.h"
 #include "ops/rotary.h"
 #include "ops/top_k.h"
@@ -54,6 +55,7 @@ class Operands {
   ConstTensorView Float8Weights(const Shape& shape) {
     return Of(DType::kF8E4M3, shape).WithRowScales(Floats({shape[0]}).data<float>());
   }
+  TensorView Codes(const Shape& shape) { return Of(DType::kF8E4M3, shape); }
   TensorView List(const Shape& shape) { return Of(DType::kI32, shape); }
   TensorView Bytes(const Shape& shape) { return Of(DType::kU8, shape); }
 
@@ -189,6 +191,13 @@ std::vector<Case> MlpCases() {
                        ColumnSparseMlp(c, o.Activations({2, 40, 32}), Mlp(o, n, gated),
                                        Neurons(o, n), o.Activations({2, 3, n, 16}),
                                        o.Activations({2, 40, 32}));
+                     }});
+    cases.push_back({"column_sparse_mlp", gate + "ColumnSparseMlpInFloat8",
+                     [gated](Context& c, Operands& o, int64_t n) {
+                       MlpWeights weights = Mlp(o, n, gated);
+                       weights.is_fp8 = true;
+                       ColumnSparseMlp(c, o.Activations({2, 40, 32}), weights, Neurons(o, n),
+                                       o.Activations({2, 3, n, 16}), o.Activations({2, 40, 32}));
                      }});
   }
   return cases;
@@ -396,6 +405,10 @@ std::vector<Case> ElementwiseCases() {
       {"dequantise", "Dequantise",
        [](Context& c, Operands& o, int64_t n) {
          Dequantise(c, o.Float8Weights({3, n}), o.Activations({3, n}));
+       }},
+      {"quantise_rows", "QuantiseRows",
+       [](Context& c, Operands& o, int64_t n) {
+         QuantiseRows(c, o.Activations({2, 3, n}), o.Codes({2, 3, n}), o.Floats({2, 3}));
        }},
       {"transpose", "Transpose",
        [](Context& c, Operands& o, int64_t n) {

@@ -133,6 +133,18 @@ TEST_P(DeltaMlpShapes, SparseStepIsDenseWhenAllNeuronsAreSelected) {
   }
 }
 
+// A sixteenth at most in each factor, of either sign; full steps are not rounded.
+TEST_P(DeltaMlpShapes, InFloat8SparseStepsAreNearTheDenseOnes) {
+  SparsityConfig config = Config(1.0);
+  config.mlp.is_fp8 = true;
+  Layer layer(config, 1, 100, GetParam(), 3);
+  const Tensor first = layer.Input(1), second = layer.Input(2);
+  EXPECT_LT(RelativeL2(layer.Run(0, true, first), layer.Dense(first)), 1e-6);
+  const double error = RelativeL2(layer.Run(1, false, second), layer.Dense(second));
+  EXPECT_GT(error, 1e-3);
+  EXPECT_LT(error, 6e-2);
+}
+
 TEST_P(DeltaMlpShapes, OutputStaysWhenTheInputDoes) {
   Layer layer(Config(0.3, 0.1), 2, 100, GetParam(), 5);
   const Tensor input = layer.Input(1);

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "ops/dequantise.h"
+#include "ops/quantise_rows.h"
 #include "tests/support/random_tensors.h"
 
 namespace tamias {
@@ -38,6 +40,19 @@ inline Float8Matrix RandomFloat8Matrix(Random& random, int64_t rows, int64_t col
         std::ldexp(1.0f, exponent + static_cast<int>(random.Integer(-2, 2)));
   }
   return matrix;
+}
+
+// Rows [.., N, K] as 8-bit floats hold them, by the references: [all rows, K] in f32.
+inline Tensor RoundedToFloat8(ConstTensorView rows) {
+  Context context(1);
+  const bool is_matrix = rows.rank() == 2;
+  const Shape shape = is_matrix ? Shape{1, rows.dim(0), rows.dim(1)} : rows.shape();
+  Tensor codes(shape, DType::kF8E4M3), scales({shape[0], shape[1]}, DType::kF32);
+  reference::QuantiseRows(context, is_matrix ? rows.SplitAxis(0, 1, rows.dim(0)) : rows, codes,
+                          scales);
+  Tensor rounded({shape[0] * shape[1], shape[2]}, DType::kF32);
+  reference::Dequantise(context, MatrixOf(codes, scales), rounded);
+  return rounded;
 }
 
 }  // namespace tamias

@@ -56,7 +56,7 @@ struct SparsityConfig {
 
   struct Mlp {
     bool is_enabled = true;
-    bool is_fp8 = false;           // no effect: there is no fp8 arithmetic here
+    bool is_fp8 = false;           // as MlpWeights::is_fp8
     double top_keys = 0.3;         // share of the neurons recomputed on a sparse step
     double random_keys = 0.05;     // probability of each further neuron
     int64_t full_step_every = 10;  // all neurons on steps divisible by this

@@ -326,20 +326,35 @@ void RunUp(Stream& stream, MlpUpTask& task, const MlpShape& shape) {
 
 }  // namespace
 
+bool MultipliesFloat8(const Stream& stream, const ConstTensorView& fc1_weight) {
+  const bool is_in_vectors = fc1_weight.dim(1) % kVectorBytes == 0 &&
+                             (fc1_weight.dtype() != DType::kF8E4M3 ||
+                              (fc1_weight.stride(0) % kVectorBytes == 0 &&
+                               reinterpret_cast<uintptr_t>(fc1_weight.raw()) % kVectorBytes == 0));
+  return KernelFamilyOf(stream) == KernelFamily::kSm90a && is_in_vectors &&
+         fc1_weight.NumElements() > 0;
+}
+
 void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& weights,
                        const NeuronSelection& selection, TensorView cached_activations,
-                       TensorView delta) {
-  CheckHalves(kName, "input", input);
-  CheckHalfRows("fc1_weight", weights.fc1_weight, input.dtype());
-  CheckHalfRows("cached_activations", cached_activations, input.dtype());
-  CheckHalfRows("delta", delta, input.dtype());
+                       TensorView delta, const float* input_scales) {
+  const DType dtype = cached_activations.dtype();
+  const DType factor = input_scales == nullptr ? dtype : DType::kF8E4M3;
+  CheckHalves(kName, "cached_activations", cached_activations);
+  CheckAlike(kName, "input", input, factor);
+  CheckHalfRows("fc1_weight", weights.fc1_weight, factor);
+  CheckHalfRows("cached_activations", cached_activations, dtype);
+  CheckHalfRows("delta", delta, dtype);
   const int64_t neurons = cached_activations.dim(2);
-  const MlpShape shape = CheckedShape(input, "input", selection, neurons, input.dtype());
+  const MlpShape shape = CheckedShape(input, "input", selection, neurons, dtype);
+  const auto per_pair = static_cast<int64_t>(SizeOf(dtype) / SizeOf(factor));
   MlpUpTask task{.input = input.raw(),
-                 .input_batch_stride = input.stride(0),
-                 .input_stride = input.stride(1),
+                 .input_batch_stride = input.stride(0) / per_pair,
+                 .input_stride = input.stride(1) / per_pair,
+                 .input_scales = input_scales,
                  .fc1_weight = weights.fc1_weight.raw(),
-                 .fc1_stride = weights.fc1_weight.stride(0),
+                 .fc1_stride = weights.fc1_weight.stride(0) / per_pair,
+                 .fc1_scales = weights.fc1_weight.row_scales(),
                  .fc1_bias = weights.fc1_bias.raw(),
                  .bias_type = weights.fc1_bias.dtype(),
                  .indices = selection.indices.data<int32_t>(),
@@ -347,7 +362,7 @@ void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& 
                  .cached_activations = cached_activations.raw(),
                  .delta = delta.raw(),
                  .tokens = static_cast<int>(shape.tokens),
-                 .model_dim = static_cast<int>(shape.model_dim),
+                 .model_dim = static_cast<int>(shape.model_dim / per_pair),
                  .neurons = static_cast<int>(neurons),
                  .groups = static_cast<int>(shape.groups),
                  .capacity = static_cast<int>(shape.capacity),
@@ -359,6 +374,7 @@ void ColumnSparseMlpUp(Stream& stream, ConstTensorView input, const MlpWeights& 
   if (KernelFamilyOf(stream) == KernelFamily::kSm90a && sm90a::ServesMlpUp(task, weights.gated)) {
     return sm90a::ColumnSparseMlpUp(stream, task, shape.dtype, weights.gated);
   }
+  TAMIAS_CHECK(!task.IsFloat8());
   weights.gated ? RunUp<true>(stream, task, shape) : RunUp<false>(stream, task, shape);
 }
 
@@ -402,8 +418,8 @@ void ColumnSparseMlpDown(Stream& stream, ConstTensorView delta, const MlpWeights
 
 void ColumnSparseMlp(Stream& stream, ConstTensorView input, const MlpWeights& weights,
                      const NeuronSelection& selection, TensorView cached_activations,
-                     TensorView delta, TensorView output_cache) {
-  ColumnSparseMlpUp(stream, input, weights, selection, cached_activations, delta);
+                     TensorView delta, TensorView output_cache, const float* input_scales) {
+  ColumnSparseMlpUp(stream, input, weights, selection, cached_activations, delta, input_scales);
   ColumnSparseMlpDown(stream, delta, weights, selection, output_cache);
 }
 

@@ -72,19 +72,19 @@ __device__ __forceinline__ void ProduceUp(const MlpUpTask& task, const TensorMap
 
 using UpSums = float[kPairTokens / 2];
 
-template <typename Half, bool kGated>
+template <typename Half, typename Factor, bool kGated>
 __device__ __forceinline__ void UpEpilogue(const MlpUpTask& task, const MlpUnit& unit,
                                            const OwnUpTile<kGated>& tile, const UpSums& sums) {
   const int first_row = Consumer() * 64 + WarpOfWarpgroup() * 16;
   if constexpr (kGated) {
-    WriteNeuron<Half, true, kPairTokens>(
+    WriteNeuron<Half, Factor, true, kPairTokens>(
         task, unit, tile, first_row / 2 + LaneOfWarp() / 4,
         [&](int block) { return PairsOf(sums, block, false); },
         [&](int block) { return PairsOf(sums, block, true); });
   } else {
 #pragma unroll 1
     for (int half = 0; half < 2; ++half) {
-      WriteNeuron<Half, false, kPairTokens>(
+      WriteNeuron<Half, Factor, false, kPairTokens>(
           task, unit, tile, first_row + half * 8 + LaneOfWarp() / 4,
           [&](int block) { return PairsOf(sums, block, half != 0); },
           [](int) { return Floats8{}; });
@@ -92,7 +92,7 @@ __device__ __forceinline__ void UpEpilogue(const MlpUpTask& task, const MlpUnit&
   }
 }
 
-template <typename Half, bool kGated>
+template <typename Half, typename Factor, bool kGated>
 __device__ __forceinline__ void ConsumeUp(const MlpUpTask& task, const Ring& ring) {
   constexpr OperandLayout kAlong = OperandLayout::kAlongDepth;
   StageReader<kArrival, Ring> reader(ring);
@@ -105,22 +105,31 @@ __device__ __forceinline__ void ConsumeUp(const MlpUpTask& task, const Ring& rin
       const uint64_t b = DescribeAlongDepth(stage);
 #pragma unroll
       for (uint32_t k = 0; k < kOperandRowBytes; k += 32) {
-        WgmmaFromShared<Half, kPairTokens, kAlong, kAlong>(sums, Advance(a, k), Advance(b, k),
-                                                           true);
+        WgmmaFromShared<Factor, kPairTokens, kAlong, kAlong>(sums, Advance(a, k), Advance(b, k),
+                                                             true);
       }
     });
-    UpEpilogue<Half, kGated>(task, unit, tile, sums);
+    UpEpilogue<Half, Factor, kGated>(task, unit, tile, sums);
   });
 }
 
-template <typename Half, bool kGated>
+// Factor: of the products, Half or Float8E4M3.
+template <typename Half, typename Factor, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     UpPairKernel(const __grid_constant__ MlpUpTask task, const __grid_constant__ TensorMap tokens) {
   CheckLaunchBounds<Tile::kThreads>();
   const Ring ring(SharedMemory());
   RunRoles(
       ring, [&] { ProduceUp<Half, kGated>(task, tokens, ring); },
-      [&] { ConsumeUp<Half, kGated>(task, ring); });
+      [&] { ConsumeUp<Half, Factor, kGated>(task, ring); });
+}
+
+template <typename Half>
+auto UpPairKernelOf(const MlpUpTask& task, bool gated) {
+  if (task.IsFloat8()) {
+    return gated ? UpPairKernel<Half, Float8E4M3, true> : UpPairKernel<Half, Float8E4M3, false>;
+  }
+  return gated ? UpPairKernel<Half, Half, true> : UpPairKernel<Half, Half, false>;
 }
 
 // ---- second product -----------------------------------------------------------------------------
@@ -234,13 +243,9 @@ void ColumnSparseMlpUpInPairs(Stream& stream, const MlpUpTask& task, DType dtype
                         .row_stride = task.input_stride,
                         .batch_stride = task.input_batch_stride,
                         .box_rows = kPairTokens / kBlocks});
-  if (dtype == DType::kBF16) {
-    Launch(gated ? UpPairKernel<BFloat16, true> : UpPairKernel<BFloat16, false>, launch, stream,
-           scheduled, tokens);
-  } else {
-    Launch(gated ? UpPairKernel<Float16, true> : UpPairKernel<Float16, false>, launch, stream,
-           scheduled, tokens);
-  }
+  Launch(dtype == DType::kBF16 ? UpPairKernelOf<BFloat16>(task, gated)
+                               : UpPairKernelOf<Float16>(task, gated),
+         launch, stream, scheduled, tokens);
 }
 
 void ColumnSparseMlpDownInPairs(Stream& stream, const MlpDownTask& task, DType dtype) {

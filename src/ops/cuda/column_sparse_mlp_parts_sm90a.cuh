@@ -4,6 +4,8 @@
 // four lanes that hold a row: 16 bytes each, as the caches are read and written.
 #pragma once
 
+#include <type_traits>
+
 #include "ops/cuda/column_sparse_mlp_task.cuh"
 #include "ops/cuda/prefetch.cuh"
 #include "ops/cuda/quad.cuh"
@@ -23,6 +25,17 @@ constexpr int kLineBytes = 128;                             // of the L2 cache
 __device__ inline int StagesOf(int depth) {
   return (depth + StagedTile::kDepth - 1) / StagedTile::kDepth;
 }
+
+#ifdef TAMIAS_CUDA_EMULATION
+__device__ inline float LoadHere(const float* place) { return *place; }
+#else
+// A load that stays where it is: out of a loop, its values would take registers.
+__device__ __forceinline__ float LoadHere(const float* place) {
+  float value;
+  asm volatile("ld.global.nc.f32 %0, [%1];\n" : "=f"(value) : "l"(place));
+  return value;
+}
+#endif
 
 // ---- first product ------------------------------------------------------------------------------
 
@@ -99,10 +112,29 @@ __device__ __forceinline__ uint4 PackTransposed(const Floats8& pairs) {
   return {words[0], words[1], words[2], words[3]};
 }
 
+// Pairs of the sums of a row of W1 as what they stand for: of factors of 8 bits, times the scales of
+// the row and the tokens.
+template <typename Factor>
+__device__ __forceinline__ Floats8 Scaled(const MlpUpTask& task, const MlpUnit& unit, int block,
+                                          float scale, Floats8 pairs) {
+  if constexpr (std::is_same_v<Factor, Float8E4M3>) {
+    const int token = unit.first_token + 32 * block + LaneOfWarp() % 4 * 2;
+    const float* scales = task.input_scales + unit.batch * task.tokens + token;
+#pragma unroll
+    for (int i = 0; i < kVector; ++i) {
+      const int next = i / 2 * 8 + i % 2;
+      pairs[i] *= scale;
+      if (token + next < task.tokens) pairs[i] *= LoadHere(scales + next);
+    }
+  }
+  return pairs;
+}
+
 // A neuron in kTokens tokens, from the pairs first(block) and, gated, second(block) of its
 // products. The new activations go into the cache, what they moved by (between rounded values, as
 // in column_sparse_mlp.cu) into the delta.
-template <typename Half, bool kGated, int kTokens, typename Tile, typename First, typename Second>
+template <typename Half, typename Factor, bool kGated, int kTokens, typename Tile, typename First,
+          typename Second>
 __device__ __forceinline__ void WriteNeuron(const MlpUpTask& task, const MlpUnit& unit,
                                             const Tile& tile, int place, const First& first,
                                             const Second& second) {
@@ -110,6 +142,11 @@ __device__ __forceinline__ void WriteNeuron(const MlpUpTask& task, const MlpUnit
   const bool is_listed = place < tile.count;
   const int neuron = tile.Neuron(place);
   const NeuronBias bias = neuron < 0 ? NeuronBias{} : BiasOfNeuron<kGated>(task, neuron);
+  float scale = 1, second_scale = 1;
+  if constexpr (std::is_same_v<Factor, Float8E4M3>) {
+    scale = task.fc1_scales[max(neuron, 0)];
+    if (kGated) second_scale = task.fc1_scales[task.neurons + max(neuron, 0)];
+  }
   const int token = unit.first + LaneOfWarp() % 4 * kVector;
   auto* cached = reinterpret_cast<uint4*>(
       static_cast<Half*>(task.cached_activations) +
@@ -128,7 +165,9 @@ __device__ __forceinline__ void WriteNeuron(const MlpUpTask& task, const MlpUnit
 #pragma unroll
     for (int i = 0; i < kTogether; ++i) {
       const int block = begin + i;
-      const Floats8 hidden = HiddenOf<kGated>(task, bias, first(block), second(block));
+      const Floats8 hidden =
+          HiddenOf<kGated>(task, bias, Scaled<Factor>(task, unit, block, scale, first(block)),
+                           Scaled<Factor>(task, unit, block, second_scale, second(block)));
       const uint4 after = PackTransposed<Half>(hidden);
       if (!is_listed || token + 32 * block >= task.group_size) continue;
       if (neuron < 0) {  // not a neuron: the second product multiplies by zeros, so no NaN here

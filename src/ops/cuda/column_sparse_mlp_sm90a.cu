@@ -71,7 +71,7 @@ __device__ __forceinline__ void ProduceUp(const MlpUpTask& task, const Ring& rin
 
 using UpSums = float[2][Tile::kNarrowLines / 2];
 
-template <typename Half, bool kGated>
+template <typename Half, typename Factor, bool kGated>
 __device__ __forceinline__ void UpEpilogue(const MlpUpTask& task, const MlpUnit& unit,
                                            const OwnUpTile<kGated>& tile, const UpSums& sums) {
   constexpr int kStrips = kGated ? 1 : 2;  // of 64 neurons
@@ -80,7 +80,7 @@ __device__ __forceinline__ void UpEpilogue(const MlpUpTask& task, const MlpUnit&
     const int first_row = (Consumer() * kStrips + strip) * 64 + WarpOfWarpgroup() * 16;
 #pragma unroll 1
     for (int half = 0; half < 2; ++half) {
-      WriteNeuron<Half, kGated, Tile::kNarrowLines>(
+      WriteNeuron<Half, Factor, kGated, Tile::kNarrowLines>(
           task, unit, tile, first_row + half * 8 + LaneOfWarp() / 4,
           [&](int block) { return PairsOf(sums[strip], block, half != 0); },
           [&](int block) { return kGated ? PairsOf(sums[1], block, half != 0) : Floats8{}; });
@@ -88,7 +88,7 @@ __device__ __forceinline__ void UpEpilogue(const MlpUpTask& task, const MlpUnit&
   }
 }
 
-template <typename Half, bool kGated>
+template <typename Half, typename Factor, bool kGated>
 __device__ __forceinline__ void ConsumeUp(const MlpUpTask& task, const Ring& ring) {
   constexpr OperandLayout kAlong = OperandLayout::kAlongDepth;
   StageReader<kUpArrival, Ring> reader(ring);
@@ -100,24 +100,33 @@ __device__ __forceinline__ void ConsumeUp(const MlpUpTask& task, const Ring& rin
       const uint64_t b = DescribeAlongDepth(stage + Tile::kWideBytes);
 #pragma unroll
       for (uint32_t k = 0; k < kOperandRowBytes; k += 32) {
-        WgmmaFromShared<Half, Tile::kNarrowLines, kAlong, kAlong>(sums[0], Advance(a, k),
-                                                                  Advance(b, k), true);
-        WgmmaFromShared<Half, Tile::kNarrowLines, kAlong, kAlong>(
+        WgmmaFromShared<Factor, Tile::kNarrowLines, kAlong, kAlong>(sums[0], Advance(a, k),
+                                                                    Advance(b, k), true);
+        WgmmaFromShared<Factor, Tile::kNarrowLines, kAlong, kAlong>(
             sums[1], Advance(a, Tile::kBlockBytes + k), Advance(b, k), true);
       }
     });
-    UpEpilogue<Half, kGated>(task, unit, tile, sums);
+    UpEpilogue<Half, Factor, kGated>(task, unit, tile, sums);
   });
 }
 
-template <typename Half, bool kGated>
+// Factor: of the products, Half or Float8E4M3.
+template <typename Half, typename Factor, bool kGated>
 __global__ void __launch_bounds__(Tile::kThreads, 1)
     UpKernel(const __grid_constant__ MlpUpTask task) {
   CheckLaunchBounds<Tile::kThreads>();
   const Ring ring(SharedMemory());
   RunRoles(
       ring, [&] { ProduceUp<Half, kGated>(task, ring); },
-      [&] { ConsumeUp<Half, kGated>(task, ring); });
+      [&] { ConsumeUp<Half, Factor, kGated>(task, ring); });
+}
+
+template <typename Half>
+auto UpKernelOf(const MlpUpTask& task, bool gated) {
+  if (task.IsFloat8()) {
+    return gated ? UpKernel<Half, Float8E4M3, true> : UpKernel<Half, Float8E4M3, false>;
+  }
+  return gated ? UpKernel<Half, Half, true> : UpKernel<Half, Half, false>;
 }
 
 // ---- second product -----------------------------------------------------------------------------
@@ -190,11 +199,9 @@ void ColumnSparseMlpUp(Stream& stream, const MlpUpTask& task, DType dtype, bool 
   scheduled.schedule = StagedSchedule(task.schedule.units, task.capacity, neurons);
   const LaunchShape launch =
       StagedLaunch("column-sparse MLP, first product, sm90a", stream, scheduled.schedule, 1);
-  if (dtype == DType::kBF16) {
-    Launch(gated ? UpKernel<BFloat16, true> : UpKernel<BFloat16, false>, launch, stream, scheduled);
-  } else {
-    Launch(gated ? UpKernel<Float16, true> : UpKernel<Float16, false>, launch, stream, scheduled);
-  }
+  Launch(
+      dtype == DType::kBF16 ? UpKernelOf<BFloat16>(task, gated) : UpKernelOf<Float16>(task, gated),
+      launch, stream, scheduled);
 }
 
 void ColumnSparseMlpDown(Stream& stream, const MlpDownTask& task, DType dtype) {

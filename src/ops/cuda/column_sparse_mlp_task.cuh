@@ -10,12 +10,16 @@ namespace tamias::cuda {
 
 constexpr int kMlpUnitTokens = 128;  // tokens of one group that a tile works on
 
+// Factors of 8 bits lie as their pairs, 16 bits each: d and the strides of input and fc1_weight
+// count pairs then.
 struct MlpUpTask {
   const void* input;  // [B, N, d]
   int64_t input_batch_stride, input_stride;
-  const void* fc1_weight;  // [F, d] or [2F, d]
+  const float* input_scales;  // [B, N], of factors of 8 bits; else null
+  const void* fc1_weight;     // [F, d] or [2F, d]
   int64_t fc1_stride;
-  const void* fc1_bias;  // null: none
+  const float* fc1_scales;  // [F] or [2F], of factors of 8 bits; else null
+  const void* fc1_bias;     // null: none
   DType bias_type;
   const int32_t* indices;    // [B * G, capacity]
   const int32_t* counts;     // [B * G]
@@ -26,6 +30,8 @@ struct MlpUpTask {
   bool gate_first;
   Activation activation;
   ProductSchedule schedule;
+
+  bool IsFloat8() const { return input_scales != nullptr; }
 };
 
 struct MlpDownTask {

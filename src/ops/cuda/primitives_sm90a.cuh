@@ -23,6 +23,9 @@
 //   RegistersUp<n>(), RegistersDown<n>()  a warpgroup's registers per thread from here on
 // Products d (+)= A B of a warpgroup, d fp32 [64, N], A [64, 16], B [16, N], N = 64, 128 or 256:
 //   WgmmaFromShared<T, N, A is, B is>(d, a, b, accumulate)     a, b: descriptors
+//                                         T: bf16, f16, or fp8_e4m3, which lies along the
+//                                         contraction, in pairs where this file says 16 bits: A
+//                                         [64, 32], B [32, N]
 //   WgmmaFromRegisters<T, N, B is>(d, a, b, accumulate)        a: as Mma16816's, of each warp
 //                                         a lane's d are rows g (4 j, 4 j + 1) and g + 8 (4 j + 2,
 //                                         4 j + 3) of its warp's 16, columns 8 j + 2 t and + 1

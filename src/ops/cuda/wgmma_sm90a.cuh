@@ -59,6 +59,15 @@ __device__ __forceinline__ void WgmmaWait() {
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate ? 1 : 0), \
                  "n"(kAcrossB))
 
+#define TAMIAS_WGMMA_FLOAT8(N, A0, A1, A2)                                     \
+  asm volatile("{\n.reg .pred adds;\nsetp.ne.b32 adds, %" #A2                  \
+               ", 0;\n"                                                        \
+               "wgmma.mma_async.sync.aligned.m64n" #N                          \
+               "k32.f32.e4m3.e4m3"                                             \
+               " {" TAMIAS_NAMES_##N "}, %" #A0 ", %" #A1 ", adds, 1, 1;\n}\n" \
+               : TAMIAS_SUMS_##N                                               \
+               : "l"(a), "l"(b), "r"(accumulate ? 1 : 0))
+
 template <typename T, int kColumns, OperandLayout kLayoutA, OperandLayout kLayoutB>
 __device__ __forceinline__ void WgmmaFromShared(float (&d)[kColumns / 2], uint64_t a, uint64_t b,
                                                 bool accumulate) {
@@ -66,7 +75,16 @@ __device__ __forceinline__ void WgmmaFromShared(float (&d)[kColumns / 2], uint64
   constexpr int kAcrossB = kLayoutB == OperandLayout::kAcrossDepth ? 1 : 0;
   constexpr bool kBf16 = std::is_same_v<T, BFloat16>;
   static_assert(kColumns == 64 || kColumns == 128 || kColumns == 256);
-  if constexpr (kColumns == 64 && kBf16) {
+  if constexpr (std::is_same_v<T, Float8E4M3>) {
+    static_assert(kAcrossA == 0 && kAcrossB == 0);  // there is no other
+    if constexpr (kColumns == 64) {
+      TAMIAS_WGMMA_FLOAT8(64, 32, 33, 34);
+    } else if constexpr (kColumns == 128) {
+      TAMIAS_WGMMA_FLOAT8(128, 64, 65, 66);
+    } else {
+      TAMIAS_WGMMA_FLOAT8(256, 128, 129, 130);
+    }
+  } else if constexpr (kColumns == 64 && kBf16) {
     TAMIAS_WGMMA_SHARED(64, "bf16", 32, 33, 34, 35, 36);
   } else if constexpr (kColumns == 64) {
     TAMIAS_WGMMA_SHARED(64, "f16", 32, 33, 34, 35, 36);
@@ -103,6 +121,7 @@ __device__ __forceinline__ void WgmmaFromRegisters(float (&d)[kColumns / 2], con
 }
 
 #undef TAMIAS_WGMMA_REGISTERS
+#undef TAMIAS_WGMMA_FLOAT8
 #undef TAMIAS_WGMMA_SHARED
 #undef TAMIAS_SUMS_256
 #undef TAMIAS_SUMS_128

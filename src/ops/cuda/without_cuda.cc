@@ -20,6 +20,7 @@
 #include "ops/linear.h"
 #include "ops/mask.h"
 #include "ops/norm.h"
+#include "ops/quantise_rows.h"
 #include "ops/residual.h"
 #include "ops/rotary.h"
 #include "ops/top_k.h"
@@ -61,13 +62,16 @@ void BiasedAttention(Stream&, const BiasedAttentionInputs&, Out, Out) {
 }
 void Embedding(Stream&, In, In, Out) { FailWithoutCuda("embedding"); }
 
-void ColumnSparseMlpUp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out) {
+bool MultipliesFloat8(const Stream&, const In&) { FailWithoutCuda("column-sparse MLP"); }
+void ColumnSparseMlpUp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out,
+                       const float*) {
   FailWithoutCuda("column-sparse MLP");
 }
 void ColumnSparseMlpDown(Stream&, In, const MlpWeights&, const NeuronSelection&, Out) {
   FailWithoutCuda("column-sparse MLP");
 }
-void ColumnSparseMlp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out, Out) {
+void ColumnSparseMlp(Stream&, In, const MlpWeights&, const NeuronSelection&, Out, Out, Out,
+                     const float*) {
   FailWithoutCuda("column-sparse MLP");
 }
 void StoreActivations(Stream&, In, Out) { FailWithoutCuda("store activations"); }
@@ -75,6 +79,7 @@ void Linear(CublasLt&, Stream&, In, In, In, Out, Out, LinearOptions) { FailWitho
 void FewRowsLinear(Stream&, In, In, In, Out, LinearOptions) { FailWithoutCuda("linear"); }
 void Transpose(Stream&, In, Out) { FailWithoutCuda("transpose"); }
 void Dequantise(Stream&, In, Out) { FailWithoutCuda("dequantise"); }
+void QuantiseRows(Stream&, In, Out, Out) { FailWithoutCuda("quantise rows"); }
 
 void BlockMean(Stream&, In, int64_t, Out) { FailWithoutCuda("block mean"); }
 void CopyContiguous(Stream&, In, Out) { FailWithoutCuda("copy"); }

@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "tests/support/device_operand.h"
+#include "tests/support/float8_matrix.h"
 #include "tests/support/kernel_families.h"
 #ifdef TAMIAS_CUDA_EMULATION
 #include "tamias/error.h"
@@ -192,6 +193,57 @@ TEST_P(CudaColumnSparseMlp, FirstProductMatchesReferenceOverRandomShapes) {
   }
 }
 
+// With a matrix in 16 bits or in 8, of widths that products of 8 bits take and others.
+TEST_P(CudaColumnSparseMlp, FirstProductInFloat8IsThatOfRoundedFactors) {
+  for (const DType dtype : kHalfTypes) {
+    for (uint64_t seed = 0; seed < 12; ++seed) {
+      SCOPED_TRACE(fmt::format("{} seed {}", Name(dtype), seed));
+      Random random(seed);
+      Sizes sizes = SmallSizes(random);
+      if (seed % 4 != 0) sizes.model_dim = 16 * random.Integer(1, 20);
+      Case c = RandomCase(stream(), random, dtype, sizes);
+      const bool is_quantised = random.Coin();
+      const Float8Matrix matrix =
+          RandomFloat8Matrix(random, c.host.fc1_weight.dim(0), c.model_dim,
+                             2 / std::sqrt(static_cast<float>(c.model_dim)));
+      const Tensor codes = ToDevice(stream(), matrix.codes.view());
+      const Tensor scales = ToDevice(stream(), matrix.scales.view());
+      if (is_quantised) {
+        c.device.fc1_weight = codes.view().WithRowScales(scales.data<float>());
+      }
+      const Tensor fc1 = is_quantised ? matrix.Wide() : RoundedToFloat8(c.host.fc1_weight);
+      const Tensor input = RoundedToFloat8(c.input.host);
+      c.host.fc1_weight = fc1.view();
+      c.device.is_fp8 = true;
+      Context device({{DeviceType::kCuda, 0}, dtype}, 1), host(1);
+      ColumnSparseMlpUp(device, c.input.device, c.device, c.DeviceSelection(), c.cache.device,
+                        c.delta.device);
+      device.Synchronize();
+      reference::ColumnSparseMlpUp(host, input.view().Reshape(c.input.host.shape()), c.host,
+                                   c.HostSelection(), c.cache.host, c.delta.host);
+      EXPECT_LT(LargestMeaningfulError(c, c.cache.Result(stream()), c.cache.host_storage, false),
+                ProductTolerance(dtype));
+      EXPECT_LT(LargestMeaningfulError(c, c.delta.Result(stream()), c.delta.host_storage, true),
+                ProductTolerance(dtype));
+    }
+  }
+}
+
+TEST_P(CudaColumnSparseMlp, InFloat8NoMoreIsTakenThanPlanned) {
+  Random random(7);
+  const Sizes sizes = {.tokens = 200, .model_dim = 64, .neurons = 96, .group_size = 128};
+  Case c = RandomCase(stream(), random, DType::kBF16, sizes);
+  c.device.is_fp8 = true;
+  Context device(kPlacement, 1), planned = Context::Planning(kPlacement, 1);
+  for (Context* context : {&device, &planned}) {
+    ColumnSparseMlp(*context, c.input.device, c.device, c.DeviceSelection(), c.cache.device,
+                    c.output.device);
+  }
+  device.Synchronize();
+  EXPECT_GT(device.workspace().peak_bytes(), 0u);
+  EXPECT_LE(device.workspace().peak_bytes(), planned.workspace().peak_bytes());
+}
+
 TEST_P(CudaColumnSparseMlp, SecondProductMatchesReferenceOverRandomShapes) {
   for (const DType dtype : kHalfTypes) {
     for (uint64_t seed = 100; seed < 116; ++seed) {
@@ -321,7 +373,7 @@ TEST_P(CudaColumnSparseMlp, ErrorsNameTheArgument) {
               HasSubstr("input: expected memory of cuda:0, found memory of cpu"));
   const Tensor wide = ToDevice(stream(), Tensor::Zeros(c.input.host.shape(), DType::kF32).view());
   EXPECT_THAT(message(c.device, wide.view(), c.group_size),
-              HasSubstr("input: expected f16 or bf16, found f32"));
+              HasSubstr("input: expected bf16, found f32"));
   const Tensor wide_weight =
       ToDevice(stream(), Tensor::Zeros(c.host.fc1_weight.shape(), DType::kF32).view());
   MlpWeights weights = c.device;
@@ -336,6 +388,26 @@ TEST_P(CudaColumnSparseMlp, ErrorsNameTheArgument) {
 }
 
 #ifdef TAMIAS_CUDA_EMULATION
+TEST_P(CudaColumnSparseMlp, Float8TakesHalfAsManyProducts) {
+  for (const int64_t group_size : {128, 256}) {
+    SCOPED_TRACE(group_size);
+    Random random(1);
+    const Sizes sizes = {.tokens = 256, .model_dim = 512, .neurons = 96, .group_size = group_size};
+    Case c = RandomCase(stream(), random, DType::kBF16, sizes);
+    Context device(kPlacement, 1);
+    const auto products = [&](bool is_fp8) {
+      c.device.is_fp8 = is_fp8;
+      ColumnSparseMlpUp(device, c.input.device, c.device, c.DeviceSelection(), c.cache.device,
+                        c.delta.device);
+      device.Synchronize();
+      return cuda_emulator::LastLaunch().warpgroup_products;
+    };
+    const auto of_16_bits = products(false), of_8_bits = products(true);
+    EXPECT_EQ(of_8_bits, of_16_bits / 2);
+    EXPECT_EQ(of_8_bits > 0, IsSm90a());
+  }
+}
+
 // ldmatrix; the tensor cores of 9.0 read shared memory themselves.
 TEST_P(CudaColumnSparseMlp, MatrixLoadsFindTheirRowsInDifferentBanks) {
   Random random(2);
