@@ -9,10 +9,15 @@
 //   arithmetic_fraction  that, by what the share of chosen neurons allows
 //   first_ms, second_ms  medians of the two products alone
 //   speedup_over_sm80    median time of the kernels of 8.0 by median sparse time
+// and of the same call with factors of 8 bits (mlp.is_fp8), where the GPU multiplies these:
+//   fp8_speedup_over_dense  with W1 in 8 bits already and the input rounded at each call
+//   fp8_first_ms            the first product alone, without rounding
+//   fp8_round_fc1_ms        rounding W1, which models in 16 bits pay at each call
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <random>
 #include <vector>
 
@@ -23,6 +28,7 @@
 #include "ops/column_sparse_mlp.h"
 #include "ops/cuda/cublas_lt.h"
 #include "ops/linear.h"
+#include "ops/quantise_rows.h"
 #include "tamias/error.h"
 #include "tamias/random.h"
 
@@ -100,6 +106,28 @@ struct Problem {
   }
 };
 
+// The factors of the first product in 8 bits.
+struct Float8Problem {
+  explicit Float8Problem(cuda::Stream& stream, const Problem& problem)
+      : input_scales(ZeroTensor(stream, {1, problem.tokens}, DType::kF32)),
+        input(ZeroTensor(stream, problem.input.shape(), DType::kF8E4M3)),
+        fc1_scales(ZeroTensor(stream, {1, problem.neurons}, DType::kF32)),
+        fc1(ZeroTensor(stream, {1, problem.neurons, problem.model_dim}, DType::kF8E4M3)),
+        weights(problem.weights) {
+    weights.fc1_weight = MatrixOf(fc1, fc1_scales);
+  }
+  void RoundInput(cuda::Stream& stream, const Problem& problem) {
+    cuda::QuantiseRows(stream, problem.input.view(), input, input_scales);
+  }
+  void RoundFc1(cuda::Stream& stream, const Problem& problem) {
+    cuda::QuantiseRows(stream, problem.fc1.view().SplitAxis(0, 1, problem.neurons), fc1,
+                       fc1_scales);
+  }
+
+  Tensor input_scales, input, fc1_scales, fc1;
+  MlpWeights weights;
+};
+
 // Seconds of one call, of several that run one after another.
 template <typename Body>
 double SecondsPerCall(cuda::Stream& stream, const Body& body) {
@@ -142,10 +170,28 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
                  p.dense_output);
   };
   const bool has_own = bench::HasOwnKernels(stream);
+  const bool has_fp8 = cuda::MultipliesFloat8(stream, p.fc1.view());
+  std::optional<Float8Problem> in_fp8;
+  if (has_fp8) in_fp8.emplace(stream, p);
+  const auto round_fc1 = [&] { in_fp8->RoundFc1(stream, p); };
+  const auto first_in_fp8 = [&] {
+    cuda::ColumnSparseMlpUp(stream, in_fp8->input.view(), in_fp8->weights, p.selection, p.cache,
+                            p.delta, in_fp8->input_scales.data<float>());
+  };
+  const auto sparse_in_fp8 = [&] {
+    in_fp8->RoundInput(stream, p);
+    first_in_fp8();
+    second();
+  };
   SecondsPerCall(stream, sparse);
   SecondsPerCall(stream, dense);
   if (has_own) bench::WithKernelsOf80([&] { SecondsPerCall(stream, sparse); });
+  if (has_fp8) {
+    SecondsPerCall(stream, round_fc1);
+    SecondsPerCall(stream, sparse_in_fp8);
+  }
   std::vector<double> sparse_seconds, dense_seconds, first_seconds, second_seconds, sm80_seconds;
+  std::vector<double> fp8_seconds, fp8_first_seconds, fp8_round_seconds;
   for (auto _ : state) {
     sparse_seconds.push_back(SecondsPerCall(stream, sparse));
     dense_seconds.push_back(SecondsPerCall(stream, dense));
@@ -153,6 +199,11 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
     second_seconds.push_back(SecondsPerCall(stream, second));
     if (has_own) {
       bench::WithKernelsOf80([&] { sm80_seconds.push_back(SecondsPerCall(stream, sparse)); });
+    }
+    if (has_fp8) {
+      fp8_seconds.push_back(SecondsPerCall(stream, sparse_in_fp8));
+      fp8_first_seconds.push_back(SecondsPerCall(stream, first_in_fp8));
+      fp8_round_seconds.push_back(SecondsPerCall(stream, round_fc1));
     }
     state.SetIterationTime(sparse_seconds.back());
   }
@@ -167,6 +218,12 @@ void BM_CudaColumnSparseMlp(benchmark::State& state) {
   if (has_own) {
     state.counters["speedup_over_sm80"] =
         bench::Median(sm80_seconds) / bench::Median(sparse_seconds);
+  }
+  if (has_fp8) {
+    state.counters["fp8_speedup_over_dense"] =
+        bench::Median(dense_seconds) / bench::Median(fp8_seconds);
+    state.counters["fp8_first_ms"] = 1000 * bench::Median(fp8_first_seconds);
+    state.counters["fp8_round_fc1_ms"] = 1000 * bench::Median(fp8_round_seconds);
   }
   state.counters["arithmetic_fraction"] =
       speedup * static_cast<double>(p.count) / static_cast<double>(p.neurons);
