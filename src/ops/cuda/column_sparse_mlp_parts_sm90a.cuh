@@ -26,17 +26,6 @@ __device__ inline int StagesOf(int depth) {
   return (depth + StagedTile::kDepth - 1) / StagedTile::kDepth;
 }
 
-#ifdef TAMIAS_CUDA_EMULATION
-__device__ inline float LoadHere(const float* place) { return *place; }
-#else
-// A load that stays where it is: out of a loop, its values would take registers.
-__device__ __forceinline__ float LoadHere(const float* place) {
-  float value;
-  asm volatile("ld.global.nc.f32 %0, [%1];\n" : "=f"(value) : "l"(place));
-  return value;
-}
-#endif
-
 // ---- first product ------------------------------------------------------------------------------
 
 // The neurons of a tile of kLines rows of W1: as many, or half as many of a gated MLP, whose rows
@@ -112,19 +101,20 @@ __device__ __forceinline__ uint4 PackTransposed(const Floats8& pairs) {
   return {words[0], words[1], words[2], words[3]};
 }
 
-// Pairs of the sums of a row of W1 as what they stand for: of factors of 8 bits, times the scales of
-// the row and the tokens.
+// Pairs of the sums of a row of W1 as what they stand for: of factors of 8 bits, times the scales
+// of the row and the tokens.
 template <typename Factor>
 __device__ __forceinline__ Floats8 Scaled(const MlpUpTask& task, const MlpUnit& unit, int block,
                                           float scale, Floats8 pairs) {
   if constexpr (std::is_same_v<Factor, Float8E4M3>) {
     const int token = unit.first_token + 32 * block + LaneOfWarp() % 4 * 2;
+    // Fixed distances from one pointer: an address for each would take registers.
     const float* scales = task.input_scales + unit.batch * task.tokens + token;
 #pragma unroll
     for (int i = 0; i < kVector; ++i) {
       const int next = i / 2 * 8 + i % 2;
       pairs[i] *= scale;
-      if (token + next < task.tokens) pairs[i] *= LoadHere(scales + next);
+      if (token + next < task.tokens) pairs[i] *= scales[next];
     }
   }
   return pairs;
