@@ -113,7 +113,10 @@ json ParseJson(std::string_view text, const std::string& source) {
   } catch (const json::exception& exception) {
     std::string_view what = exception.what();  // "[json.exception.parse_error.101] parse error ..."
     if (const size_t end = what.find("] "); end != what.npos) what.remove_prefix(end + 2);
-    Fail(ErrorCode::kInvalidFile, "{}: not JSON: {}", source, what);
+    const auto* error = dynamic_cast<const json::parse_error*>(&exception);
+    const bool is_cut_off = error != nullptr && !text.empty() && error->byte > finite.text().size();
+    Fail(ErrorCode::kInvalidFile, "{}: not JSON{}: {}", source, is_cut_off ? ", cut off" : "",
+         OneLine(what));
   }
 }
 

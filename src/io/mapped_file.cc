@@ -13,7 +13,8 @@
 namespace tamias {
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int descriptor =
+      open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
   if (descriptor < 0) FailSystem(path, "open", errno, /*reading=*/true);
   struct stat status {};
   int error = fstat(descriptor, &status) != 0 ? errno : 0;

@@ -33,6 +33,8 @@ constexpr Signature kSignatures[] = {
     {"\x28\xB5\x2F\xFD"sv, "zstd data: unpack it"},
     {"7z\xBC\xAF"sv, "a 7z archive: unpack it"},
     {"\x89HDF"sv, "an HDF5 file, which is not read"},
+    {"\x89PNG"sv, "a PNG picture"},
+    {"\xFF\xD8\xFF"sv, "a JPEG picture"},
 };
 
 bool BeginsWithIgnoringCase(std::string_view text, std::string_view lower_case) {

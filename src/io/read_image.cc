@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "io/exif.h"
 #include "io/jpeg.h"
+#include "io/model_file.h"
 #include "io/png.h"
 #include "io/webp.h"
 #include "tamias/files.h"
@@ -26,7 +27,9 @@ Image DecodeImage(std::span<const uint8_t> bytes, const std::string& source, int
   if (text.starts_with("RIFF") && text.substr(0, 12).ends_with("WEBP")) {
     return DecodeWebp(bytes, source, limit(kMaxWebpPixels));
   }
-  Fail(ErrorCode::kInvalidFile, "{}: neither PNG, JPEG nor WebP", source);
+  const std::string content = text.empty() ? "an empty file" : DescribeForeignContent(text);
+  Fail(ErrorCode::kInvalidFile, "{}: neither PNG, JPEG nor WebP{}", source,
+       content.empty() ? "" : ", but " + content);
 }
 
 Image ReadImage(const std::filesystem::path& path) {

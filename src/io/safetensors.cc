@@ -71,7 +71,9 @@ class HeaderReader {
     uint64_t length = 0;
     for (size_t i = 0; i < kLengthBytes; ++i) length |= uint64_t(file_[i]) << (8 * i);
     if (length > kMaxHeaderBytes) {
-      FailFile("header of {} bytes is longer than the limit of {}", length, kMaxHeaderBytes);
+      FailFile(
+          "not a safetensors file: its first 8 bytes say a header of {} bytes, at most {} are read",
+          length, kMaxHeaderBytes);
     }
     if (length > file_.size() - kLengthBytes) {
       FailFile("cut off: header of {} bytes in a file of {}", length, file_.size());
@@ -96,8 +98,8 @@ class HeaderReader {
     const uint64_t begin = (*offsets)[0].get<uint64_t>(), end = (*offsets)[1].get<uint64_t>();
     const uint64_t data_size = file_.size() - data_begin_;
     if (begin > end || end > data_size) {
-      FailTensor(name, "data_offsets [{}, {}) are outside of the file's {} data bytes", begin, end,
-                 data_size);
+      FailTensor(name, "data_offsets [{}, {}) are outside of the file's {} data bytes{}", begin,
+                 end, data_size, begin > end ? "" : ": the file is cut off");
     }
     if (type != nullptr && (end - begin) != bits / 8) {
       FailTensor(name, "{} {} takes {} bytes, data_offsets [{}, {}) hold {}", type->name,

@@ -24,7 +24,10 @@ constexpr Family kFamilies[] = {
 
 ComponentInfo Describe(const std::string& name, const JsonObject& config, const Weights& weights) {
   std::string class_name = config.StringOr("_class_name", "");
-  if (class_name.empty()) class_name = config.StringArrayOr("architectures", {"?"}).front();
+  if (class_name.empty()) {
+    const std::vector<std::string> classes = config.StringArrayOr("architectures", {});
+    class_name = classes.empty() ? "?" : classes.front();
+  }
   return {name,
           class_name,
           static_cast<size_t>(weights.TotalParameters()),

@@ -247,8 +247,13 @@ bool IsSection(std::string_view name) {
   return std::ranges::any_of(Keys(), [&](const Key& key) { return SectionOf(key.name) == name; });
 }
 
-// "unknown; did you mean 'attn.top_keys'?"
+// "unknown; did you mean 'attn.top_keys'?", or "a section; ..."
 std::string UnknownKey(std::string_view name) {
+  const auto member =
+      std::ranges::find(Keys(), name, [](const Key& key) { return SectionOf(key.name); });
+  if (!name.empty() && member != Keys().end()) {
+    return fmt::format("a section; expected one of its keys, such as '{}'", member->name);
+  }
   std::vector<std::string_view> known;
   for (const Key& key : Keys()) {
     const std::string_view section = SectionOf(key.name);

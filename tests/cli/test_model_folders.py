@@ -272,6 +272,18 @@ def test_what_lies_in_a_files_place_is_named(model_copy, tmp_path, component, fi
     path.unlink()
     path.symlink_to("../../blobs/0123")
     fails(model_copy, tmp_path, file, "a link to ../../blobs/0123, which is not there")
+    path.unlink()
+    os.mkfifo(path)  # to which nobody writes
+    output = tmp_path / "none.png"
+    result = generate(model_copy, output)
+    assert result.returncode in (1, 2) and file in result.stderr and not output.exists()
+
+
+def test_configs_need_not_name_a_class(model_copy):
+    for config in ({"architectures": []}, {"architectures": ["CLIPTextModel"]}):
+        replace_in_json(model_copy / "text_encoder/config.json", **config)
+        result = run("inspect", "--model", model_copy)
+        assert result.returncode == 0, result.stderr
 
 
 def test_folders_of_pickles_and_quantised_weights(model_copy, tmp_path):

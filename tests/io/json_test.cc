@@ -1,9 +1,12 @@
 #include "io/json.h"
 
 #include <gmock/gmock.h>
+#include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
 
+#include "io/json_text.h"
+#include "io/mapped_file.h"
 #include "tests/support/errors.h"
 #include "tests/support/test_files.h"
 
@@ -187,6 +190,29 @@ TEST(JsonObject, LoadNamesTheFile) {
   WriteBytes(folder / "bad.json", "{\"a\"\n: x}");
   ExpectError(ErrorCode::kInvalidFile, "bad.json: not JSON: parse error at line 2",
               [&] { JsonObject::Load(folder / "bad.json"); });
+}
+
+TEST(JsonObject, TellsACutOffFileInOneShortLine) {
+  const std::string longest(100'000, 'x');
+  const std::string texts[] = {"{\"a\": [1, ", "{\"a\": \"" + longest, "{"};
+  for (const std::string& text : texts) {
+    const std::string message =
+        ErrorOf([&] { ParseJson(text, "t.json"); }, ErrorCode::kInvalidFile);
+    EXPECT_TRUE(message.starts_with("t.json: not JSON, cut off: ")) << message.substr(0, 300);
+    EXPECT_LT(message.size(), 300u);
+  }
+  const std::string digits(100'000, '7');
+  EXPECT_LT(ErrorOf([&] { ParseJson("[" + digits + "e999]", "t.json"); }).size(), 300u);
+  EXPECT_EQ(ErrorOf([&] { ParseJson("{\"a\"; 1}", "t.json"); }).find("cut off"), std::string::npos);
+}
+
+// Nobody writes to it: neither waited for nor read.
+TEST(JsonObject, DoesNotWaitForAPipe) {
+  const TemporaryFolder folder;
+  ASSERT_EQ(mkfifo((folder / "config.json").c_str(), 0600), 0);
+  ExpectError(ErrorCode::kInvalidFile, "config.json: empty",
+              [&] { JsonObject::Load(folder / "config.json"); });
+  EXPECT_THROW(MappedFile(folder / "config.json"), Error);
 }
 
 }  // namespace

@@ -131,6 +131,12 @@ TEST(ReadImage, NamesTheFileThatIsNoPicture) {
     ExpectError(ErrorCode::kInvalidFile, "a.png: neither PNG, JPEG nor WebP",
                 [&] { ReadImage(folder / "a.png"); });
   }
+  WriteBytes(folder / "a.png", "");
+  ExpectError(ErrorCode::kInvalidFile, "nor WebP, but an empty file",
+              [&] { ReadImage(folder / "a.png"); });
+  WriteBytes(folder / "a.png", "<!DOCTYPE html><html>");
+  ExpectError(ErrorCode::kInvalidFile, "nor WebP, but an HTML page",
+              [&] { ReadImage(folder / "a.png"); });
 }
 
 TEST(ReadImage, RefusesEveryCutOffJpeg) {

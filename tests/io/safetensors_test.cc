@@ -167,8 +167,10 @@ TEST_F(Safetensors, RefusesHeadersThatContradictTheFile) {
   };
   const std::string f32 = "\"F32\"";
   EXPECT_EQ(Open(entry(f32, "[2,1]", "[0,8]"), 8).Get("w").shape(), Shape({2, 1}));
-  ExpectInvalid("model.safetensors: tensor 'w': data_offsets [0, 8) are outside of the file's 7",
-                entry(f32, "[2,1]", "[0,8]"), 7);
+  ExpectInvalid(
+      "model.safetensors: tensor 'w': data_offsets [0, 8) are outside of the file's 7 "
+      "data bytes: the file is cut off",
+      entry(f32, "[2,1]", "[0,8]"), 7);
   ExpectInvalid("model.safetensors: 1 bytes after the last tensor", entry(f32, "[2]", "[0,8]"), 9);
   ExpectInvalid("tensor 'w': F32 [3] takes 12 bytes, data_offsets [0, 8) hold 8",
                 entry(f32, "[3]", "[0,8]"), 8);

@@ -158,7 +158,10 @@ TEST(SparsityConfig, ApplyRefusesBadSettingsAsArguments) {
   EXPECT_THAT(ApplyError("attn.top_keys="), HasSubstr("'attn.top_keys'"));
   EXPECT_THAT(ApplyError("attn.top_keys={"), HasSubstr("setting 'attn.top_keys={'"));
   EXPECT_THAT(ApplyError("steps=1\nworld_size: 2"), HasSubstr("setting"));
-  EXPECT_THAT(ApplyError("attn=1"), HasSubstr("unknown"));
+  for (const char* setting : {"attn=1", "attn={top_keys: 0.1}"}) {
+    EXPECT_THAT(ApplyError(setting), HasSubstr("key 'attn': a section; expected one of its keys, "
+                                               "such as 'attn.is_enabled'"));
+  }
 }
 
 class WarnsOfKeysWithoutEffect : public ::testing::TestWithParam<bool> {};
