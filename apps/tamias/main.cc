@@ -12,6 +12,7 @@
 #include <system_error>
 #include <vector>
 
+#include "bus_error.h"
 #include "commands.h"
 #include "standard_streams.h"
 #include "tamias/error.h"
@@ -145,6 +146,7 @@ int FlushedStatus(int status, int output_error) {
 
 int main(int argc, char** argv) {
   tamias::cli::PrepareProcess();
+  tamias::cli::ExplainBusErrors();
   CLI::App app{
       "Generates pictures and films with diffusion transformers, accelerated without training.",
       "tamias"};

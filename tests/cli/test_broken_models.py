@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import struct
+import subprocess
 
 import pytest
-from conftest import MODEL, PROMPT, SMALL, expect_error, run
+from conftest import MODEL, PROGRAM, PROMPT, SMALL, expect_error, run
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
@@ -39,6 +40,22 @@ def test_cut_off_weights(model_copy, tmp_path, size):
     path = model_copy / TRANSFORMER
     os.truncate(path, size if size >= 0 else path.stat().st_size - 1)
     expect_error(generate(model_copy, tmp_path), 2, TRANSFORMER)
+
+
+def test_weights_that_are_cut_off_while_they_are_read(model_copy, tmp_path):
+    process = subprocess.Popen(
+        [PROGRAM, "generate", "--model", model_copy, "--prompt", PROMPT, "--width", "128", "--height", "128",
+         "--steps", "1000", "--sparsity", "off", "--output", tmp_path / "p.png"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while "denoise" not in (line := process.stderr.readline()):
+        assert line
+    os.truncate(model_copy / TRANSFORMER, 1000)
+    errors = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 1
+    assert "was cut off or replaced while it was read" in errors[-1]
+    assert not (tmp_path / "p.png").exists()
 
 
 def test_missing_tensor(model_copy, tmp_path):
