@@ -129,7 +129,7 @@ def test_a_job_that_lacks_memory_beside_another_waits_to_run_alone(serve, monkey
     assert server.job(running)["status"] == "in_progress"
     server.ask("DELETE", f"/v1/jobs/{running}")
     job = server.wait(lacking)
-    assert job["status"] == end, (job["error"], before >> 20, data_bytes(server) >> 20)
+    assert job["status"] == end, (job.get("error"), before >> 20, data_bytes(server) >> 20)
     assert job.get("error", {}).get("code") == (None if end == "completed" else "too_large")
     server.wait(behind)
     assert server.stop() == 0
