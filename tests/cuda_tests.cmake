@@ -13,6 +13,10 @@
 set(TAMIAS_TEST_ROOT ${PROJECT_SOURCE_DIR} CACHE STRING
     "Where the GPU tests find tests/data and models; '.' in an archive of tools/gpu_check")
 file(GLOB cuda_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*/cuda/*_test.cc)
+# Emulated alone: a machine with a GPU may lack the server's packages.
+set(serve_cuda_tests ${cuda_tests})
+list(FILTER serve_cuda_tests INCLUDE REGEX "/serve/cuda/")
+list(FILTER cuda_tests EXCLUDE REGEX "/serve/cuda/")
 
 function(tamias_add_cuda_test name)
   add_executable(${name} ${ARGN})
@@ -39,6 +43,10 @@ if(NOT TAMIAS_SANITIZE)
   tamias_add_cuda_test(cuda_emulation_test ${cuda_tests} ${emulator_tests})
   target_compile_definitions(cuda_emulation_test PRIVATE TAMIAS_CUDA_EMULATION)
   target_link_libraries(cuda_emulation_test PRIVATE cuda_emulation)
+  if(TARGET tamias-serve)
+    target_sources(cuda_emulation_test PRIVATE ${serve_cuda_tests})
+    target_link_libraries(cuda_emulation_test PRIVATE tamias-serve)
+  endif()
   # Loops carry "#pragma unroll" for nvcc. Misaligned accesses end a launch (alignment.cc); the
   # sanitizer's library is not linked.
   set_source_files_properties(${kernels} ${emulator} ${emulator_tests} PROPERTIES

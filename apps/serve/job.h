@@ -67,6 +67,13 @@ struct Job {
   double seconds_denoise = 0;
   double seconds_decode = 0;
 
+  // As before it ran.
+  void Requeue() {
+    status = JobStatus::kQueued;
+    started_at = 0;
+    steps.clear();
+    files.clear();
+  }
   bool HasEnded() const { return status != JobStatus::kQueued && status != JobStatus::kInProgress; }
 };
 

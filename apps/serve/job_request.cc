@@ -12,7 +12,6 @@
 #include "api_error.h"
 #include "sha256.h"
 #include "tamias/image.h"
-#include "tamias/machine.h"
 #include "tamias/text.h"
 
 namespace tamias::serve {
@@ -66,6 +65,27 @@ GenerateOptions OptionsOf(const JobRequest& request, const ServedModel& model,
 
 }  // namespace
 
+void CheckFits(const MemoryPlan& plan, const std::vector<MemoryLimit>& limits,
+               const std::map<std::string, size_t>& idle_gpu_bytes) {
+  for (const MemoryLimit& limit : limits) {
+    if (plan.peak_bytes <= limit.bytes) continue;
+    throw InvalidRequest("size",
+                         fmt::format("size: needs {} of memory, and the server has {}",
+                                     BytesText(plan.peak_bytes), BytesText(limit.bytes)),
+                         "too_large");
+  }
+  for (const DeviceMemory& gpu : plan.devices) {
+    // Weights of other models may be there now.
+    const auto idle = idle_gpu_bytes.find(gpu.device);
+    const size_t free = std::max(gpu.free_bytes, idle == idle_gpu_bytes.end() ? 0 : idle->second);
+    if (gpu.bytes <= free) continue;
+    throw InvalidRequest("size",
+                         fmt::format("size: needs {} of GPU memory, and the server has {} on {}",
+                                     BytesText(gpu.bytes), BytesText(free), gpu.device),
+                         "too_large");
+  }
+}
+
 void RequestChecker::CheckSize(const ServedModel& model, const JobSettings& settings) const {
   const int64_t pixels = int64_t{settings.width} * settings.height * settings.num_frames;
   if (pixels > model.max_pixels()) {
@@ -83,7 +103,8 @@ void RequestChecker::CheckSize(const ServedModel& model, const JobSettings& sett
 }
 
 // Also refuses bad overrides.
-void RequestChecker::CheckPlan(const Pipeline& pipeline, const JobSettings& settings) {
+void RequestChecker::CheckPlan(const Pipeline& pipeline, const ServedModel& model,
+                               const JobSettings& settings) {
   const std::string key =
       fmt::format("{} {} {} {} {} {} {}", ShapeOf(settings), settings.profile,
                   fmt::join(settings.overrides, " "), settings.steps, settings.n,
@@ -92,14 +113,8 @@ void RequestChecker::CheckPlan(const Pipeline& pipeline, const JobSettings& sett
     const std::scoped_lock lock(mutex_);
     if (fitting_.contains(key)) return;
   }
-  const size_t bytes = pipeline.PlanMemory(serve::OptionsOf(settings)).peak_bytes;
-  for (const MemoryLimit& limit : MemoryLimits()) {
-    if (bytes <= limit.bytes) continue;
-    throw InvalidRequest("size",
-                         fmt::format("size: needs {} of memory, and the server has {}",
-                                     BytesText(bytes), BytesText(limit.bytes)),
-                         "too_large");
-  }
+  CheckFits(pipeline.PlanMemory(serve::OptionsOf(settings)), MemoryLimits(),
+            model.idle_gpu_bytes());
   const std::scoped_lock lock(mutex_);
   if (fitting_.size() >= kMaxPlansKept) fitting_.clear();
   fitting_.insert(key);
@@ -171,7 +186,7 @@ JobSettings RequestChecker::CompleteWith(const Pipeline& pipeline, const ServedM
   settings.dtype = catalog_.machine().dtype;
   settings.weight_dtype = catalog_.machine().weight_dtype;
   CheckSize(model, settings);
-  CheckPlan(pipeline, settings);
+  CheckPlan(pipeline, model, settings);
   return settings;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -11,6 +12,7 @@
 
 #include "job.h"
 #include "model_catalog.h"
+#include "tamias/machine.h"
 
 namespace tamias::serve {
 
@@ -39,6 +41,12 @@ struct JobRequest {
   int quality = 90;
 };
 
+// Throws ApiError for a plan that needs more than the server has where nothing else runs: of the
+// host what the limits say, of a GPU what is free, or was when no job ran (idle_gpu_bytes, by
+// name).
+void CheckFits(const MemoryPlan& plan, const std::vector<MemoryLimit>& limits,
+               const std::map<std::string, size_t>& idle_gpu_bytes);
+
 class RequestChecker {
  public:
   RequestChecker(const ModelCatalog& catalog, const Limits& limits)
@@ -54,7 +62,7 @@ class RequestChecker {
   JobSettings CompleteWith(const Pipeline& pipeline, const ServedModel& model,
                            const JobRequest& request);
   void CheckSize(const ServedModel& model, const JobSettings& settings) const;
-  void CheckPlan(const Pipeline& pipeline, const JobSettings& settings);
+  void CheckPlan(const Pipeline& pipeline, const ServedModel& model, const JobSettings& settings);
 
   const ModelCatalog& catalog_;
   Limits limits_;

@@ -130,6 +130,13 @@ std::string FileName(const Job& job, int image) {
 
 }  // namespace
 
+JobOutcome OutcomeOf(LiveJob::Stop reason) {
+  if (reason == LiveJob::Stop::kCancel) {
+    return {JobStatus::kCancelled, "cancelled", "the job was cancelled"};
+  }
+  return {JobStatus::kQueued, "", ""};
+}
+
 JobRunner::JobRunner(const ModelCatalog& catalog, std::filesystem::path output_folder, int threads,
                      Metrics& metrics)
     : catalog_(catalog),
@@ -139,8 +146,8 @@ JobRunner::JobRunner(const ModelCatalog& catalog, std::filesystem::path output_f
   for (const ServedModel& model : catalog_.models()) previews_[model.id()];
 }
 
-JobOutcome JobRunner::Run(LiveJob& live, const std::string& picture) noexcept {
-  const JobOutcome outcome = Try(live, picture);
+JobOutcome JobRunner::Run(LiveJob& live, const std::string& picture, bool is_alone) noexcept {
+  const JobOutcome outcome = Try(live, picture, is_alone);
   if (outcome.status != JobStatus::kCompleted) {
     RemoveFiles(live.job());
     live.Edit([](Job& job) { job.files.clear(); });
@@ -148,33 +155,30 @@ JobOutcome JobRunner::Run(LiveJob& live, const std::string& picture) noexcept {
   return outcome;
 }
 
-JobOutcome JobRunner::Try(LiveJob& live, const std::string& picture) {
+JobOutcome JobRunner::Try(LiveJob& live, const std::string& picture, bool is_alone) {
   const JobSettings settings = live.job().settings;
   const ServedModel* model = catalog_.Served(settings.model);
   if (model == nullptr) {
     return {JobStatus::kFailed, "model_not_found",
             fmt::format("model: '{}' is not served any more", settings.model)};
   }
-  const auto outcome_of_stop = [&]() -> JobOutcome {
-    if (live.stop() == LiveJob::Stop::kInterrupt) return {JobStatus::kQueued, "", ""};
-    return {JobStatus::kCancelled, "cancelled", "the job was cancelled"};
-  };
   try {
     const LoadedModels::Lease pipeline = catalog_.loaded().Borrow(
-        model->source(), [&] { return live.stop() != LiveJob::Stop::kNone; });
-    if (pipeline == nullptr) return outcome_of_stop();
+        model->source(), [&] { return live.stop() != LiveJob::Stop::kNone; }, is_alone);
+    if (pipeline == nullptr) return OutcomeOf(live.stop());
     Generate(live, *pipeline, settings, picture);
     return {JobStatus::kCompleted, "", ""};
   } catch (const ApiError& error) {
     return {JobStatus::kFailed, error.code, error.what()};
   } catch (const Error& error) {
     if (error.code() == ErrorCode::kCancelled && live.stop() != LiveJob::Stop::kNone) {
-      return outcome_of_stop();
+      return OutcomeOf(live.stop());
     }
     const ApiError answer = FromLibrary(error);
-    return {JobStatus::kFailed, answer.code, answer.what()};
+    return {JobStatus::kFailed, answer.code, answer.what(),
+            error.code() == ErrorCode::kOutOfMemory};
   } catch (const std::bad_alloc&) {
-    return {JobStatus::kFailed, "out_of_memory", "out of memory"};
+    return {JobStatus::kFailed, "out_of_memory", "out of memory", true};
   } catch (const std::exception& error) {
     return {JobStatus::kFailed, "generation_failed", WithoutPaths(error.what())};
   }

@@ -18,7 +18,11 @@ struct JobOutcome {
   JobStatus status = JobStatus::kCompleted;
   std::string error_code;
   std::string error_message;
+  bool is_out_of_memory = false;
 };
+
+// Of a run that was to stop: cancelled, or interrupted where the server ends.
+JobOutcome OutcomeOf(LiveJob::Stop reason);
 
 class JobRunner {
  public:
@@ -27,15 +31,15 @@ class JobRunner {
             Metrics& metrics);
 
   // `picture`: the file that the job's film begins with; empty: none. On return the job's record
-  // has its files and times; its status is left to whoever keeps the store. Threads may call it at
-  // once.
-  JobOutcome Run(LiveJob& live, const std::string& picture) noexcept;
+  // has its files and times; its status is left to whoever keeps the store. is_alone: with no other
+  // model in memory, which is waited for. Threads may call it at once.
+  JobOutcome Run(LiveJob& live, const std::string& picture, bool is_alone) noexcept;
 
   const std::filesystem::path& output_folder() const { return output_folder_; }
   void RemoveFiles(const Job& job) const noexcept;
 
  private:
-  JobOutcome Try(LiveJob& live, const std::string& picture);
+  JobOutcome Try(LiveJob& live, const std::string& picture, bool is_alone);
   void Generate(LiveJob& live, const Pipeline& pipeline, const JobSettings& settings,
                 const std::string& picture);
   void WriteResult(LiveJob& live, const Pipeline& pipeline, const GenerateOptions& options,

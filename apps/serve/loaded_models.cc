@@ -29,21 +29,35 @@ bool LoadedModels::HasRoomFor(size_t bytes) const {
   return taken + bytes <= max_bytes_;
 }
 
-// All or nothing: what would not be enough stays.
+bool LoadedModels::LetGoFor(size_t bytes) {
+  bool has_let_go = false;
+  bool has_room = HasRoomFor(bytes);
+  while (!has_room) {
+    const auto longest_unused = std::ranges::min_element(entries_, {}, [](const Entry& entry) {
+      return std::pair(entry.leases > 0, entry.last_use);
+    });
+    if (longest_unused == entries_.end() || longest_unused->leases > 0) break;
+    entries_.erase(longest_unused);
+    has_let_go = true;
+    has_room = HasRoomFor(bytes);
+  }
+  if (has_let_go) malloc_trim(0);  // what the C library keeps of tokenizers and copied weights
+  return has_room;
+}
+
+bool LoadedModels::LetGoAll() {
+  if (std::erase_if(entries_, [](const Entry& entry) { return entry.leases == 0; }) > 0) {
+    malloc_trim(0);
+  }
+  return entries_.empty();
+}
+
+// What would not be enough stays; jobs that come to keep more meanwhile can leave no room after
+// all.
 bool LoadedModels::MakeRoomFor(size_t bytes) {
   size_t held = 0;
   for (const Entry& entry : entries_) held += entry.leases > 0 ? BytesOf(entry) : 0;
-  if (held + bytes > max_bytes_) return false;
-  bool has_let_go = false;
-  while (!HasRoomFor(bytes)) {
-    // Those that are held count as the most recently used.
-    entries_.erase(std::ranges::min_element(entries_, {}, [](const Entry& entry) {
-      return std::pair(entry.leases > 0, entry.last_use);
-    }));
-    has_let_go = true;
-  }
-  if (has_let_go) malloc_trim(0);  // what the C library keeps of tokenizers and copied weights
-  return true;
+  return held + bytes <= max_bytes_ && LetGoFor(bytes);
 }
 
 LoadedModels::Lease LoadedModels::LeaseOf(Entry& entry) {
@@ -88,12 +102,16 @@ LoadedModels::Place::~Place() {
 }
 
 LoadedModels::Lease LoadedModels::Borrow(const ModelSource& model,
-                                         const std::function<bool()>& gives_up) {
+                                         const std::function<bool()>& gives_up, bool is_alone) {
   std::unique_lock lock(mutex_);
   const Place place(*this);
   while (true) {
-    if (place.IsFirst()) {
-      if (Entry* entry = Find(model.id)) return LeaseOf(*entry);
+    if (place.IsFirst() && (!is_alone || LetGoAll())) {
+      if (Entry* entry = Find(model.id)) {
+        Lease lease = LeaseOf(*entry);
+        LetGoFor(0);  // where models came to keep more than there was room for
+        return lease;
+      }
       if (MakeRoomFor(model.bytes)) return Load(model, lock);
     }
     if (gives_up()) return nullptr;
@@ -112,6 +130,11 @@ LoadedModels::Lease LoadedModels::Look(const ModelSource& model) {
     }
   }
   return std::make_shared<const Pipeline>(model.folder);
+}
+
+bool LoadedModels::IsAlone(const std::string& id) const {
+  const std::scoped_lock lock(mutex_);
+  return std::ranges::all_of(entries_, [&](const Entry& entry) { return entry.model.id == id; });
 }
 
 bool LoadedModels::IsLoaded(const std::string& id) const {

@@ -29,21 +29,26 @@ class LoadedModels {
   // A model that stays while this is held.
   using Lease = std::shared_ptr<const Pipeline>;
 
-  // kept: what a pipeline holds beside its source's bytes, which changes with its jobs.
+  // kept: what a pipeline holds beside its source's bytes, which changes while its jobs run. It is
+  // not known before, so that running jobs can come to exceed max_bytes together; until they do no
+  // more nothing else is loaded, and each job that begins lets go of what nobody holds.
   using KeptBytes = std::function<size_t(const Pipeline&)>;
 
   explicit LoadedModels(size_t max_bytes, KeptBytes kept = &Pipeline::pinned_bytes)
       : max_bytes_(max_bytes), kept_(std::move(kept)) {}
 
-  // For a job. Waits until others' jobs leave room; who came first has it first. nullptr when
+  // For a job. Waits until others' jobs leave room; is_alone: until nobody holds any model, and
+  // then there is none but this one, loaded anew. Who came first has it first. nullptr when
   // `gives_up` says so meanwhile. Throws as Pipeline.
-  Lease Borrow(const ModelSource& model, const std::function<bool()>& gives_up);
+  Lease Borrow(const ModelSource& model, const std::function<bool()>& gives_up,
+               bool is_alone = false);
   // For settings and plans, at once: where there is no room beside the others, a copy of its own,
   // whose weights nobody touches.
   Lease Look(const ModelSource& model);
 
   bool IsLoaded(const std::string& id) const;
-  size_t bytes() const;  // of weights
+  bool IsAlone(const std::string& id) const;  // no other model is in memory
+  size_t bytes() const;                       // of weights
   size_t max_bytes() const { return max_bytes_; }
 
  private:
@@ -73,6 +78,12 @@ class LoadedModels {
   size_t BytesOf(const Entry& entry) const;
   Entry* Find(const std::string& id);
   bool HasRoomFor(size_t bytes) const;
+  // Lets go of models that nobody holds, from the longest unused, until there is room for so much
+  // beside the others. False: there is none yet.
+  bool LetGoFor(size_t bytes);
+  // Lets go of all models. False: somebody holds one.
+  bool LetGoAll();
+  // LetGoFor where nothing that is held stands in the way, else nothing.
   bool MakeRoomFor(size_t bytes);
   Lease LeaseOf(Entry& entry);
   // By the first in line; gives the lock away while it reads.

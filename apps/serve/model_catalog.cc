@@ -76,14 +76,17 @@ ServedModel::ServedModel(const std::filesystem::path& folder, const std::string&
   const Pipeline pipeline(folder);
   info_ = pipeline.info();
   GenerateOptions options;
-  options.device = machine.DeviceFor(info_.defaults);
+  options.device = machine.device;
+  options.true_cfg_scale = 2;  // with guidance, which is what all devices are for
   options.dtype = machine.dtype;
   options.weight_dtype = machine.weight_dtype;
   // Small: weights do not follow from the size, and kernels are compiled for each.
   options.width = options.height = 4 * info_.size_multiple;
   if (info_.makes_videos) options.num_frames = 1;
   // Also refuses a device that is not there and one that the model does not run on.
-  source_ = {id, folder, pipeline.PlanMemory(options).weight_bytes};
+  const MemoryPlan plan = pipeline.PlanMemory(options);
+  source_ = {id, folder, plan.weight_bytes};
+  for (const DeviceMemory& gpu : plan.devices) idle_gpu_bytes_[gpu.device] = gpu.free_bytes;
   const GenerationSettings& defaults = info_.defaults;
   if (max_pixels_ == 0) {
     max_pixels_ =

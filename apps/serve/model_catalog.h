@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <list>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -61,6 +62,9 @@ class ServedModel {
   const ModelSource& source() const { return source_; }
   const ModelInfo& info() const { return info_; }
   bool makes_videos() const { return info_.makes_videos; }
+  // Of each GPU by its name, what was free of its memory when the server looked at the model: no
+  // job ran then.
+  const std::map<std::string, size_t>& idle_gpu_bytes() const { return idle_gpu_bytes_; }
   int64_t max_pixels() const { return max_pixels_; }
   // From most to least work, "off" first.
   const std::vector<ServedProfile>& profiles() const { return profiles_; }
@@ -73,6 +77,7 @@ class ServedModel {
   ModelSource source_;
   ModelInfo info_;
   int64_t max_pixels_;
+  std::map<std::string, size_t> idle_gpu_bytes_;
   std::vector<ServedProfile> profiles_;
 };
 

@@ -38,6 +38,7 @@ std::string Describe(const Job& job) {
 
 Service::Service(const ServiceOptions& options, const ModelCatalog& catalog, Metrics& metrics)
     : options_(options),
+      catalog_(catalog),
       store_(options.jobs),
       runner_(catalog, options.output_folder, options.threads, metrics),
       metrics_(metrics),
@@ -60,10 +61,7 @@ void Service::Recover() {
   // If it was such a job that ended the server, those that only waited have their turn before it.
   std::ranges::stable_sort(jobs, {}, &Job::interruptions);
   for (Job& job : jobs) {
-    job.status = JobStatus::kQueued;
-    job.started_at = 0;
-    job.steps.clear();
-    job.files.clear();
+    job.Requeue();
     if (!job.is_kept) {
       ++recovered_.cancelled;
       job.status = JobStatus::kCancelled;
@@ -92,7 +90,7 @@ void Service::Recover() {
 }
 
 int Service::SecondsUntilRoom() const {
-  const double seconds = mean_seconds_ * static_cast<double>(queue_.size() + running_) /
+  const double seconds = mean_seconds_ * static_cast<double>(queue_.size() + queue_.running()) /
                          static_cast<double>(options_.concurrent);
   // One place becomes free after one job; asking at that rate is enough for whoever asks last.
   return std::clamp(static_cast<int>(std::ceil(std::min(seconds, mean_seconds_ * 4))), 1,
@@ -168,8 +166,9 @@ void Service::Cancel(const std::string& owner, const std::string& id) {
       live->RequestStop(LiveJob::Stop::kCancel);
       return;
     }
+    changed_.notify_all();  // others may have waited for it to run alone
   }
-  Finish(live, {JobStatus::kCancelled, "cancelled", "the job was cancelled"});
+  Finish(live, OutcomeOf(LiveJob::Stop::kCancel));
 }
 
 void Service::Delete(const std::string& owner, const std::string& id) {
@@ -216,7 +215,7 @@ size_t Service::queue_length() const {
 
 size_t Service::running() const {
   const std::scoped_lock lock(mutex_);
-  return running_;
+  return queue_.running();
 }
 
 bool Service::is_stopping() const {
@@ -237,13 +236,14 @@ void Service::TellPositions() const {
 void Service::Work() {
   Warmth warm;
   while (true) {
+    QueuedJob queued;
     std::shared_ptr<LiveJob> live;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return is_stopping_ || queue_.size() > 0; });
+      changed_.wait(lock, [this] { return is_stopping_ || queue_.HasNext(); });
       if (is_stopping_) return;
-      live = live_.at(queue_.Pop(warm)->id);
-      ++running_;
+      queued = *queue_.Pop(warm);
+      live = live_.at(queued.id);
       live->Edit([](Job& job) {
         job.status = JobStatus::kInProgress;
         job.started_at = Now();
@@ -252,12 +252,43 @@ void Service::Work() {
     }
     Save(live->job());
     live->Publish("status", StatusEvent(JobStatus::kInProgress, std::nullopt));
-    const JobOutcome outcome = runner_.Run(*live, PictureOf(live->job()));
+    JobOutcome outcome = runner_.Run(*live, PictureOf(live->job()), queued.runs_alone);
+    if (outcome.is_out_of_memory && MayFitAlone(queued)) {
+      if (PutBack(*live)) continue;
+      outcome = OutcomeOf(live->stop());
+    }
     Finish(live, outcome);
     const std::scoped_lock lock(mutex_);
-    --running_;
+    queue_.Leave(queued.id);
     changed_.notify_all();
   }
+}
+
+// Whether a job that ran out of memory shared it with others.
+bool Service::MayFitAlone(const QueuedJob& queued) const {
+  if (queued.runs_alone) return false;
+  if (!catalog_.loaded().IsAlone(queued.model)) return true;
+  const std::scoped_lock lock(mutex_);
+  return queue_.RanBesideOthers(queued.id);
+}
+
+// A job that is to run again, alone. False: it is to stop.
+bool Service::PutBack(LiveJob& live) {
+  const std::scoped_lock lock(mutex_);
+  if (is_stopping_ || live.stop() != LiveJob::Stop::kNone) return false;
+  live.Edit([](Job& job) { job.Requeue(); });
+  live.SetProgress({});
+  const Job job = live.job();
+  try {
+    store_.Update(job);
+  } catch (const Error& error) {
+    options_.log(error.what());  // if the server ends now, the job counts as interrupted
+  }
+  queue_.PutBack(job.id);
+  options_.log(job.id + ": queued again, to run alone: others left too little memory");
+  TellPositions();
+  changed_.notify_all();
+  return true;
 }
 
 // Empty: the job has none, or the store does not give it, which the runner then finds.
@@ -291,8 +322,7 @@ void Service::Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& out
   job.error_code = outcome.error_code;
   job.error_message = outcome.error_message;
   if (job.status == JobStatus::kQueued) {
-    job.started_at = 0;
-    job.steps.clear();
+    job.Requeue();
     if (!job.is_kept) {
       job.status = JobStatus::kCancelled;
       job.error_code = "stopping";
@@ -328,10 +358,10 @@ void Service::Stop(std::chrono::milliseconds grace) {
       if (queue_.Remove(id)) waiting.push_back(live);
     }
   }
-  for (const auto& live : waiting) Finish(live, {JobStatus::kQueued, "", ""});
+  for (const auto& live : waiting) Finish(live, OutcomeOf(LiveJob::Stop::kInterrupt));
   {
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, grace, [this] { return running_ == 0; });
+    changed_.wait_for(lock, grace, [this] { return queue_.running() == 0; });
     for (const auto& [id, live] : live_) {
       if (live->stop() == LiveJob::Stop::kNone) live->RequestStop(LiveJob::Stop::kInterrupt);
     }

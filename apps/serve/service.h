@@ -1,6 +1,6 @@
 // The jobs of the server, from submission to end: taken into the store before anyone is told,
-// queued, run by workers, found again, cancelled, and queued again after a restart. Threads may
-// use it at once.
+// queued, run by workers, found again, cancelled, and queued again after a restart or where others
+// left too little memory. Threads may use it at once.
 #pragma once
 
 #include <chrono>
@@ -79,6 +79,8 @@ class Service {
  private:
   void Recover();
   void Work();
+  bool MayFitAlone(const QueuedJob& queued) const;
+  bool PutBack(LiveJob& live);
   void Finish(const std::shared_ptr<LiveJob>& live, const JobOutcome& outcome);
   void CheckRoom(const std::string& owner) const;
   std::string PictureOf(const Job& job) const;
@@ -88,6 +90,7 @@ class Service {
   JobView ViewOf(const LiveJob& live) const;
 
   ServiceOptions options_;
+  const ModelCatalog& catalog_;
   JobStore store_;
   JobRunner runner_;
   Metrics& metrics_;
@@ -97,7 +100,6 @@ class Service {
   std::condition_variable changed_;
   JobQueue queue_;
   std::map<std::string, std::shared_ptr<LiveJob>> live_;  // queued or running
-  size_t running_ = 0;
   bool is_stopping_ = false;
   double mean_seconds_ = 1;  // of the last jobs
   std::vector<std::thread> workers_;

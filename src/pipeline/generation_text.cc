@@ -11,6 +11,7 @@ namespace tamias {
 std::string SettingsJson(const ModelFamily& family, const GenerateOptions& options,
                          const GenerationSettings& settings, int image) {
   const ModelInfo& info = family.info();
+  const Placement placement = family.PlacementFor(options);
   nlohmann::ordered_json json;
   json["model"] = family.folder().name();
   json["prompt"] = options.prompt;
@@ -34,6 +35,8 @@ std::string SettingsJson(const ModelFamily& family, const GenerateOptions& optio
   json["image"] = image;
   json["sparsity"] = options.sparsity == "auto" ? info.default_profile : options.sparsity;
   json["set"] = options.overrides;
+  json["dtype"] = Name(placement.activation_dtype);
+  json["weight_dtype"] = Name(placement.weight_dtype.value_or(placement.activation_dtype));
   json["version"] = Version();
   return json.dump();
 }

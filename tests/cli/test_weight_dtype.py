@@ -2,18 +2,22 @@
 
 import json
 
+from PIL import Image
 from conftest import MODEL, expect_error, generate, run
 
 
-def test_the_picture_is_another_and_the_report_names_the_type(tmp_path):
-    reports, pictures = {}, {}
+def test_the_picture_is_another_and_report_and_file_name_the_type(tmp_path):
+    reports, pictures, texts = {}, {}, {}
     for weights in ("auto", "fp8_e4m3"):
         path = tmp_path / f"{weights}.png"
-        result = generate("--weight-dtype", weights, "--json", "--output", path)
+        result = generate("--dtype", "bf16", "--weight-dtype", weights, "--json", "--output", path)
         assert result.returncode == 0, result.stderr
         reports[weights], pictures[weights] = json.loads(result.stdout), path.read_bytes()
+        texts[weights] = json.loads(Image.open(path).text["tamias"])
     assert {name: report["weight_dtype"] for name, report in reports.items()} == {n: n for n in reports}
     assert pictures["auto"] != pictures["fp8_e4m3"]
+    assert {text["dtype"] for text in texts.values()} == {"bf16"}
+    assert {name: text["weight_dtype"] for name, text in texts.items()} == {"auto": "bf16", "fp8_e4m3": "fp8_e4m3"}
 
 
 def test_less_of_a_gpus_memory_is_planned():

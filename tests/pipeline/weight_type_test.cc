@@ -4,6 +4,8 @@
 
 #include <map>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
 
 #include "tests/support/quantised_model.h"
 
@@ -101,6 +103,26 @@ TEST_F(WeightType, WeightsThatAreNotFiniteAreNamed) {
   WriteSafetensors(path, tensors);
   EXPECT_THAT(ErrorOf(In8Bits(Picture("f32", "off"))),
               HasSubstr(std::string("tensor '") + kBroken + "': element 7 is not a finite number"));
+}
+
+// As they were in force: "auto" is none.
+TEST_F(WeightType, FilesSayTheTypes) {
+  const Pipeline pipeline(kDemoModel);
+  const auto types = [&](const GenerateOptions& options) {
+    const auto png = nlohmann::json::parse(pipeline.PngText(options, 0).at("tamias"));
+    const auto latents = nlohmann::json::parse(pipeline.LatentsText(options).at("tamias"));
+    EXPECT_EQ(png, latents);
+    return std::pair(png.at("dtype").get<std::string>(), png.at("weight_dtype").get<std::string>());
+  };
+  using Types = std::pair<std::string, std::string>;
+  EXPECT_EQ(types(Picture("bf16", "off")), Types("bf16", "bf16"));
+  EXPECT_EQ(types(In8Bits(Picture("bf16", "off"))), Types("bf16", "fp8_e4m3"));
+  // The demo model's weights are f16, which the CPU computes with in f32 and a GPU as they are.
+  GenerateOptions options = Picture("auto", "off");
+  EXPECT_EQ(types(options), Types("f32", "f32"));
+  EXPECT_EQ(types(In8Bits(options)), Types("f32", "fp8_e4m3"));
+  options.device = "cuda";
+  EXPECT_EQ(types(options), Types("f16", "f16"));
 }
 
 TEST_F(WeightType, OthersAreRefused) {

@@ -73,6 +73,60 @@ TEST(JobQueue, PrefersTheWarmShapeToItsModel) {
   EXPECT_THAT(Order(queue), ElementsAre("1", "3", "2", "4"));
 }
 
+TEST(JobQueue, WhatIsPutBackIsNextAndRunsAlone) {
+  JobQueue queue(10, 10);
+  for (const char* id : {"1", "2", "3", "4"}) queue.Push({id, id, "", id});
+  Warmth warm;
+  for (int i = 0; i < 3; ++i) queue.Pop(warm);
+  queue.PutBack("2");
+  queue.PutBack("3");
+  EXPECT_EQ(queue.PositionOf("2"), 0U);
+  EXPECT_EQ(queue.PositionOf("3"), 1U);
+  EXPECT_EQ(queue.PositionOf("4"), 2U);
+  EXPECT_FALSE(queue.HasNext());
+  EXPECT_EQ(queue.Pop(warm), std::nullopt);
+  queue.Leave("1");
+  EXPECT_EQ(queue.running(), 0U);
+  for (const char* id : {"2", "3"}) {
+    const auto job = queue.Pop(warm);
+    ASSERT_TRUE(job);
+    EXPECT_TRUE(job->id == id && job->runs_alone);
+    EXPECT_FALSE(queue.HasNext());
+    EXPECT_FALSE(queue.RanBesideOthers(id));
+    queue.Leave(id);
+  }
+  const auto job = queue.Pop(warm);
+  ASSERT_TRUE(job);
+  EXPECT_TRUE(job->id == "4" && !job->runs_alone);
+}
+
+TEST(JobQueue, OthersGoOnWhereWhatWasPutBackIsRemoved) {
+  JobQueue queue(10, 10);
+  for (const char* id : {"1", "2", "3"}) queue.Push({id, "", "", id});
+  Warmth warm;
+  queue.Pop(warm);
+  queue.Pop(warm);
+  queue.PutBack("2");
+  EXPECT_FALSE(queue.HasNext());
+  EXPECT_TRUE(queue.Remove("2"));
+  EXPECT_TRUE(queue.HasNext());
+}
+
+TEST(JobQueue, KnowsWhatRanBesideOthers) {
+  JobQueue queue(10, 10);
+  for (const char* id : {"1", "2", "3"}) queue.Push({id, "", "", id});
+  Warmth warm;
+  queue.Pop(warm);
+  EXPECT_FALSE(queue.RanBesideOthers("1"));
+  queue.Pop(warm);
+  EXPECT_TRUE(queue.RanBesideOthers("1") && queue.RanBesideOthers("2"));
+  queue.Leave("1");
+  EXPECT_TRUE(queue.RanBesideOthers("2"));
+  queue.Leave("2");
+  queue.Pop(warm);
+  EXPECT_FALSE(queue.RanBesideOthers("3"));
+}
+
 TEST(JobQueue, RefusesBeyondCapacityAndBeyondAnOwnersShare) {
   JobQueue queue(3, 2);
   queue.Push({"a1", "a", "", ""});

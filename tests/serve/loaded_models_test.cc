@@ -57,6 +57,33 @@ TEST(LoadedModels, CountsWhatPipelinesComeToKeep) {
   EXPECT_EQ(models.bytes(), 30U);
 }
 
+// A job pins memory whenever it loads, also while another's model is let go.
+TEST(LoadedModels, KeepsWhatIsHeldWhileItComesToKeepMore) {
+  const Pipeline* growing = nullptr;
+  size_t kept = 0;
+  LoadedModels models(
+      30, [&](const Pipeline& pipeline) { return &pipeline == growing ? kept += 3 : 0; });
+  const LoadedModels::Lease held = models.Borrow(Model("a"), Never);
+  models.Borrow(Model("b"), Never);
+  growing = held.get();
+  // Beside a's 13 there is room for 15 when it is asked first.
+  EXPECT_EQ(models.Borrow(Model("c", 15), [] { return true; }), nullptr);
+  EXPECT_TRUE(models.IsLoaded("a") && !models.IsLoaded("b") && !models.IsLoaded("c"));
+  EXPECT_EQ(held->info().family, "FluxPipeline");
+}
+
+TEST(LoadedModels, LetsGoOfWhatNobodyHoldsWhereJobsCameToKeepTooMuch) {
+  const Pipeline* pinned = nullptr;
+  LoadedModels models(20, [&](const Pipeline& pipeline) { return &pipeline == pinned ? 5U : 0U; });
+  models.Borrow(Model("a"), Never);
+  LoadedModels::Lease held = models.Borrow(Model("b"), Never);
+  pinned = held.get();
+  EXPECT_EQ(models.bytes(), 25U);
+  held = models.Borrow(Model("b"), Never);
+  EXPECT_TRUE(!models.IsLoaded("a") && models.IsLoaded("b"));
+  EXPECT_EQ(models.bytes(), 15U);
+}
+
 TEST(LoadedModels, KeepsWhatIsHeldAndLetsOthersWaitInLine) {
   LoadedModels models(10);
   LoadedModels::Lease held = models.Borrow(Model("a"), Never);
@@ -81,6 +108,19 @@ TEST(LoadedModels, KeepsWhatIsHeldAndLetsOthersWaitInLine) {
   waits_for_a.join();
   EXPECT_EQ(place_of_b, 1);
   EXPECT_EQ(place_of_a, 2);
+}
+
+TEST(LoadedModels, WhoIsAloneWaitsForOthersAndLetsThemGo) {
+  LoadedModels models(100);
+  models.Borrow(Model("a"), Never);
+  EXPECT_TRUE(models.IsAlone("a"));
+  LoadedModels::Lease held = models.Borrow(Model("b"), Never);
+  EXPECT_FALSE(models.IsAlone("a"));
+  const auto at_once = [] { return true; };
+  EXPECT_EQ(models.Borrow(Model("a"), at_once, /*is_alone=*/true), nullptr);
+  held.reset();
+  EXPECT_NE(models.Borrow(Model("a"), at_once, /*is_alone=*/true), nullptr);
+  EXPECT_TRUE(models.IsAlone("a") && models.IsLoaded("a"));
 }
 
 TEST(LoadedModels, WaitsNoLongerThanItsCallerLikes) {
