@@ -2,11 +2,27 @@
 #include "api_error.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace tamias::serve {
 namespace {
 
 constexpr std::string_view kPathEnds = " \t\n'\"(),:;";
+
+// The library's names of what has another here, as its messages begin.
+constexpr std::pair<std::string_view, std::string_view> kFields[] = {
+    {"num_frames:", "frames:"},
+    {"set:", "sparsity:"},
+    {"setting '", "sparsity: '"},
+    {"profile '", "profile: '"},
+};
+
+std::string InFieldsOfTheApi(std::string message) {
+  for (const auto& [theirs, ours] : kFields) {
+    if (message.starts_with(theirs)) return message.replace(0, theirs.size(), ours);
+  }
+  return message;
+}
 
 // "width" of "width: expected ...".
 std::string ParameterOf(std::string_view message) {
@@ -53,7 +69,7 @@ std::string WithoutPaths(std::string_view message) {
 }
 
 ApiError FromLibrary(const Error& error) {
-  const std::string message = WithoutPaths(error.what());
+  const std::string message = InFieldsOfTheApi(WithoutPaths(error.what()));
   switch (error.code()) {
     case ErrorCode::kInvalidArgument:
     case ErrorCode::kNotFound:  // a profile

@@ -3,6 +3,7 @@
 // fps, wait. A film's picture comes as OpenAI's clients send it, in a form, or in JSON.
 #include <fmt/format.h>
 
+#include <charconv>
 #include <cmath>
 
 #include "api_error.h"
@@ -71,16 +72,21 @@ JobRequest ReadImageRequest(RequestFields& fields, const Limits& limits) {
   return request;
 }
 
+constexpr double kLeastSeconds = 0.01, kMostSeconds = 600;
+
 // "4" or 4, as OpenAI's clients send either.
 std::optional<double> ReadSeconds(RequestFields& fields) {
   const nlohmann::json* value = fields.Find("seconds");
-  if (value == nullptr || !value->is_string()) return fields.Number("seconds", 0.01, 600);
-  const std::string text = value->get<std::string>();
-  const bool is_number = !text.empty() && text.size() <= 3 &&
-                         text.find_first_not_of("0123456789") == std::string::npos;
-  const int seconds = is_number ? std::stoi(text) : 0;
-  if (seconds < 1 || seconds > 600) {
-    throw InvalidRequest("seconds", "seconds: expected a number from 1 to 600");
+  if (value == nullptr || !value->is_string()) {
+    return fields.Number("seconds", kLeastSeconds, kMostSeconds);
+  }
+  const auto& text = value->get_ref<const std::string&>();
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (error != std::errc() || end != text.data() + text.size() || !(seconds >= kLeastSeconds) ||
+      seconds > kMostSeconds) {
+    throw InvalidRequest("seconds", fmt::format("seconds: expected a number from {} to {}",
+                                                kLeastSeconds, kMostSeconds));
   }
   return seconds;
 }

@@ -105,7 +105,7 @@ def test_a_film_from_submission_to_file(server):
 
 
 def test_seconds_of_a_film_become_frames(server):
-    for seconds in ("1", 1):
+    for seconds in ("0.98", "1", 1):
         answer = server.post("/v1/videos", SMALL_FILM | {"frames": None, "seconds": seconds, "steps": 1})
         settings = answer.json()["settings"]
         assert settings["num_frames"] == 17 and settings["fps"] == 16
@@ -117,6 +117,19 @@ def test_pictures_are_no_videos(server):
     server.wait(job)
     for path in ("", "/content"):
         assert server.get(f"/v1/videos/{job}{path}").error()["code"] == "video_not_found"
+
+
+def test_errors_name_fields_as_they_are_sent(server):
+    for param, fields in {
+        "frames": {"frames": 6},
+        "sparsity": {"profile": "off", "sparsity": {"attn.top_keys": 0.1}},
+        "profile": {"profile": "nosuch"},
+        "seconds": {"frames": None, "seconds": "0.001"},
+    }.items():
+        error = server.post("/v1/videos", SMALL_FILM | fields).error()
+        assert error["param"] == param and error["message"].startswith(f"{param}:"), error
+    error = server.post("/v1/images/generations", SMALL | {"sparsity": {"attn.top_keys": "x"}}).error()
+    assert error["param"] == "sparsity" and "attn.top_keys=x" in error["message"], error
 
 
 def test_errors_name_the_field(server):
