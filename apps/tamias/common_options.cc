@@ -138,6 +138,16 @@ void AddPromptOptions(CLI::App& command, CommonOptions& options) {
   command.add_flag("--quiet", options.quiet, "No progress and no warnings");
 }
 
+CommandFiles InputsOf(const CommonOptions& options) {
+  CommandFiles files;
+  files.AddInput("--model", options.model);
+  files.AddInput("--image", options.image);
+  files.AddInput("--latents", options.latents);
+  files.AddInput("--prompt-file", options.prompt_file);
+  files.AddInput("--sparsity", options.generate.sparsity);  // which may be a file's name
+  return files;
+}
+
 void ReadInputImage(const Pipeline& pipeline, CommonOptions& options) {
   if (!options.image.empty()) {
     options.generate.image = ReadImage(options.image);

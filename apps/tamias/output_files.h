@@ -39,6 +39,9 @@ void CreateFolder(const std::filesystem::path& folder);
 // Where the frames of one of `count` films go: the folder, or film-1, film-2, ... in it.
 std::filesystem::path FramesFolder(const std::filesystem::path& folder, size_t index, size_t count);
 
+// frame-0001.png of index 0.
+std::filesystem::path FramePath(const std::filesystem::path& folder, size_t index);
+
 // Creates the folder and throws when frames cannot be written there, or when it holds frames or
 // films that this run would not write over: they would pass for part of it.
 void CheckFramesFolder(const std::filesystem::path& folder, size_t num_frames, size_t count);

@@ -66,6 +66,7 @@ ResultFiles::ResultFiles(const Pipeline& pipeline, const CommonOptions& options,
     : pipeline_(pipeline), options_(options), paths_(paths), count_(count), output_(MakeOutput()) {
   log_ = UsesStandardOutput() ? stderr : stdout;
   if (options_.quiet || options_.json) log_ = nullptr;
+  CheckApart();
   CheckOutputs(text);
 }
 
@@ -122,6 +123,22 @@ bool ResultFiles::UsesStandardOutput() const {
     Fail(ErrorCode::kInvalidArgument, "output: standard output is a terminal: redirect it");
   }
   return is_file;
+}
+
+void ResultFiles::CheckApart() const {
+  CommandFiles files = InputsOf(options_);
+  const auto num_frames = static_cast<size_t>(NumFrames(pipeline_, options_.generate));
+  for (size_t i = 0; i < count_; ++i) {
+    files.AddOutput("--output", NumberedPath(output_.path, i, count_));
+    if (paths_.frames_folder.empty()) continue;
+    const auto folder = FramesFolder(paths_.frames_folder, i, count_);
+    for (size_t frame = 0; frame < num_frames; ++frame) {
+      files.AddOutput("--frames-dir", FramePath(folder, frame));
+    }
+  }
+  files.AddOutput("--save-latents", OutputPath(paths_.save_latents));
+  files.AddOutput("--report", OutputPath(paths_.report));
+  if (options_.json) files.AddOutput("--json", OutputPath("-"));
 }
 
 void ResultFiles::CheckOutputs(const std::map<std::string, std::string>& text) const {

@@ -86,6 +86,8 @@ class ResultFiles {
   Output MakeOutput() const;
   // Whether a file goes to standard output, where then nothing else may go.
   bool UsesStandardOutput() const;
+  // Throws when a file would be written over another one, or over what is read.
+  void CheckApart() const;
   // Everything that could go wrong when results are written, before there are any.
   void CheckOutputs(const std::map<std::string, std::string>& text) const;
   // The failure itself is what matters: another one on the way is not told.

@@ -40,7 +40,6 @@ as they are. At the end it says what plain runs with fewer steps give in the sam
 
 struct Options {
   CommonOptions common;
-  std::string prompt_file;
   double min_psnr = TuneOptions().min_psnr;
   std::string output = "tuned.yml";
 };
@@ -113,19 +112,19 @@ nlohmann::ordered_json ToJson(const TuneResult& result, const Options& options) 
 // The prompts to judge by: --prompt, or the lines of --prompt-file.
 std::vector<std::string> ReadPrompts(const Options& options) {
   const bool has_prompt = !options.common.generate.prompt.empty();
-  if (has_prompt == !options.prompt_file.empty()) {
+  if (has_prompt == !options.common.prompt_file.empty()) {
     Fail(ErrorCode::kInvalidArgument, "prompt: expected either --prompt or --prompt-file");
   }
   if (has_prompt) return {options.common.generate.prompt};
   std::vector<std::string> prompts;
-  std::istringstream lines(ReadFile(options.prompt_file, kMaxPromptFileBytes));
+  std::istringstream lines(ReadFile(options.common.prompt_file, kMaxPromptFileBytes));
   for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) prompts.push_back(line);
   }
   if (prompts.empty()) {
     Fail(ErrorCode::kInvalidFile, "{}: expected one prompt a line, found none",
-         options.prompt_file);
+         options.common.prompt_file);
   }
   return prompts;
 }
@@ -137,6 +136,9 @@ void Run(Options& options) {
   const Pipeline pipeline(options.common.model, options.common.load);
   ReadInputImage(pipeline, options.common);
   tune.generate = options.common.generate;
+  CommandFiles files = InputsOf(options.common);
+  files.AddOutput("--output", OutputPath(options.output));
+  if (options.common.json) files.AddOutput("--json", OutputPath("-"));
   CheckWritable(OutputPath(options.output));
   PrintWarnings(pipeline, options.common);
 
@@ -173,7 +175,7 @@ void AddTuneCommand(CLI::App& app) {
   command->get_option("--prompt")->required(false);
   command
       ->add_option(
-          "--prompt-file", options->prompt_file,
+          "--prompt-file", options->common.prompt_file,
           "Instead of --prompt: prompts to judge by, one a line; prompt i takes seed + i - 1")
       ->type_name("FILE");
   AddNumber(*command, "--min-psnr", options->min_psnr,
