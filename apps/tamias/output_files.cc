@@ -74,6 +74,18 @@ std::filesystem::path NumberedPath(const std::filesystem::path& path, size_t ind
       fmt::format("{}-{}{}", path.stem().string(), index + 1, path.extension().string()));
 }
 
+std::filesystem::path FreePath(const std::filesystem::path& path, const std::string& infix,
+                               const std::string& extension) {
+  std::error_code error;
+  std::filesystem::path free = path;
+  free += infix + extension;
+  for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(free, error)); ++i) {
+    free = path;
+    free += fmt::format("{}-{}{}", infix, i, extension);
+  }
+  return free;
+}
+
 void CheckWritable(const std::filesystem::path& path) {
   if (!path.empty()) CheckCanWrite(path);
 }

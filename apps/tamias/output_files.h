@@ -26,6 +26,11 @@ ImageFormat PictureFormat(const char* option, const std::filesystem::path& path)
 // picture.png for one result; picture-1.png, picture-2.png, ... for several.
 std::filesystem::path NumberedPath(const std::filesystem::path& path, size_t index, size_t count);
 
+// path + infix + extension or, where there is something of that name, with -2, -3, ... before the
+// extension.
+std::filesystem::path FreePath(const std::filesystem::path& path, const std::string& infix,
+                               const std::string& extension);
+
 // Throws when a file cannot be created there: an hour of work must not end at such a path. An empty
 // path is one that nobody asked for.
 void CheckWritable(const std::filesystem::path& path);
