@@ -119,8 +119,11 @@ void Run(const std::string& what, const BenchOptions& options) {
            sparsity);
     }
   }
-  if (what != "attention" && what != "mlp" && options.model.empty()) {
-    Fail(ErrorCode::kInvalidArgument, "bench {}: --model DIR is needed", what);
+  if (what == "model" || what == "all") {
+    if (options.model.empty()) {
+      Fail(ErrorCode::kInvalidArgument, "bench {}: --model DIR is needed", what);
+    }
+    CheckModel(options);
   }
   const Context context(options.threads);
   const double peak = FmaPeakGflops(context.threads());

@@ -72,6 +72,8 @@ std::vector<double> MedianSeconds(int repeats,
 
 std::vector<Measurement> BenchAttention(const BenchOptions& options, double peak_gflops);
 std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflops);
+// Throws when BenchModel would: before other benchmarks run.
+void CheckModel(const BenchOptions& options);
 std::vector<Measurement> BenchModel(const BenchOptions& options);
 std::vector<Measurement> BenchFilm(const FilmModel& published, const BenchOptions& options,
                                    double peak_gflops);

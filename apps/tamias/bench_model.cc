@@ -26,18 +26,26 @@ void Collect(const GenerateResult& result, const std::string& kind, std::vector<
   }
 }
 
+GenerateOptions StepsWith(const std::string& sparsity, const BenchOptions& options) {
+  GenerateOptions generate;
+  generate.prompt = "a large red circle at the center on a grey background";
+  generate.steps = kSteps;
+  generate.threads = options.threads;
+  generate.decode = false;
+  generate.sparsity = sparsity;
+  return generate;
+}
+
 }  // namespace
+
+void CheckModel(const BenchOptions& options) {
+  Pipeline(options.model).PlanMemory(StepsWith(options.sparsity_profile, options));
+}
 
 std::vector<Measurement> BenchModel(const BenchOptions& options) {
   const Pipeline pipeline(options.model);
-  GenerateOptions dense;
-  dense.prompt = "a large red circle at the center on a grey background";
-  dense.steps = kSteps;
-  dense.threads = options.threads;
-  dense.decode = false;
-  dense.sparsity = "off";
-  GenerateOptions accelerated = dense;
-  accelerated.sparsity = options.sparsity_profile;
+  const GenerateOptions dense = StepsWith("off", options);
+  const GenerateOptions accelerated = StepsWith(options.sparsity_profile, options);
 
   std::vector<double> dense_seconds;
   std::vector<double> full_seconds;

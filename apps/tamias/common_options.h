@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "command_files.h"
 #include "tamias/pipeline.h"
 
 namespace tamias::cli {
@@ -13,7 +14,9 @@ struct CommonOptions {
   std::string model;
   LoadOptions load;
   GenerateOptions generate;
-  std::string image;  // file that generate.image is read from; empty: none
+  std::string image;        // file that generate.image is read from; empty: none
+  std::string latents;      // what `decode` reads; empty: none
+  std::string prompt_file;  // what `tune` reads; empty: none
   bool quiet = false;
   bool json = false;
 };
@@ -32,6 +35,9 @@ void AddModelOptions(CLI::App& command, CommonOptions& options);
 void AddFpsOption(CLI::App& command, CommonOptions& options);
 // --prompt and what else decides the result, --quiet and --json.
 void AddPromptOptions(CLI::App& command, CommonOptions& options);
+
+// What a command with these options reads.
+CommandFiles InputsOf(const CommonOptions& options);
 
 // Reads --image into the options. Throws when the file is no picture, or the model needs one and
 // none is given.

@@ -165,9 +165,17 @@ void CheckOutputs(const Pipeline& pipeline, const Options& options) {
   } else {
     CheckImageFile(ImageFormat::kPng, 2 * width + kGap, height, pipeline.PngText(generate, 0), {});
   }
+  const auto count = static_cast<size_t>(generate.num_images);
+  CommandFiles files = InputsOf(options.common);
+  files.AddOutput("--output", folder / "report.json");
+  for (const char* result : kResults) {
+    for (size_t i = 0; i < count; ++i) {
+      files.AddOutput("--output", folder / ResultName(result, i, count, is_film));
+    }
+  }
+  if (options.common.json) files.AddOutput("--json", OutputPath("-"));
   CreateFolder(folder);
   CheckWritable(folder / "report.json");
-  const auto count = static_cast<size_t>(generate.num_images);
   for (const char* result : kResults) {
     // Of the other format, of a run with another number of results, and of one with more of them.
     RefuseLeftOvers(

@@ -26,12 +26,11 @@ films --frames.)";
 struct Options {
   CommonOptions common;
   ResultPaths paths;
-  std::string latents;
 };
 
 void Run(Options& options) {
   const Pipeline pipeline(options.common.model, options.common.load);
-  const SavedLatents latents = ReadLatents(options.latents);
+  const SavedLatents latents = ReadLatents(options.common.latents);
   GenerateOptions& generate = options.common.generate;
   generate = WithSavedSize(latents, generate, pipeline.info());
   ResultFiles files(pipeline, options.common, options.paths, latents.latents.size(),
@@ -58,7 +57,8 @@ void AddDecodeCommand(CLI::App& app) {
       app.add_subcommand("decode", "Decode finished latents to pictures or films, without steps");
   auto options = std::make_shared<Options>();
   command
-      ->add_option("--latents", options->latents, "Latents of generate --save-latents, or others")
+      ->add_option("--latents", options->common.latents,
+                   "Latents of generate --save-latents, or others")
       ->required()
       ->type_name("FILE.safetensors");
   AddSizeOptions(*command, options->common);

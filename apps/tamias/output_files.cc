@@ -14,8 +14,6 @@
 namespace tamias::cli {
 namespace {
 
-std::string FrameName(size_t index) { return fmt::format("frame-{:04}.png", index + 1); }
-
 // 3 of "film-3" or "frame-0003.png"; nothing for names of another pattern.
 std::optional<size_t> NumberOf(std::string_view name, std::string_view prefix,
                                std::string_view suffix) {
@@ -76,6 +74,18 @@ std::filesystem::path NumberedPath(const std::filesystem::path& path, size_t ind
       fmt::format("{}-{}{}", path.stem().string(), index + 1, path.extension().string()));
 }
 
+std::filesystem::path FreePath(const std::filesystem::path& path, const std::string& infix,
+                               const std::string& extension) {
+  std::error_code error;
+  std::filesystem::path free = path;
+  free += infix + extension;
+  for (int i = 2; std::filesystem::exists(std::filesystem::symlink_status(free, error)); ++i) {
+    free = path;
+    free += fmt::format("{}-{}{}", infix, i, extension);
+  }
+  return free;
+}
+
 void CheckWritable(const std::filesystem::path& path) {
   if (!path.empty()) CheckCanWrite(path);
 }
@@ -103,6 +113,10 @@ std::filesystem::path FramesFolder(const std::filesystem::path& folder, size_t i
   return count == 1 ? folder : folder / fmt::format("film-{}", index + 1);
 }
 
+std::filesystem::path FramePath(const std::filesystem::path& folder, size_t index) {
+  return folder / fmt::format("frame-{:04}.png", index + 1);
+}
+
 void CheckFramesFolder(const std::filesystem::path& folder, size_t num_frames, size_t count) {
   CreateFolder(folder);
   CheckHoldsOnly(folder, count == 1 ? num_frames : 0, count == 1 ? 0 : count);
@@ -110,7 +124,7 @@ void CheckFramesFolder(const std::filesystem::path& folder, size_t num_frames, s
     const auto frames = FramesFolder(folder, i, count);
     if (std::filesystem::exists(frames)) {
       CheckHoldsOnly(frames, num_frames, 0);
-      CheckWritable(frames / FrameName(0));
+      CheckWritable(FramePath(frames, 0));
     } else {
       CheckWritable(frames);  // in a folder that can be written, the folders can be made
     }
@@ -163,7 +177,7 @@ void WriteFilm(const std::filesystem::path& path, const Video& video,
 void WriteFrames(const std::filesystem::path& folder, const Video& video,
                  const std::map<std::string, std::string>& text) {
   for (size_t i = 0; i < video.frames.size(); ++i) {
-    WritePicture(folder / FrameName(i), ImageFormat::kPng, video.frames[i], text);
+    WritePicture(FramePath(folder, i), ImageFormat::kPng, video.frames[i], text);
   }
 }
 

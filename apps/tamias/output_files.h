@@ -26,6 +26,11 @@ ImageFormat PictureFormat(const char* option, const std::filesystem::path& path)
 // picture.png for one result; picture-1.png, picture-2.png, ... for several.
 std::filesystem::path NumberedPath(const std::filesystem::path& path, size_t index, size_t count);
 
+// path + infix + extension or, where there is something of that name, with -2, -3, ... before the
+// extension.
+std::filesystem::path FreePath(const std::filesystem::path& path, const std::string& infix,
+                               const std::string& extension);
+
 // Throws when a file cannot be created there: an hour of work must not end at such a path. An empty
 // path is one that nobody asked for.
 void CheckWritable(const std::filesystem::path& path);
@@ -38,6 +43,9 @@ void CreateFolder(const std::filesystem::path& folder);
 
 // Where the frames of one of `count` films go: the folder, or film-1, film-2, ... in it.
 std::filesystem::path FramesFolder(const std::filesystem::path& folder, size_t index, size_t count);
+
+// frame-0001.png of index 0.
+std::filesystem::path FramePath(const std::filesystem::path& folder, size_t index);
 
 // Creates the folder and throws when frames cannot be written there, or when it holds frames or
 // films that this run would not write over: they would pass for part of it.

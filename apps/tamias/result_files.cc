@@ -4,12 +4,24 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
 #include "fail.h"
 #include "number_options.h"
 #include "output_files.h"
 #include "tamias/files.h"
 
 namespace tamias::cli {
+
+namespace {
+
+// As the state beyond --max-memory has it.
+std::filesystem::path TemporaryFolder() {
+  const char* folder = std::getenv("TMPDIR");
+  return folder != nullptr && *folder != '\0' ? folder : "/var/tmp";
+}
+
+}  // namespace
 
 void AddResultOptions(CLI::App& command, ResultPaths& paths) {
   command
@@ -33,16 +45,18 @@ void LatentsKeeper::Keep(const Pipeline& pipeline, const GenerateOptions& option
                          const GenerateResult& so_far, int image,
                          const std::filesystem::path& output) {
   if (IsWrittenDirectly(output)) return;  // beside a device or a pipe there is no place for files
-  std::filesystem::path path = output;
-  path += ".latents.safetensors";
-  try {
-    WriteUninterrupted(path, [&] {
-      WriteLatents(path, {so_far.latents[static_cast<size_t>(image)]},
-                   pipeline.LatentsText(options, image));
-      path_ = path;
-    });
-  } catch (const Error& error) {
-    if (error.code() == ErrorCode::kCancelled) throw;
+  for (const std::filesystem::path& place : {output, TemporaryFolder() / output.filename()}) {
+    const std::filesystem::path path = FreePath(place, ".latents", ".safetensors");
+    try {
+      WriteUninterrupted(path, [&] {
+        WriteLatents(path, {so_far.latents[static_cast<size_t>(image)]},
+                     pipeline.LatentsText(options, image));
+        path_ = path;
+      });
+      return;
+    } catch (const Error& failure) {
+      if (failure.code() == ErrorCode::kCancelled) throw;
+    }
   }
 }
 
@@ -66,6 +80,7 @@ ResultFiles::ResultFiles(const Pipeline& pipeline, const CommonOptions& options,
     : pipeline_(pipeline), options_(options), paths_(paths), count_(count), output_(MakeOutput()) {
   log_ = UsesStandardOutput() ? stderr : stdout;
   if (options_.quiet || options_.json) log_ = nullptr;
+  CheckApart();
   CheckOutputs(text);
 }
 
@@ -124,6 +139,22 @@ bool ResultFiles::UsesStandardOutput() const {
   return is_file;
 }
 
+void ResultFiles::CheckApart() const {
+  CommandFiles files = InputsOf(options_);
+  const auto num_frames = static_cast<size_t>(NumFrames(pipeline_, options_.generate));
+  for (size_t i = 0; i < count_; ++i) {
+    files.AddOutput("--output", NumberedPath(output_.path, i, count_));
+    if (paths_.frames_folder.empty()) continue;
+    const auto folder = FramesFolder(paths_.frames_folder, i, count_);
+    for (size_t frame = 0; frame < num_frames; ++frame) {
+      files.AddOutput("--frames-dir", FramePath(folder, frame));
+    }
+  }
+  files.AddOutput("--save-latents", OutputPath(paths_.save_latents));
+  files.AddOutput("--report", OutputPath(paths_.report));
+  if (options_.json) files.AddOutput("--json", OutputPath("-"));
+}
+
 void ResultFiles::CheckOutputs(const std::map<std::string, std::string>& text) const {
   const GenerationSettings settings = pipeline_.Settings(options_.generate);
   const int width = settings.width, height = settings.height;
@@ -147,9 +178,15 @@ void ResultFiles::KeepLatents(const GenerateResult& so_far, int image) {
   const std::filesystem::path path = OutputPath(paths_.save_latents);
   const bool is_last = static_cast<size_t>(image) + 1 == count_;
   if (!path.empty() && (is_last || !IsWrittenDirectly(path))) {
-    WriteUninterrupted(path, [&] {
-      WriteLatents(path, so_far.latents, pipeline_.LatentsText(options_.generate));
-    });
+    latents_error_.reset();
+    try {
+      WriteUninterrupted(path, [&] {
+        WriteLatents(path, so_far.latents, pipeline_.LatentsText(options_.generate));
+      });
+    } catch (const Error& error) {
+      if (error.code() == ErrorCode::kCancelled) throw;
+      latents_error_ = error;
+    }
   }
   keeper_.Keep(pipeline_, options_.generate, so_far, image,
                NumberedPath(output_.path, static_cast<size_t>(image), count_));
@@ -183,25 +220,30 @@ void ResultFiles::Write(const GenerateResult& so_far, int image,
 void ResultFiles::TellFailure(const std::string& error) noexcept {
   try {
     keeper_.Tell(options_.model);
-    if (!written_.empty()) WriteReport(last_report_, error);
+    if (written_.empty()) return;
+    const std::string text = ReportText(last_report_, error);
+    const std::filesystem::path path = OutputPath(paths_.report);
+    if (!path.empty() && !IsWrittenDirectly(path)) WriteFileAtomically(path, text);
+    if (options_.json) fmt::print("{}", text);
   } catch (const std::exception&) {
   }
 }
 
-void ResultFiles::Finish(const GenerateResult& result) { WriteReport(result.report_json, ""); }
+void ResultFiles::Finish(const GenerateResult& result) {
+  const std::string text =
+      ReportText(result.report_json, latents_error_ ? latents_error_->what() : "");
+  const std::filesystem::path path = OutputPath(paths_.report);
+  if (!path.empty()) WriteOutput(path, [&] { return text; });
+  if (options_.json) fmt::print("{}", text);
+  if (latents_error_) throw Error(*latents_error_);
+}
 
-void ResultFiles::WriteReport(const std::string& report_json, const std::string& error) const {
+std::string ResultFiles::ReportText(const std::string& report_json,
+                                    const std::string& error) const {
   auto report = nlohmann::ordered_json::parse(report_json);
   report["written"] = written_;
   if (!error.empty()) report["error"] = error;
-  const std::string text = report.dump(2) + "\n";
-  const std::filesystem::path path = OutputPath(paths_.report);
-  if (!path.empty() && error.empty()) {
-    WriteOutput(path, [&] { return text; });
-  } else if (!path.empty() && !IsWrittenDirectly(path)) {
-    WriteFileAtomically(path, text);  // also after a signal
-  }
-  if (options_.json) fmt::print("{}", text);
+  return report.dump(2) + "\n";
 }
 
 }  // namespace tamias::cli

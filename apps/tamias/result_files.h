@@ -12,6 +12,7 @@
 #include <string>
 
 #include "common_options.h"
+#include "tamias/error.h"
 #include "tamias/pipeline.h"
 
 namespace tamias::cli {
@@ -27,12 +28,12 @@ struct ResultPaths {
 // --output, --quality, --frames-dir and --report.
 void AddResultOptions(CLI::App& command, ResultPaths& paths);
 
-// Latents in a file beside the output while they are decoded: however that ends, the steps are not
-// lost.
+// Latents in a file while they are decoded: however that ends, the steps are not lost.
 class LatentsKeeper {
  public:
-  // output: what the latents will become; the file is "<output>.latents.safetensors". None
-  // when it cannot be written, which is no reason to stop: nobody asked for it.
+  // output: what the latents will become; the file is "<output>.latents.safetensors" beside it or,
+  // where that cannot be written, in $TMPDIR, else /var/tmp, and has a number before the end where
+  // the name is taken. None when neither can be, which is no reason to stop: nobody asked for it.
   void Keep(const Pipeline& pipeline, const GenerateOptions& options, const GenerateResult& so_far,
             int image, const std::filesystem::path& output);
   // The picture or film is written: removes the file.
@@ -55,7 +56,8 @@ class ResultFiles {
   // nowhere.
   std::FILE* log() const { return log_; }
   // Writes the latents of a picture or film, which is decoded next: to --save-latents, with all
-  // before them, and to the keeper's file.
+  // before them, and to the keeper's file. A failure of the former waits for Finish: it is no
+  // reason to lose the results.
   void KeepLatents(const GenerateResult& so_far, int image);
   // Writes a picture or film and says so.
   void Write(const GenerateResult& so_far, int image,
@@ -71,7 +73,7 @@ class ResultFiles {
       throw;
     }
   }
-  // Writes and prints the report of the whole.
+  // Writes and prints the report of the whole. Throws then what --save-latents lost.
   void Finish(const GenerateResult& result);
 
  private:
@@ -86,11 +88,14 @@ class ResultFiles {
   Output MakeOutput() const;
   // Whether a file goes to standard output, where then nothing else may go.
   bool UsesStandardOutput() const;
+  // Throws when a file would be written over another one, or over what is read.
+  void CheckApart() const;
   // Everything that could go wrong when results are written, before there are any.
   void CheckOutputs(const std::map<std::string, std::string>& text) const;
   // The failure itself is what matters: another one on the way is not told.
   void TellFailure(const std::string& error) noexcept;
-  void WriteReport(const std::string& report_json, const std::string& error) const;
+  // Of what is written so far; error: "" where all went well.
+  std::string ReportText(const std::string& report_json, const std::string& error) const;
 
   const Pipeline& pipeline_;
   const CommonOptions& options_;
@@ -100,6 +105,7 @@ class ResultFiles {
   std::FILE* log_ = nullptr;
   nlohmann::ordered_json written_ = nlohmann::ordered_json::array();
   std::string last_report_;
+  std::optional<Error> latents_error_;  // of the last writing of --save-latents
   LatentsKeeper keeper_;
 };
 

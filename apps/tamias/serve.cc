@@ -10,6 +10,7 @@
 #include <string>
 #include <thread>
 
+#include "command_files.h"
 #include "commands.h"
 #include "common_options.h"
 #include "interrupt.h"
@@ -57,6 +58,11 @@ void Run(Options& options) {
   server_options.output_folder = options.output_folder;
   server_options.jobs = options.jobs.empty() ? server_options.output_folder / "jobs.sqlite"
                                              : std::filesystem::path(options.jobs);
+  CommandFiles files;
+  for (const auto& model : server_options.models) files.AddInput("--model", model);
+  files.AddInput("--api-key-file", options.api_key_file);
+  files.AddOutput("--output-dir", server_options.output_folder);
+  files.AddOutput("--jobs", server_options.jobs);
   server_options.max_queue = static_cast<size_t>(std::max<int64_t>(options.max_queue, 0));
   if (!options.quiet) {
     server_options.log = [](const std::string& line) {

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <exception>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -35,12 +37,11 @@ constexpr char kExamples[] = R"(Examples:
 
 Generates densely once (each prompt of --prompt-file), then with ever bolder settings (steps skipped, columns and neurons left
 out; last the other forms of reuse and merge), at most eleven of them, and writes the fastest whose results are as much like
-the dense ones as --min-psnr asks. Starts from the profile of --sparsity; keys fixed by --set stay
+the dense ones as --min-psnr asks; interrupted, the fastest of those so far. Starts from the profile of --sparsity; keys fixed by --set stay
 as they are. At the end it says what plain runs with fewer steps give in the same time.)";
 
 struct Options {
   CommonOptions common;
-  std::string prompt_file;
   double min_psnr = TuneOptions().min_psnr;
   std::string output = "tuned.yml";
 };
@@ -99,33 +100,61 @@ std::string Header(const TuneOptions& options, const std::string& model, const T
       prompts, prompts == 1 ? "" : "s", MachineName());
 }
 
-nlohmann::ordered_json ToJson(const TuneResult& result, const Options& options) {
-  nlohmann::ordered_json report = {{"seconds_dense", result.seconds_dense},
-                                   {"min_psnr", options.min_psnr},
+nlohmann::ordered_json Report(const std::vector<TuneTrial>& trials, const TuneTrial& best,
+                              const Options& options) {
+  nlohmann::ordered_json report = {{"min_psnr", options.min_psnr},
                                    {"machine", MachineName()},
-                                   {"best", ToJson(result.fastest())},
-                                   {"fewer_steps", ToJson(result.fewer_steps)},
+                                   {"best", ToJson(best)},
                                    {"profile", options.output}};
-  for (const TuneTrial& trial : result.trials) report["trials"].push_back(ToJson(trial));
+  for (const TuneTrial& trial : trials) report["trials"].push_back(ToJson(trial));
   return report;
+}
+
+// The fastest that keeps the floor; null: none does.
+const TuneTrial* Fastest(const std::vector<TuneTrial>& trials) {
+  const TuneTrial* fastest = nullptr;
+  for (const TuneTrial& trial : trials) {
+    if (!trial.is_alike) continue;
+    if (fastest == nullptr || trial.seconds < fastest->seconds) fastest = &trial;
+  }
+  return fastest;
+}
+
+// After a failure or a signal: the best of what was measured is written all the same. The failure
+// itself is what matters: another one on the way is not told.
+void WriteBestSoFar(const std::vector<TuneTrial>& trials, const TuneOptions& tune,
+                    const std::string& model, const Options& options, const std::string& error) {
+  const TuneTrial* best = Fastest(trials);
+  const std::filesystem::path path = OutputPath(options.output);
+  if (best == nullptr || IsWrittenDirectly(path)) return;
+  try {
+    WriteFileAtomically(path, Header(tune, model, *best) + best->profile);
+    std::fprintf(stderr, "tamias: note: the best so far is in %s: %s, %.2fx at %.1f dB\n",
+                 options.output.c_str(), best->name.c_str(), best->speedup, best->psnr);
+    if (!options.common.json) return;
+    nlohmann::ordered_json report = Report(trials, *best, options);
+    report["error"] = error;
+    fmt::print("{}\n", report.dump(2));
+  } catch (const std::exception&) {
+  }
 }
 
 // The prompts to judge by: --prompt, or the lines of --prompt-file.
 std::vector<std::string> ReadPrompts(const Options& options) {
   const bool has_prompt = !options.common.generate.prompt.empty();
-  if (has_prompt == !options.prompt_file.empty()) {
+  if (has_prompt == !options.common.prompt_file.empty()) {
     Fail(ErrorCode::kInvalidArgument, "prompt: expected either --prompt or --prompt-file");
   }
   if (has_prompt) return {options.common.generate.prompt};
   std::vector<std::string> prompts;
-  std::istringstream lines(ReadFile(options.prompt_file, kMaxPromptFileBytes));
+  std::istringstream lines(ReadFile(options.common.prompt_file, kMaxPromptFileBytes));
   for (std::string line; std::getline(lines, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (!line.empty()) prompts.push_back(line);
   }
   if (prompts.empty()) {
     Fail(ErrorCode::kInvalidFile, "{}: expected one prompt a line, found none",
-         options.prompt_file);
+         options.common.prompt_file);
   }
   return prompts;
 }
@@ -137,22 +166,37 @@ void Run(Options& options) {
   const Pipeline pipeline(options.common.model, options.common.load);
   ReadInputImage(pipeline, options.common);
   tune.generate = options.common.generate;
+  CommandFiles files = InputsOf(options.common);
+  files.AddOutput("--output", OutputPath(options.output));
+  if (options.common.json) files.AddOutput("--json", OutputPath("-"));
   CheckWritable(OutputPath(options.output));
   PrintWarnings(pipeline, options.common);
 
+  const std::string model = SettingsOf(pipeline, tune.generate).at("model");
+  std::vector<TuneTrial> trials;  // of settings: plain steps are none
   TuneProgressPrinter progress(options.common.quiet);
   tune.on_progress = std::ref(progress);
   tune.on_trial = [&](const TuneTrial& trial) {
     progress.End();
     if (!options.common.json) Print(trial);
+    if (!trial.profile.empty()) trials.push_back(trial);
   };
-  const TuneResult result = Tune(pipeline, tune);
+  TuneResult result;
+  try {
+    result = Tune(pipeline, tune);
+  } catch (const std::exception& error) {
+    progress.End();
+    WriteBestSoFar(trials, tune, model, options, error.what());
+    throw;
+  }
   const TuneTrial& best = result.fastest();
-  const std::string model = SettingsOf(pipeline, tune.generate).at("model");
   WriteOutput(OutputPath(options.output), [&] { return Header(tune, model, best) + best.profile; });
 
   if (options.common.json) {
-    fmt::print("{}\n", ToJson(result, options).dump(2));
+    nlohmann::ordered_json report = Report(result.trials, best, options);
+    report["seconds_dense"] = result.seconds_dense;
+    report["fewer_steps"] = ToJson(result.fewer_steps);
+    fmt::print("{}\n", report.dump(2));
     return;
   }
   const TuneTrial& plain = result.fewer_steps;
@@ -173,7 +217,7 @@ void AddTuneCommand(CLI::App& app) {
   command->get_option("--prompt")->required(false);
   command
       ->add_option(
-          "--prompt-file", options->prompt_file,
+          "--prompt-file", options->common.prompt_file,
           "Instead of --prompt: prompts to judge by, one a line; prompt i takes seed + i - 1")
       ->type_name("FILE");
   AddNumber(*command, "--min-psnr", options->min_psnr,

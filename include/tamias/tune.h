@@ -70,8 +70,8 @@ struct TuneResult {
 };
 
 // Throws kInvalidArgument where nothing can be tuned (sparsity is off), min_psnr is out of range,
-// pictures are too small to compare (tamias/likeness.h) or no setting keeps min_psnr; kCancelled;
-// and as Pipeline::Generate. What a callback throws ends it.
+// pictures are too small to compare (tamias/likeness.h) or no setting keeps min_psnr, naming the
+// one that comes nearest; kCancelled; and as Pipeline::Generate. What a callback throws ends it.
 TuneResult Tune(const Pipeline& pipeline, const TuneOptions& options);
 
 }  // namespace tamias

@@ -164,8 +164,11 @@ TuneResult Tune(const Pipeline& pipeline, const TuneOptions& options) {
                     });
   const std::optional<size_t> fastest = search.FindFastest();
   if (!fastest) {
-    Fail(ErrorCode::kInvalidArgument, "min_psnr: no setting reaches {:g} dB with {} steps",
-         options.min_psnr, pipeline.Settings(options.generate).steps);
+    const std::vector<TuneTrial>& trials = search.trials();
+    const auto best = std::ranges::max_element(trials, {}, &TuneTrial::psnr);
+    Fail(ErrorCode::kInvalidArgument, "min_psnr: no setting reaches {:g} dB with {} steps{}",
+         options.min_psnr, pipeline.Settings(options.generate).steps,
+         best == trials.end() ? "" : fmt::format("; {} reached {:.1f} dB", best->name, best->psnr));
   }
   TuneResult result;
   result.seconds_dense = tuner.dense_seconds();

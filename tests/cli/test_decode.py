@@ -3,6 +3,7 @@ that fails."""
 
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -151,6 +152,60 @@ def test_latents_outlive_a_decoding_that_fails(broken_decoder, tmp_path):
     result = run("generate", "--model", broken_decoder, *options, "--save-latents", tmp_path / "l.safetensors")
     expect_error(result, 2, "decoder.conv_out.bias")
     assert np.array_equal(read_latents(tmp_path / "l.safetensors")[0], read_latents(kept)[0])
+
+
+def test_latents_that_were_kept_are_not_written_over(broken_decoder, tmp_path):
+    foreign = tmp_path / "p.png.latents.safetensors"
+    foreign.write_text("of another program")
+    kept = [tmp_path / f"p.png.latents-{i}.safetensors" for i in (2, 3)]
+    arguments = ["--prompt", PROMPT, *SMALL, "--output", tmp_path / "p.png"]
+    for seed, path in enumerate(kept):
+        result = run("generate", "--model", broken_decoder, *arguments, "--seed", seed, "--quiet")
+        expect_error(result, 2, "decoder.conv_out.bias")
+        assert f"--latents '{path}'" in result.stderr
+    before = [path.read_bytes() for path in kept]
+    assert before[0] != before[1]
+    result = run("generate", "--model", MODEL, *arguments)  # goes well
+    assert result.returncode == 0, result.stderr
+    assert sorted(tmp_path.glob("p.png*")) == sorted([tmp_path / "p.png", foreign, *kept])
+    assert [path.read_bytes() for path in kept] == before and foreign.read_text() == "of another program"
+
+
+def lose(folder, *arguments, **environment):
+    """A generation in whose first step a folder goes, as a full disk would: the finished process."""
+    process = subprocess.Popen([PROGRAM, "generate", "--model", MODEL, "--prompt", PROMPT, *SMALL, "--steps", "60",
+                                "--sparsity", "off", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               text=True, env=os.environ | {"OMP_WAIT_POLICY": "passive"} | environment)
+    lines = process.stderr.readline()
+    assert process.poll() is None
+    shutil.rmtree(folder)
+    output, errors = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, lines + errors)
+
+
+def test_results_are_written_though_their_latents_cannot_be(tmp_path):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    result = lose(folder, "--num-images", 2, "--output", tmp_path / "p.png", "--save-latents", folder / "l.safetensors",
+                  "--report", tmp_path / "r.json")
+    expect_error(result, 1, str(folder / "l.safetensors"), "No such file")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p-1.png", "p-2.png", "r.json"]
+    assert Image.open(tmp_path / "p-2.png").size == (64, 64)
+    report = read_json(tmp_path / "r.json")
+    assert str(folder / "l.safetensors") in report["error"]
+    assert [entry["image"] for entry in report["written"]] == [0, 1]
+
+
+def test_latents_are_kept_elsewhere_where_the_result_finds_no_place(tmp_path):
+    folder, temporary = tmp_path / "gone", tmp_path / "temporary"
+    for path in (folder, temporary):
+        path.mkdir()
+    result = lose(folder, "--output", folder / "p.png", TMPDIR=str(temporary))
+    expect_error(result, 1, str(folder / "p.png"), "No such file")
+    kept = temporary / "p.png.latents.safetensors"
+    assert f"tamias decode --model '{MODEL}' --latents '{kept}'" in result.stderr
+    assert decode("--latents", kept, "--output", tmp_path / "p.png").returncode == 0
+    assert Image.open(tmp_path / "p.png").size == (64, 64)
 
 
 def test_compare_keeps_the_latents_too(broken_decoder, tmp_path):

@@ -75,7 +75,7 @@ def test_mp4_has_the_frames_the_rate_and_the_size(film):
     assert float(container["duration"]) == pytest.approx(9 / 12, abs=1e-3)
     assert container["tags"]["title"] == PROMPT
     settings = json.loads(container["tags"]["comment"])
-    assert settings["seed"] == 3 and settings["num_frames"] == 9 and settings["fps"] == 12
+    assert settings["seed"] == 3 and settings["--frames: "] == 9 and settings["fps"] == 12
 
 
 def test_png_frames_are_the_film(film):
@@ -190,10 +190,10 @@ def test_several_films_are_numbered(model, tmp_path):
     [
         (["--output", "f.png"], ["f.png", "9 frames", ".mp4 or .webp", "--frames-dir"]),
         (["--output", "f.avi"], ["f.avi", ".mp4 or .webp"]),
-        (["--output", "f.mp4", "--frames", "0"], ["num_frames", "1 to"]),
-        (["--output", "f.mp4", "--frames", "-3"], ["num_frames"]),
-        (["--output", "f.mp4", "--frames", "8"], ["num_frames", "multiple of 4", "nearest: 9"]),
-        (["--output", "f.mp4", "--frames", "1000000"], ["num_frames"]),
+        (["--output", "f.mp4", "--frames", "0"], ["--frames: ", "1 to"]),
+        (["--output", "f.mp4", "--frames", "-3"], ["--frames: "]),
+        (["--output", "f.mp4", "--frames", "8"], ["--frames: ", "multiple of 4", "nearest: 9"]),
+        (["--output", "f.mp4", "--frames", "1000000"], ["--frames: "]),
         (["--output", "f.mp4", "--frames", "65533", "--width", "4096", "--height", "4096"], ["65533 frames", "tokens"]),
         (["--output", "f.mp4", "--fps", "0"], ["fps", "0.01 to 1000"]),
         (["--output", "f.mp4", "--fps", "nan"], ["fps"]),
@@ -258,7 +258,7 @@ def test_inspect_shows_the_frames(model):
         result = run(*arguments, "--frames", frames, "--json")
         assert result.returncode == 0, result.stderr
         info = json.loads(result.stdout)
-        assert info["num_frames"] == frames
+        assert info["--frames: "] == frames
         plans[frames] = {entry["name"]: entry["bytes"] for entry in info["memory_accelerated"]["entries"]}
     assert plans[33]["film"] == 33 * 48 * 32 * 3
     assert plans[33]["state: attention selection"] > plans[9]["state: attention selection"]

@@ -160,6 +160,18 @@ def test_a_long_thin_picture_is_refused(model, tmp_path):
     expect_error(generate(model, "--image", tmp_path / "thin.png", cwd=tmp_path), 2, "image", "500x5")
 
 
+def test_the_picture_is_not_written_over(model, tmp_path):
+    picture = tmp_path / "in.png"
+    picture.write_bytes(PICTURE.read_bytes())
+    (tmp_path / "frame-0009.png").symlink_to("in.png")
+    for output in (["--frames", "1", "--output", picture], ["--output", tmp_path / "f.mp4", "--frames-dir", tmp_path]):
+        result = generate(model, "--image", picture, *output)
+        expect_error(result, 2, output[-2], "--image")
+        assert "denoise" not in result.stderr
+    assert picture.read_bytes() == PICTURE.read_bytes()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 @pytest.mark.parametrize("command", ["generate", "compare", "tune"])
 def test_a_picture_is_required(model, tmp_path, command):
     result = run(command, "--model", model, "--prompt", PROMPT, *SMALL, "--output", tmp_path / "f.mp4")

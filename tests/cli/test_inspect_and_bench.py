@@ -87,7 +87,9 @@ def test_bench_of_a_film_model_measures_a_layer_and_projects_the_model():
         (["mlp", "--sparsity", "1.5"], ["sparsity", "1.5"]),
         (["model"], ["--model"]),
         (["model", "--model", "nowhere"], ["nowhere"]),
+        (["model", "--model", MODEL, "--profile", "nosuch"], ["nosuch"]),
+        (["all", "--model", MODEL, "--profile", "nosuch.yml"], ["nosuch.yml"]),
     ],
 )
 def test_bench_refuses(arguments, fragments):
-    expect_error(run("bench", *arguments), 2, *fragments)
+    expect_error(run("bench", *arguments, timeout=30), 2, *fragments)  # before anything is measured

@@ -1,9 +1,13 @@
 """tamias tune: finds settings that keep the floor and writes them as a profile that does."""
 
 import json
+import os
+import re
+import signal
+import subprocess
 
 import pytest
-from conftest import MODEL, PROMPT, expect_error, read_json, run
+from conftest import MODEL, PROGRAM, PROMPT, expect_error, read_json, run
 
 SMALL = ["--model", MODEL, "--prompt", PROMPT, "--width", "96", "--height", "96", "--steps", "12"]
 FLOOR = 25
@@ -63,13 +67,51 @@ def test_settings_that_equal_dense_are_none(tmp_path):
 def test_floor_out_of_reach_writes_nothing(tmp_path):
     profile = tmp_path / "none.yml"
     result = run("tune", *SMALL, "--min-psnr", "98", "--output", profile, "--quiet")
-    expect_error(result, 2, "min_psnr", "98 dB")
+    expect_error(result, 2, "--min-psnr: ", "98 dB")
     assert not profile.exists()
+    reached = float(re.search(r"reached (\d+\.\d) dB", result.stderr)[1])
+    assert 20 < reached < 98
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_an_interrupted_run_writes_the_best_so_far(form, tmp_path):
+    profile = tmp_path / "best.yml"
+    process = subprocess.Popen([PROGRAM, "tune", *map(str, SMALL), "--min-psnr", "10", "--output", profile, *form],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env=os.environ | {"OMP_WAIT_POLICY": "passive"})
+    runs = []  # dense, the first setting, the second: then one is measured
+    while len(runs) < 3:
+        run_name = re.match(r"(.*) denoise ", process.stderr.readline())
+        assert process.poll() is None
+        if run_name and run_name[1] not in runs:
+            runs.append(run_name[1])
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and "tamias: error: interrupted" in errors
+    assert f"the best so far is in {profile}: {runs[1]}, " in errors
+    assert runs[1] in profile.read_text()
+    if form:
+        report = json.loads(output)
+        assert report["error"] == "interrupted" and report["best"]["name"] == runs[1]
+    result = run("compare", *SMALL, "--sparsity", profile, "--output", tmp_path / "c", "--quiet")
+    assert result.returncode == 0, result.stderr
+    assert read_json(tmp_path / "c/report.json")["psnr"] > 10
+
+
+def test_an_interrupted_run_that_has_measured_nothing_writes_nothing(tmp_path):
+    process = subprocess.Popen([PROGRAM, "tune", *map(str, SMALL), "--output", tmp_path / "best.yml"],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not process.stderr.readline().startswith("dense denoise"):
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 1 and "interrupted" in errors and "best" not in errors
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("arguments", "status", "fragment"), [
     (["--sparsity", "off"], 2, "sparsity"),
-    (["--min-psnr", "-3"], 2, "min_psnr: expected a number from 0 to 99"),
+    (["--min-psnr", "-3"], 2, "--min-psnr: expected a number from 0 to 99"),
     (["--output", "/no/such/folder/x.yml"], 1, "/no/such/folder/x.yml"),
 ])
 def test_bad_arguments(arguments, status, fragment):

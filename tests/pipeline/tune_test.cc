@@ -1,6 +1,7 @@
 // Tuning the demo model, a few steps of a small picture.
 #include "tamias/tune.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 
 #include <limits>
@@ -89,8 +90,11 @@ TEST(Tune, SaysThatNoSettingKeepsTheFloor) {
   TuneOptions options = Small();
   options.min_psnr = 98.5;
   options.generate.overrides = {"attn.is_enabled=false", "mlp.is_enabled=false"};
-  EXPECT_EQ(ArgumentErrorOf([&] { Tune(pipeline, options); }),
-            "min_psnr: no setting reaches 98.5 dB with 6 steps");
+  double nearest = 0;
+  options.on_trial = [&](const TuneTrial& trial) { nearest = std::max(nearest, trial.psnr); };
+  const std::string error = ArgumentErrorOf([&] { Tune(pipeline, options); });
+  EXPECT_THAT(error, HasSubstr("min_psnr: no setting reaches 98.5 dB with 6 steps; "));
+  EXPECT_THAT(error, HasSubstr(fmt::format(" reached {:.1f} dB", nearest)));
 }
 
 }  // namespace
