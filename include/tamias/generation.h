@@ -8,9 +8,10 @@
 //   }
 //   tamias::WritePng("circle.png", generation.result().images[0]);
 //
-// Errors are tamias::Error; after one that came from Encode, Step or Decode only result() may be
-// asked for. A Generation belongs to one thread at a time; several of one pipeline may run in as
-// many threads. It keeps the model alive, so it may outlive its Pipeline.
+// Errors are tamias::Error; after one that a stage ended in only result() may be asked for. What a
+// generation held and was promised of memory is let go then, and when its last picture is decoded;
+// the result stays. A Generation belongs to one thread at a time; several of one pipeline may run
+// in as many threads. It keeps the model alive, so it may outlive its Pipeline.
 #pragma once
 
 #include <memory>

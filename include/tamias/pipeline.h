@@ -286,7 +286,7 @@ class Pipeline {
                                                  int image = 0) const;
 
   // Pinned memory of the host that holds copies of weights for GPUs now: of blocks that take turns
-  // there, kept from one generation to the next.
+  // there, kept from one generation to the next while there is room.
   size_t pinned_bytes() const;
 
   const ModelInfo& info() const;

@@ -14,7 +14,7 @@ struct Placement {
   // Of what layers hand to each other: f32 or bf16 on the CPU, f16 or bf16 on a GPU. The residual
   // stream, modulation vectors, log-sum-exps and column sums are f32 everywhere.
   DType activation_dtype = DType::kF32;
-  // Of the matrices of the transformer's blocks, fp8_e4m3; not given: as the activations.
+  // Of blocks' matrices, fp8_e4m3; none: that of activations, with f32 ones on the CPU the files'.
   std::optional<DType> weight_dtype = std::nullopt;
   // Blocks of the model come to the GPU for their turn (WeightTurn, tamias/weights.h).
   bool streams_weights = false;

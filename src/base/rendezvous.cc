@@ -8,7 +8,7 @@ namespace tamias {
 void Rendezvous::Meet() {
   std::unique_lock lock(mutex_);
   const int64_t meeting = meetings_;
-  if (++come_ == threads_) {
+  if (!is_abandoned_ && ++come_ == threads_) {
     come_ = 0;
     ++meetings_;
     changed_.notify_all();

@@ -13,10 +13,11 @@ class Rendezvous {
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  // Returns when all threads have come as often as this one. Throws kCancelled where one of them
-  // will not.
+  // Returns when all threads have come as often as this one. Throws kCancelled where the meeting
+  // was abandoned before they had.
   void Meet();
-  // By a thread that failed and comes no more: nobody waits for it, now or later.
+  // By whoever knows that not all will come, one of the threads or another: nobody waits any more,
+  // and no meeting takes place until the next Reset.
   void Abandon() noexcept;
   // All are expected again. Nobody may be waiting.
   void Reset();

@@ -21,8 +21,10 @@ class SparseMlpLayer {
   SparseMlpLayer(const LinearLayer& fc1, const LinearLayer& fc2, Activation activation);
 
   // Makes [F, d] of fc2 [d, F] on the context's device, in the type of its activations. Called
-  // once, before the first sparse step.
+  // before the first sparse step.
   void PrepareForSparsity(Context& context);
+  // Lets go what that made; no layer that reads it may run.
+  void DropPrepared() { fc2_transposed_ = Tensor(); }
   // Bytes that PrepareForSparsity holds there; 0 where the placement keeps none.
   size_t PreparedBytes(const Placement& placement) const;
 

@@ -7,7 +7,8 @@
 namespace tamias {
 
 // input [R, C] f32, f16 or bf16, or fp8_e4m3 with scales of its rows (and no NaN), last stride 1;
-// output [C, R] f32, contiguous.
+// output [C, R], contiguous: f32, or bf16 where the context's activations are; on a GPU f32, f16 or
+// bf16.
 void Transpose(Context& context, ConstTensorView input, TensorView output);
 
 namespace reference {
@@ -17,7 +18,7 @@ namespace cpu {
 void Transpose(Context& context, ConstTensorView input, TensorView output);
 }  // namespace cpu
 
-// On a GPU: output f32, f16 or bf16, too. Returns once the work is enqueued.
+// Returns once the work is enqueued.
 namespace cuda {
 class Stream;
 void Transpose(Stream& stream, ConstTensorView input, TensorView output);

@@ -246,18 +246,18 @@ void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPl
   AddTogether(DecodeEntries(family, {.decode = workspace}, plan), plan);
 }
 
-void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
-               GenerationPlan& plan) {
+void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
+               std::optional<size_t> limit, GenerationPlan& plan) {
   plan.residency = {};
   plan.state_place = {};
   plan.placement.streams_weights = false;
   PlanDevice(family, workspaces, plan);
-  if (limit == 0 || plan.memory.device_bytes <= limit) return;
+  if (!limit || plan.memory.device_bytes <= *limit) return;
   ModelResidency& residency = plan.residency;
   residency.takes_turns = true;
-  residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > limit;
+  residency.streams_encoders = EncodeEntries(family, workspaces, plan).bytes > *limit;
   const int64_t layers = plan.shares.front().state.NumLayers();
-  const auto fits = [&] { return DenoisingFits(family, plan, limit); };
+  const auto fits = [&] { return DenoisingFits(family, plan, *limit); };
   if (!fits()) SetFewest(plan.state_place.host_layers, layers, fits);
   if (!fits() && MostBlocks(family) > 0) {
     plan.placement.streams_weights = true;
@@ -268,12 +268,13 @@ void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, siz
   PlanDevice(family, workspaces, plan);
 }
 
-size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan) {
-  size_t limit = options.max_gpu_memory_bytes;
+std::optional<size_t> DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan) {
+  std::optional<size_t> limit;
+  if (options.max_gpu_memory_bytes > 0) limit = options.max_gpu_memory_bytes;
   for (const CardMemory& card : plan.cards) {
     if (card.bytes == 0) continue;
     const size_t usable = card.free_bytes - std::min(card.free_bytes / 2, kDeviceSlackBytes);
-    limit = limit == 0 ? usable : std::min(limit, usable);
+    limit = std::min(limit.value_or(usable), usable);
   }
   return limit;
 }
@@ -282,16 +283,6 @@ size_t PinnedStateBytes(const GenerationPlan& plan) {
   size_t bytes = 0;
   for (size_t i = 0; i < plan.devices.size(); ++i) {
     bytes += plan.ShareOf(i).state.HostBytes(plan.state_place.host_layers);
-  }
-  return bytes;
-}
-
-size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan) {
-  size_t bytes = 0;
-  for (const ModelComponent& component : family.components()) {
-    const size_t copies = component.RunsIn(ModelStage::kDenoise) ? plan.devices.size() : 1;
-    bytes += copies * component.model->weights().PinnedBytes(
-                          plan.PlacementOf(component), StreamedBlocks(component, plan.residency));
   }
   return bytes;
 }

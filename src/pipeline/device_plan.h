@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/model_family.h"
@@ -24,18 +25,16 @@ void PlanDevice(const ModelFamily& family, const StageWorkspaces& workspaces, Ge
 void PlanDecoderDevice(const ModelFamily& family, size_t workspace, GenerationPlan& plan);
 
 // Chooses the residency, the first with which the plan is within `limit` bytes, or the one that
-// takes least where none is, and calls PlanDevice.
-void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces, size_t limit,
-               GenerationPlan& plan);
+// takes least where none is, and calls PlanDevice. Nothing is saved where no limit is known.
+void FitDevice(const ModelFamily& family, const StageWorkspaces& workspaces,
+               std::optional<size_t> limit, GenerationPlan& plan);
 
 // What the plan's generation may take of each of its GPUs: options.max_gpu_memory_bytes, and what
-// is free on the fullest card less what libraries take. 0: not known, for there are no such GPUs.
-size_t DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan);
+// is free on the fullest card less what libraries take. None: not known, for there are no such
+// GPUs.
+std::optional<size_t> DeviceLimit(const GenerateOptions& options, const GenerationPlan& plan);
 
 // Pinned memory of the host that state takes where it is offloaded, of all devices.
 size_t PinnedStateBytes(const GenerationPlan& plan);
-
-// Pinned memory of the host that the residency takes for weights.
-size_t PinnedWeightBytes(const ModelFamily& family, const GenerationPlan& plan);
 
 }  // namespace tamias

@@ -77,7 +77,7 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
       family_(*parts_->family),
       options_(options),
       plan_(std::move(plan)),
-      entry_(parts_->running.Enter(plan_, options_)),
+      entry_(parts_->Enter(plan_, options_)),
       num_images_(num_images),
       clock_(progress, num_images),
       report_(SettingsJson(family_, options_, plan_.settings, 0), plan_.devices, plan_.placement),
@@ -90,12 +90,35 @@ Generation::Implementation::Implementation(std::shared_ptr<Pipeline::Parts> part
   result_.device_measures = plan_.memory.device_measures;
 }
 
+void Generation::Implementation::Run(const std::function<void()>& part) {
+  CheckNotFailed();
+  const auto let_go = [&] {
+    picture_.reset();
+    transformer_.reset();
+    prompts_.clear();
+    condition_ = {};
+    entry_ = {};
+  };
+  try {
+    part();
+  } catch (...) {
+    has_failed_ = true;
+    let_go();
+    throw;
+  }
+  if (IsDone()) let_go();
+}
+
 void Generation::Implementation::Encode() {
+  if (!IsDone()) Run([&] { EncodeOnce(); });
+}
+
+void Generation::Implementation::EncodeOnce() {
   if (is_encoded_) return;
   clock_.BeginStage(Stage::kEncodePrompt, 0,
                     plan_.settings.num_invocations() + family_.NumImagePieces(plan_.latents));
   {
-    const ModelDevices::Lease encoders = parts_->devices.Use(family_, plan_, ModelStage::kEncode);
+    const ModelDevices::Lease encoders = parts_->devices.Use(plan_, ModelStage::kEncode);
     EncodePrompts();
     EncodeImage();
   }
@@ -129,8 +152,7 @@ void Generation::Implementation::EncodeImage() {
 
 void Generation::Implementation::UseTransformer() {
   transformer_.reset();  // first: both may be too large for the device
-  transformer_.emplace(
-      parts_->devices.Use(family_, plan_, ModelStage::kDenoise, plan_.ExpertOf(step())));
+  transformer_.emplace(parts_->devices.Use(plan_, ModelStage::kDenoise, plan_.ExpertOf(step())));
 }
 
 void Generation::Implementation::BeginPicture() {
@@ -142,37 +164,43 @@ void Generation::Implementation::BeginPicture() {
 
 bool Generation::Implementation::Step() {
   if (IsDone()) return false;
-  Encode();
-  if (!picture_) BeginPicture();
-  if (step() == num_steps_) return false;
-  if (step() > 0 && step() == plan_.second_expert_step) UseTransformer();
-  const StepKind kind = picture_->Step(options_.on_prediction);
-  CheckFinite(picture_->ordered_latents(), "the latents", family_);
-  clock_.EndStep(std::string(Name(kind)));
+  if (picture_ && step() == num_steps_) return false;
+  Run([&] {
+    EncodeOnce();
+    if (!picture_) BeginPicture();
+    if (step() > 0 && step() == plan_.second_expert_step) UseTransformer();
+    const StepKind kind = picture_->Step(options_.on_prediction);
+    CheckFinite(picture_->ordered_latents(), "the latents", family_);
+    clock_.EndStep(std::string(Name(kind)));
+  });
   return true;
 }
 
 void Generation::Implementation::Decode() {
   CheckUnderWay("decode");
-  result_.seconds_denoise += clock_.StageSeconds();
-  report_.AddImage(picture_->report());
-  const Tensor latents = picture_->latents();
-  picture_.reset();
-  transformer_.reset();
-  result_.latents.push_back(ToLatents(latents));
-  if (options_.on_latents) options_.on_latents(result_, image_);
-  FinishPicture(latents);
+  Run([&] {
+    result_.seconds_denoise += clock_.StageSeconds();
+    report_.AddImage(picture_->report());
+    const Tensor latents = picture_->latents();
+    picture_.reset();
+    transformer_.reset();
+    result_.latents.push_back(ToLatents(latents));
+    if (options_.on_latents) options_.on_latents(result_, image_);
+    FinishPicture(latents);
+  });
 }
 
 void Generation::Implementation::Decode(const Latents& latents) {
-  result_.latents.push_back(latents);
-  FinishPicture(ViewOf(latents));
+  Run([&] {
+    result_.latents.push_back(latents);
+    FinishPicture(ViewOf(latents));
+  });
 }
 
 void Generation::Implementation::FinishPicture(ConstTensorView latents) {
   if (options_.decode) {
     clock_.BeginStage(Stage::kDecode, image_, family_.NumDecodePieces(plan_.latents));
-    const ModelDevices::Lease decoder = parts_->devices.Use(family_, plan_, ModelStage::kDecode);
+    const ModelDevices::Lease decoder = parts_->devices.Use(plan_, ModelStage::kDecode);
     std::vector<Image> frames =
         DecodeFrames(resources_.front(), family_, plan_, latents, [this] { clock_.EndStep(); });
     if (family_.info().makes_videos) {
@@ -188,8 +216,15 @@ void Generation::Implementation::FinishPicture(ConstTensorView latents) {
   ++image_;
 }
 
+void Generation::Implementation::CheckNotFailed() const {
+  if (!has_failed_) return;
+  Fail(ErrorCode::kInvalidArgument,
+       "generation: an earlier call has failed: only the result may be asked for");
+}
+
 void Generation::Implementation::CheckUnderWay(const char* what) const {
   if (picture_) return;
+  CheckNotFailed();
   Fail(ErrorCode::kInvalidArgument, "generation: {}: no picture is under way (Step begins one)",
        what);
 }

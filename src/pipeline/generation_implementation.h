@@ -1,6 +1,7 @@
 // What a Generation holds: the plan, what its stages hand to each other, and the picture under way.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -26,6 +27,8 @@ class Generation::Implementation {
   Implementation(std::shared_ptr<Pipeline::Parts> parts, const GenerateOptions& options,
                  const ProgressCallback& progress, GenerationPlan plan, int num_images);
 
+  // After an error of these only result() and IsDone() may be asked for: what the generation held
+  // is let go, as at its end.
   void Encode();
   bool Step();
   void Decode();
@@ -40,6 +43,9 @@ class Generation::Implementation {
   GenerateResult& result() { return result_; }
 
  private:
+  // Runs a part of the generation; lets go what it held where it fails or was the last.
+  void Run(const std::function<void()>& part);
+  void EncodeOnce();
   void EncodePrompts();
   void EncodeImage();
   void BeginPicture();
@@ -47,6 +53,8 @@ class Generation::Implementation {
   void UseTransformer();
   // Decodes the last of result().latents, given as [1, N, P], and hands the result out.
   void FinishPicture(ConstTensorView latents);
+  // Throws where a part has failed.
+  void CheckNotFailed() const;
   // Throws unless a picture is under way, naming what was asked of it.
   void CheckUnderWay(const char* what) const;
 
@@ -64,6 +72,7 @@ class Generation::Implementation {
   std::vector<PromptEmbedding> prompts_;
   ImageCondition condition_;
   int image_ = 0;
+  bool has_failed_ = false;
   std::optional<ModelDevices::Lease> transformer_;  // while a picture is under way
   std::optional<PictureDenoising> picture_;
   GenerateResult result_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -76,8 +77,9 @@ Placement DryPlacement(Placement placement) {
 }
 
 GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& options,
-                         const MemoryHeld& held, bool denoises) {
+                         const CardMemoryOf& card_of, bool denoises) {
   GenerationPlan plan;
+  plan.denoises = denoises;
   plan.settings = ResolveSettings(options, family.folder().defaults(), family.defaults());
   plan.num_images = options.num_images;
   plan.threads = options.threads > 0 ? options.threads : UsableCpus();
@@ -86,7 +88,7 @@ GenerationPlan BeginPlan(const ModelFamily& family, const GenerateOptions& optio
   plan.devices = CheckedDevices(options, denoises ? plan.settings.num_invocations() : 0);
   plan.placement = family.PlacementFor(options);
   const bool is_on_gpu = plan.placement.IsOnGpu();
-  if (is_on_gpu) std::ranges::transform(plan.devices, std::back_inserter(plan.cards), held.card_of);
+  if (is_on_gpu) std::ranges::transform(plan.devices, std::back_inserter(plan.cards), card_of);
   plan.encoder = is_on_gpu ? PlacementOn(plan.placement.device, DType::kBF16) : Placement();
   plan.decoder = is_on_gpu ? plan.encoder : plan.placement;
   plan.decoder.weight_dtype = std::nullopt;
@@ -261,29 +263,39 @@ HostStages AddMappedWeights(const ModelFamily& family, Entries& entries) {
   return stages;
 }
 
-// Copies of weights that are kept: in wider types and in those of activations, and prepared.
-size_t AddCopiedWeights(const ModelFamily& family, const GenerationPlan& plan, Entries& entries) {
+// Wider copies that models have made of their files: as much as there is now.
+size_t AddWidenedWeights(const ModelFamily& family, Entries& entries) {
   size_t bytes = 0;
   for (const ModelComponent& component : family.components()) {
     const auto widened = static_cast<size_t>(component.model->weights().WidenedBytes());
     if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
   }
-  if (plan.placement.IsOnGpu()) return bytes;
-  for (const ModelComponent& component : family.components()) {
-    const Placement& placement = plan.PlacementOf(component);
-    if (placement.activation_dtype == DType::kF32 && !placement.weight_dtype) continue;
-    const size_t copied = component.model->weights().DeviceBytes(placement);
-    const DType dtype = placement.weight_dtype.value_or(placement.activation_dtype);
-    if (copied > 0) {
-      bytes +=
-          entries.Add(fmt::format("weights of {}, in {}", component.name, Name(dtype)), copied);
-    }
+  return bytes;
+}
+
+// The plan's copies on the CPU: in the types of activations or of weights, and prepared.
+size_t AddCopiedWeights(const GenerationPlan& plan, Entries& entries) {
+  if (plan.placement.IsOnGpu()) return 0;
+  size_t bytes = 0, prepared = 0;
+  for (const PlannedCopy& copy : plan.copies) {
+    prepared += copy.prepared_bytes;
+    if (copy.bytes == 0) continue;
+    const DType dtype = copy.placement.weight_dtype.value_or(copy.placement.activation_dtype);
+    bytes += entries.Add(fmt::format("weights of {}, in {}", copy.component->name, Name(dtype)),
+                         copy.bytes);
   }
   if (plan.sparsity.mlp.is_enabled) {
-    bytes += entries.Add("weights prepared for sparse MLPs",
-                         SparsityWeightBytes(family.components(), plan.placement));
+    bytes += entries.Add("weights prepared for sparse MLPs", prepared);
   }
   return bytes;
+}
+
+// Its copies for GPUs in pinned memory, which the pipeline keeps.
+size_t AddPinnedWeights(const GenerationPlan& plan, Entries& entries) {
+  if (!plan.placement.IsOnGpu()) return 0;
+  const size_t pinned = HostBytes(plan.copies);
+  if (pinned == 0) return 0;
+  return entries.Add("weights that come to the GPU in turn (pinned)", pinned);
 }
 
 // Of the CPU.
@@ -301,24 +313,8 @@ size_t AddState(const GenerationPlan& plan, MemoryPlan& memory) {
   return bytes;
 }
 
-// Copies for GPUs in pinned memory, which their pipeline keeps: the plan's, and what there is for
-// other GPUs.
-size_t AddPinnedWeights(const ModelFamily& family, const GenerationPlan& plan,
-                        const MemoryHeld& held, Entries& entries) {
-  size_t bytes = 0;
-  const auto add = [&](const char* name, size_t pinned) {
-    if (pinned > 0) bytes += entries.Add(name, pinned);
-  };
-  if (plan.placement.IsOnGpu()) {
-    add("weights that come to the GPU in turn (pinned)", PinnedWeightBytes(family, plan));
-  }
-  add("weights kept for other GPUs (pinned)", held.pinned_beside(plan.devices));
-  return bytes;
-}
-
 // Fills in the plan's memory, and what of it is the generation's own.
-void PlanMemory(const ModelFamily& family, const StagePlans& stages, const MemoryHeld& held,
-                GenerationPlan& plan) {
+void PlanMemory(const ModelFamily& family, const StagePlans& stages, GenerationPlan& plan) {
   MemoryPlan& memory = plan.memory;
   memory.entries.clear();
   memory.spill_bytes = 0;
@@ -330,9 +326,9 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, const Memor
   const size_t program = entries.Add("program and libraries", family.program_bytes());
   size_t always = entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
   const HostStages mapped = AddMappedWeights(family, entries);
-  const size_t copied = AddCopiedWeights(family, plan, entries);
+  const size_t copied = AddWidenedWeights(family, entries) + AddCopiedWeights(plan, entries);
   memory.weight_bytes = mapped.Most() + copied;
-  always += copied + AddPinnedWeights(family, plan, held, entries);
+  const size_t loaded = program + copied + AddPinnedWeights(plan, entries);
   always += AddLatents(family, plan, entries);
   always += entries.Add("text embeddings", stages.embeddings);
   HostStages own;
@@ -356,10 +352,10 @@ void PlanMemory(const ModelFamily& family, const StagePlans& stages, const Memor
   own.denoise += entries.Add("workspace of the transformer", workspace);
   own.decode = entries.Add("workspace of the decoder", on_host(stages.decoding)) +
                entries.Add(PictureName(family), PictureBytes(plan));
-  memory.peak_bytes = program + always + (mapped + own).Most();
+  memory.peak_bytes = loaded + always + (mapped + own).Most();
   plan.new_bytes = always + own.Most();
   plan.mapped_bytes = mapped.Most();
-  plan.rest_mapped_bytes = program + plan.new_bytes + MappedBytes(family) - memory.peak_bytes;
+  plan.rest_mapped_bytes = loaded + plan.new_bytes + MappedBytes(family) - memory.peak_bytes;
 }
 
 StageWorkspaces WorkspacesOf(const StagePlans& stages) {
@@ -416,8 +412,8 @@ std::shared_ptr<const DryRuns::Run> DryRuns::For(const ModelFamily& family,
 }
 
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs, const MemoryHeld& held) {
-  GenerationPlan plan = BeginPlan(family, options, held, /*denoises=*/true);
+                              DryRuns& dry_runs, const CardMemoryOf& card_of) {
+  GenerationPlan plan = BeginPlan(family, options, card_of, /*denoises=*/true);
   if (plan.num_ranks() > 1) {
     plan.rank_bounds = SplitTokens(
         plan.sparsity, family.Geometry(plan.settings.max_sequence_length, plan.latents.grid()),
@@ -429,7 +425,7 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
   auto run = dry_runs.For(family, plan);
   plan.shares = run->stages.denoising;
   if (plan.placement.IsOnGpu()) {
-    const size_t limit = DeviceLimit(options, plan);
+    const std::optional<size_t> limit = DeviceLimit(options, plan);
     FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     if (plan.placement.streams_weights && plan.sparsity.mlp.is_enabled) {
       run = dry_runs.For(family, plan);  // for what streamed weights take more of the workspace
@@ -437,15 +433,16 @@ GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& 
       FitDevice(family, WorkspacesOf(run->stages), limit, plan);
     }
   }
+  plan.copies = PlannedCopies(family.components(), plan);
   const StagePlans& stages = run->stages;
   plan.text_workspace = stages.text.device;
   plan.image_workspace = stages.image.device;
   plan.decoding_workspace = stages.decoding.device;
-  PlanMemory(family, stages, held, plan);
+  PlanMemory(family, stages, plan);
   if (options.max_memory_bytes > 0 && plan.memory.peak_bytes > options.max_memory_bytes &&
       plan.shares.front().state.TotalBytes() > 0 && !plan.placement.IsOnGpu()) {
     plan.state_place.is_file = true;
-    PlanMemory(family, stages, held, plan);
+    PlanMemory(family, stages, plan);
   }
   return plan;
 }
@@ -463,14 +460,15 @@ int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settin
 }
 
 GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
-                            const MemoryHeld& held) {
+                            const CardMemoryOf& card_of) {
   GenerateOptions dense = options;
   dense.sparsity = "off";
   dense.overrides.clear();
-  GenerationPlan plan = BeginPlan(family, dense, held, /*denoises=*/false);
+  GenerationPlan plan = BeginPlan(family, dense, card_of, /*denoises=*/false);
   StagePlans stages;
   stages.decoding = PlanDecodingStage(family, plan);
   plan.decoding_workspace = stages.decoding.device;
+  plan.copies = PlannedCopies(family.components(), plan);
   Entries entries(plan.memory.entries);
   size_t loaded = entries.Add("program and libraries", family.program_bytes());
   for (const ModelComponent& component : family.components()) {
@@ -479,7 +477,8 @@ GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& op
         entries.Add("weights of " + component.name + " (mapped)", MappedBytes(component));
   }
   plan.rest_mapped_bytes = MappedBytes(family) - plan.mapped_bytes;
-  loaded += plan.mapped_bytes + AddPinnedWeights(family, plan, held, entries);
+  loaded += plan.mapped_bytes + AddWidenedWeights(family, entries);
+  loaded += AddCopiedWeights(plan, entries);
   const bool is_on_gpu = plan.placement.IsOnGpu();
   plan.new_bytes = entries.Add("kernels compiled at run time and their scratch", kRuntimeBytes);
   plan.new_bytes += entries.Add("latents", FloatBytes(plan.latents.size()));

@@ -9,11 +9,12 @@
 #include <mutex>
 #include <vector>
 
+#include "pipeline/card_memory.h"
 #include "pipeline/generation_settings.h"
-#include "pipeline/memory_held.h"
 #include "pipeline/model_family.h"
 #include "pipeline/model_residency.h"
 #include "pipeline/packed_latents.h"
+#include "pipeline/planned_copies.h"
 #include "tamias/devices.h"
 #include "tamias/pipeline.h"
 #include "tamias/placement.h"
@@ -29,6 +30,7 @@ struct DenoisingShare {
 
 struct GenerationPlan {
   GenerationSettings settings;
+  bool denoises = true;  // false: it is nothing but its decoding
   int num_images = 1;
   int threads = 1;  // that its stages run on
   SparsityConfig sparsity;
@@ -57,14 +59,15 @@ struct GenerationPlan {
   size_t image_workspace = 0;  // of the picture's encoders
   size_t decoding_workspace = 0;
   MemoryPlan memory;
-  // Of memory.peak_bytes and the bytes of memory.devices, what is this generation's own: not what
-  // is there already when the plan is made, nor weights on GPUs, which all generations share.
+  std::vector<PlannedCopy> copies;  // of its models, which generations share
+  // Of memory.peak_bytes and the bytes of memory.devices, what is this generation's own: without
+  // the program, mapped weights and copies; of a GPU where models take turns all of it.
   size_t new_bytes = 0;
   // Of mapped weights, the most at one time, and how much beside memory.peak_bytes other
   // generations, in other stages, can keep in memory.
   size_t mapped_bytes = 0;
   size_t rest_mapped_bytes = 0;
-  std::vector<size_t> new_device_bytes;
+  std::vector<size_t> new_device_bytes;  // of the devices
 
   // On the first device.
   const Placement& PlacementOf(const ModelComponent& component) const {
@@ -101,7 +104,7 @@ class DryRuns {
 
  private:
   friend GenerationPlan PlanGeneration(const ModelFamily&, const GenerateOptions&, DryRuns&,
-                                       const MemoryHeld&);
+                                       const CardMemoryOf&);
   struct Run;
   std::shared_ptr<const Run> For(const ModelFamily& family, const GenerationPlan& plan);
 
@@ -110,14 +113,15 @@ class DryRuns {
 };
 
 // Throws kInvalidArgument, naming the option, for what cannot be; kOutOfMemory for what no machine
-// could hold. Whether this one can: pipeline/memory_check.h.
+// could hold. Whether this one can: pipeline/memory_check.h. card_of: of the GPUs; not given: they
+// are planned for as if this machine had none. The family must outlive the plan.
 GenerationPlan PlanGeneration(const ModelFamily& family, const GenerateOptions& options,
-                              DryRuns& dry_runs, const MemoryHeld& held = {});
+                              DryRuns& dry_runs, const CardMemoryOf& card_of = kNoCards);
 // The first step of a second transformer (ModelFamily::ExpertAt); 0: one makes all steps.
 int SecondExpertStep(const ModelFamily& family, const GenerationSettings& settings,
                      int64_t image_tokens);
 // Of a generation that is nothing but its decoding.
 GenerationPlan PlanDecoding(const ModelFamily& family, const GenerateOptions& options,
-                            const MemoryHeld& held = {});
+                            const CardMemoryOf& card_of = kNoCards);
 
 }  // namespace tamias

@@ -15,6 +15,12 @@
 
 namespace tamias {
 
+// Whether models read their weights where the files lie, and nothing is copied.
+inline bool ServesFiles(const Placement& placement) {
+  return !placement.IsOnGpu() && placement.activation_dtype == DType::kF32 &&
+         !placement.weight_dtype;
+}
+
 // A model as it is loaded and let go, whatever its class.
 class PlacedModel {
  public:
@@ -30,10 +36,12 @@ class PlacedModel {
   virtual std::shared_ptr<const PinnedParts> CopyTo(
       const Context& context, const std::vector<std::string>& streamed,
       std::shared_ptr<const PinnedParts> pinned) const = 0;
-  // Lets go what CopyTo copied; nothing of it may be in use.
+  // Lets go what CopyTo copied and PrepareForSparsity made; nothing of it may be in use.
   virtual void Drop(const Placement& placement) const = 0;
-  // Of transformers: before the first generation with sparse MLPs at the context's placement.
+  // Of transformers: before a generation with sparse MLPs at the context's placement.
   virtual void PrepareForSparsity(Context& context) const = 0;
+  // Lets go what that made; generations without sparse MLPs may run.
+  virtual void DropPrepared(const Placement& placement) const = 0;
   virtual size_t SparsityWeightBytes(const Placement& placement) const = 0;
 };
 
@@ -53,7 +61,8 @@ class ModelOnDevices final : public PlacedModel {
     return copy.pinned();
   }
   void Drop(const Placement& placement) const override {
-    if (!ServesFiles(placement)) copies_[SlotOf(placement)].reset();
+    if (ServesFiles(placement)) return DropPrepared(placement);
+    copies_[SlotOf(placement)].reset();
   }
 
   // The model whose weights CopyTo copied for the context's placement; for a plan one of which the
@@ -81,6 +90,12 @@ class ModelOnDevices final : public PlacedModel {
       On(context).PrepareForSparsity(context);
     }
   }
+  void DropPrepared(const Placement& placement) const override {
+    if constexpr (requires(Model & model) { model.DropPrepared(); }) {
+      Model* model = ServesFiles(placement) ? &on_cpu_ : copies_[SlotOf(placement)].get();
+      if (model != nullptr) model->DropPrepared();
+    }
+  }
   size_t SparsityWeightBytes(const Placement& placement) const override {
     if constexpr (requires(const Model& model) { model.SparsityWeightBytes(placement); }) {
       return on_cpu_.SparsityWeightBytes(placement);
@@ -96,11 +111,6 @@ class ModelOnDevices final : public PlacedModel {
  private:
   static constexpr int kMaxGpus = 64;
   static constexpr int kSlots = 4;  // of a device
-
-  static bool ServesFiles(const Placement& placement) {
-    return !placement.IsOnGpu() && placement.activation_dtype == DType::kF32 &&
-           !placement.weight_dtype;
-  }
 
   // Four of each device: its two types of activations, each with matrices in it and in 8 bits.
   static size_t SlotOf(const Placement& placement) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/memory_check.h"
@@ -14,20 +15,29 @@ namespace tamias {
 
 struct Pipeline::Parts {
   GenerationPlan Plan(const GenerateOptions& options) {
-    return PlanGeneration(*family, options, dry_runs, HeldNow());
+    return PlanGeneration(*family, options, dry_runs, CardsNow());
   }
   GenerationPlan PlanOfDecoding(const GenerateOptions& options) {
-    return PlanDecoding(*family, options, HeldNow());
+    return PlanDecoding(*family, options, CardsNow());
   }
-  MemoryHeld HeldNow() {
-    return {.card_of = [this](Device gpu) { return devices.Card(gpu, running.AreOn(gpu)); },
-            .pinned_beside = [this](const Devices& gpus) { return devices.PinnedBytes(gpus); }};
+  CardMemoryOf CardsNow() {
+    return [this](Device gpu) { return devices.Card(gpu, running.AreOn(gpu)); };
+  }
+  // A place beside the generations under way. What those before have left stays if there is room
+  // for it, too.
+  RunningGenerations::Entry Enter(const GenerationPlan& plan, const GenerateOptions& options) {
+    const std::lock_guard lock(entering);
+    if (!running.HasRoomBeside(plan, options, devices.LeftoversOf(plan))) {
+      devices.DropLeftovers(plan);
+    }
+    return running.Enter(plan, options);
   }
 
   std::unique_ptr<const ModelFamily> family;
   ModelDevices devices;
   RunningGenerations running;
   DryRuns dry_runs;
+  std::mutex entering;
 };
 
 }  // namespace tamias

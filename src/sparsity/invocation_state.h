@@ -10,6 +10,7 @@
 #include "sparsity/rank_exchange.h"
 #include "sparsity/step_cache.h"
 #include "sparsity/step_numbers.h"
+#include "tamias/error.h"
 #include "tamias/sparsity/config.h"
 #include "tamias/sparsity/delta_attention.h"
 #include "tamias/sparsity/delta_mlp.h"
@@ -20,6 +21,29 @@
 #include "tamias/sparsity/state_builder.h"
 
 namespace tamias {
+
+// While one lives, what is enqueued on the context's queue finds a part of the state.
+class StateTurn {
+ public:
+  // is_changed: the part is kept as it is then.
+  StateTurn(const Context& context, const StatePart& part, bool is_changed)
+      : context_(context), part_(part), is_changed_(is_changed) {
+    part.Enter(context);
+  }
+  ~StateTurn() {
+    try {
+      part_.Leave(context_, is_changed_);
+    } catch (const Error&) {  // of the device: shows at the next wait for it, too
+    }
+  }
+  StateTurn(const StateTurn&) = delete;
+  StateTurn& operator=(const StateTurn&) = delete;
+
+ private:
+  const Context& context_;
+  const StatePart& part_;
+  bool is_changed_;
+};
 
 class InvocationState {
  public:
@@ -80,9 +104,8 @@ class InvocationState {
   template <typename Body>
   static void With(const Context& context, const StatePart& part, bool is_changed,
                    const Body& body) {
-    part.Enter(context);
+    const StateTurn turn(context, part, is_changed);
     body();
-    part.Leave(context, is_changed);
   }
 
   SparseGeometry geometry_;

@@ -39,7 +39,8 @@ class RankExchange {
   // The sum over all ranks, the same to the bit on each. At most once a step.
   Distance Sum(int rank, const Distance& own);
 
-  // For the thread of a rank that failed: the others fail where they would wait for it.
+  // Where a rank has failed, of this exchange or of another of the same work: the others fail where
+  // they would wait for it.
   void Abandon() noexcept { rendezvous_.Abandon(); }
   // All ranks are there again; nothing of an exchange is under way.
   void Reset();

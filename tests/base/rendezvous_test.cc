@@ -45,6 +45,19 @@ TEST(Rendezvous, NobodyWaitsForAThreadThatFailed) {
   EXPECT_EQ(meet(), error) << "later";
 }
 
+// Of two threads both come, but one had to go by then.
+TEST(Rendezvous, NoMeetingTakesPlaceAfterAnOutsiderAbandonedIt) {
+  Rendezvous rendezvous(2);
+  const auto meet = [&] { return ErrorOf([&] { rendezvous.Meet(); }, ErrorCode::kCancelled); };
+  std::string first;
+  {
+    const std::jthread waiting([&] { first = meet(); });
+    rendezvous.Abandon();
+  }
+  EXPECT_NE(first, "");
+  EXPECT_EQ(meet(), first);
+}
+
 TEST(Rendezvous, AllAreExpectedAgainAfterAReset) {
   Rendezvous rendezvous(2);
   rendezvous.Abandon();

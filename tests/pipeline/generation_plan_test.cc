@@ -45,7 +45,7 @@ std::vector<PromptEmbedding> Prompts(const ModelFamily& family, const Generation
 size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
                      const std::vector<PromptEmbedding>& prompts, int steps) {
   ModelDevices devices;
-  const ModelDevices::Lease lease = devices.Use(family, plan, ModelStage::kDenoise);
+  const ModelDevices::Lease lease = devices.Use(plan, ModelStage::kDenoise);
   Context stage(plan.placement, plan.threads);
   const Shape shape = {1, plan.latents.tokens(), plan.latents.token_channels()};
   Tensor latents = Tensor::Zeros(shape, DType::kF32), prediction(shape, DType::kF32);
@@ -66,7 +66,7 @@ size_t DenoisingPeak(const ModelFamily& family, const GenerationPlan& plan,
 
 size_t DecodingPeak(const ModelFamily& family, const GenerationPlan& plan) {
   ModelDevices devices;
-  const ModelDevices::Lease lease = devices.Use(family, plan, ModelStage::kDecode);
+  const ModelDevices::Lease lease = devices.Use(plan, ModelStage::kDecode);
   Context context(plan.decoder, plan.threads);
   const Tensor latents =
       Tensor::Zeros({1, plan.latents.tokens(), plan.latents.token_channels()}, DType::kF32);

@@ -5,12 +5,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "pipeline/generation_plan.h"
 #include "pipeline/memory_check.h"
 #include "tamias/error.h"
 #include "tests/support/linked_model.h"
@@ -148,6 +151,25 @@ TEST_F(GenerationTest, RefusesWhatComesTooEarlyAndLatentsThatDoNotFit) {
               HasSubstr("initial_latents: expected one for each of 1 images, found 2"));
 }
 
+// Whether it ends well or not.
+TEST_F(GenerationTest, GivesBackWhatItWasPromisedWhenItEnds) {
+  GenerateOptions options = SmallOptions();
+  options.max_memory_bytes = pipeline_.PlanMemory(options).peak_bytes + (size_t{1} << 20);
+  Generation done = pipeline_.Start(options);
+  done.Step();
+  EXPECT_THAT(ErrorOf([&] { pipeline_.Start(options); }, ErrorCode::kOutOfMemory),
+              HasSubstr("beside the generations under way"));
+  done.Decode();
+  Generation failed = pipeline_.Start(
+      options, [](const Progress& progress) { return progress.stage != Stage::kDenoise; });
+  EXPECT_NE(ErrorOf([&] { failed.Step(); }, ErrorCode::kCancelled), "");
+  EXPECT_EQ(ErrorOf([&] { pipeline_.Start(options); }), "");
+  EXPECT_EQ(done.result().images.size(), 1u);
+  EXPECT_TRUE(failed.result().images.empty());
+  EXPECT_THAT(ErrorOf([&] { failed.Step(); }, ErrorCode::kInvalidArgument),
+              HasSubstr("an earlier call has failed"));
+}
+
 // Under the thread sanitizer, too (scripts/test). The first of them prepares the model for sparse
 // MLPs while others run densely.
 void ExpectSameAtOnce(int count) {
@@ -196,6 +218,46 @@ TEST(RunningGenerations, CountWhatTheOthersWerePromised) {
   EXPECT_EQ(ErrorOf([&] { running.Enter(PlanOf(size_t{40} << 20), options); }), "");
   first.reset();
   EXPECT_EQ(ErrorOf([&] { running.Enter(plan, options); }), "");
+}
+
+// What two of them share counts once, in whichever types they have the rest.
+TEST(RunningGenerations, CountCopiesThatTheyShareOnce) {
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(kDemoModel));
+  DryRuns dry_runs;
+  GenerateOptions options = SmallOptions();
+  options.dtype = "f32";
+  const GenerationPlan sparse = PlanGeneration(*family, options, dry_runs);
+  options.overrides.clear();
+  options.sparsity = "off";
+  const GenerationPlan dense = PlanGeneration(*family, options, dry_runs);
+  const size_t prepared = HostBytes(sparse.copies);
+  EXPECT_GT(prepared, 0u);
+  EXPECT_EQ(HostBytes(dense.copies), 0u);
+  RunningGenerations running;
+  const RunningGenerations::Entry first = running.Enter(sparse, {});
+  const auto fits = [&](const GenerationPlan& plan, size_t bytes) {
+    GenerateOptions limited;
+    limited.max_memory_bytes = bytes;
+    return ErrorOf([&] { running.Enter(plan, limited); }).empty();
+  };
+  const auto expect_needs = [&](const GenerationPlan& plan, size_t bytes) {
+    EXPECT_TRUE(fits(plan, bytes));
+    EXPECT_FALSE(fits(plan, bytes - 1));
+  };
+  const auto mapped = [](const GenerationPlan& plan) {
+    return std::min(plan.mapped_bytes, plan.rest_mapped_bytes);
+  };
+  expect_needs(sparse, sparse.memory.peak_bytes + sparse.new_bytes + mapped(sparse));
+  expect_needs(dense, dense.memory.peak_bytes + sparse.new_bytes + prepared + mapped(dense));
+}
+
+TEST(RunningGenerations, HaveRoomForWhatOthersLeftOrNot) {
+  const RunningGenerations running;
+  GenerateOptions options;
+  options.max_memory_bytes = size_t{100} << 20;
+  const GenerationPlan plan = PlanOf(size_t{60} << 20);
+  EXPECT_TRUE(running.HasRoomBeside(plan, options, {size_t{40} << 20, {}}));
+  EXPECT_FALSE(running.HasRoomBeside(plan, options, {(size_t{40} << 20) + 1, {}}));
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cctype>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
@@ -14,25 +12,10 @@
 #include "pipeline/model_devices.h"
 #include "tamias/generation.h"
 #include "tests/support/linked_model.h"
+#include "tests/support/resident_bytes.h"
 
 namespace tamias {
 namespace {
-
-// Of the files below a folder, what of their mappings is in memory, in bytes.
-size_t ResidentBytes(const fs::path& folder) {
-  const std::string prefix = fs::canonical(folder).string() + "/";
-  std::ifstream maps("/proc/self/smaps");
-  size_t bytes = 0;
-  bool is_below = false;
-  for (std::string line; std::getline(maps, line);) {
-    if (std::isupper(static_cast<unsigned char>(line[0])) == 0) {  // of the next mapping
-      is_below = line.find(prefix) != line.npos;
-    } else if (line.starts_with("Rss:") && is_below) {
-      bytes += std::stoul(line.substr(4)) * 1024;
-    }
-  }
-  return bytes;
-}
 
 class HostMemoryTest : public LinkedModelTest {
  protected:
@@ -88,17 +71,80 @@ TEST_F(HostMemoryTest, WhatAnotherGenerationUsesStays) {
   DryRuns dry_runs;
   const GenerationPlan plan = PlanGeneration(*family, Picture(), dry_runs);
   ModelDevices devices;
-  std::optional<ModelDevices::Lease> first = devices.Use(*family, plan, ModelStage::kEncode);
-  std::optional<ModelDevices::Lease> second = devices.Use(*family, plan, ModelStage::kEncode);
+  std::optional<ModelDevices::Lease> first = devices.Use(plan, ModelStage::kEncode);
+  std::optional<ModelDevices::Lease> second = devices.Use(plan, ModelStage::kEncode);
   Context context(1);
   family->EncodePrompt(context, "a heart", plan.settings);
   first.reset();
   EXPECT_GT(Resident("text_encoder_2"), 0u);
   // Nor by one that begins in another stage.
-  const ModelDevices::Lease other = devices.Use(*family, plan, ModelStage::kDecode);
+  const ModelDevices::Lease other = devices.Use(plan, ModelStage::kDecode);
   EXPECT_GT(Resident("text_encoder_2"), 0u);
   second.reset();
   EXPECT_EQ(Resident("text_encoder_2"), 0u);
+}
+
+// Of copies in other types and prepared ones: a plan has what it counts and need not keep the rest.
+TEST_F(HostMemoryTest, CopiesThatAPlanDoesNotCountCanGo) {
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(folder_));
+  DryRuns dry_runs;
+  GenerateOptions options = Picture();
+  options.dtype = "f32";
+  const GenerationPlan dense = PlanGeneration(*family, options, dry_runs);
+  options.weight_dtype = "fp8_e4m3";
+  const GenerationPlan narrow = PlanGeneration(*family, options, dry_runs);
+  options.weight_dtype = "auto";
+  options.sparsity = "demo";
+  options.overrides = {"mlp.is_enabled=true"};
+  const GenerationPlan sparse = PlanGeneration(*family, options, dry_runs);
+  ModelDevices devices;
+  const auto left = [&](const GenerationPlan& plan) {
+    return devices.LeftoversOf(plan).host_bytes;
+  };
+  for (const GenerationPlan* plan : {&narrow, &sparse}) {
+    std::optional<ModelDevices::Lease> lease = devices.Use(*plan, ModelStage::kDenoise);
+    EXPECT_EQ(left(dense), 0u) << "in use";
+    lease.reset();
+    EXPECT_GT(left(dense), 0u);
+    EXPECT_EQ(left(dense), HostBytes(plan->copies));
+    EXPECT_EQ(left(*plan), 0u);
+    // Those that do not read it run on beside it.
+    const ModelDevices::Lease other = devices.Use(dense, ModelStage::kDenoise);
+    devices.DropLeftovers(*plan);
+    EXPECT_EQ(left(dense), HostBytes(plan->copies));
+    devices.DropLeftovers(dense);
+    EXPECT_EQ(left(dense), 0u);
+  }
+  const Pipeline pipeline(folder_);
+  const Image expected = Pipeline(folder_).Generate(options).images.at(0);
+  for (const size_t limit : {size_t{0}, sparse.memory.peak_bytes + (size_t{1} << 20)}) {
+    options.max_memory_bytes = limit;
+    EXPECT_EQ(pipeline.Generate(options).images.at(0).rgb, expected.rgb);
+    GenerateOptions others = options;
+    others.weight_dtype = "fp8_e4m3";
+    pipeline.Generate(others);
+  }
+}
+
+// Copies that decoding computes with are in its plan.
+TEST_F(HostMemoryTest, ThePlanOfDecodingHasItsCopies) {
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(folder_));
+  GenerateOptions options = Picture();
+  const auto peak = [&](const char* dtype) {
+    options.dtype = dtype;
+    const GenerationPlan plan = PlanDecoding(*family, options);
+    size_t sum = 0;
+    for (const MemoryEntry& entry : plan.memory.entries) sum += entry.bytes;
+    EXPECT_EQ(plan.memory.peak_bytes, sum);
+    return plan;
+  };
+  EXPECT_EQ(HostBytes(peak("f32").copies), 0u);
+  const GenerationPlan plan = peak("bf16");
+  EXPECT_GT(HostBytes(plan.copies), 0u);
+  const auto of_vae =
+      std::ranges::find(plan.memory.entries, "weights of vae, in bf16", &MemoryEntry::name);
+  ASSERT_NE(of_vae, plan.memory.entries.end());
+  EXPECT_EQ(of_vae->bytes, HostBytes(plan.copies));
 }
 
 // They may be in any stage: what each has of the files counts, but no more than there is.
@@ -122,9 +168,10 @@ TEST_F(HostMemoryTest, GenerationsAtOnceCountTheFilesThatTheOthersRead) {
   };
   needs(plan.memory.peak_bytes);
   const RunningGenerations::Entry first = running.Enter(plan, {});
-  needs(family->program_bytes() + all + 2 * plan.new_bytes);
+  const size_t shared = family->program_bytes() + all + HostBytes(plan.copies);
+  needs(shared + 2 * plan.new_bytes);
   const RunningGenerations::Entry second = running.Enter(plan, {});
-  needs(family->program_bytes() + all + 3 * plan.new_bytes);
+  needs(shared + 3 * plan.new_bytes);
 }
 
 // Steps 0 to 2 of 8 are the first transformer's.

@@ -1,4 +1,4 @@
-// A mark in a queue of work, which the host and other queues of the device wait for.
+// A mark in a queue of work, which the host and other queues, of any GPU, wait for.
 #pragma once
 
 #include "base/cuda/stream.h"

@@ -54,6 +54,7 @@ class FluxTransformer {
 
   // As JointTransformer.
   void PrepareForSparsity(Context& context) { joint_.PrepareForSparsity(context); }
+  void DropPrepared() { joint_.DropPrepared(); }
   size_t SparsityWeightBytes(const Placement& placement) const {
     return joint_.SparsityWeightBytes(placement);
   }

@@ -65,6 +65,7 @@ class HunyuanVideoTransformer {
 
   // As JointTransformer.
   void PrepareForSparsity(Context& context) { joint_.PrepareForSparsity(context); }
+  void DropPrepared() { joint_.DropPrepared(); }
   size_t SparsityWeightBytes(const Placement& placement) const {
     return joint_.SparsityWeightBytes(placement);
   }

@@ -46,6 +46,11 @@ void JointTransformer::PrepareForSparsity(Context& context) {
   }
 }
 
+void JointTransformer::DropPrepared() {
+  for (JointDoubleBlock& block : double_blocks_) block.image_mlp().DropPrepared();
+  for (JointSingleBlock& block : single_blocks_) block.mlp().DropPrepared();
+}
+
 size_t JointTransformer::SparsityWeightBytes(const Placement& placement) const {
   size_t bytes = 0;
   for (const JointDoubleBlock& block : double_blocks_) {

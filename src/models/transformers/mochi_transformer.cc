@@ -92,6 +92,10 @@ void MochiTransformer::PrepareForSparsity(Context& context) {
   for (MochiBlock& block : blocks_) block.video_mlp().PrepareForSparsity(context);
 }
 
+void MochiTransformer::DropPrepared() {
+  for (MochiBlock& block : blocks_) block.video_mlp().DropPrepared();
+}
+
 size_t MochiTransformer::SparsityWeightBytes(const Placement& placement) const {
   size_t bytes = 0;
   for (const MochiBlock& block : blocks_) bytes += block.video_mlp().PreparedBytes(placement);

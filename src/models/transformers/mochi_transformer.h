@@ -57,9 +57,10 @@ class MochiTransformer {
   MochiTransformer(const MochiTransformerConfig& config, const Weights& weights);
 
   // Prepares what sparse MLP steps read: the second matrix of every video MLP transposed to
-  // [F, d], in the type of the activations. Called once, before the first Forward with a sparse
-  // MLP.
+  // [F, d], in the type of the activations. Called before a Forward with a sparse MLP.
   void PrepareForSparsity(Context& context);
+  // Lets go what that made.
+  void DropPrepared();
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes(const Placement& placement) const;
   // As JointTransformer.

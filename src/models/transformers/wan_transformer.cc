@@ -110,6 +110,10 @@ void WanTransformer::PrepareForSparsity(Context& context) {
   for (WanBlock& block : blocks_) block.mlp().PrepareForSparsity(context);
 }
 
+void WanTransformer::DropPrepared() {
+  for (WanBlock& block : blocks_) block.mlp().DropPrepared();
+}
+
 size_t WanTransformer::SparsityWeightBytes(const Placement& placement) const {
   size_t bytes = 0;
   for (const WanBlock& block : blocks_) bytes += block.mlp().PreparedBytes(placement);

@@ -64,9 +64,10 @@ class WanTransformer {
   WanTransformer(const WanTransformerConfig& config, const Weights& weights);
 
   // Prepares what sparse MLP steps read: the second MLP matrix of every block transposed to
-  // [F, d], in the type of the activations. Called once, before the first Forward with a sparse
-  // MLP.
+  // [F, d], in the type of the activations. Called before a Forward with a sparse MLP.
   void PrepareForSparsity(Context& context);
+  // Lets go what that made.
+  void DropPrepared();
   // Bytes PrepareForSparsity holds (or would hold).
   size_t SparsityWeightBytes(const Placement& placement) const;
   // As JointTransformer.

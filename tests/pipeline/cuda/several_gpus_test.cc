@@ -2,11 +2,13 @@
 // the bit, and on each no more memory than was planned for it.
 #include <gmock/gmock.h>
 
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "pipeline/model_devices.h"
 #include "tamias/pipeline.h"
 #include "tests/support/several_gpus.h"
 
@@ -112,6 +114,29 @@ TEST_F(CudaSeveralGpus, PicturesAreTheSameInTheLeastMemory) {
   EXPECT_THAT(tamias::ErrorOf([&] { pipeline.Generate(options); }, ErrorCode::kOutOfMemory),
               HasSubstr("of GPU memory at the least (less with weight_dtype fp8_e4m3), but "
                         "max_gpu_memory is"));
+}
+
+// Copies of blocks that a plan does not count go on each of them before it encodes, where memory is
+// short, and stay elsewhere.
+TEST_F(CudaSeveralGpus, PinnedCopiesAreLeftoversOfAllOfThem) {
+  const std::unique_ptr<ModelFamily> family = LoadModelFamily(ModelFolder(kDemoModel));
+  DryRuns dry_runs;
+  GenerateOptions options = Picture();
+  options.device = "cuda:0,cuda:1";
+  options.max_gpu_memory_bytes = size_t{1} << 30;
+  const GenerationPlan whole = PlanGeneration(*family, options, dry_runs);
+  options.max_gpu_memory_bytes = 1;
+  const GenerationPlan streamed = PlanGeneration(*family, options, dry_runs);
+  ModelDevices devices;
+  { const ModelDevices::Lease lease = devices.Use(streamed, ModelStage::kDenoise); }
+  const size_t pinned = devices.PinnedBytes();
+  EXPECT_GT(pinned, 0u);
+  EXPECT_EQ(devices.LeftoversOf(streamed).host_bytes, 0u);
+  EXPECT_EQ(devices.LeftoversOf(whole).host_bytes, pinned);
+  devices.DropLeftovers(streamed);
+  EXPECT_EQ(devices.PinnedBytes(), pinned);
+  devices.DropLeftovers(whole);
+  EXPECT_EQ(devices.PinnedBytes(), 0u);
 }
 
 TEST_F(CudaSeveralGpus, TheReportSaysWhatLiesOnWhich) {
