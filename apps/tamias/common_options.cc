@@ -135,7 +135,8 @@ void AddPromptOptions(CLI::App& command, CommonOptions& options) {
             "Seed of the noise, 0 to 2^64 - 1; the same picture as diffusers' CPU seed")
       ->type_name("S")
       ->default_str("0");
-  command.add_flag("--quiet", options.quiet, "No progress and no warnings");
+  command.add_flag("--quiet", options.quiet,
+                   "No progress, and no notes but of where finished work lies after a failure");
 }
 
 CommandFiles InputsOf(const CommonOptions& options) {

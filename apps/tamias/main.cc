@@ -3,6 +3,7 @@
 // at fault.
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <exception>
@@ -10,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "commands.h"
@@ -99,6 +101,42 @@ std::string Describe(const CLI::App& app, const CLI::ParseError& error) {
   return message + " (see `" + name + " --help`)";
 }
 
+// Of the library's fields whose option has another name.
+constexpr std::pair<std::string_view, std::string_view> kOptionsOfFields[] = {
+    {"num_frames", "frames"},
+};
+
+// A message about an argument begins with its field in the library, "min_psnr: ...": here with the
+// option, where the command has it.
+std::string NamedByOption(const CLI::App& command, const std::string& message) {
+  std::string option = message.substr(0, message.find(':'));
+  for (const auto& [field, name] : kOptionsOfFields) {
+    if (option == field) option = name;
+  }
+  std::ranges::replace(option, '_', '-');
+  option.insert(0, "--");
+  if (command.get_option_no_throw(option) == nullptr) return message;
+  return option + message.substr(message.find(':'));
+}
+
+// Messages about files begin with the file instead.
+std::string Describe(const CLI::App& app, const tamias::Error& error) {
+  const bool is_of_argument = error.code() == tamias::ErrorCode::kInvalidArgument ||
+                              error.code() == tamias::ErrorCode::kOutOfMemory;
+  std::string name;
+  return is_of_argument ? NamedByOption(*CommandOf(app, name), error.what()) : error.what();
+}
+
+// An empty value is mostly a shell's variable that is not set; only texts may be empty.
+void RefuseEmptyValues(CLI::App& app) {
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_items_expected_max() == 0 || option->get_type_name() == "TEXT") continue;
+    option->check(
+        [](const std::string& value) { return value.empty() ? "expected a value, found ''" : ""; });
+  }
+  for (CLI::App* command : app.get_subcommands({})) RefuseEmptyValues(*command);
+}
+
 // `output_error`: the errno value of a failure to write to standard output, which is told when it
 // is flushed.
 int RunCommand(CLI::App& app, int argc, char** argv, int& output_error) {
@@ -119,7 +157,7 @@ int RunCommand(CLI::App& app, int argc, char** argv, int& output_error) {
     }
     return Fail(Describe(app, error).c_str(), kBadInput);
   } catch (const tamias::Error& error) {
-    return Fail(error.what(), ExitStatus(error.code()));
+    return Fail(Describe(app, error).c_str(), ExitStatus(error.code()));
   } catch (const std::bad_alloc&) {
     return Fail("out of memory", kFailure);
   } catch (const std::system_error& error) {
@@ -159,6 +197,7 @@ int main(int argc, char** argv) {
   tamias::cli::AddInspectCommand(app);
   tamias::cli::AddTuneCommand(app);
   tamias::cli::AddServeCommand(app);
+  RefuseEmptyValues(app);
   int output_error = 0;
   const int status = RunCommand(app, argc, argv, output_error);
   return FlushedStatus(status, output_error);

@@ -59,6 +59,50 @@ def test_mistakes_are_named(arguments, fragments):
     expect_error(run(*arguments), 2, *fragments)
 
 
+@pytest.mark.parametrize("command, options", [
+    (["generate"], ["--model", "--variant", "--image", "--sparsity", "--set", "--device", "--dtype", "--output",
+                    "--frames-dir", "--save-latents", "--report", "--steps", "--max-memory"]),
+    (["compare"], ["--model", "--output"]),
+    (["decode"], ["--model", "--latents", "--output", "--report"]),
+    (["tune"], ["--model", "--prompt-file", "--output"]),
+    (["inspect"], ["--model", "--sparsity"]),
+    (["bench", "attention"], ["--shape"]),
+    (["bench", "all"], ["--model", "--profile"]),
+    (["serve"], ["--model", "--listen", "--api-key-file", "--output-dir", "--jobs"]),
+])  # fmt: skip
+def test_a_value_that_is_empty_is_not_one_that_is_not_given(command, options, tmp_path):
+    """As a shell's variable that is not set gives it."""
+    for option in options:
+        expect_error(run(*command, option, "", cwd=tmp_path, timeout=30), 2, f"{option}: expected a value", command[-1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_text_may_be_empty(tmp_path):
+    result = run("generate", "--model", MODEL, "--prompt", "", "--negative-prompt", "", *SMALL, "--steps", "1", "--output",
+                 tmp_path / "p.png")
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--frames", "5"], "--frames: this model makes pictures"),
+    (["--set", "attn.top_keys=0.1", "--sparsity", "off"], "--set: 'attn.top_keys=0.1' has no effect"),
+    (["--true-cfg-scale-2", "2"], "--true-cfg-scale-2: this model"),
+    (["--max-sequence-length", "0"], "--max-sequence-length: expected"),
+    (["--device", "gpu"], "--device: expected"),
+    (["--width", "63"], "--width: expected"),
+])  # fmt: skip
+def test_errors_name_the_option_as_it_is_typed(arguments, message):
+    for command in (["generate", "--prompt", PROMPT], ["inspect"]):
+        expect_error(run(*command, "--model", MODEL, *arguments), 2, f"error: {message}")
+
+
+def test_a_file_is_not_taken_for_an_option(tmp_path):
+    """A file whose name is an option's field, too."""
+    (tmp_path / "report").mkdir()
+    result = run("generate", "--model", MODEL, "--prompt", PROMPT, *SMALL, "--report", "report", cwd=tmp_path)
+    expect_error(result, 1, "error: report: cannot create: Is a directory")
+
+
 # What each option of inspect changes in its report, beside a run of the same film or picture without it.
 FILM = ROOT / "models/demo-video"
 INSPECT = {

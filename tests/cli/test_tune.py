@@ -67,7 +67,7 @@ def test_settings_that_equal_dense_are_none(tmp_path):
 def test_floor_out_of_reach_writes_nothing(tmp_path):
     profile = tmp_path / "none.yml"
     result = run("tune", *SMALL, "--min-psnr", "98", "--output", profile, "--quiet")
-    expect_error(result, 2, "min_psnr", "98 dB")
+    expect_error(result, 2, "--min-psnr: ", "98 dB")
     assert not profile.exists()
     reached = float(re.search(r"reached (\d+\.\d) dB", result.stderr)[1])
     assert 20 < reached < 98
@@ -111,7 +111,7 @@ def test_an_interrupted_run_that_has_measured_nothing_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize(("arguments", "status", "fragment"), [
     (["--sparsity", "off"], 2, "sparsity"),
-    (["--min-psnr", "-3"], 2, "min_psnr: expected a number from 0 to 99"),
+    (["--min-psnr", "-3"], 2, "--min-psnr: expected a number from 0 to 99"),
     (["--output", "/no/such/folder/x.yml"], 1, "/no/such/folder/x.yml"),
 ])
 def test_bad_arguments(arguments, status, fragment):

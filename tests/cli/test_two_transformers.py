@@ -92,7 +92,7 @@ def test_inspect_tells_of_both(model):
 def test_other_models_refuse_a_second_scale(tmp_path):
     result = run("generate", "--model", MODEL, "--prompt", PROMPT, "--true-cfg-scale-2", "2", "--output",
                  tmp_path / "p.png")
-    expect_error(result, 2, "true_cfg_scale_2: this model has one transformer")
+    expect_error(result, 2, "--true-cfg-scale-2: this model has one transformer")
 
 
 def test_folders_that_are_not_whole_are_refused(model):

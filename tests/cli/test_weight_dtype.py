@@ -32,5 +32,5 @@ def test_less_of_a_gpus_memory_is_planned():
 
 def test_other_types_are_refused(tmp_path):
     result = generate("--weight-dtype", "int8", "--output", tmp_path / "p.png")
-    expect_error(result, 2, "weight_dtype: expected auto or fp8_e4m3, found 'int8'")
+    expect_error(result, 2, "--weight-dtype: expected auto or fp8_e4m3, found 'int8'")
     assert list(tmp_path.iterdir()) == []
