@@ -12,7 +12,6 @@
 #include "tamias/files.h"
 
 namespace tamias::cli {
-
 namespace {
 
 // As the state beyond --max-memory has it.

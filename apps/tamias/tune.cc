@@ -37,8 +37,8 @@ constexpr char kExamples[] = R"(Examples:
 
 Generates densely once (each prompt of --prompt-file), then with ever bolder settings (steps skipped, columns and neurons left
 out; last the other forms of reuse and merge), at most eleven of them, and writes the fastest whose results are as much like
-the dense ones as --min-psnr asks; interrupted, the fastest of those so far. Starts from the profile of --sparsity; keys fixed by --set stay
-as they are. At the end it says what plain runs with fewer steps give in the same time.)";
+the dense ones as --min-psnr asks; interrupted, the fastest of those so far. Starts from the profile of --sparsity; keys fixed
+by --set stay as they are. At the end it says what plain runs with fewer steps give in the same time.)";
 
 struct Options {
   CommonOptions common;
