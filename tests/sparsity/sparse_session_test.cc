@@ -538,6 +538,7 @@ TEST(SparseSession, EveryKeyChangesSomethingOrIsReportedToHaveNoEffect) {
   const std::vector<std::string> effects = {
       "should_profile=true",
       "mlp.is_enabled=false",
+      "mlp.is_fp8=true",
       "mlp.top_keys=0.5",
       "mlp.random_keys=0.2",
       "mlp.full_step_every=5",
