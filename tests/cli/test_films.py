@@ -75,7 +75,7 @@ def test_mp4_has_the_frames_the_rate_and_the_size(film):
     assert float(container["duration"]) == pytest.approx(9 / 12, abs=1e-3)
     assert container["tags"]["title"] == PROMPT
     settings = json.loads(container["tags"]["comment"])
-    assert settings["seed"] == 3 and settings["--frames: "] == 9 and settings["fps"] == 12
+    assert settings["seed"] == 3 and settings["num_frames"] == 9 and settings["fps"] == 12
 
 
 def test_png_frames_are_the_film(film):
@@ -258,7 +258,7 @@ def test_inspect_shows_the_frames(model):
         result = run(*arguments, "--frames", frames, "--json")
         assert result.returncode == 0, result.stderr
         info = json.loads(result.stdout)
-        assert info["--frames: "] == frames
+        assert info["num_frames"] == frames
         plans[frames] = {entry["name"]: entry["bytes"] for entry in info["memory_accelerated"]["entries"]}
     assert plans[33]["film"] == 33 * 48 * 32 * 3
     assert plans[33]["state: attention selection"] > plans[9]["state: attention selection"]

@@ -150,7 +150,7 @@ def test_device_and_dtype(serve, tmp_path):
     line = refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--device", "cuda:99")
     assert "GPU 99" in line
     assert "dtype" in refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--dtype", "f64")
-    assert "weight_dtype" in refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--weight-dtype", "f8")
+    assert "--weight-dtype" in refused("--model", PICTURES, "--output-dir", tmp_path / "r", "--weight-dtype", "f8")
     server = serve("--dtype", "bf16", "--weight-dtype", "fp8_e4m3")
     model = models(server)["demo-flux"]
     assert (model["device"], model["dtype"], model["weight_dtype"]) == ("cpu", "bf16", "fp8_e4m3")

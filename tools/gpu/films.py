@@ -179,7 +179,7 @@ def measure(
 
     def steps(sparsity: str, *options) -> Followed:
         command = [programs.tamias, "generate", *model, "--prompt", PROMPT, "--sparsity", sparsity, *options]
-        command += ["--output", folder / "film.mp4"]  # that is never written
+        command += ["--output", folder.with_suffix(".mp4")]  # that is never written
         return follow(command, "denoise", log, programs.environment, programs.seconds_left(), read_memory)
 
     sparse = steps(film.profile, *MEASURED)
