@@ -1,6 +1,8 @@
 // One lock for each device: an upload of gigabytes holds up its own alone.
 #include "pipeline/model_devices.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -118,7 +120,9 @@ Leftovers ModelDevices::LeftoversOf(const GenerationPlan& plan) {
 }
 
 void ModelDevices::DropLeftovers(const GenerationPlan& plan) {
+  bool drops_on_host = false;
   VisitLeftovers(plan, [&](const CopyKey& key, Loaded& loaded, const Leftover& leftover) {
+    drops_on_host |= key.device.type == DeviceType::kCpu && (leftover.copy || leftover.prepared);
     if (leftover.copy) {
       Drop(key, loaded);
     } else if (leftover.prepared) {
@@ -126,6 +130,7 @@ void ModelDevices::DropLeftovers(const GenerationPlan& plan) {
     }
     if (leftover.pinned) loaded.pinned.reset();
   });
+  if (drops_on_host) malloc_trim(0);  // the C library may keep what it was given back
 }
 
 void ModelDevices::Drop(const CopyKey& key, Loaded& loaded) {
