@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "pipeline/generation_plan.h"
 #include "pipeline/memory_check.h"
