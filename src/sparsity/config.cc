@@ -243,16 +243,19 @@ std::string_view SectionOf(std::string_view name) {
   return dot == std::string_view::npos ? std::string_view{} : name.substr(0, dot);
 }
 
-bool IsSection(std::string_view name) {
-  return std::ranges::any_of(Keys(), [&](const Key& key) { return SectionOf(key.name) == name; });
+// The first key of a section; null: there is no such section.
+const Key* FirstKeyOf(std::string_view section) {
+  const auto found =
+      std::ranges::find(Keys(), section, [](const Key& key) { return SectionOf(key.name); });
+  return found == Keys().end() ? nullptr : &*found;
 }
+
+bool IsSection(std::string_view name) { return FirstKeyOf(name) != nullptr; }
 
 // "unknown; did you mean 'attn.top_keys'?", or "a section; ..."
 std::string UnknownKey(std::string_view name) {
-  const auto member =
-      std::ranges::find(Keys(), name, [](const Key& key) { return SectionOf(key.name); });
-  if (!name.empty() && member != Keys().end()) {
-    return fmt::format("a section; expected one of its keys, such as '{}'", member->name);
+  if (!name.empty() && IsSection(name)) {
+    return fmt::format("a section; expected one of its keys, such as '{}'", FirstKeyOf(name)->name);
   }
   std::vector<std::string_view> known;
   for (const Key& key : Keys()) {
