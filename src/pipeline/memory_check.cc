@@ -10,7 +10,6 @@
 
 #include "base/check.h"
 #include "base/cuda/device.h"
-#include "base/machine.h"
 #include "pipeline/device_plan.h"
 
 namespace tamias {
@@ -29,16 +28,6 @@ std::vector<MemoryLimit> LimitsOf(const GenerateOptions& options) {
                   {MemoryLimit::Kind::kResident, "max_memory", options.max_memory_bytes});
   }
   return limits;
-}
-
-// others: what they were promised of memory to allocate; others_mapped: of mapped weights; threads:
-// of all.
-MemoryNeed NeedOf(const GenerationPlan& plan, size_t others, size_t others_mapped, int threads) {
-  const size_t mapped = std::min(others_mapped, plan.rest_mapped_bytes);
-  return {.resident_bytes = plan.memory.peak_bytes + others + mapped,
-          .new_bytes = plan.new_bytes + HostBytes(plan.copies) + others + kSlackBytes,
-          .file_bytes = plan.memory.spill_bytes,
-          .threads = threads};
 }
 
 void CheckHost(const GenerationPlan& plan, const GenerateOptions& options, const MemoryNeed& need,
@@ -122,6 +111,19 @@ void RunningGenerations::Entry::Leave() {
   running_ = nullptr;
 }
 
+MemoryNeed RunningGenerations::Others::NeedOf(const GenerationPlan& plan) const {
+  const size_t mapped = std::min(mapped_bytes, plan.rest_mapped_bytes);
+  return {.resident_bytes = plan.memory.peak_bytes + new_bytes + mapped,
+          .new_bytes = plan.new_bytes + HostBytes(plan.copies) + new_bytes + kSlackBytes,
+          .file_bytes = plan.memory.spill_bytes,
+          .threads = threads + plan.threads};
+}
+
+size_t RunningGenerations::Others::BytesOn(Device gpu) const {
+  const auto found = device_bytes.find(gpu.index);
+  return found == device_bytes.end() ? 0 : found->second;
+}
+
 RunningGenerations::Others RunningGenerations::Beside(const GenerationPlan& plan) const {
   Others others;
   std::map<CopyKey, PlannedCopy> counted;
@@ -158,12 +160,9 @@ RunningGenerations::Entry RunningGenerations::Enter(const GenerationPlan& plan,
                                                     const GenerateOptions& options) {
   const std::lock_guard lock(mutex_);
   const Others others = Beside(plan);
-  CheckHost(plan, options,
-            NeedOf(plan, others.new_bytes, others.mapped_bytes, others.threads + plan.threads),
-            others.new_bytes);
+  CheckHost(plan, options, others.NeedOf(plan), others.new_bytes);
   for (size_t i = 0; i < plan.memory.devices.size(); ++i) {
-    const auto found = others.device_bytes.find(plan.devices[i].index);
-    CheckGpu(plan, options, i, found == others.device_bytes.end() ? 0 : found->second);
+    CheckGpu(plan, options, i, others.BytesOn(plan.devices[i]));
   }
   CheckCopies(plan);
   return Entry(*this, plan);
@@ -172,14 +171,13 @@ RunningGenerations::Entry RunningGenerations::Enter(const GenerationPlan& plan,
 bool RunningGenerations::HasRoomBeside(const GenerationPlan& plan, const GenerateOptions& options,
                                        const Leftovers& leftovers) const {
   const std::lock_guard lock(mutex_);
-  Others others = Beside(plan);
-  MemoryNeed need =
-      NeedOf(plan, others.new_bytes, others.mapped_bytes, others.threads + plan.threads);
+  const Others others = Beside(plan);
+  MemoryNeed need = others.NeedOf(plan);
   need.resident_bytes += leftovers.host_bytes;
   if (FindExceeded(LimitsOf(options), need) != nullptr) return false;
   const std::optional<size_t> limit = DeviceLimit(options, plan);
   for (size_t i = 0; limit && i < plan.memory.devices.size(); ++i) {
-    const size_t held = others.device_bytes[plan.devices[i].index] + leftovers.device_bytes[i];
+    const size_t held = others.BytesOn(plan.devices[i]) + leftovers.device_bytes[i];
     if (plan.memory.devices[i].bytes + held > *limit) return false;
   }
   return true;

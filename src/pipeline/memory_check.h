@@ -7,6 +7,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/machine.h"
 #include "pipeline/generation_plan.h"
 #include "pipeline/leftovers.h"
 #include "tamias/device.h"
@@ -62,6 +63,10 @@ class RunningGenerations {
     size_t mapped_bytes = 0;
     std::map<int, size_t> device_bytes;  // by the number of the GPU
     int threads = 0;
+
+    // Of the host, theirs and the plan's.
+    MemoryNeed NeedOf(const GenerationPlan& plan) const;
+    size_t BytesOn(Device gpu) const;
   };
   Others Beside(const GenerationPlan& plan) const;
   void CheckCopies(const GenerationPlan& plan) const;
