@@ -110,29 +110,20 @@ nlohmann::ordered_json Report(const std::vector<TuneTrial>& trials, const TuneTr
   return report;
 }
 
-// The fastest that keeps the floor; null: none does.
-const TuneTrial* Fastest(const std::vector<TuneTrial>& trials) {
-  const TuneTrial* fastest = nullptr;
-  for (const TuneTrial& trial : trials) {
-    if (!trial.is_alike) continue;
-    if (fastest == nullptr || trial.seconds < fastest->seconds) fastest = &trial;
-  }
-  return fastest;
-}
-
 // After a failure or a signal: the best of what was measured is written all the same. The failure
 // itself is what matters: another one on the way is not told.
 void WriteBestSoFar(const std::vector<TuneTrial>& trials, const TuneOptions& tune,
                     const std::string& model, const Options& options, const std::string& error) {
-  const TuneTrial* best = Fastest(trials);
+  const std::optional<size_t> fastest = FastestAlike(trials);
   const std::filesystem::path path = OutputPath(options.output);
-  if (best == nullptr || IsWrittenDirectly(path)) return;
+  if (!fastest || IsWrittenDirectly(path)) return;
+  const TuneTrial& best = trials[*fastest];
   try {
-    WriteFileAtomically(path, Header(tune, model, *best) + best->profile);
+    WriteFileAtomically(path, Header(tune, model, best) + best.profile);
     std::fprintf(stderr, "tamias: note: the best so far is in %s: %s, %.2fx at %.1f dB\n",
-                 options.output.c_str(), best->name.c_str(), best->speedup, best->psnr);
+                 options.output.c_str(), best.name.c_str(), best.speedup, best.psnr);
     if (!options.common.json) return;
-    nlohmann::ordered_json report = Report(trials, *best, options);
+    nlohmann::ordered_json report = Report(trials, best, options);
     report["error"] = error;
     fmt::print("{}\n", report.dump(2));
   } catch (const std::exception&) {

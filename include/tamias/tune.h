@@ -17,6 +17,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,6 +70,9 @@ struct TuneResult {
   TuneTrial fewer_steps;          // plain dense steps in the time of the fastest
   const TuneTrial& fastest() const { return trials[fastest_trial]; }
 };
+
+// The number of the fastest trial that is alike; nothing: none is.
+std::optional<size_t> FastestAlike(std::span<const TuneTrial> trials);
 
 // Throws kInvalidArgument where nothing can be tuned (sparsity is off), min_psnr is out of range,
 // pictures are too small to compare (tamias/likeness.h) or no setting keeps min_psnr, naming the

@@ -16,9 +16,9 @@ TuneSearch::TuneSearch(ProfileOf profile_of, Run run)
 
 std::optional<size_t> TuneSearch::FindFastest() {
   WalkStaircase();
-  if (const auto fastest = Fastest()) TryOtherReuse(*fastest);
-  if (const auto fastest = Fastest()) TryOtherMerge(*fastest);
-  return Fastest();
+  if (const auto fastest = FastestAlike(trials_)) TryOtherReuse(*fastest);
+  if (const auto fastest = FastestAlike(trials_)) TryOtherMerge(*fastest);
+  return FastestAlike(trials_);
 }
 
 bool TuneSearch::IsAlike(const TuneChoice& choice) {
@@ -35,11 +35,11 @@ bool TuneSearch::IsAlike(const TuneChoice& choice) {
   return trials_.back().is_alike;
 }
 
-std::optional<size_t> TuneSearch::Fastest() const {
+std::optional<size_t> FastestAlike(std::span<const TuneTrial> trials) {
   std::optional<size_t> fastest;
-  for (size_t i = 0; i < trials_.size(); ++i) {
-    if (!trials_[i].is_alike) continue;
-    if (!fastest || trials_[i].seconds < trials_[*fastest].seconds) fastest = i;
+  for (size_t i = 0; i < trials.size(); ++i) {
+    if (!trials[i].is_alike) continue;
+    if (!fastest || trials[i].seconds < trials[*fastest].seconds) fastest = i;
   }
   return fastest;
 }

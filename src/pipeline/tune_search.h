@@ -35,7 +35,6 @@ class TuneSearch {
   // Whether the choice keeps the floor. Runs it, unless it does the same as one that was run, or as
   // dense.
   bool IsAlike(const TuneChoice& choice);
-  std::optional<size_t> Fastest() const;
   void WalkStaircase();
   void TryOtherReuse(size_t of);
   void TryOtherMerge(size_t of);
