@@ -4,23 +4,12 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdlib>
-
 #include "fail.h"
 #include "number_options.h"
 #include "output_files.h"
 #include "tamias/files.h"
 
 namespace tamias::cli {
-namespace {
-
-// As the state beyond --max-memory has it.
-std::filesystem::path TemporaryFolder() {
-  const char* folder = std::getenv("TMPDIR");
-  return folder != nullptr && *folder != '\0' ? folder : "/var/tmp";
-}
-
-}  // namespace
 
 void AddResultOptions(CLI::App& command, ResultPaths& paths) {
   command
@@ -44,7 +33,7 @@ void LatentsKeeper::Keep(const Pipeline& pipeline, const GenerateOptions& option
                          const GenerateResult& so_far, int image,
                          const std::filesystem::path& output) {
   if (IsWrittenDirectly(output)) return;  // beside a device or a pipe there is no place for files
-  for (const std::filesystem::path& place : {output, TemporaryFolder() / output.filename()}) {
+  for (const std::filesystem::path& place : {output, SpillFolder() / output.filename()}) {
     const std::filesystem::path path = FreePath(place, ".latents", ".safetensors");
     try {
       WriteUninterrupted(path, [&] {

@@ -30,6 +30,10 @@ void CheckCanWrite(const std::filesystem::path& path);
 // Whether the path names something that is written directly: a device, a pipe, an open descriptor.
 bool IsWrittenDirectly(const std::filesystem::path& path);
 
+// Where temporary files belong that may be large: $TMPDIR, else /var/tmp, which is on a disk where
+// /tmp may not be.
+std::filesystem::path SpillFolder();
+
 // The open descriptor that a path like /dev/stdout names, -1 for others.
 int DescriptorOf(const std::filesystem::path& path);
 

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "io/system_error.h"
+#include "tamias/files.h"
 
 namespace tamias {
 namespace {

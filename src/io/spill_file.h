@@ -27,9 +27,6 @@ class SpillFile {
 // contents stay. `memory` is page-aligned.
 void ReleasePages(std::byte* memory, size_t bytes);
 
-// Where temporary files belong: $TMPDIR, else /var/tmp, which is on a disk where /tmp may not be.
-std::filesystem::path SpillFolder();
-
 size_t PageBytes();
 
 }  // namespace tamias

@@ -16,6 +16,7 @@
 #include "base/spread.h"
 #include "io/spill_file.h"
 #include "sparsity/invocation_state.h"
+#include "tamias/files.h"
 #include "tamias/ops/mask.h"
 #include "tamias/sparsity/selection.h"
 #include "tamias/sparsity/state_builder.h"

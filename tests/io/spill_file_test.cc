@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "tamias/files.h"
 #include "tests/support/errors.h"
 
 namespace tamias {
