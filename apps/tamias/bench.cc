@@ -8,6 +8,7 @@
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <span>
 
 #include "bench_film.h"
@@ -119,11 +120,13 @@ void Run(const std::string& what, const BenchOptions& options) {
            sparsity);
     }
   }
+  std::optional<Pipeline> pipeline;
   if (what == "model" || what == "all") {
     if (options.model.empty()) {
       Fail(ErrorCode::kInvalidArgument, "bench {}: --model DIR is needed", what);
     }
-    CheckModel(options);
+    pipeline.emplace(options.model);
+    CheckModel(*pipeline, options);
   }
   const Context context(options.threads);
   const double peak = FmaPeakGflops(context.threads());
@@ -133,7 +136,7 @@ void Run(const std::string& what, const BenchOptions& options) {
   };
   if (what == "attention" || what == "all") append(BenchAttention(options, peak));
   if (what == "mlp" || what == "all") append(BenchMlp(options, peak));
-  if (what == "model" || what == "all") append(BenchModel(options));
+  if (pipeline) append(BenchModel(*pipeline, options));
   if (!options.json) {
     PrintTable(measurements, peak);
     return;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "fail.h"
+#include "tamias/pipeline.h"
 #include "tamias/tensor.h"
 
 namespace tamias::cli {
@@ -73,8 +74,8 @@ std::vector<double> MedianSeconds(int repeats,
 std::vector<Measurement> BenchAttention(const BenchOptions& options, double peak_gflops);
 std::vector<Measurement> BenchMlp(const BenchOptions& options, double peak_gflops);
 // Throws when BenchModel would: before other benchmarks run.
-void CheckModel(const BenchOptions& options);
-std::vector<Measurement> BenchModel(const BenchOptions& options);
+void CheckModel(const Pipeline& pipeline, const BenchOptions& options);
+std::vector<Measurement> BenchModel(const Pipeline& pipeline, const BenchOptions& options);
 std::vector<Measurement> BenchFilm(const FilmModel& published, const BenchOptions& options,
                                    double peak_gflops);
 

@@ -38,12 +38,11 @@ GenerateOptions StepsWith(const std::string& sparsity, const BenchOptions& optio
 
 }  // namespace
 
-void CheckModel(const BenchOptions& options) {
-  Pipeline(options.model).PlanMemory(StepsWith(options.sparsity_profile, options));
+void CheckModel(const Pipeline& pipeline, const BenchOptions& options) {
+  pipeline.PlanMemory(StepsWith(options.sparsity_profile, options));
 }
 
-std::vector<Measurement> BenchModel(const BenchOptions& options) {
-  const Pipeline pipeline(options.model);
+std::vector<Measurement> BenchModel(const Pipeline& pipeline, const BenchOptions& options) {
   const GenerateOptions dense = StepsWith("off", options);
   const GenerateOptions accelerated = StepsWith(options.sparsity_profile, options);
 
