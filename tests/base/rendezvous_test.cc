@@ -33,29 +33,33 @@ TEST(Rendezvous, NobodyGoesOnBeforeAllHaveCome) {
   EXPECT_EQ(come, kThreads * kMeetings);
 }
 
-TEST(Rendezvous, NobodyWaitsForAThreadThatFailed) {
-  Rendezvous rendezvous(3);
-  const auto meet = [&] { return ErrorOf([&] { rendezvous.Meet(); }, ErrorCode::kCancelled); };
+std::string ErrorOfMeeting(Rendezvous& rendezvous) {
+  return ErrorOf([&] { rendezvous.Meet(); }, ErrorCode::kCancelled);
+}
+
+// What a thread hears that waits, or is about to, when the meeting is abandoned.
+std::string ErrorOfWaiting(Rendezvous& rendezvous) {
   std::string error;
   {
-    const std::jthread waiting([&] { error = meet(); });
+    const std::jthread waiting([&] { error = ErrorOfMeeting(rendezvous); });
     rendezvous.Abandon();
   }
+  return error;
+}
+
+TEST(Rendezvous, NobodyWaitsForAThreadThatFailed) {
+  Rendezvous rendezvous(3);
+  const std::string error = ErrorOfWaiting(rendezvous);
   EXPECT_EQ(error, "another thread of the same work has failed");
-  EXPECT_EQ(meet(), error) << "later";
+  EXPECT_EQ(ErrorOfMeeting(rendezvous), error) << "later";
 }
 
 // Of two threads both come, but one had to go by then.
 TEST(Rendezvous, NoMeetingTakesPlaceAfterAnOutsiderAbandonedIt) {
   Rendezvous rendezvous(2);
-  const auto meet = [&] { return ErrorOf([&] { rendezvous.Meet(); }, ErrorCode::kCancelled); };
-  std::string first;
-  {
-    const std::jthread waiting([&] { first = meet(); });
-    rendezvous.Abandon();
-  }
+  const std::string first = ErrorOfWaiting(rendezvous);
   EXPECT_NE(first, "");
-  EXPECT_EQ(meet(), first);
+  EXPECT_EQ(ErrorOfMeeting(rendezvous), first);
 }
 
 TEST(Rendezvous, AllAreExpectedAgainAfterAReset) {
