@@ -42,9 +42,8 @@ struct MlpWeights {
   bool gated = false;      // hidden = act(gate) * up (SwiGLU, GEGLU)
   bool gate_first = true;  // gated: which half of fc1 goes through the activation
   // Sparse steps round input and fc1_weight to fp8_e4m3, each row with a power of two for its
-  // scale. A GPU of compute capability 9.0 multiplies these at twice the rate where d is a
-  // multiple of 16; elsewhere the rounded numbers are multiplied as others, and rounding costs
-  // time.
+  // scale. A GPU of compute capability 9.0 multiplies these as such where d is a multiple of 16;
+  // elsewhere the rounded numbers are multiplied as others, and rounding costs time.
   bool is_fp8 = false;
 };
 
