@@ -36,9 +36,18 @@ void CheckIndices(const ColumnSelection& selection, int64_t num_keys) {
 void CheckSelection(const Context& context, const AttentionInputs& inputs,
                     const ColumnSelection& selection) {
   CheckAtLeast(kOperation, "group_size", selection.group_size, 1);
+  const int64_t rows = inputs.query.dim(2), dense_rows = selection.dense_rows;
+  if (dense_rows < 0 || dense_rows > rows) {
+    Fail(ErrorCode::kInvalidArgument, "{}: dense_rows: expected 0 to {}, found {}", kOperation,
+         rows, dense_rows);
+  }
+  if (dense_rows > 0 && inputs.causal) {
+    Fail(ErrorCode::kInvalidArgument, "{}: dense_rows: expected 0 with causal inputs, found {}",
+         kOperation, dense_rows);
+  }
   const int64_t batch = inputs.query.dim(0);
   const int64_t heads = inputs.query.dim(1);
-  const int64_t groups = (inputs.query.dim(2) + selection.group_size - 1) / selection.group_size;
+  const int64_t groups = (rows - dense_rows + selection.group_size - 1) / selection.group_size;
   const Shape lists = {batch, heads, groups};
   CheckList(context, kOperation, "indices", selection.indices, DType::kI32,
             {batch, heads, groups, -1});
@@ -52,16 +61,19 @@ void CheckSelection(const Context& context, const AttentionInputs& inputs,
   }
 }
 
-void CheckEpilogue(const Context& context, const AttentionInputs& inputs,
-                   const SparseAttentionEpilogue& epilogue) {
-  const ConstTensorView& query = inputs.query;
+// query: the rows in groups.
+void CheckEpilogue(const Context& context, const ConstTensorView& query,
+                   const SparseAttentionEpilogue& epilogue, const TensorView& log_sum_exp) {
+  const Shape rows = {query.dim(0), query.dim(1), query.dim(2)};
+  if (!log_sum_exp.empty()) {
+    CheckList(context, kOperation, "log_sum_exp", log_sum_exp, DType::kF32, rows);
+  }
   if (!epilogue.base.empty()) {
     CheckTensor(context, kOperation, "base", epilogue.base, query.dtype(), query.shape());
     CheckUnitStride(kOperation, "base", epilogue.base);
   }
   if (epilogue.base_log_sum_exp.empty()) return;
-  CheckList(context, kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp, DType::kF32,
-            {query.dim(0), query.dim(1), query.dim(2)});
+  CheckList(context, kOperation, "base_log_sum_exp", epilogue.base_log_sum_exp, DType::kF32, rows);
   if (epilogue.base.empty()) {
     Fail(ErrorCode::kInvalidArgument,
          "{}: base: expected a tensor with base_log_sum_exp, found none", kOperation);
@@ -70,6 +82,13 @@ void CheckEpilogue(const Context& context, const AttentionInputs& inputs,
     Fail(ErrorCode::kInvalidArgument, "{}: scale: expected 1 with base_log_sum_exp, found {}",
          kOperation, epilogue.scale);
   }
+}
+
+// The inputs of query rows [begin, end).
+AttentionInputs QueryRows(const AttentionInputs& inputs, int64_t begin, int64_t end) {
+  AttentionInputs rows = inputs;
+  rows.query = inputs.query.Slice(2, begin, end);
+  return rows;
 }
 
 // The order of a selection as the kernels read it.
@@ -83,13 +102,20 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,
                            TensorView log_sum_exp) {
-  CheckAttention(context, kOperation, inputs, output, log_sum_exp);
+  CheckAttention(context, kOperation, inputs, output, /*log_sum_exp=*/{});
   CheckSelection(context, inputs, selection);
-  CheckEpilogue(context, inputs, epilogue);
+  const int64_t rows = inputs.query.dim(2), dense_rows = selection.dense_rows;
+  CheckEpilogue(context, inputs.query.Slice(2, dense_rows, rows), epilogue, log_sum_exp);
+  if (dense_rows == rows) return DenseAttention(context, inputs, output);
   DispatchWithCpuScratch(
       context,
       [&] {
-        cpu::ColumnSparseAttention(context, inputs, selection, epilogue, output, log_sum_exp);
+        if (dense_rows > 0) {
+          cpu::DenseAttention(context, QueryRows(inputs, 0, dense_rows),
+                              output.Slice(2, 0, dense_rows));
+        }
+        cpu::ColumnSparseAttention(context, QueryRows(inputs, dense_rows, rows), selection,
+                                   epilogue, output.Slice(2, dense_rows, rows), log_sum_exp);
       },
       [&](cuda::Stream& stream) {
         cuda::ColumnSparseAttention(stream, inputs, selection, epilogue, output, log_sum_exp,

@@ -14,6 +14,7 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
 }  // namespace reference
 
 namespace cpu {
+// Of the rows in groups: inputs and output begin behind the selection's dense rows.
 void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
                            const ColumnSelection& selection,
                            const SparseAttentionEpilogue& epilogue, TensorView output,

@@ -20,7 +20,7 @@ namespace tamias {
 namespace {
 
 // Scratch of one part (column sums, masks and indices): large enough to keep all threads busy.
-constexpr int64_t kPartBytes = int64_t{64} << 20;
+constexpr int64_t kPartBytes = int64_t{128} << 20;
 
 // Drift is measured on this many groups of one head: a few percent of a sparse step.
 constexpr int64_t kSampledGroups = 8;
@@ -44,6 +44,11 @@ int64_t ScratchBytesPerHead(int64_t groups, int64_t keys, int64_t capacity) {
 int64_t HeadsPerPart(const SparseGeometry& geometry, int64_t groups, int64_t capacity) {
   const int64_t bytes = ScratchBytesPerHead(groups, geometry.joint_tokens(), capacity);
   return std::clamp(kPartBytes / bytes, int64_t{1}, geometry.heads_of_rank());
+}
+
+// The inputs of the query rows from `row` on.
+AttentionInputs From(int64_t row, const AttentionInputs& inputs) {
+  return {inputs.query.Slice(2, row, inputs.query.dim(2)), inputs.key, inputs.value, inputs.scale};
 }
 
 }  // namespace
@@ -107,23 +112,15 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   CheckActivationRows(context, "delta attention", "key", inputs.key, joint);
   CheckActivationRows(context, "delta attention", "value", inputs.value, joint);
   CheckActivationRows(context, "delta attention", "output", output, joint);
-  if (text > 0) {
-    Stopwatch watch(context, report.seconds.attention);
-    DenseAttention(context,
-                   {inputs.query.Slice(2, 0, text), inputs.key, inputs.value, inputs.scale},
-                   output.Slice(2, 0, text));
-  }
-  const AttentionInputs image = {inputs.query.Slice(2, text, keys), inputs.key, inputs.value,
-                                 inputs.scale};
-  const TensorView image_output = output.Slice(2, text, keys);
   const double heads = static_cast<double>(geometry_.batch * num_heads_);
   const double dense_pairs = heads * static_cast<double>(keys) * static_cast<double>(keys);
   report.attention.dense += dense_pairs;
   if (is_full || !(has_selection_ || SelectsOnSparseSteps())) {
-    RunFull(context, image, image_output, report, numbers);
+    AttendText(context, inputs, output, report);
+    RunFull(context, From(text, inputs), output.Slice(2, text, keys), report, numbers);
     report.attention.done += dense_pairs;
   } else {
-    RunSparse(context, image, image_output, report, numbers);
+    RunSparse(context, inputs, output, report, numbers);
     const double text_pairs = heads * static_cast<double>(text) * static_cast<double>(keys);
     ThenUse(numbers,
             [this, &report, text_pairs] { report.attention.done += selected_pairs_ + text_pairs; });
@@ -134,6 +131,15 @@ void DeltaAttention::Forget() {
   full_steps_ = 0;
   selections_ = 0;
   has_selection_ = false;
+}
+
+void DeltaAttention::AttendText(Context& context, const AttentionInputs& inputs, TensorView output,
+                                LayerReport& report) const {
+  const int64_t text = geometry_.text_tokens;
+  if (text == 0) return;
+  Stopwatch watch(context, report.seconds.attention);
+  DenseAttention(context, {inputs.query.Slice(2, 0, text), inputs.key, inputs.value, inputs.scale},
+                 output.Slice(2, 0, text));
 }
 
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
@@ -200,19 +206,26 @@ TensorView DeltaAttention::AllocateColumnSums(Context& context, const Part& part
                                       DType::kF32);
 }
 
-void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, TensorView output,
+void DeltaAttention::RunSparse(Context& context, const AttentionInputs& inputs, TensorView output,
                                LayerReport& report, StepNumbers* numbers) {
+  const int64_t text = geometry_.text_tokens;
+  const int64_t keys = geometry_.joint_tokens();
+  // Text attends to everything: a call of a few heads would last as long as its text.
+  const bool is_text_apart = HeadsPerPart(geometry_, num_groups_, capacity_) < num_heads_;
+  if (is_text_apart) AttendText(context, inputs, output, report);
+  const int64_t dense_rows = is_text_apart ? 0 : text;
+
   const bool selects = SelectsOnSparseSteps() && IsSelectionDue();
   if (selects) BeginSelection(numbers);
   ForEachPart([&](const Part& part) {
     Workspace::Scope scope(context.workspace());
-    const AttentionInputs inputs = part.Of(image);
+    const AttentionInputs image = part.Of(From(text, inputs));
     std::optional<PooledAttention> pooled;
     ColumnSelection selection;
     SparseAttentionEpilogue rest;
     {
       Stopwatch watch(context, report.seconds.attention_selection);
-      if (config_.merge == AttentionMerge::kPooled) pooled.emplace(context, inputs, config_.mbm);
+      if (config_.merge == AttentionMerge::kPooled) pooled.emplace(context, image, config_.mbm);
       if (selects) {
         Workspace::Scope sums_scope(context.workspace());
         const TensorView column_sums = AllocateColumnSums(context, part);
@@ -224,7 +237,9 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& image, T
     }
     Stopwatch watch(context, report.seconds.attention);
     if (!pooled) rest = Cached(context, part, 0, geometry_.image_tokens());
-    ColumnSparseAttention(context, inputs, selection, rest, part.Of(output));
+    selection.dense_rows = dense_rows;
+    ColumnSparseAttention(context, part.Of(From(text - dense_rows, inputs)), selection, rest,
+                          part.Of(output.Slice(2, text - dense_rows, keys)));
   });
   has_selection_ = true;
 }

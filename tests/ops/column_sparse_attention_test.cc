@@ -41,6 +41,12 @@ struct Problem {
 
   int64_t Below(int64_t n) { return random.Integer(0, n - 1); }
 
+  // So many queries before the `queries` in groups.
+  void AddDenseRows(int64_t count) {
+    dense_rows = count;
+    query = random.Normal({batch, count + queries, heads, head_dim});
+  }
+
   void Select() {
     for (int64_t list = 0; list < counts.NumElements(); ++list) {
       const int64_t percent = Below(4) * 33;
@@ -58,10 +64,13 @@ struct Problem {
     return inputs;
   }
   ColumnSelection selection() const {
-    return {.indices = indices, .counts = counts, .group_size = group_size};
+    return {
+        .indices = indices, .counts = counts, .group_size = group_size, .dense_rows = dense_rows};
   }
+  Shape output_shape() const { return {batch, heads, dense_rows + queries, head_dim}; }
 
   bool causal;
+  int64_t dense_rows = 0;
   Random random;
   int64_t batch, heads, queries, keys, head_dim, group_size, groups;
   Tensor query, key, value, base, base_lse, indices, counts;
@@ -70,7 +79,7 @@ struct Problem {
 // On every instruction set.
 void ExpectMatchesReference(const Problem& p, const SparseAttentionEpilogue& epilogue) {
   Context context(2);
-  Tensor expected(p.base.shape(), DType::kF32);
+  Tensor expected(p.output_shape(), DType::kF32);
   Tensor expected_lse(p.base_lse.shape(), DType::kF32);
   reference::ColumnSparseAttention(context, p.inputs(), p.selection(), epilogue, expected,
                                    expected_lse);
@@ -98,6 +107,32 @@ TEST(ColumnSparseAttention, AddsToOrSubtractsFromTheBase) {
     ExpectMatchesReference(p, {.base = p.base, .scale = seed % 2 == 0 ? 1.0f : -1.0f});
     if (testing::Test::HasFatalFailure()) return;
   }
+}
+
+TEST(ColumnSparseAttention, DenseRowsSeeEveryKeyWhateverTheEpilogue) {
+  for (uint32_t seed = 30; seed < 39; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Problem p(seed);
+    p.AddDenseRows(p.Below(230) + 1);
+    SparseAttentionEpilogue epilogue;
+    if (seed % 3 > 0) epilogue.base = p.base;
+    if (seed % 3 == 1) epilogue.scale = -1;
+    if (seed % 3 == 2) epilogue.base_log_sum_exp = p.base_lse;
+    ExpectMatchesReference(p, epilogue);
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+TEST(ColumnSparseAttention, OfDenseRowsAloneIsDenseAttention) {
+  Problem p(31);
+  p.dense_rows = p.queries;
+  p.indices = Tensor({p.batch, p.heads, 0, p.keys}, DType::kI32);
+  p.counts = Tensor({p.batch, p.heads, 0}, DType::kI32);
+  Context context(2);
+  Tensor out(p.base.shape(), DType::kF32), dense(p.base.shape(), DType::kF32);
+  ColumnSparseAttention(context, p.inputs(), p.selection(), {}, out);
+  DenseAttention(context, p.inputs(), dense);
+  ExpectNear(out, dense, 0);
 }
 
 // The three forms of the epilogue.
@@ -292,6 +327,17 @@ TEST(ColumnSparseAttention, RefusesMoreCausalQueriesThanKeys) {
                             "causal queries, found {}",
                             p.queries, p.queries - 1)
                     .c_str());
+}
+
+TEST(ColumnSparseAttention, RefusesDenseRowsThatThereAreNot) {
+  Problem p(2);
+  p.dense_rows = p.queries + 1;
+  ExpectRefused(p, {}, fmt::format("dense_rows: expected 0 to {}", p.queries).c_str());
+  p.dense_rows = -1;
+  ExpectRefused(p, {}, "dense_rows: expected 0 to");
+  Problem causal(2, true);
+  causal.dense_rows = 1;
+  ExpectRefused(causal, {}, "dense_rows: expected 0 with causal inputs, found 1");
 }
 
 TEST(ColumnSparseAttention, RefusesEpiloguesWithoutMeaning) {

@@ -1,7 +1,7 @@
 // Column-sparse attention A_S: every group of query rows attends to its own list of key columns,
 // with its own softmax normalisation, and the result is combined with what is cached (Chipmunk,
-// arXiv 2506.03275, section "Attention"). Shapes: B batch, H heads, Nq queries, Nk keys, D head
-// dimension, G = ceil(Nq / group_size) groups of query rows.
+// arXiv 2506.03275, section "Attention"). Shapes: B batch, H heads, Nq queries, of which
+// M = Nq - dense_rows are in groups, Nk keys, D head dimension, G = ceil(M / group_size) groups.
 //
 // With activations in bf16 on the CPU and on a GPU: types and shapes as in tamias/ops/attention.h;
 // the base has the type of the output. On a GPU the lists of the selection are trusted: an index
@@ -21,6 +21,10 @@ struct ColumnSelection {
   ConstTensorView indices = {};  // [B, H, G, capacity] i32 contiguous, ascending within a group
   ConstTensorView counts = {};   // [B, H, G] i32 contiguous, in [0, capacity]
   int64_t group_size = 192;      // the last group of a head may be shorter
+  // The first query rows of a head, before the groups, attend to every key, whatever the epilogue:
+  // the text tokens of joint attention. On a GPU they share a launch with the groups. 0 with causal
+  // inputs.
+  int64_t dense_rows = 0;
   // [B, H, G] i32 contiguous: the order in which a GPU starts the groups (LongestFirstOrder), or
   // empty: as they come. Changes nothing but the time; a CPU does not read it.
   ConstTensorView order = {};
@@ -33,12 +37,12 @@ struct ColumnSelection {
 //                             l = logaddexp(lse_S, base_lse): the merge of two partitions of the
 //                             keys; scale must be 1. Rows empty in both are 0.
 struct SparseAttentionEpilogue {
-  ConstTensorView base = {};  // [B, H, Nq, D] f32, last stride 1; may be the output itself
-  ConstTensorView base_log_sum_exp = {};  // [B, H, Nq] f32 contiguous; -inf: the base has no weight
+  ConstTensorView base = {};  // [B, H, M, D] f32, last stride 1; may be the output's rows
+  ConstTensorView base_log_sum_exp = {};  // [B, H, M] f32 contiguous; -inf: the base has no weight
   float scale = 1;
 };
 
-// output [B, H, Nq, D] f32, any strides with last stride 1. log_sum_exp [B, H, Nq] f32 contiguous:
+// output [B, H, Nq, D] f32, any strides with last stride 1. log_sum_exp [B, H, M] f32 contiguous:
 // lse_S, the log-sum-exp over the selected columns only, or empty: not wanted. A group with an
 // empty selection has A_S = 0 and lse_S = -inf. With causal inputs a row sees those columns of its
 // group's selection that its place allows; where that is none, A_S = 0 and lse_S = -inf. Throws

@@ -69,9 +69,11 @@ class DeltaAttention {
   };
   // Drift of one step, to which numbers are added when they are there.
   using SharedDistance = std::shared_ptr<Distance>;
+  void AttendText(Context& context, const AttentionInputs& inputs, TensorView output,
+                  LayerReport& report) const;
   void RunFull(Context& context, const AttentionInputs& image, TensorView output,
                LayerReport& report, StepNumbers* numbers);
-  void RunSparse(Context& context, const AttentionInputs& image, TensorView output,
+  void RunSparse(Context& context, const AttentionInputs& inputs, TensorView output,
                  LayerReport& report, StepNumbers* numbers);
   void FullPart(Context& context, const Part& part, const AttentionInputs& image, TensorView output,
                 bool selects, const SharedDistance& drift, LayerReport& report,

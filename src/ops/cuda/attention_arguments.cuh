@@ -2,6 +2,7 @@
 // tensor views.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -107,6 +108,21 @@ AttentionArguments<T> SparseArgumentsOf(const AttentionInputs& inputs,
     arguments.base_log_sum_exp = epilogue.base_log_sum_exp.data<float>();
   }
   return arguments;
+}
+
+// Of the largest group.
+inline int64_t RowsOfGroups(const AttentionInputs& inputs, const ColumnSelection& selection) {
+  return std::min(selection.group_size, inputs.query.dim(2) - selection.dense_rows);
+}
+
+inline TileSchedule ScheduleOf(const AttentionInputs& inputs, const ColumnSelection& selection,
+                               int32_t tile_rows, const ConstTensorView& order) {
+  const ConstTensorView& query = inputs.query;
+  const auto rows = static_cast<int32_t>(query.dim(2) - selection.dense_rows);
+  const auto group_size = static_cast<int32_t>(RowsOfGroups(inputs, selection));
+  return ScheduleOfTiles(rows, group_size, tile_rows,
+                         order.empty() ? nullptr : order.data<int32_t>())
+      .WithDenseRows(selection.dense_rows, query.dim(0) * query.dim(1));
 }
 
 // Whether a call with groups of so many rows is one for the kernel of attention_sm90a.cu: it

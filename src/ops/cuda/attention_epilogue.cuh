@@ -56,27 +56,29 @@ __device__ __forceinline__ void WriteRows(const Rows& rows,
   for (int r = 0; r < 2; ++r) {
     const int32_t i = row + g + 8 * r;
     const bool writes = i < end_row;
-    const int64_t row_of_all = int64_t{head} * arguments.queries + i;
+    const int32_t grouped_row = i - arguments.schedule.dense_rows;
+    const bool is_grouped = writes && grouped_row >= 0;
+    const int64_t row_of_all = int64_t{head} * arguments.schedule.rows + grouped_row;
     const float sum = WarpSum<4>(rows.sum[r]);
     const float lse =
         sum > 0 ? (rows.maximum[r] * arguments.scale_log2 + Log2(sum)) * kLn2 : -INFINITY;
-    RowFactors factors{arguments.output_scale, 1};
-    if (arguments.base_log_sum_exp != nullptr && writes) {
+    RowFactors factors{is_grouped ? arguments.output_scale : 1.0f, 1};
+    if (arguments.base_log_sum_exp != nullptr && is_grouped) {
       factors = MergeFactors(lse, arguments.base_log_sum_exp[row_of_all]);
     }
     factors.attended = sum > 0 ? factors.attended / sum : 0.0f;
     T* to = HeadOf(arguments.output, arguments.output_strides, head, arguments.heads) +
             int64_t{i} * arguments.output_strides.row + 8 * t;
-    const T* base = arguments.base == nullptr
+    const T* base = arguments.base == nullptr || !is_grouped
                         ? nullptr
                         : HeadOf(arguments.base, arguments.base_strides, head, arguments.heads) +
-                              int64_t{i} * arguments.base_strides.row + 8 * t;
+                              int64_t{grouped_row} * arguments.base_strides.row + 8 * t;
     // All at once: one access after another would wait for each.
     uint4 before[Traits::kOutputBlocks / 4];
 #pragma unroll
     for (int j = 0; j < Traits::kOutputBlocks / 4; ++j) {
-      before[j] = base != nullptr && writes ? *reinterpret_cast<const uint4*>(base + 32 * j)
-                                            : make_uint4(0, 0, 0, 0);
+      before[j] =
+          base != nullptr ? *reinterpret_cast<const uint4*>(base + 32 * j) : make_uint4(0, 0, 0, 0);
     }
 #pragma unroll
     for (int block = 0; block < Traits::kOutputBlocks; block += 4) {
@@ -91,7 +93,7 @@ __device__ __forceinline__ void WriteRows(const Rows& rows,
       const float values[8] = {even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]};
       if (writes) WritePiece(values, factors, before[block / 4], to + 8 * block);
     }
-    if (writes && t == 0 && arguments.log_sum_exp != nullptr) {
+    if (is_grouped && t == 0 && arguments.log_sum_exp != nullptr) {
       arguments.log_sum_exp[row_of_all] = lse;
     }
   }

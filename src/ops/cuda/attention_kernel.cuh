@@ -89,15 +89,14 @@ __device__ void AttendTile(const AttentionArguments<typename Traits::T>& argumen
 // By one thread, before all others look.
 template <AttentionKeys kKeyChoice, AttentionByProduct kByProduct, AttentionMask kMask, typename T>
 __device__ void FindWork(const AttentionArguments<T>& arguments, BlockWork<T>& work) {
-  constexpr bool kListed = kKeyChoice == AttentionKeys::kListed;
   const TileSchedule& schedule = arguments.schedule;
   const QueryTile tile = schedule.At(
       kMask == AttentionMask::kCausal ? schedule.LastRowsFirst(blockIdx.x) : int64_t{blockIdx.x});
   work.tile = tile;
-  work.keys = kListed ? arguments.counts[tile.item] : arguments.keys;
+  work.keys = KeysOf<kKeyChoice>(arguments, tile);
   work.key = HeadOf(arguments.key, arguments.key_strides, tile.head, arguments.heads);
   work.value = HeadOf(arguments.value, arguments.value_strides, tile.head, arguments.heads);
-  work.indices = kListed ? arguments.indices + tile.item * arguments.capacity : nullptr;
+  work.indices = IndicesOf<kKeyChoice>(arguments, tile);
   work.column_sums = kByProduct == AttentionByProduct::kColumnSums
                          ? arguments.column_sums + int64_t{tile.item} * arguments.keys
                          : nullptr;

@@ -62,7 +62,8 @@ class KeyPipeline {
 #pragma unroll
       for (int i = 0; i < Traits::kLoads; ++i) {
         const int32_t position = Position(step, i);
-        if (position < work_.keys) rows_[i] = __ldg(work_.indices + position);
+        if (position >= work_.keys) continue;
+        rows_[i] = work_.indices == nullptr ? position : __ldg(work_.indices + position);
       }
     }
   }

@@ -29,9 +29,7 @@ class AttentionProducer {
     for (; walk.Next(); ++turn) {
       const QueryTile& tile = walk.tile();
       const int32_t keys = walk.Keys();
-      const int32_t* indices = kKeyChoice == AttentionKeys::kListed
-                                   ? arguments_.indices + tile.item * arguments_.capacity
-                                   : nullptr;
+      const int32_t* indices = IndicesOf<kKeyChoice>(arguments_, tile);
       int32_t row = RowOf(indices, 0, keys);
       MbarrierWait(barriers_.EmptyQuery(), turn % 2 ^ 1);
       CopyQuery(tile, walk.row());
@@ -71,7 +69,7 @@ class AttentionProducer {
   __device__ static int32_t RowOf(const int32_t* indices, int32_t first, int32_t keys) {
     const int32_t position = first + Warp() * kWarpRows + Lane();
     if (Lane() >= kWarpRows || position >= keys) return -1;
-    return kKeyChoice == AttentionKeys::kListed ? __ldg(indices + position) : position;
+    return indices == nullptr ? position : __ldg(indices + position);
   }
 
   // No key: zeros, which weigh nothing.
@@ -106,8 +104,9 @@ class AttentionProducer {
   // What the epilogue will add to is in the L2 cache by then.
   __device__ void PrefetchBase(const QueryTile& tile, int32_t row) const {
     constexpr int kLineElements = 64, kRowLines = Traits::kHeadDim / kLineElements;
-    if (arguments_.base == nullptr) return;
+    if (arguments_.base == nullptr || tile.item < 0) return;
     const T* base = HeadOf(arguments_.base, arguments_.base_strides, tile.head, arguments_.heads);
+    base -= int64_t{arguments_.schedule.dense_rows} * arguments_.base_strides.row;
     for (int i = static_cast<int>(threadIdx.x); i < Traits::kRows * kRowLines; i += kWarpgroup) {
       const int32_t r = row + i / kRowLines;
       if (r >= tile.end_row) break;

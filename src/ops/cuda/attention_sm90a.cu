@@ -95,11 +95,9 @@ void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelect
   const int64_t heads = HeadsOf(inputs);
   AttentionArguments<T> arguments =
       SparseArgumentsOf<T>(inputs, selection, epilogue, output, log_sum_exp);
-  const auto rows =
-      static_cast<int32_t>(std::min<int64_t>(selection.group_size, arguments.queries));
-  const int64_t groups = heads * ((int64_t{arguments.queries} + rows - 1) / rows);
-  arguments.schedule = ScheduleOfTiles(arguments.queries, rows, TileRowsFor(stream, groups, rows),
-                                       order.empty() ? nullptr : order.data<int32_t>());
+  const int32_t tile_rows =
+      TileRowsFor(stream, selection.counts.NumElements(), RowsOfGroups(inputs, selection));
+  arguments.schedule = ScheduleOf(inputs, selection, tile_rows, order);
   const AttentionLaunch<AttentionKeys::kListed, AttentionByProduct::kNone> launch{
       "column-sparse attention, sm90a", stream, heads};
   launch.Run(arguments, inputs.query.dim(3));

@@ -76,17 +76,19 @@ struct AttentionArguments {
   float scale_log2;  // scale * log2(e): scores in units of log2(e), so that softmax needs 2^x
   TileSchedule schedule;
 
-  const int32_t* indices = nullptr;  // [B, H, G, capacity], sparse only
+  // Sparse only; rows before the groups see every key, have no base, and log_sum_exp is not of
+  // them.
+  const int32_t* indices = nullptr;  // [B, H, G, capacity]
   const int32_t* counts = nullptr;   // [B, H, G]
   int64_t capacity = 0;
 
-  float* log_sum_exp = nullptr;                 // [B, H, Nq] or null
+  float* log_sum_exp = nullptr;                 // [B, H, rows in groups] or null
   const float* previous_log_sum_exp = nullptr;  // [B, H, Nq], column sums only
   float* column_sums = nullptr;                 // [B, H, G, Nk]
 
-  const T* base = nullptr;  // [B, H, Nq, D] or null
+  const T* base = nullptr;  // [B, H, rows in groups, D] or null
   RowStrides base_strides = {};
-  const float* base_log_sum_exp = nullptr;  // [B, H, Nq]: merge, or null: add
+  const float* base_log_sum_exp = nullptr;  // [B, H, rows in groups]: merge, or null: add
   float output_scale = 1;
 };
 
@@ -98,9 +100,25 @@ struct BlockWork {
   int32_t keys;            // of the head, or in the list of the group; causal: those that count
   const T* key;            // [Nk, D] of the head
   const T* value;          // [Nk, D]
-  const int32_t* indices;  // of the group, or null
+  const int32_t* indices;  // of the group, or null: every key
   float* column_sums;      // [Nk] of the group, or null
 };
+
+// Of a tile's head, or in the list of its group.
+template <AttentionKeys kKeyChoice, typename T>
+__device__ __forceinline__ int32_t KeysOf(const AttentionArguments<T>& arguments,
+                                          const QueryTile& tile) {
+  const bool has_list = kKeyChoice == AttentionKeys::kListed && tile.item >= 0;
+  return has_list ? arguments.counts[tile.item] : arguments.keys;
+}
+
+// The list of a tile's group, or null: every key.
+template <AttentionKeys kKeyChoice, typename T>
+__device__ __forceinline__ const int32_t* IndicesOf(const AttentionArguments<T>& arguments,
+                                                    const QueryTile& tile) {
+  const bool has_list = kKeyChoice == AttentionKeys::kListed && tile.item >= 0;
+  return has_list ? arguments.indices + tile.item * arguments.capacity : nullptr;
+}
 
 // The first element of a head.
 template <typename T>

@@ -123,9 +123,7 @@ class TileWalk {
 
   __device__ const QueryTile& tile() const { return tile_; }
   __device__ int32_t row() const { return row_; }
-  __device__ int32_t Keys() const {
-    return kKeyChoice == AttentionKeys::kListed ? arguments_.counts[tile_.item] : arguments_.keys;
-  }
+  __device__ int32_t Keys() const { return KeysOf<kKeyChoice>(arguments_, tile_); }
 
  private:
   const AttentionArguments<T>& arguments_;

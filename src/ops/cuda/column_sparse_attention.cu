@@ -17,13 +17,13 @@ void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelect
                const SparseAttentionEpilogue& epilogue, const TensorView& output,
                const TensorView& log_sum_exp, const ConstTensorView& order) {
   const ConstTensorView& query = inputs.query;
+  const int64_t heads = query.dim(0) * query.dim(1);
   AttentionArguments<T> arguments =
       SparseArgumentsOf<T>(inputs, selection, epilogue, output, log_sum_exp);
-  const auto rows = static_cast<int32_t>(std::min<int64_t>(selection.group_size, query.dim(2)));
-  arguments.schedule = ScheduleOfTiles(arguments.queries, rows, TileRowsFor(rows),
-                                       order.empty() ? nullptr : order.data<int32_t>());
+  const int32_t tile_rows = TileRowsFor(RowsOfGroups(inputs, selection));
+  arguments.schedule = ScheduleOf(inputs, selection, tile_rows, order);
   const AttentionLaunch<AttentionKeys::kListed, AttentionByProduct::kNone> launch{
-      kOperation, stream, query.dim(0) * query.dim(1), inputs.causal};
+      kOperation, stream, heads, inputs.causal};
   launch.Run(arguments, query.dim(3));
 }
 
@@ -77,7 +77,7 @@ void ColumnSparseAttention(Stream& stream, const AttentionInputs& inputs,
   CheckAttentionKernel(kOperation, inputs, output);
   if (!epilogue.base.empty()) CheckRows(kOperation, "base", epilogue.base);
   if (inputs.query.NumElements() == 0) return;
-  if (TakesWarpgroups(stream, inputs, std::min(selection.group_size, inputs.query.dim(2)))) {
+  if (TakesWarpgroups(stream, inputs, RowsOfGroups(inputs, selection))) {
     sm90a::ColumnSparseAttention(stream, inputs, selection, epilogue, output, log_sum_exp, order);
   } else if (inputs.query.dtype() == DType::kBF16) {
     RunSparse<BFloat16>(stream, inputs, selection, epilogue, output, log_sum_exp, order);

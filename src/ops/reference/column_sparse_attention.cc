@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <span>
 #include <vector>
 
 namespace tamias::reference {
@@ -16,10 +18,11 @@ const float* Row(const ConstTensorView& tensor, int64_t b, int64_t h, int64_t i)
 
 // attended = A_S of one row over those of the listed columns that it sees; returns lse_S.
 double AttendRow(const AttentionInputs& inputs, int64_t b, int64_t h, int64_t row,
-                 const int32_t* indices, int32_t count, std::vector<double>& attended) {
+                 std::span<const int32_t> indices, std::vector<double>& attended) {
   const float* query = Row(inputs.query, b, h, row);
+  size_t count = indices.size();
   while (count > 0 && indices[count - 1] >= inputs.VisibleKeys(row)) --count;
-  std::vector<double> scores(static_cast<size_t>(count), 0.0);
+  std::vector<double> scores(count, 0.0);
   double maximum = -std::numeric_limits<double>::infinity();
   for (size_t j = 0; j < scores.size(); ++j) {
     const float* key = Row(inputs.key, b, h, indices[j]);
@@ -64,26 +67,37 @@ void ColumnSparseAttention(Context&, const AttentionInputs& inputs,
   const int64_t rows = inputs.query.dim(2);
   const int64_t groups = selection.counts.dim(2);
   const int64_t capacity = selection.indices.dim(3);
+  const int64_t dense_rows = selection.dense_rows;
+  std::vector<int32_t> all(static_cast<size_t>(inputs.key.dim(2)));
+  std::iota(all.begin(), all.end(), 0);
   std::vector<double> attended(static_cast<size_t>(inputs.query.dim(3)));
   for (int64_t i = 0; i < inputs.query.dim(0) * heads * rows; ++i) {
     const int64_t b = i / rows / heads;
     const int64_t h = i / rows % heads;
     const int64_t row = i % rows;
-    const int64_t group = i / rows * groups + row / selection.group_size;
-    const double lse =
-        AttendRow(inputs, b, h, row, selection.indices.data<int32_t>() + group * capacity,
-                  selection.counts.data<int32_t>()[group], attended);
+    float* to = const_cast<float*>(Row(output, b, h, row));
+    if (row < dense_rows) {
+      AttendRow(inputs, b, h, row, all, attended);
+      for (size_t k = 0; k < attended.size(); ++k) to[k] = static_cast<float>(attended[k]);
+      continue;
+    }
+    const int64_t grouped_row = row - dense_rows;
+    const int64_t row_of_all = i / rows * (rows - dense_rows) + grouped_row;
+    const int64_t group = i / rows * groups + grouped_row / selection.group_size;
+    const double lse = AttendRow(inputs, b, h, row,
+                                 {selection.indices.data<int32_t>() + group * capacity,
+                                  static_cast<size_t>(selection.counts.data<int32_t>()[group])},
+                                 attended);
     Weights weights{.attended = double{epilogue.scale}};
     if (!epilogue.base_log_sum_exp.empty()) {
-      weights = MergeWeights(lse, double{epilogue.base_log_sum_exp.data<float>()[i]});
+      weights = MergeWeights(lse, double{epilogue.base_log_sum_exp.data<float>()[row_of_all]});
     }
-    float* to = const_cast<float*>(Row(output, b, h, row));
-    const float* base = epilogue.base.empty() ? nullptr : Row(epilogue.base, b, h, row);
+    const float* base = epilogue.base.empty() ? nullptr : Row(epilogue.base, b, h, grouped_row);
     for (size_t k = 0; k < attended.size(); ++k) {
       const double cached = base == nullptr ? 0.0 : weights.base * base[k];
       to[k] = static_cast<float>(cached + weights.attended * attended[k]);
     }
-    if (!log_sum_exp.empty()) log_sum_exp.data<float>()[i] = static_cast<float>(lse);
+    if (!log_sum_exp.empty()) log_sum_exp.data<float>()[row_of_all] = static_cast<float>(lse);
   }
 }
 

@@ -55,6 +55,27 @@ TEST(TileSchedule, FollowsTheOrder) {
   EXPECT_EQ(Cover(schedule, 2), std::vector<int>(300, 1));
 }
 
+TEST(TileSchedule, RowsBeforeTheGroupsStartFirst) {
+  const std::vector<int32_t> order = {5, 0, 3, 1, 4, 2};  // two heads of three groups
+  const TileSchedule schedule =
+      ScheduleOfTiles(150, 64, 64, order.data()).WithDenseRows(/*count=*/100, /*heads=*/2);
+  ASSERT_EQ(schedule.Blocks(2), 4 + 6);
+  const int32_t dense[][3] = {{0, 0, 64}, {0, 64, 100}, {1, 0, 64}, {1, 64, 100}};
+  for (int64_t block = 0; block < 4; ++block) {
+    const QueryTile tile = schedule.At(block);
+    EXPECT_LT(tile.item, 0);
+    EXPECT_EQ(tile.head, dense[block][0]);
+    EXPECT_EQ(tile.first_row, dense[block][1]);
+    EXPECT_EQ(tile.end_row, dense[block][2]);
+  }
+  for (int64_t block = 4; block < 10; ++block) {
+    const QueryTile tile = schedule.At(block);
+    EXPECT_EQ(tile.item, order[static_cast<size_t>(block - 4)]);
+    EXPECT_EQ(tile.first_row, 100 + tile.item % 3 * 64);
+    EXPECT_EQ(tile.end_row, std::min(250, tile.first_row + 64));
+  }
+}
+
 TEST(TileSchedule, StartsTheLastRowsOfAHeadFirst) {
   const TileSchedule schedule = ScheduleOfTiles(150, 64, 32);  // three groups of two tiles
   ASSERT_EQ(schedule.Blocks(2), 12);

@@ -23,8 +23,8 @@ class CudaCausalColumnSparseAttention : public CudaTest {};
 
 // Lists of random length, the first groups' empty, of one column, and of all.
 struct Lists {
-  Lists(Random& random, const AttentionProblem& p, int64_t group_size)
-      : groups((p.queries + group_size - 1) / group_size),
+  Lists(Random& random, const AttentionProblem& p, int64_t group_size, int64_t dense_rows = 0)
+      : groups((p.queries - dense_rows + group_size - 1) / group_size),
         indices({p.batch, p.heads, groups, p.keys}, DType::kI32),
         counts({p.batch, p.heads, groups}, DType::kI32) {
     std::vector<int32_t> all(static_cast<size_t>(p.keys));
@@ -56,8 +56,11 @@ Epilogues EpiloguesOf(Form form, AttentionCase& attention, DeviceRows& base, con
   DeviceRows& source = in_place ? attention.output : base;
   Epilogues epilogues;
   if (form != Form::kPlain) {
-    epilogues.device.base = source.device();
-    epilogues.host.base = source.host();
+    const auto grouped = [&](const TensorView& rows) {
+      return rows.Slice(2, rows.dim(2) - base_lse.dim(2), rows.dim(2));
+    };
+    epilogues.device.base = grouped(source.device());
+    epilogues.host.base = grouped(source.host());
   }
   if (form == Form::kMerged || form == Form::kMergedInPlace) {
     epilogues.device.base_log_sum_exp = device_base_lse;
@@ -67,17 +70,19 @@ Epilogues EpiloguesOf(Form form, AttentionCase& attention, DeviceRows& base, con
   return epilogues;
 }
 
-void CheckSparse(const AttentionProblem& problem, int64_t group_size, Form form, uint64_t seed) {
-  SCOPED_TRACE(::testing::Message() << "seed " << seed << " group " << group_size << " form "
-                                    << static_cast<int>(form) << ": " << problem);
+void CheckSparse(const AttentionProblem& problem, int64_t group_size, Form form, uint64_t seed,
+                 int64_t dense_rows = 0) {
+  SCOPED_TRACE(::testing::Message()
+               << "seed " << seed << " group " << group_size << " dense " << dense_rows << " form "
+               << static_cast<int>(form) << ": " << problem);
   Random random(seed);
   cuda::Stream stream;
   AttentionCase attention(stream, random, problem, 1, random.Coin());
   DeviceRows base(stream, random, attention.output.host().shape(), problem.dtype, 1, random.Coin());
-  Tensor base_lse = random.Normal({problem.batch, problem.heads, problem.queries}, 3);
+  Tensor base_lse = random.Normal({problem.batch, problem.heads, problem.queries - dense_rows}, 3);
   for (int64_t i = 0; i < base_lse.NumElements(); i += 3) base_lse.data<float>()[i] = -INFINITY;
   const Tensor device_base_lse = ToDevice(stream, base_lse);
-  const Lists lists(random, problem, group_size);
+  const Lists lists(random, problem, group_size, dense_rows);
   const Tensor indices = ToDevice(stream, lists.indices), counts = ToDevice(stream, lists.counts);
   const Epilogues epilogues = EpiloguesOf(form, attention, base, base_lse, device_base_lse);
   Tensor lse = cuda::DeviceTensor(base_lse.shape(), DType::kF32, 0);
@@ -88,13 +93,16 @@ void CheckSparse(const AttentionProblem& problem, int64_t group_size, Form form,
   Tensor expected(attention.query.host().shape(), DType::kF32);
   Tensor expected_lse(base_lse.shape(), DType::kF32);
   Context context(1);
-  reference::ColumnSparseAttention(
-      context, attention.host(),
-      {.indices = lists.indices, .counts = lists.counts, .group_size = group_size}, epilogues.host,
-      expected, expected_lse);
-  cuda::ColumnSparseAttention(stream, attention.device(),
-                              {.indices = indices, .counts = counts, .group_size = group_size},
-                              epilogues.device, attention.output.device(), lse,
+  const ColumnSelection host{.indices = lists.indices,
+                             .counts = lists.counts,
+                             .group_size = group_size,
+                             .dense_rows = dense_rows};
+  const ColumnSelection device{
+      .indices = indices, .counts = counts, .group_size = group_size, .dense_rows = dense_rows};
+  reference::ColumnSparseAttention(context, attention.host(), host, epilogues.host, expected,
+                                   expected_lse);
+  cuda::ColumnSparseAttention(stream, attention.device(), device, epilogues.device,
+                              attention.output.device(), lse,
                               seed % 2 == 0 ? order.view() : TensorView());
   ExpectOutput(attention.output.Read(stream), expected, LargestMagnitude(attention.value.host()),
                problem.dtype);
@@ -115,6 +123,19 @@ TEST_F(CudaCausalColumnSparseAttention, MatchesReferenceOverRandomShapesAndForms
   for (uint64_t seed = 100; seed < 118; ++seed) {
     Random random(seed);
     CheckSparse(RandomCausalProblem(random), sizes[seed % 5], static_cast<Form>(seed % 6), seed);
+    if (HasFatalFailure()) return;
+  }
+}
+
+// All forms, with rows that fill no tile, one, and more; beside groups that do and do not.
+TEST_P(CudaColumnSparseAttention, DenseRowsSeeEveryKeyInTheSameLaunch) {
+  const int64_t sizes[] = {192, 30, 128};
+  for (uint64_t seed = 200; seed < 212; ++seed) {
+    Random random(seed);
+    AttentionProblem problem = RandomAttentionProblem(random);
+    const int64_t dense_rows = seed % 4 == 0 ? 192 : random.Integer(1, 250);
+    problem.queries += dense_rows;
+    CheckSparse(problem, sizes[seed % 3], static_cast<Form>(seed % 6), seed, dense_rows);
     if (HasFatalFailure()) return;
   }
 }
