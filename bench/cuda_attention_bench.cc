@@ -1,7 +1,8 @@
 // Attention on a GPU: dense, with column sums, and column-sparse, in bf16 with D 128. Reports
 // TFLOP/s over the keys that count, and for the sparse kernel the speed-up over our own dense one,
 // measured beside it, with the share of it that the arithmetic allows; where the GPU has kernels of
-// its own, the speed-up over those of compute capability 8.0 as well. Shapes: FLUX.1 at 1024 x
+// its own, the speed-up over those of compute capability 8.0 as well; with text rows, which see
+// every key, the speed-up of one launch over two. Shapes: FLUX.1 at 1024 x
 // 1024 (4,352 tokens) and 2304 x 1280 (12,032) with all 24 heads; HunyuanVideo at 720 x 1280 x 129
 // (119,056) with 4 of its 24 heads, whose column sums alone would be 7 GB otherwise.
 #include <benchmark/benchmark.h>
@@ -53,7 +54,13 @@ struct GpuAttention {
             .scale = 1 / std::sqrt(static_cast<float>(kHeadDim))};
   }
   void Dense() { cuda::DenseAttention(stream, inputs(), output, lse); }
-  int64_t Groups() const { return (tokens + kGroup - 1) / kGroup; }
+  AttentionInputs Rows(int64_t begin, int64_t end) const {
+    AttentionInputs rows = inputs();
+    rows.query = rows.query.Slice(2, begin, end);
+    return rows;
+  }
+  int64_t Groups() const { return GroupsOf(tokens); }
+  static int64_t GroupsOf(int64_t rows) { return (rows + kGroup - 1) / kGroup; }
   double Flops(double keys) const {
     return 4.0 * static_cast<double>(heads * tokens * kHeadDim) * keys;
   }
@@ -126,12 +133,13 @@ void BM_CudaColumnSums(benchmark::State& state) {
   }
 }
 
-// `count` columns for each group: one at random out of every tokens / count.
+// `count` columns for each group of so many rows: one at random out of every tokens / count.
 struct RandomLists {
-  RandomLists(GpuAttention& attention, int64_t count)
-      : indices(
-            cuda::DeviceTensor({1, attention.heads, attention.Groups(), count}, DType::kI32, 0)),
-        counts(cuda::DeviceTensor({1, attention.heads, attention.Groups()}, DType::kI32, 0)) {
+  RandomLists(GpuAttention& attention, int64_t rows, int64_t count)
+      : indices(cuda::DeviceTensor({1, attention.heads, GpuAttention::GroupsOf(rows), count},
+                                   DType::kI32, 0)),
+        counts(cuda::DeviceTensor({1, attention.heads, GpuAttention::GroupsOf(rows)}, DType::kI32,
+                                  0)) {
     Tensor host(indices.shape(), DType::kI32), host_counts(counts.shape(), DType::kI32);
     std::mt19937 random(7);
     const auto width = static_cast<uint32_t>(attention.tokens / count);
@@ -154,7 +162,7 @@ void BM_CudaColumnSparseAttention(benchmark::State& state) {
   if (NoGpu(state)) return;
   GpuAttention attention(state.range(0), state.range(1));
   const int64_t count = attention.tokens * state.range(2) / 1000;
-  const RandomLists lists(attention, count);
+  const RandomLists lists(attention, attention.tokens, count);
   Tensor cache = cuda::DeviceTensor(attention.output.shape(), DType::kBF16, 0);
   cuda::Zero(attention.stream, cache);
   for (auto _ : state) {
@@ -174,6 +182,38 @@ void BM_CudaColumnSparseAttention(benchmark::State& state) {
   }
 }
 
+// The first 512 rows are text, as those of FLUX.1.
+void BM_CudaColumnSparseAttentionWithText(benchmark::State& state) {
+  if (NoGpu(state)) return;
+  constexpr int64_t kText = 512;
+  GpuAttention attention(state.range(0), state.range(1));
+  const int64_t tokens = attention.tokens, image = tokens - kText;
+  const int64_t count = tokens * state.range(2) / 1000;
+  const RandomLists lists(attention, image, count);
+  ColumnSelection selection{.indices = lists.indices, .counts = lists.counts, .group_size = kGroup};
+  Tensor cache = cuda::DeviceTensor({1, attention.heads, image, kHeadDim}, DType::kBF16, 0);
+  cuda::Zero(attention.stream, cache);
+  const TensorView output = attention.output;
+  for (auto _ : state) {
+    selection.dense_rows = 0;
+    const double apart = attention.Seconds([&] {
+      cuda::DenseAttention(attention.stream, attention.Rows(0, kText), output.Slice(2, 0, kText));
+      cuda::ColumnSparseAttention(attention.stream, attention.Rows(kText, tokens), selection,
+                                  {.base = cache}, output.Slice(2, kText, tokens));
+    });
+    selection.dense_rows = kText;
+    const auto together = [&] {
+      cuda::ColumnSparseAttention(attention.stream, attention.inputs(), selection, {.base = cache},
+                                  output);
+    };
+    const double seconds = attention.Seconds(together);
+    const auto keys = static_cast<double>(count * image + tokens * kText);  // of all rows
+    Report(state, attention.Flops(keys / static_cast<double>(tokens)), seconds);
+    state.counters["speedup_over_two_launches"] = apart / seconds;
+    CompareWithKernelsOf80(state, attention, seconds, together);
+  }
+}
+
 constexpr int64_t kShapes[][2] = {{24, 4352}, {24, 12032}, {4, 119056}};  // heads, tokens
 
 void DenseShapes(benchmark::internal::Benchmark* bench) {
@@ -187,9 +227,15 @@ void SparseShapes(benchmark::internal::Benchmark* bench) {
   bench->ArgNames({"H", "N", "keep"})->Unit(benchmark::kMillisecond)->UseManualTime();
   bench->Iterations(3);
 }
+void TextShapes(benchmark::internal::Benchmark* bench) {
+  for (const int64_t tokens : {4352, 12032}) bench->Args({24, tokens, 165});
+  bench->ArgNames({"H", "N", "keep"})->Unit(benchmark::kMillisecond)->UseManualTime();
+  bench->Iterations(3);
+}
 BENCHMARK(BM_CudaDenseAttention)->Apply(DenseShapes);
 BENCHMARK(BM_CudaColumnSums)->Apply(DenseShapes);
 BENCHMARK(BM_CudaColumnSparseAttention)->Apply(SparseShapes);
+BENCHMARK(BM_CudaColumnSparseAttentionWithText)->Apply(TextShapes);
 
 }  // namespace
 }  // namespace tamias
