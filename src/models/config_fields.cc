@@ -39,6 +39,15 @@ void RefuseNull(const JsonObject& json, std::initializer_list<std::string_view> 
   }
 }
 
+void RefuseMoreLayers(const Weights& weights, std::string_view prefix, int64_t count,
+                      std::string_view field) {
+  if (weights.Sub(prefix, count).names().empty()) return;
+  Fail(ErrorCode::kInvalidFile,
+       "{}: tensor '{}...': there are more layers than the {} of config.json's field '{}': one of "
+       "the two is of another model",
+       weights.folder().string(), weights.PathOf(prefix, count), count, field);
+}
+
 JsonObject EncoderConfig(const JsonObject& file, std::string_view base_key,
                          std::initializer_list<std::string_view> model_types) {
   const JsonObject outer = !base_key.empty() && file.Has(base_key) ? file.Object(base_key) : file;

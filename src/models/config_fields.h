@@ -1,11 +1,13 @@
 // What the configurations of all models have in common: fields that choose among variants of which
-// Tamias has one, and configurations within those of larger models.
+// Tamias has one, numbers of layers, and configurations within those of larger models.
 #pragma once
 
+#include <cstdint>
 #include <initializer_list>
 #include <string_view>
 
 #include "io/json.h"
+#include "tamias/weights.h"
 
 namespace tamias {
 
@@ -16,6 +18,11 @@ void RequireName(const JsonObject& json, std::string_view field, std::string_vie
 // Throws kInvalidFile for a field that is there but null, where null is not the default: Python
 // would go on with None, and the file means something else than its absence.
 void RefuseNull(const JsonObject& json, std::initializer_list<std::string_view> fields);
+
+// Throws kInvalidFile when there are weights of a layer "prefix.count": with fewer layers than were
+// trained a model would run and make noise. `field` of config.json gives the count.
+void RefuseMoreLayers(const Weights& weights, std::string_view prefix, int64_t count,
+                      std::string_view field);
 
 // The part of a text or vision encoder's config.json that describes the encoder, found as
 // transformers finds it: the object `base_key` where there is one (a whole CLIPModel has

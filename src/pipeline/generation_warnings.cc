@@ -35,6 +35,9 @@ std::vector<std::string> WarningsOf(const ModelFamily& family, const GenerateOpt
   if (options.true_cfg_scale_2 && !settings.use_true_cfg()) {
     warnings.emplace_back("true_cfg_scale_2 has no effect while true_cfg_scale is not above 1");
   }
+  if (options.max_gpu_memory_bytes > 0 && !family.PlacementFor(options).IsOnGpu()) {
+    warnings.emplace_back("max_gpu_memory has no effect: the generation is not on a GPU");
+  }
   for (const ComponentInfo& component : family.info().components) {
     if (component.variant == variant || variant.empty()) continue;
     warnings.push_back(fmt::format("{} has no weights of the variant '{}'; its plain ones are read",

@@ -252,6 +252,14 @@ const Key* FirstKeyOf(std::string_view section) {
 
 bool IsSection(std::string_view name) { return FirstKeyOf(name) != nullptr; }
 
+// The "is_enabled" of a key's section where that is false, so that the key has no effect; else
+// null.
+const Key* SwitchOf(const Key& key, const SparsityConfig& config) {
+  const Key* is_enabled = FindKey(fmt::format("{}.is_enabled", SectionOf(key.name)));
+  if (is_enabled == nullptr || is_enabled->name == key.name) return nullptr;
+  return is_enabled->write(config) == "false" ? is_enabled : nullptr;
+}
+
 // "unknown; did you mean 'attn.top_keys'?", or "a section; ..."
 std::string UnknownKey(std::string_view name) {
   if (!name.empty() && IsSection(name)) {
@@ -339,6 +347,7 @@ void Apply(SparsityConfig& config, std::string_view assignment) {
     const auto entries = root.Entries();
     if (entries.size() != 1) root.Fail("expected one value");
     ReadKey(name, entries.front().second, config);
+    config.keys_applied.insert(name);
   } catch (const Error& error) {  // a bad argument, not a bad file; and there is only one line
     std::string message = error.what();
     const size_t line = message.find(":1: ", source.size());
@@ -363,6 +372,12 @@ std::string WriteYaml(const SparsityConfig& config) {
 std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use) {
   std::vector<std::string> warnings;
   for (const Key& key : Keys()) {
+    const Key* is_off = SwitchOf(key, config);
+    if (is_off != nullptr && config.keys_applied.contains(key.name)) {
+      warnings.push_back(fmt::format("{}: {} has no effect: {} is false", key.name,
+                                     key.write(config), is_off->name));
+      continue;
+    }
     std::string_view reason = use.placement.IsOnGpu() ? key.no_effect.on_gpu : key.no_effect.on_cpu;
     const bool is_narrow = use.placement.activation_dtype != DType::kF32;
     if (is_narrow && !key.no_effect.in_16_bits.empty()) reason = key.no_effect.in_16_bits;

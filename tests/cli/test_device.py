@@ -46,6 +46,13 @@ def test_the_plan_has_a_place_for_a_gpu(tmp_path):
     assert plan["device_bytes"] == 0 and plan["devices"] == []
 
 
+def test_a_limit_of_a_gpu_that_does_not_run_is_said_to_do_nothing(without_gpu):
+    arguments = ["--model", MODEL, "--max-gpu-memory", "1GiB"]
+    said = "max_gpu_memory has no effect"
+    assert said in run("inspect", *arguments).stderr
+    assert said not in run("inspect", *arguments, "--device", "cuda").stderr
+
+
 def test_plans_can_be_made_for_a_gpu_that_is_not_there(without_gpu):
     plans = {}
     for limit in ("1GiB", "250MiB", "110MiB"):

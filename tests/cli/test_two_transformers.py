@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from conftest import MODEL, ROOT, expect_error, read_json, run
+from safetensors.numpy import load_file, save_file
 
 DATA = ROOT / "tests/data/pipeline"
 PICTURE = DATA / "tiny-wan-image/picture.png"
@@ -111,6 +112,10 @@ def test_folders_that_are_not_whole_are_refused(model):
     shutil.copytree(source, part)
     config = part / "config.json"
     config.write_text(config.read_text().replace('"num_layers": 2', '"num_layers": 1'))
+    expect_error(run("inspect", "--model", folder), 2, "transformer_2: tensor 'blocks.1...'", "'num_layers'")
+    (weights,) = part.glob("*.safetensors")
+    tensors = load_file(weights)
+    save_file({name: tensor for name, tensor in tensors.items() if not name.startswith("blocks.1.")}, weights)
     expect_error(run("inspect", "--model", folder), 2, "transformer_2: field 'num_layers' is 1, but transformer gives 2")
     config.unlink()
     expect_error(run("inspect", "--model", folder), 2, "transformer_2", "config.json")

@@ -200,6 +200,17 @@ TEST_P(WarnsOfKeysWithoutEffect, ForReasonsOfTheDevice) {
 
 INSTANTIATE_TEST_SUITE_P(OnCpuAndGpu, WarnsOfKeysWithoutEffect, ::testing::Bool());
 
+TEST(SparsityConfig, WarnsOfKeysThatAreSetInASectionThatIsOff) {
+  SparsityConfig config = ParseSparsityConfig("step_caching: {threshold: 0.2}", "file");
+  EXPECT_THAT(ConfigWarnings(config), IsEmpty()) << "a file may carry what it does not use";
+  Apply(config, "step_caching.threshold=0.1");
+  Apply(config, "attn.is_enabled=false");
+  EXPECT_THAT(ConfigWarnings(config), ElementsAre("step_caching.threshold: 0.1 has no effect: "
+                                                  "step_caching.is_enabled is false"));
+  Apply(config, "step_caching.is_enabled=true");
+  EXPECT_THAT(ConfigWarnings(config), IsEmpty());
+}
+
 TEST(SparsityConfig, WarnsOfModelCallsThatTheGenerationDoesNotMake) {
   SparsityConfig config;
   EXPECT_THAT(ConfigWarnings(config, {.num_invocations = 2}), IsEmpty()) << "nothing was asked for";

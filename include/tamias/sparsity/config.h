@@ -125,6 +125,8 @@ struct SparsityConfig {
 
   // The dotted names of the keys that a file or Apply has set; ConfigWarnings speaks of these.
   std::set<std::string, std::less<>> keys_set;
+  // Those of Apply alone: asked for one by one, so that they are meant to do something.
+  std::set<std::string, std::less<>> keys_applied;
 
   // Everything off: the plain model, no state.
   static SparsityConfig Dense();
@@ -155,7 +157,8 @@ struct ConfigUse {
 };
 
 // One sentence for each key in keys_set that asks for something the device does not do or that the
-// generation contradicts, and for schedules that do not fit it.
+// generation contradicts, for each key in keys_applied whose section is off, and for schedules that
+// do not fit it.
 std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use = {});
 
 // The dotted names of all keys, in the order of the file.

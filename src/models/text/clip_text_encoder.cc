@@ -17,6 +17,7 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kLayers = "encoder.layers";
 constexpr int64_t kLegacyEndToken = 2;  // configs from before transformers 4.31 carry this value
 
 // Where the sequence ends: the row of the state that stands for the whole prompt.
@@ -48,8 +49,9 @@ ClipTextEncoder::ClipTextEncoder(const ClipTextConfig& config, const Weights& we
   token_embedding_ = weights_.Get("embeddings.token_embedding.weight", {config.vocab_size, d});
   position_embedding_ =
       weights_.Get("embeddings.position_embedding.weight", {config.max_position_embeddings, d});
+  RefuseMoreLayers(weights_, kLayers, config.num_hidden_layers, "num_hidden_layers");
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
-    layers_.emplace_back(config, weights_.Sub("encoder.layers", i));
+    layers_.emplace_back(config, weights_.Sub(kLayers, i));
   }
   final_norm_ = NormLayer::Load(weights_, "final_layer_norm", d);
 }

@@ -112,6 +112,7 @@ LlamaTextEncoder::LlamaTextEncoder(const LlamaTextConfig& config, const Weights&
   const int64_t key_width = config.num_key_value_heads * config.head_dim;
   const int64_t inner = config.intermediate_size;
   token_embedding_ = weights_.Get("embed_tokens.weight", {config.vocab_size, d});
+  RefuseMoreLayers(weights_, kBlocks, config.num_hidden_layers, "num_hidden_layers");
   for (int64_t i = 0; i < config.num_hidden_layers; ++i) {
     const Weights block = weights_.Sub(kBlocks, i);
     const auto attention = [&](const char* name, int64_t in, int64_t out) {

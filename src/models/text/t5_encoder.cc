@@ -81,6 +81,7 @@ T5Encoder::T5Encoder(const T5Config& config, const Weights& weights)
   token_embedding_ =
       weights.Get(weights.Has("shared.weight") ? "shared.weight" : "encoder.embed_tokens.weight",
                   {config.vocab_size, d});
+  RefuseMoreLayers(weights, kBlocks, config.num_layers, "num_layers");
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const Weights block = weights.Sub(kBlocks, i);
     const Weights attention = block.Sub("layer.0.SelfAttention");

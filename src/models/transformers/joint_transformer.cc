@@ -1,6 +1,7 @@
 // The body of FLUX.1 and HunyuanVideo: see the header.
 #include "models/transformers/joint_transformer.h"
 
+#include "models/config_fields.h"
 #include "models/transformers/skippable_forward.h"
 #include "tamias/ops/norm.h"
 
@@ -16,6 +17,8 @@ constexpr const char* kSingleBlocks = "single_transformer_blocks";
 JointTransformer::JointTransformer(const JointTransformerShape& shape, const Weights& weights)
     : shape_(shape), weights_(weights) {
   const int64_t d = shape.block.model_dim();
+  RefuseMoreLayers(weights, kDoubleBlocks, shape.num_layers, "num_layers");
+  RefuseMoreLayers(weights, kSingleBlocks, shape.num_single_layers, "num_single_layers");
   for (int64_t i = 0; i < shape.num_layers; ++i) {
     double_blocks_.emplace_back(shape.block, weights.Sub(kDoubleBlocks, i));
   }

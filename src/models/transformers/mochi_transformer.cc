@@ -76,6 +76,7 @@ MochiTransformer::MochiTransformer(const MochiTransformerConfig& config, const W
       LinearLayer::Load(embedders, "caption_proj", text, config.pooled_projection_dim);
   position_frequencies_ = weights.Get(
       "pos_frequencies", {3, config.num_attention_heads, config.attention_head_dim / 2});
+  RefuseMoreLayers(weights, kBlocks, config.num_layers, "num_layers");
   for (int64_t i = 0; i < config.num_layers; ++i) {
     blocks_.emplace_back(MochiBlockShape{.num_heads = config.num_attention_heads,
                                          .head_dim = config.attention_head_dim,

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/attention_heads.h"
+#include "models/config_fields.h"
 #include "tamias/ops/activation.h"
 #include "tamias/ops/attention.h"
 #include "tamias/ops/block_mean.h"
@@ -11,6 +12,7 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kBlocks = "token_refiner.refiner_blocks";
 constexpr int64_t kTimeChannels = 256;  // width of the sinusoidal embedding
 constexpr int64_t kMlpRatio = 4;        // not in the configuration: mlp_ratio is that of the blocks
 constexpr float kEpsilon = 1e-6f;
@@ -23,8 +25,9 @@ TokenRefiner::TokenRefiner(const TokenRefinerShape& shape, const Weights& weight
   timestep_embedder_ = TimestepEmbedding::Load(embedders, "timestep_embedder", kTimeChannels, d);
   text_embedder_ = TimestepEmbedding::Load(embedders, "text_embedder", shape.text_dim, d);
   proj_in_ = LinearLayer::Load(weights, "proj_in", shape.text_dim, d);
+  RefuseMoreLayers(weights, kBlocks, shape.num_layers, "num_refiner_layers");
   for (int64_t i = 0; i < shape.num_layers; ++i) {
-    const Weights block = weights.Sub("token_refiner.refiner_blocks", i);
+    const Weights block = weights.Sub(kBlocks, i);
     const Weights attention = block.Sub("attn");
     blocks_.push_back({.attention_norm = NormLayer::Load(block, "norm1", d),
                        .mlp_norm = NormLayer::Load(block, "norm2", d),

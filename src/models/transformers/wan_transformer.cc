@@ -98,6 +98,7 @@ WanTransformer::WanTransformer(const WanTransformerConfig& config, const Weights
                                .epsilon = config.eps,
                                .cross_attn_norm = config.cross_attn_norm,
                                .attends_image = config.takes_image()};
+  RefuseMoreLayers(weights, kBlocks, config.num_layers, "num_layers");
   for (int64_t i = 0; i < config.num_layers; ++i) {
     blocks_.emplace_back(shape, weights.Sub(kBlocks, i));
   }

@@ -14,6 +14,7 @@
 namespace tamias {
 namespace {
 
+constexpr const char* kLayers = "encoder.layers";
 constexpr int64_t kColours = 3;
 
 }  // namespace
@@ -47,8 +48,9 @@ ClipVisionEncoder::ClipVisionEncoder(const ClipVisionConfig& config, const Weigh
                                 .Reshape({d, kColours * p * p});
   position_embedding_ = weights_.Get("embeddings.position_embedding.weight", {config.tokens(), d});
   pre_norm_ = NormLayer::Load(weights_, "pre_layrnorm", d);  // the checkpoints' spelling
+  RefuseMoreLayers(weights_, kLayers, config.num_hidden_layers, "num_hidden_layers");
   for (int64_t i = 0; i + 1 < config.num_hidden_layers; ++i) {
-    layers_.emplace_back(config, weights_.Sub("encoder.layers", i));
+    layers_.emplace_back(config, weights_.Sub(kLayers, i));
   }
 }
 

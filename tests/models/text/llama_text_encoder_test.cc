@@ -96,6 +96,7 @@ TEST(LlamaTextEncoder, RefusesWeightsThatDoNotFitTheConfig) {
   };
   refuses("model.embed_tokens.weight", [](auto& c) { c.vocab_size = 54; });
   refuses("model.layers.3.", [](auto& c) { c.num_hidden_layers = 4; });
+  refuses("'model.layers.2...': there are more", [](auto& c) { c.num_hidden_layers = 2; });
   refuses("model.layers.0.self_attn.k_proj.weight", [](auto& c) { c.num_key_value_heads = 2; });
   refuses("model.layers.0.self_attn.q_proj.weight", [](auto& c) { c.head_dim = 8; });
   refuses("model.layers.0.mlp.gate_proj.weight", [](auto& c) { c.intermediate_size = 60; });

@@ -69,6 +69,10 @@ TEST(ClipTextEncoder, RefusesMoreTokensThanPositions) {
 TEST(ClipTextEncoder, RefusesAConfigThatDoesNotFitTheWeights) {
   const Fixture fixture("clip-tiny");
   ClipTextConfig config = ClipTextConfig::FromJson(fixture.config);
+  --config.num_hidden_layers;
+  ExpectError("config.json's field 'num_hidden_layers'",
+              [&] { ClipTextEncoder(config, fixture.weights); });
+  ++config.num_hidden_layers;
   config.intermediate_size = 96;
   EXPECT_THROW(ClipTextEncoder(config, fixture.weights), Error);
 }
@@ -108,6 +112,13 @@ TEST_P(T5EncoderParity, TakesWhatADryRunTakes) {
     Tensor states = HostTensor(context, {1, 200, encoder.config().d_model}, DType::kF32);
     encoder.Encode(context, InContext(context, tokens), states);
   });
+}
+
+TEST_P(T5EncoderParity, RefusesMoreLayersThanTheConfigSays) {
+  const Fixture fixture(GetParam());
+  T5Config config = T5Config::FromJson(fixture.config);
+  --config.num_layers;
+  ExpectError("config.json's field 'num_layers'", [&] { T5Encoder(config, fixture.weights); });
 }
 
 INSTANTIATE_TEST_SUITE_P(, T5EncoderParity,

@@ -183,6 +183,21 @@ TEST(FluxTransformer, RefusesInputsThatDoNotFit) {
               testing::HasSubstr("pooled_projections"));
 }
 
+TEST(FluxTransformer, RefusesMoreBlocksThanTheConfigSays) {
+  const Fixture fixture("flux-dev-tiny");
+  FluxTransformerConfig config = FluxTransformerConfig::FromJson(fixture.config);
+  const auto load = [&] { FluxTransformer(config, fixture.weights); };
+  --config.num_single_layers;
+  EXPECT_THAT(
+      ErrorOf(load),
+      testing::HasSubstr(fmt::format(
+          "tensor 'single_transformer_blocks.{0}...': there are more layers than the {0} of "
+          "config.json's field 'num_single_layers': one of the two is of another model",
+          config.num_single_layers)));
+  --config.num_layers;
+  EXPECT_THAT(ErrorOf(load), testing::HasSubstr("config.json's field 'num_layers'"));
+}
+
 TEST(FluxTransformerConfig, RefusesRotaryAxesThatDoNotFillTheHead) {
   const JsonObject json =
       JsonObject::Parse(R"({"attention_head_dim": 64, "axes_dims_rope": [8, 28, 30]})", "config");

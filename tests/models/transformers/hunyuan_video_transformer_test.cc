@@ -276,6 +276,8 @@ TEST(HunyuanVideoTransformer, NamesTheTensorThatDoesNotFit) {
               testing::HasSubstr("transformer_blocks.2.norm1.linear.weight"));
   EXPECT_THAT(load([](auto& config) { config.num_refiner_layers = 3; }),
               testing::HasSubstr("token_refiner.refiner_blocks.2.norm1.weight"));
+  EXPECT_THAT(load([](auto& config) { config.num_refiner_layers = 1; }),
+              testing::HasSubstr("more layers than the 1 of config.json's field 'num_refiner"));
   EXPECT_THAT(load([](auto& config) { config.patch_size_t = 2; }),
               testing::HasSubstr("expected shape [32, 24]"));
   EXPECT_THAT(load([](auto& config) { config.mlp_ratio = 3; }),

@@ -217,6 +217,8 @@ TEST(MochiTransformer, NamesTheTensorThatDoesNotFit) {
   };
   EXPECT_THAT(load([](auto& config) { config.num_layers = 3; }),
               testing::HasSubstr("transformer_blocks.1.norm1_context.linear.weight"));
+  EXPECT_THAT(load([](auto& config) { config.num_layers = 1; }),
+              testing::HasSubstr("more layers than the 1 of config.json's field 'num_layers'"));
   EXPECT_THAT(load([](auto& config) { config.patch_size = 3; }),
               testing::HasSubstr("patch_embed.proj.weight': expected shape [48, 3, 3, 3]"));
   EXPECT_THAT(load([](auto& config) { config.num_attention_heads = 4; }),

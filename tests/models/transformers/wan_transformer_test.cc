@@ -230,6 +230,9 @@ TEST(WanTransformer, RefusesWeightsThatDoNotFitTheConfig) {
   config.num_layers = 3;
   EXPECT_THAT(ErrorOf([&] { WanTransformer(config, fixture.weights); }),
               testing::HasSubstr("blocks.2."));
+  config.num_layers = 1;
+  EXPECT_THAT(ErrorOf([&] { WanTransformer(config, fixture.weights); }),
+              testing::HasSubstr("more layers than the 1 of config.json's field 'num_layers'"));
   config.num_layers = 2;
   config.patch_size = {2, 2, 2};
   EXPECT_THAT(ErrorOf([&] { WanTransformer(config, fixture.weights); }),

@@ -71,6 +71,10 @@ TEST(ClipVisionEncoder, RefusesWhatDoesNotFit) {
                 encoder.Encode(context, Tensor::Zeros({1, 14, 15, 3}, DType::kF32), hidden);
               }),
               testing::HasSubstr("pixels"));
+  --config.num_hidden_layers;
+  EXPECT_THAT(ErrorOf([&] { ClipVisionEncoder(config, fixture.weights); }),
+              testing::HasSubstr("config.json's field 'num_hidden_layers'"));
+  ++config.num_hidden_layers;
   config.image_size = 20;
   EXPECT_THAT(ErrorOf([&] { ClipVisionEncoder(config, fixture.weights); }),
               testing::HasSubstr("embeddings.position_embedding.weight"));
