@@ -57,6 +57,22 @@ def test_an_unknown_part_and_an_unknown_kind_of_archive_are_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_cudnn_is_measured_at_the_shapes_of_our_bench():
+    source = (ROOT / "bench/cuda_attention_bench.cc").read_text()
+    (shapes,) = re.findall(r"kShapes\[\]\[2\] = \{(.*?)\};", source)
+    found = [(int(heads), int(tokens)) for heads, tokens in re.findall(r"\{(\d+), (\d+)\}", shapes)]
+    assert gpu_parts.ATTENTION_SHAPES == found
+
+
+def test_without_pytorch_or_its_gpu_a_note_says_so(tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "failed" in gpu_parts.cudnn_attention([(1, 64)], log)["notes"][0]
+    assert "CUDA" in log.read_text() or "NVIDIA" in log.read_text()
+    monkeypatch.setattr(gpu_parts.importlib.util, "find_spec", lambda _: None)
+    assert "no torch" in gpu_parts.cudnn_attention([(1, 64)], log)["notes"][0]
+
+
 def test_seconds_are_a_number_above_0():
     for text in ("0", "-1", "nan", "inf", "soon"):
         result = gpu_check("--seconds", text)

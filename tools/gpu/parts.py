@@ -41,8 +41,33 @@ def tests(programs: Programs, out: Path, log: Path) -> dict:
     return {"tests": cases}
 
 
+def cudnn_attention(shapes: list[tuple[int, int]], log: Path) -> dict:
+    """Dense attention of (heads, tokens) by cuDNN, where Python has PyTorch."""
+    if importlib.util.find_spec("torch") is None:
+        return {"notes": ["dense attention, cuDNN through PyTorch: not measured, this Python has no torch"]}
+    command = [sys.executable, Path(__file__).with_name("torch_attention.py")]
+    command += [f"{heads}x{tokens}" for heads, tokens in shapes]
+    show(command)
+    with log.open("a") as file:
+        process = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, text=True)
+    if process.returncode != 0:
+        return {"notes": [f"dense attention, cuDNN through PyTorch: failed, see {log}"]}
+    answer = json.loads(process.stdout)
+    name = f"dense attention, cuDNN through PyTorch {answer['torch']}"
+    return {
+        "benchmarks": [
+            {"name": f"{name}, {heads} x {tokens:,}", "real_time": time}
+            for (heads, tokens), time in zip(shapes, answer["milliseconds"])
+        ]
+    }
+
+
+# Of bench/cuda_attention_bench.cc: heads and tokens.
+ATTENTION_SHAPES = [(24, 4352), (24, 12032), (4, 119056)]
+
+
 def kernels(programs: Programs, out: Path, log: Path) -> dict:
-    """Attention and MLP at FLUX.1's sizes, attention of four heads at HunyuanVideo's."""
+    """Attention and MLP at FLUX.1's sizes, attention of four heads at HunyuanVideo's; attention beside cuDNN's."""
     found = []
     for name, program in programs.benches.items():
         result = out / f"{name}.json"
@@ -52,7 +77,8 @@ def kernels(programs: Programs, out: Path, log: Path) -> dict:
             found.append({"name": name, "error_message": f"ended early: see {log}"})
         else:
             found += json.loads(result.read_text())["benchmarks"]
-    return {"benchmarks": found}
+    peer = cudnn_attention(ATTENTION_SHAPES, log)
+    return {"benchmarks": found + peer.get("benchmarks", []), "notes": peer.get("notes", [])}
 
 
 # The demo model's pictures, by GPU and CPU from the same noise, must be this much alike: 16-bit activations leave
@@ -114,30 +140,11 @@ def no_room(needed: int) -> str | None:
 
 
 def peers(of: list[Film], log: Path) -> dict:
-    """Dense attention of one layer by cuDNN, where Python has PyTorch."""
-    if importlib.util.find_spec("torch") is None:
-        return {"notes": ["dense attention, cuDNN through PyTorch: not measured, this Python has no torch"]}
-    shapes = [(film.heads, film.joint_tokens()) for film in of]
-    command = [sys.executable, Path(__file__).with_name("torch_attention.py")]
-    command += [f"{heads}x{tokens}" for heads, tokens in shapes]
-    show(command)
-    with log.open("a") as file:
-        process = subprocess.run(command, stdout=subprocess.PIPE, stderr=file, text=True)
-    if process.returncode != 0:
-        return {"notes": [f"dense attention, cuDNN through PyTorch: failed, see {log}"]}
-    answer = json.loads(process.stdout)
-    name = f"dense attention, cuDNN through PyTorch {answer['torch']}"
-    return {
-        "benchmarks": [
-            {
-                "name": f"{name}, {heads} x {tokens:,}",
-                "real_time": time,
-                "layers": film.layers,
-                "calls": film.calls,
-            }
-            for film, (heads, tokens), time in zip(of, shapes, answer["milliseconds"])
-        ]
-    }
+    """Dense attention of one layer of each by cuDNN."""
+    found = cudnn_attention([(film.heads, film.joint_tokens()) for film in of], log)
+    for film, entry in zip(of, found.get("benchmarks", [])):
+        entry |= {"layers": film.layers, "calls": film.calls}
+    return found
 
 
 NOT_BEGUN = "{}: not begun, there was no more time"
