@@ -85,7 +85,7 @@ void BindAttention(nb::module_& module) {
       module, "column_sparse_attention",
       +[](Context& context, const ConstArray& query, const ConstArray& key, const ConstArray& value,
           float scale, bool causal, const ConstArray& indices, const ConstArray& counts,
-          int64_t group_size, const OptionalConstArray& base,
+          int64_t group_size, int64_t dense_rows, const OptionalConstArray& base,
           const OptionalConstArray& base_log_sum_exp, float sparse_scale, const Array& output,
           const OptionalArray& log_sum_exp) {
         CheckApart(output, key, "key");
@@ -93,14 +93,15 @@ void BindAttention(nb::module_& module) {
         ColumnSparseAttention(context, InputsOf(query, key, value, scale, causal),
                               {.indices = ViewOf(indices, "indices"),
                                .counts = ViewOf(counts, "counts"),
-                               .group_size = group_size},
+                               .group_size = group_size,
+                               .dense_rows = dense_rows},
                               {.base = ViewOf(base, "base"),
                                .base_log_sum_exp = ViewOf(base_log_sum_exp, "base_log_sum_exp"),
                                .scale = sparse_scale},
                               ViewOf(output, "out"), ViewOf(log_sum_exp, "log_sum_exp"));
       },
       "query"_a, "key"_a, "value"_a, "scale"_a, "causal"_a, "indices"_a, "counts"_a, "group_size"_a,
-      "base"_a.none(), "base_log_sum_exp"_a.none(), "sparse_scale"_a, "out"_a,
+      "dense_rows"_a, "base"_a.none(), "base_log_sum_exp"_a.none(), "sparse_scale"_a, "out"_a,
       "log_sum_exp"_a.none());
 }
 
@@ -164,17 +165,19 @@ void BindMlp(nb::module_& module) {
   Define(
       module, "column_sparse_mlp",
       +[](Context& context, const ConstArray& input, OwnedMlpWeights& weights,
-          const ConstArray& indices, const ConstArray& counts, int64_t group_size,
+          const ConstArray& indices, const ConstArray& counts, int64_t group_size, bool is_fp8,
           const Array& cached_activations, const Array& output_cache) {
-        ColumnSparseMlp(context, ViewOf(input, "input"), weights.ForSparseSteps(context),
+        MlpWeights sparse_weights = weights.ForSparseSteps(context);
+        sparse_weights.is_fp8 = is_fp8;
+        ColumnSparseMlp(context, ViewOf(input, "input"), sparse_weights,
                         {.indices = ViewOf(indices, "indices"),
                          .counts = ViewOf(counts, "counts"),
                          .group_size = group_size},
                         ViewOf(cached_activations, "cached_activations"),
                         ViewOf(output_cache, "output_cache"));
       },
-      "input"_a, "weights"_a, "indices"_a, "counts"_a, "group_size"_a, "cached_activations"_a,
-      "output_cache"_a);
+      "input"_a, "weights"_a, "indices"_a, "counts"_a, "group_size"_a, "is_fp8"_a,
+      "cached_activations"_a, "output_cache"_a);
 }
 
 void BindLayers(nb::module_& module) {

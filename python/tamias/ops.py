@@ -141,10 +141,15 @@ def _attention_inputs(query: Array, key: Array, value: Array) -> tuple[Array, Ar
     return inputs
 
 
-def _attention_outputs(query: Array, out: Array | None, with_log_sum_exp: bool) -> tuple[Array, Array | None]:
-    """What an operation writes: the output, `out` where it is given, and the log-sum-exp where it is wanted."""
+def _attention_outputs(
+    query: Array, out: Array | None, with_log_sum_exp: bool, dense_rows: int = 0
+) -> tuple[Array, Array | None]:
+    """What an operation writes: the output, `out` where it is given, and the log-sum-exp, which is not of the dense
+    rows, where it is wanted."""
     output = empty(query, tuple(query.shape)) if out is None else out
-    return output, empty(query, tuple(query.shape[:3]), "float32") if with_log_sum_exp else None
+    batch, heads, rows = query.shape[:3]
+    lse = empty(query, (batch, heads, rows - dense_rows), "float32") if with_log_sum_exp else None
+    return output, lse
 
 
 def _attention_result(query: Array, out: Array | None, output: Array, lse: Array | None) -> Array:
@@ -217,6 +222,7 @@ def column_sparse_attention(
     counts: Array,
     *,
     group_size: int = 192,
+    dense_rows: int = 0,
     scale: float | None = None,
     causal: bool = False,
     base: Array | None = None,
@@ -231,13 +237,18 @@ def column_sparse_attention(
     indices [B, H, G, capacity] i32, ascending within a group; counts [B, H, G] i32. Without a base the output is
     sparse_scale * A_S. With a base [B, H, Nq, D] it is base + sparse_scale * A_S, and with the base's log-sum-exp
     [B, H, Nq] the two are merged as attention to two parts of the keys (sparse_scale must be 1).
+
+    The first dense_rows queries come before the groups and attend to every key, whatever the base: text tokens. Then
+    G, base and log-sum-exps are of the Nq - dense_rows queries behind them.
     """
     query, key, value = _attention_inputs(query, key, value)
-    output, lse = _attention_outputs(query, out, with_log_sum_exp)
+    if not 0 <= dense_rows <= query.shape[2]:
+        raise _tamias.InvalidArgumentError(f"dense_rows: expected 0 to {query.shape[2]}, found {dense_rows}")
+    output, lse = _attention_outputs(query, out, with_log_sum_exp, dense_rows)
     context = _context(context, query)
     _run(
         _tamias.column_sparse_attention, context, query, query, key, value, _scale(scale, query), causal,
-        readable("indices", indices), readable("counts", counts), group_size, optional("base", base),
+        readable("indices", indices), readable("counts", counts), group_size, dense_rows, optional("base", base),
         optional("base_log_sum_exp", base_log_sum_exp), sparse_scale, output, lse,
     )  # fmt: skip
     return _attention_result(query, out, output, lse)
@@ -347,18 +358,20 @@ def column_sparse_mlp(
     output_cache: Array,
     *,
     group_size: int = 128,
+    is_fp8: bool = False,
     context: Context | None = None,
 ) -> Array:
     """Recomputes the chosen neurons of each group of tokens and moves the output by the difference.
 
     input [B, N, d]; indices [B, G, capacity] and counts [B, G] i32; cached_activations [B, G, F, group_size] and
-    output_cache [B, N, d] are updated in place; the latter is returned.
+    output_cache [B, N, d] are updated in place; the latter is returned. is_fp8: input and first matrix are rounded to
+    8-bit floats (e4m3), each row with a power of two for its scale; faster on GPUs of compute capability 9.0 alone.
     """
     input = readable("input", input)
     context = _context(context, input)
     _run(
         _tamias.column_sparse_mlp, context, input, input, _checked_weights(weights), readable("indices", indices),
-        readable("counts", counts), group_size, readable("cached_activations", cached_activations),
+        readable("counts", counts), group_size, is_fp8, readable("cached_activations", cached_activations),
         readable("output_cache", output_cache),
     )  # fmt: skip
     return output_cache
@@ -425,7 +438,7 @@ def rms_norm_rotary(
     epsilon: float = 1e-6,
     context: Context | None = None,
 ) -> Array:
-    """RMS norm over each head, then rotary position embedding on adjacent pairs.
+    """RMS norm over each head where there is a weight, then rotary position embedding on adjacent pairs.
 
     input [B, H, N, D]; norm_weight [D]; cosine and sine [N, D] or [H, N, D], each angle's value repeated for both
     members of its pair (as diffusers has them).

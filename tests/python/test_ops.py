@@ -88,6 +88,22 @@ def test_column_sparse_attention(qkv):
     np.testing.assert_allclose(added, base - expected, atol=3e-6)
 
 
+def test_dense_rows_before_the_groups_attend_to_every_key(qkv):
+    q, k, v = qkv
+    allowed = RNG.random((2, 3, 3, 70)) < 0.3
+    indices, counts = selection_of(allowed, 70)
+    seen = np.concatenate([np.full((2, 3, 10, 70), True), np.repeat(allowed, 16, axis=2)[:, :, :40]], axis=2)
+    expected, lse = attention(q, k, v, allowed=seen)
+    base = normal(2, 3, 40, 32)
+    arguments = dict(group_size=16, dense_rows=10, with_log_sum_exp=True)
+    output, found_lse = ops.column_sparse_attention(q, k, v, indices, counts, base=base, **arguments)
+    np.testing.assert_allclose(output[:, :, :10], expected[:, :, :10], atol=3e-6)
+    np.testing.assert_allclose(output[:, :, 10:], base + expected[:, :, 10:], atol=3e-6)
+    np.testing.assert_allclose(found_lse, lse[:, :, 10:], atol=1e-5)
+    with pytest.raises(ValueError, match="dense_rows: expected 0 to 50, found 51"):
+        ops.column_sparse_attention(q, k, v, indices, counts, dense_rows=51)
+
+
 def test_two_parts_of_the_keys_merge_to_the_whole(qkv):
     q, k, v = qkv
     allowed = RNG.random((2, 3, 1, 70)) < 0.5
@@ -132,6 +148,12 @@ def test_sparse_mlp_with_all_neurons_is_the_dense_one():
     returned = ops.column_sparse_mlp(x, weights, indices, counts, cached, output, group_size=8)
     assert returned is output
     np.testing.assert_allclose(output, gelu(x @ fc1.T) @ fc2.T, atol=1e-5)
+    rounded = ops.column_sparse_mlp(
+        before, weights, indices, counts, cached, output.copy(), group_size=8, is_fp8=True
+    )
+    exact = gelu(before @ fc1.T) @ fc2.T
+    error = np.linalg.norm(rounded - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.1  # three bits of mantissa in each factor
 
 
 def test_layers():
@@ -149,11 +171,19 @@ def test_layers():
     np.testing.assert_allclose(ops.block_mean(x, 4)[:, 1], x[:, 4:].mean(1), atol=1e-6)
     heads = normal(1, 2, 5, 8)
     angles = np.repeat(RNG.random((5, 4), dtype=np.float32), 2, axis=1)
-    turned = np.stack([-heads[..., 1::2], heads[..., ::2]], -1).reshape(heads.shape)
-    expected = heads * np.cos(angles) + turned * np.sin(angles)
-    rms_heads = np.sqrt((expected**2).mean(-1, keepdims=True) + 1e-6)  # a rotation keeps the mean square
+
+
+    def rotated(x):
+        turned = np.stack([-x[..., 1::2], x[..., ::2]], -1).reshape(x.shape)
+        return x * np.cos(angles) + turned * np.sin(angles)
+
     found = ops.rms_norm_rotary(heads, None, np.cos(angles), np.sin(angles))
-    assert np.allclose(found, expected, atol=1e-5) or np.allclose(found, expected / rms_heads, atol=1e-5)
+    np.testing.assert_allclose(found, rotated(heads), atol=1e-5)
+    gain = normal(8)
+    normed = heads / np.sqrt((heads**2).mean(-1, keepdims=True) + 1e-6) * gain
+    np.testing.assert_allclose(ops.rms_norm_rotary(heads, gain), normed, atol=1e-5)
+    found = ops.rms_norm_rotary(heads, gain, np.cos(angles), np.sin(angles))
+    np.testing.assert_allclose(found, rotated(normed), atol=1e-5)
 
 
 def test_a_context_holds_threads_and_type(qkv):
