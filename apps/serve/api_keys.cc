@@ -4,6 +4,8 @@
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 
+#include <algorithm>
+
 #include "sha256.h"
 #include "tamias/error.h"
 #include "tamias/files.h"
@@ -21,6 +23,8 @@ std::string_view Trimmed(std::string_view line) {
   return line.substr(begin, line.find_last_not_of(kBlanks) - begin + 1);
 }
 
+bool IsVisibleAscii(char c) { return '!' <= c && c <= '~'; }
+
 }  // namespace
 
 ApiKeys::ApiKeys(const std::filesystem::path& file) {
@@ -36,6 +40,12 @@ ApiKeys::ApiKeys(const std::filesystem::path& file) {
       throw Error(ErrorCode::kInvalidFile,
                   fmt::format("{}:{}: expected a key of at least {} characters, found {}",
                               file.string(), number, kMinKeyLength, key.size()));
+    }
+    if (!std::ranges::all_of(key, IsVisibleAscii)) {
+      throw Error(ErrorCode::kInvalidFile,
+                  fmt::format("{}:{}: expected a key of visible ASCII characters, as a request's "
+                              "header carries it, found others",
+                              file.string(), number));
     }
     digests_.push_back(Sha256(key));
   }

@@ -18,7 +18,7 @@ class ApiKeys {
   // No keys: everyone is the owner "".
   ApiKeys() = default;
   // Blank lines and lines that begin with # are left out. Throws kNotFound, kIo, and kInvalidFile
-  // for a file without keys or with one shorter than 16 characters.
+  // for a file without keys or with one shorter than 16 characters or of others than visible ASCII.
   explicit ApiKeys(const std::filesystem::path& file);
 
   bool empty() const { return digests_.empty(); }

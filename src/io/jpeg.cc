@@ -111,8 +111,9 @@ class HeaderWalk {
     if (marker > kProgressive || bits != 8 || (components != 1 && components != 3)) {
       Fail(ErrorCode::kUnsupported,
            "{}: only baseline and progressive JPEG of 8 bits, grey or colour, is supported "
-           "(found kind {}, {} bits, {} components)",
-           source_, marker - 0xC0, bits, components);
+           "(found kind {}, {} bits, {} components{})",
+           source_, marker - 0xC0, bits, components,
+           components == 4 ? ", CMYK as for print: save it as RGB" : "");
     }
     if (width < 1 || height < 1 || width > kMaxJpegSide || height > kMaxJpegSide ||
         width * height > max_pixels_) {

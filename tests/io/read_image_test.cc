@@ -195,6 +195,8 @@ TEST(ReadImage, RefusesASecondHeaderBehindThePixels) {
 TEST(ReadImage, RefusesOtherKindsOfJpeg) {
   ExpectError(ErrorCode::kUnsupported, "cmyk.jpg: only baseline and progressive JPEG",
               [] { ReadImage(kImages / "cmyk.jpg"); });
+  ExpectError(ErrorCode::kUnsupported, "4 components, CMYK as for print: save it as RGB)",
+              [] { ReadImage(kImages / "cmyk.jpg"); });
   std::string lossless = ReadBytes(kImages / "grey.jpg");
   lossless[lossless.find("\xFF\xC0") + 1] = '\xC3';
   ExpectError(ErrorCode::kUnsupported, "found kind 3, 8 bits, 1 components",

@@ -149,6 +149,9 @@ def test_what_a_server_does_not_start_with(tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("short\n")
     assert "at least 16 characters" in line("--api-key-file", short)
+    for key in (b"a key with blanks in it", "schlüssel-mit-umlaut".encode(), b"\0" * 20, bytes(range(128, 160))):
+        short.write_bytes(b"# one\n" + key + b"\n")
+        assert "short.txt:2: expected a key of visible ASCII" in line("--api-key-file", short)
     short.write_text("\n# none\n")
     assert "found none" in line("--api-key-file", short)
     for option in ("--max-queue", "--max-steps", "--concurrent"):
