@@ -1,8 +1,9 @@
 // cp.async: see the header.
 #include "tests/cuda_emulator/async_copies.h"
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
-#include <deque>
 #include <utility>
 
 #include "tests/cuda_emulator/async_proxy.h"
@@ -19,7 +20,7 @@ using Group = std::vector<std::shared_ptr<CopyBatch>>;
 struct ThreadCopies {
   std::vector<CopyBatch::Copy> latest;  // in no batch yet
   Group open;                           // since the last commit
-  std::deque<Group> groups;             // committed, oldest first
+  std::vector<Group> groups;            // committed, oldest first
 };
 
 thread_local std::vector<ThreadCopies> threads;  // of the block
@@ -34,7 +35,14 @@ void CloseBatch(ThreadCopies& thread) {
 
 }  // namespace
 
-void BeginCopies() { threads.assign(ClusterThreads(), {}); }
+void BeginCopies() {
+  threads.resize(ClusterThreads());
+  for (ThreadCopies& thread : threads) {
+    thread.latest.clear();
+    thread.open.clear();
+    thread.groups.clear();
+  }
+}
 
 void AsyncCopy(void* shared, const void* global, int bytes) {
   CheckAligned("cp.async to shared memory", shared, kCopyBytes);
@@ -52,10 +60,13 @@ void AsyncCommit() {
 }
 
 void AsyncWait(int groups_left) {
-  ThreadCopies& thread = OfThisThread();
-  for (; thread.groups.size() > static_cast<size_t>(groups_left); thread.groups.pop_front()) {
-    for (const auto& batch : thread.groups.front()) Land(*batch);
+  std::vector<Group>& groups = OfThisThread().groups;
+  const auto left = std::min(groups.size(), static_cast<size_t>(groups_left));
+  const auto end = groups.end() - static_cast<std::ptrdiff_t>(left);
+  for (auto group = groups.begin(); group != end; ++group) {
+    for (const auto& batch : *group) Land(*batch);
   }
+  groups.erase(groups.begin(), end);
 }
 
 void Land(CopyBatch& batch) {

@@ -32,7 +32,8 @@ void LandFirst(std::deque<Landing>& queue) {
 }  // namespace
 
 void BeginLandings() {
-  landings.assign(ClusterThreads(), {});
+  landings.resize(ClusterThreads());
+  for (std::deque<Landing>& queue : landings) queue.clear();
   next_due = kNever;
   some_wait = Draw(2) == 0;
 }
