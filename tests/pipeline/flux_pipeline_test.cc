@@ -69,9 +69,9 @@ TEST(FluxPipeline, AcceleratedInBFloat16IsNearAcceleratedInF32) {
     GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
     options.sparsity = "demo";
     options.overrides = {with_mlp ? "mlp.is_enabled=true" : "mlp.is_enabled=false"};
-    options.width = 192;
-    options.height = 192;
-    options.steps = 12;
+    options.width = 128;
+    options.height = 128;
+    options.steps = 8;
     options.dtype = "f32";
     const GenerateResult wide = pipeline.Generate(options);
     options.dtype = "bf16";
@@ -190,8 +190,8 @@ TEST(FluxPipeline, StateBeyondMaxMemoryGoesToAFileAndChangesNothing) {
   const Pipeline pipeline(kDemoModel);
   GenerateOptions options = GoldenOptions(kData / "demo.safetensors");
   options.sparsity = "demo";
-  options.width = 256;
-  options.height = 256;
+  options.width = 128;
+  options.height = 128;
   options.steps = 4;
   options.decode = false;
   const MemoryPlan in_memory = pipeline.PlanMemory(options);
