@@ -118,7 +118,7 @@ std::byte* ClusterMemory();                  // those of all blocks of the clust
 size_t ClusterMemoryBytes();
 void Park(const char* place, int64_t item);  // suspends the thread until Wake; item: of the place
 void Wake(unsigned thread);
-uint64_t Draw(uint64_t choices);  // 0 to choices - 1, from the launch's seed
+uint64_t Draw(uint64_t choices);  // 0 to choices - 1, of up to 2^32, from the launch's seed
 int64_t Turn();                   // how often threads have changed in this block
 
 // Throws tamias::Error with the kernel's name before the text.
