@@ -41,7 +41,8 @@ class Published:
     with_blocks: Callable[..., Model]
     profile: str
     options: tuple[str, ...]  # of a generation of published size
-    small: tuple[str, ...]  # of one that only tells its schedule
+    small: tuple[str, ...]  # of one that only tells its schedule: a picture
+    output: str = "picture.png"  # of the former
     dense_blocks: int = 2  # the profile's first_n_dense_layers
 
 
@@ -69,6 +70,7 @@ MODELS = {
         "wan-2.1",
         ("--width=832", "--height=480", "--frames=81", "--max-sequence-length=512", "--true-cfg-scale=5"),
         ("--width=64", "--height=64", "--frames=1", "--max-sequence-length=16", "--true-cfg-scale=5"),
+        "film.mp4",
     ),
 }
 
@@ -80,15 +82,15 @@ class Steps:
         self.program, self.dtype, self.folder = program, dtype, folder
         self.log = folder / "log"
 
-    def command(self, model: Path, sparsity: str, *options) -> list:
+    def command(self, model: Path, sparsity: str, output: str, *options) -> list:
         return [
             *(self.program, "generate", "--model", model, "--prompt", "a star " * 200, "--dtype", self.dtype),
-            *("--sparsity", sparsity, "--output", self.folder / "picture.png", *options),
+            *("--sparsity", sparsity, "--output", self.folder / output, *options),
         ]
 
-    def seconds(self, model: Path, sparsity: str, *options) -> tuple[dict[str, float], float]:
+    def seconds(self, model: Path, sparsity: str, output: str, *options) -> tuple[dict[str, float], float]:
         """Medians of each kind from the second step on, and the first step."""
-        command = self.command(model, sparsity, *options)
+        command = self.command(model, sparsity, output, *options)
         done = follow(command, "denoise", self.log, None, 3600, lambda: None)
         if not done.is_complete:
             sys.exit(f"full_size_steps.py: a generation ended early: {self.log.read_text()[-500:]}")
@@ -98,9 +100,10 @@ class Steps:
         """Of a model with so many blocks: each kind, and "first" for the first full step."""
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             make(Path(name), published.with_blocks(*blocks))
-            dense, _ = self.seconds(Path(name), "off", *published.options, "--steps", DENSE_STEPS)
+            dense_options = [*published.options, "--steps", DENSE_STEPS]
+            dense, _ = self.seconds(Path(name), "off", published.output, *dense_options)
             options = [*published.options, *MEASURED, *ALL_SPARSE]
-            sparse, first = self.seconds(Path(name), published.profile, *options)
+            sparse, first = self.seconds(Path(name), published.profile, published.output, *options)
         (step,) = dense.values()
         return {"dense": step, "first": first, **sparse}
 
@@ -110,7 +113,7 @@ class Steps:
             make(Path(name), published.with_blocks(*(1 for _ in published.blocks)))
             report = self.folder / "report.json"
             options = [*published.small, "--steps", STEPS, "--quiet", "--report", report]
-            command = self.command(Path(name), published.profile, *options)
+            command = self.command(Path(name), published.profile, "picture.png", *options)
             subprocess.run([*map(str, command)], check=True, cwd=ROOT, capture_output=True)
         return Counter(step["kind"] for step in json.loads(report.read_text())["steps"])
 
