@@ -54,11 +54,6 @@ struct GpuAttention {
             .scale = 1 / std::sqrt(static_cast<float>(kHeadDim))};
   }
   void Dense() { cuda::DenseAttention(stream, inputs(), output, lse); }
-  AttentionInputs Rows(int64_t begin, int64_t end) const {
-    AttentionInputs rows = inputs();
-    rows.query = rows.query.Slice(2, begin, end);
-    return rows;
-  }
   int64_t Groups() const { return GroupsOf(tokens); }
   static int64_t GroupsOf(int64_t rows) { return (rows + kGroup - 1) / kGroup; }
   double Flops(double keys) const {
@@ -197,9 +192,10 @@ void BM_CudaColumnSparseAttentionWithText(benchmark::State& state) {
   for (auto _ : state) {
     selection.dense_rows = 0;
     const double apart = attention.Seconds([&] {
-      cuda::DenseAttention(attention.stream, attention.Rows(0, kText), output.Slice(2, 0, kText));
-      cuda::ColumnSparseAttention(attention.stream, attention.Rows(kText, tokens), selection,
-                                  {.base = cache}, output.Slice(2, kText, tokens));
+      cuda::DenseAttention(attention.stream, attention.inputs().OfQueries(0, kText),
+                           output.Slice(2, 0, kText));
+      cuda::ColumnSparseAttention(attention.stream, attention.inputs().OfQueries(kText, tokens),
+                                  selection, {.base = cache}, output.Slice(2, kText, tokens));
     });
     selection.dense_rows = kText;
     const auto together = [&] {

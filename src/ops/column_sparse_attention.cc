@@ -84,13 +84,6 @@ void CheckEpilogue(const Context& context, const ConstTensorView& query,
   }
 }
 
-// The inputs of query rows [begin, end).
-AttentionInputs QueryRows(const AttentionInputs& inputs, int64_t begin, int64_t end) {
-  AttentionInputs rows = inputs;
-  rows.query = inputs.query.Slice(2, begin, end);
-  return rows;
-}
-
 // The order of a selection as the kernels read it.
 ConstTensorView Flat(const ConstTensorView& order) {
   return order.empty() ? order : order.Reshape({order.NumElements()});
@@ -111,11 +104,11 @@ void ColumnSparseAttention(Context& context, const AttentionInputs& inputs,
       context,
       [&] {
         if (dense_rows > 0) {
-          cpu::DenseAttention(context, QueryRows(inputs, 0, dense_rows),
+          cpu::DenseAttention(context, inputs.OfQueries(0, dense_rows),
                               output.Slice(2, 0, dense_rows));
         }
-        cpu::ColumnSparseAttention(context, QueryRows(inputs, dense_rows, rows), selection,
-                                   epilogue, output.Slice(2, dense_rows, rows), log_sum_exp);
+        cpu::ColumnSparseAttention(context, inputs.OfQueries(dense_rows, rows), selection, epilogue,
+                                   output.Slice(2, dense_rows, rows), log_sum_exp);
       },
       [&](cuda::Stream& stream) {
         cuda::ColumnSparseAttention(stream, inputs, selection, epilogue, output, log_sum_exp,

@@ -372,6 +372,7 @@ std::string WriteYaml(const SparsityConfig& config) {
 std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const ConfigUse& use) {
   std::vector<std::string> warnings;
   for (const Key& key : Keys()) {
+    if (!config.keys_set.contains(key.name)) continue;
     const Key* is_off = SwitchOf(key, config);
     if (is_off != nullptr && config.keys_applied.contains(key.name)) {
       warnings.push_back(fmt::format("{}: {} has no effect: {} is false", key.name,
@@ -381,7 +382,7 @@ std::vector<std::string> ConfigWarnings(const SparsityConfig& config, const Conf
     std::string_view reason = use.placement.IsOnGpu() ? key.no_effect.on_gpu : key.no_effect.on_cpu;
     const bool is_narrow = use.placement.activation_dtype != DType::kF32;
     if (is_narrow && !key.no_effect.in_16_bits.empty()) reason = key.no_effect.in_16_bits;
-    if (reason.empty() || !config.keys_set.contains(key.name)) continue;
+    if (reason.empty()) continue;
     const std::string value = key.write(config);
     const bool asks_for_nothing = value == "false" || value == "1" || value == "0";
     if (asks_for_nothing) continue;

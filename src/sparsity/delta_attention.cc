@@ -46,11 +46,6 @@ int64_t HeadsPerPart(const SparseGeometry& geometry, int64_t groups, int64_t cap
   return std::clamp(kPartBytes / bytes, int64_t{1}, geometry.heads_of_rank());
 }
 
-// The inputs of the query rows from `row` on.
-AttentionInputs From(int64_t row, const AttentionInputs& inputs) {
-  return {inputs.query.Slice(2, row, inputs.query.dim(2)), inputs.key, inputs.value, inputs.scale};
-}
-
 }  // namespace
 
 DeltaAttention::DeltaAttention(const SparsityConfig::Attention& config, bool should_profile,
@@ -117,7 +112,7 @@ void DeltaAttention::Run(Context& context, bool is_full, const AttentionInputs& 
   report.attention.dense += dense_pairs;
   if (is_full || !(has_selection_ || SelectsOnSparseSteps())) {
     AttendText(context, inputs, output, report);
-    RunFull(context, From(text, inputs), output.Slice(2, text, keys), report, numbers);
+    RunFull(context, inputs.OfQueries(text, keys), output.Slice(2, text, keys), report, numbers);
     report.attention.done += dense_pairs;
   } else {
     RunSparse(context, inputs, output, report, numbers);
@@ -138,8 +133,7 @@ void DeltaAttention::AttendText(Context& context, const AttentionInputs& inputs,
   const int64_t text = geometry_.text_tokens;
   if (text == 0) return;
   Stopwatch watch(context, report.seconds.attention);
-  DenseAttention(context, {inputs.query.Slice(2, 0, text), inputs.key, inputs.value, inputs.scale},
-                 output.Slice(2, 0, text));
+  DenseAttention(context, inputs.OfQueries(0, text), output.Slice(2, 0, text));
 }
 
 void DeltaAttention::RunFull(Context& context, const AttentionInputs& image, TensorView output,
@@ -213,13 +207,13 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& inputs, 
   // Text attends to everything: a call of a few heads would last as long as its text.
   const bool is_text_apart = HeadsPerPart(geometry_, num_groups_, capacity_) < num_heads_;
   if (is_text_apart) AttendText(context, inputs, output, report);
-  const int64_t dense_rows = is_text_apart ? 0 : text;
+  const int64_t first_row = is_text_apart ? text : 0;
 
   const bool selects = SelectsOnSparseSteps() && IsSelectionDue();
   if (selects) BeginSelection(numbers);
   ForEachPart([&](const Part& part) {
     Workspace::Scope scope(context.workspace());
-    const AttentionInputs image = part.Of(From(text, inputs));
+    const AttentionInputs image = part.Of(inputs.OfQueries(text, keys));
     std::optional<PooledAttention> pooled;
     ColumnSelection selection;
     SparseAttentionEpilogue rest;
@@ -237,9 +231,9 @@ void DeltaAttention::RunSparse(Context& context, const AttentionInputs& inputs, 
     }
     Stopwatch watch(context, report.seconds.attention);
     if (!pooled) rest = Cached(context, part, 0, geometry_.image_tokens());
-    selection.dense_rows = dense_rows;
-    ColumnSparseAttention(context, part.Of(From(text - dense_rows, inputs)), selection, rest,
-                          part.Of(output.Slice(2, text - dense_rows, keys)));
+    selection.dense_rows = text - first_row;
+    ColumnSparseAttention(context, part.Of(inputs.OfQueries(first_row, keys)), selection, rest,
+                          part.Of(output.Slice(2, first_row, keys)));
   });
   has_selection_ = true;
 }
@@ -376,8 +370,7 @@ void DeltaAttention::AddDriftOfGroups(Context& context, const Part& head, int64_
   ColumnSelection selection = Unpack(context, head);
   selection.indices = selection.indices.Slice(2, first_group, last_group);
   selection.counts = selection.counts.Slice(2, first_group, last_group);
-  AttentionInputs inputs = head.Of(image);
-  inputs.query = inputs.query.Slice(2, begin, end);
+  const AttentionInputs inputs = head.Of(image.OfQueries(begin, end));
   const SparseAttentionEpilogue rest =
       config_.merge == AttentionMerge::kPooled
           ? PooledAttention(context, inputs, config_.mbm).Rest(context, selection)

@@ -21,6 +21,7 @@
 #include <ucontext.h>
 
 #include "base/check.h"
+#include "tamias/random.h"
 #include "tests/cuda_emulator/async_copies.h"
 #include "tests/cuda_emulator/async_proxy.h"
 #include "tests/cuda_emulator/device.h"
@@ -37,24 +38,16 @@ constexpr size_t kRegionBytes = kMostSharedBytes + kGuardBytes;  // from one blo
 static_assert(kRegionBytes % 1024 == 0);
 constexpr int kNaNByte = 0xFF;
 
-// SplitMix64 (Steele, Lea and Flood, 2014).
-class Random {
- public:
-  using result_type = uint64_t;
-  static constexpr uint64_t min() { return 0; }
-  static constexpr uint64_t max() { return std::numeric_limits<uint64_t>::max(); }
+// The numbers of a seed, one after another.
+struct Random {
+  using result_type = uint32_t;
+  static constexpr uint32_t min() { return 0; }
+  static constexpr uint32_t max() { return std::numeric_limits<uint32_t>::max(); }
 
-  void Seed(uint64_t seed) { state_ = seed; }
-  uint64_t operator()() {
-    uint64_t z = state_ += 0x9E3779B97F4A7C15;
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
-    z = (z ^ z >> 27) * 0x94D049BB133111EB;
-    return z ^ z >> 31;
-  }
-  uint64_t Below(uint64_t choices) { return ((*this)() >> 32) * choices >> 32; }
+  uint32_t operator()() { return CounterRandom(seed, drawn++); }
+  uint64_t Below(uint64_t choices) { return (*this)() * choices >> 32; }
 
- private:
-  uint64_t state_ = 0;
+  uint64_t seed = 0, drawn = 0;
 };
 
 struct Fiber {
@@ -309,7 +302,7 @@ void Run(const Kernel& kernel, const std::function<void()>& thread) {
   static thread_local Block of_this_thread;
   block = &of_this_thread;
   const uint64_t seed = next_seed++;
-  block->random.Seed(seed);
+  block->random = {.seed = seed};
   statistics = {};
   block->kernel = &kernel;
   block->thread = &thread;

@@ -32,6 +32,13 @@ struct AttentionInputs {
   int64_t VisibleKeys(int64_t i) const {
     return causal ? key.dim(2) - query.dim(2) + i + 1 : key.dim(2);
   }
+
+  // The same of queries [begin, end); causal ones see what they saw only if the last is among them.
+  AttentionInputs OfQueries(int64_t begin, int64_t end) const {
+    AttentionInputs inputs = *this;
+    inputs.query = query.Slice(2, begin, end);
+    return inputs;
+  }
 };
 
 // output [B, H, Nq, D] f32, any strides with last stride 1, not overlapping the inputs.

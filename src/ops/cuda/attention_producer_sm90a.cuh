@@ -106,11 +106,11 @@ class AttentionProducer {
     constexpr int kLineElements = 64, kRowLines = Traits::kHeadDim / kLineElements;
     if (arguments_.base == nullptr || tile.item < 0) return;
     const T* base = HeadOf(arguments_.base, arguments_.base_strides, tile.head, arguments_.heads);
-    base -= int64_t{arguments_.schedule.dense_rows} * arguments_.base_strides.row;
     for (int i = static_cast<int>(threadIdx.x); i < Traits::kRows * kRowLines; i += kWarpgroup) {
       const int32_t r = row + i / kRowLines;
       if (r >= tile.end_row) break;
-      PrefetchL2(base + int64_t{r} * arguments_.base_strides.row + i % kRowLines * kLineElements);
+      const int64_t grouped_row = r - arguments_.schedule.dense_rows;
+      PrefetchL2(base + grouped_row * arguments_.base_strides.row + i % kRowLines * kLineElements);
     }
   }
 

@@ -17,13 +17,12 @@ void RunSparse(Stream& stream, const AttentionInputs& inputs, const ColumnSelect
                const SparseAttentionEpilogue& epilogue, const TensorView& output,
                const TensorView& log_sum_exp, const ConstTensorView& order) {
   const ConstTensorView& query = inputs.query;
-  const int64_t heads = query.dim(0) * query.dim(1);
   AttentionArguments<T> arguments =
       SparseArgumentsOf<T>(inputs, selection, epilogue, output, log_sum_exp);
   const int32_t tile_rows = TileRowsFor(RowsOfGroups(inputs, selection));
   arguments.schedule = ScheduleOf(inputs, selection, tile_rows, order);
   const AttentionLaunch<AttentionKeys::kListed, AttentionByProduct::kNone> launch{
-      kOperation, stream, heads, inputs.causal};
+      kOperation, stream, query.dim(0) * query.dim(1), inputs.causal};
   launch.Run(arguments, query.dim(3));
 }
 
