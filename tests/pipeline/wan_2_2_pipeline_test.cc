@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "io/safetensors.h"
 #include "tamias/error.h"
+#include "tamias/weights.h"
 #include "tests/support/golden.h"
 #include "tests/support/linked_model.h"
 
@@ -202,6 +204,14 @@ TEST_P(Wan22PipelineTest, RefusesTransformersThatDiffer) {
   Edit(data_, "transformer_2", "config.json", "\"num_layers\": 2", "\"num_layers\": 1");
   EXPECT_THAT(LoadError(ErrorCode::kInvalidFile),
               HasSubstr("transformer_2: tensor 'blocks.1...': there are more layers than the 1"));
+  const Weights whole = Weights::Open(data_ / "transformer_2");
+  std::vector<NamedTensor> tensors;
+  for (const std::string& name : whole.names()) {
+    if (!name.starts_with("blocks.1.")) tensors.push_back({name, whole.Get(name)});
+  }
+  WriteSafetensors(folder_ / "transformer_2/diffusion_pytorch_model.safetensors", tensors);
+  EXPECT_THAT(LoadError(ErrorCode::kInvalidFile),
+              HasSubstr("transformer_2: field 'num_layers' is 1, but transformer gives 2"));
   Link("transformer_2",
        kFixtures / (TakesImage() ? "tiny-wan-2.2" : "tiny-wan-2.2-image") / "transformer_2");
   EXPECT_THAT(LoadError(ErrorCode::kInvalidFile),
