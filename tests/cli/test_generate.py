@@ -143,7 +143,7 @@ def test_interrupt_leaves_nothing_behind(tmp_path):
     time.sleep(2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 1, errors
     assert "interrupted" in errors
     assert not list(tmp_path.iterdir())
 

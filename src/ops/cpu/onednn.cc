@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <csignal>
 #include <utility>
 
 #include "base/check.h"
@@ -10,6 +11,48 @@
 #include "ops/cpu/bfloat16.h"
 
 namespace tamias::cpu {
+namespace {
+
+// A signal that a program may handle. Not those that a thread raises by what it does: a blocked
+// fault would end the process without its handler.
+sigset_t AsynchronousSignals() {
+  sigset_t signals;
+  sigfillset(&signals);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT}) {
+    sigdelset(&signals, fault);
+  }
+  return signals;
+}
+
+// While it lives, no signal handler runs on the calling thread or on those of its OpenMP team; what
+// comes meanwhile is delivered afterwards, or to another thread. Products of oneDNN up to 3.11.1
+// let the stack pointer point into the heap, and a handler's frame would overwrite what lies below
+// it (oneDNN's issue 4845). What a user ends or stops a program with still does so at once where
+// nobody handles it. The team's other threads are left so: a process has no need of them for
+// signals.
+class SignalsHeldBack {
+ public:
+  SignalsHeldBack() {
+    sigset_t signals = AsynchronousSignals();
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGTSTP}) {
+      struct sigaction action {};
+      if (sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_DFL) {
+        sigdelset(&signals, signal);
+      }
+    }
+    pthread_sigmask(SIG_BLOCK, &signals, &before_);
+#pragma omp parallel
+    pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  }
+  ~SignalsHeldBack() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsHeldBack(const SignalsHeldBack&) = delete;
+  SignalsHeldBack& operator=(const SignalsHeldBack&) = delete;
+
+ private:
+  sigset_t before_{};
+};
+
+}  // namespace
 
 const dnnl::engine& OnednnEngine() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -89,6 +132,7 @@ void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
     arguments.insert_or_assign(DNNL_ARG_SCRATCHPAD,
                                dnnl::memory(scratchpad, OnednnEngine(), scratch));
   }
+  const SignalsHeldBack signals;
   dnnl::stream stream(OnednnEngine());
   primitive.execute(stream, arguments);
   stream.wait();

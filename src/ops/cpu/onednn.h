@@ -51,7 +51,8 @@ DType OnednnProductType(const Context& context);
 // Attributes: activation, then addition to what the output holds, scratch passed by the caller.
 dnnl::primitive_attr OnednnAttributes(Activation activation, bool accumulate);
 
-// Runs the primitive to its end with its scratchpad taken from the workspace.
+// Runs the primitive to its end with its scratchpad taken from the workspace, by the threads of a
+// living OnednnThreads. Signal handlers wait until then.
 void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
                    const dnnl::memory::desc& scratchpad,
                    std::unordered_map<int, dnnl::memory> arguments);
@@ -59,7 +60,7 @@ void ExecuteOnednn(Context& context, const dnnl::primitive& primitive,
 // What ExecuteOnednn takes, for a planning context.
 void PlanOnednn(Context& context, const dnnl::memory::desc& scratchpad);
 
-// Throws kOutOfMemory unless there is room for what oneDNN compiles: version 2.7 writes the code of
+// Throws kOutOfMemory unless there is room for what oneDNN compiles: version 2.6 writes the code of
 // a primitive through a null pointer where it gets no memory for it. To be called before primitives
 // are made.
 void CheckRoomForCode();
