@@ -15,6 +15,9 @@ namespace {
 Lora LoraFrom(const std::string& option, const std::string& text, int transformer) {
   const size_t colon = text.rfind(':');
   if (colon == text.npos || text.ends_with(".safetensors")) return {text, 1, transformer};
+  if (colon == 0) {
+    Fail(ErrorCode::kInvalidArgument, "{}: '{}': expected FILE[:SCALE]", option, text);
+  }
   return {text.substr(0, colon), NumberFrom<double>(option, text.substr(colon + 1)), transformer};
 }
 
@@ -175,7 +178,9 @@ CommandFiles InputsOf(const CommonOptions& options) {
   files.AddInput("--latents", options.latents);
   files.AddInput("--prompt-file", options.prompt_file);
   files.AddInput("--sparsity", options.generate.sparsity);  // which may be a file's name
-  for (const Lora& lora : options.load.loras) files.AddInput("--lora", lora.file);
+  for (const Lora& lora : options.load.loras) {
+    files.AddInput(lora.transformer == 0 ? "--lora" : "--lora-2", lora.file);
+  }
   return files;
 }
 

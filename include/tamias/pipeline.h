@@ -137,8 +137,10 @@ struct Lora {
   // .safetensors as diffusers, PEFT or kohya's scripts write it, of any layers of the transformer
   // and of text encoders.
   std::filesystem::path file;
-  double scale = 1;     // any finite number
-  int transformer = 0;  // 1: the second one of Wan 2.2, which serves the steps of less noise
+  double scale = 1;  // any finite number
+  // 1: the second one of Wan 2.2, which serves the steps of less noise; what the file has of text
+  // encoders is then left out, since both files of a pair have it.
+  int transformer = 0;
 };
 
 // How a model is loaded.

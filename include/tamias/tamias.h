@@ -58,8 +58,8 @@ tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipelin
  * them; TAMIAS_NOT_FOUND when none has. "" is tamias_pipeline_load. */
 tamias_status tamias_pipeline_load_variant(const char* folder, const char* variant,
                                            tamias_pipeline** pipeline);
-/* A LoRA's .safetensors file, what it is multiplied with, and of Wan 2.2's transformers the one it
- * is for: 0 or 1; 0 of all other models. */
+/* A LoRA's .safetensors file, what it is multiplied with (1: as it is; 0: nothing is added), and of
+ * Wan 2.2's transformers the one it is for: 0 or 1; 0 of all other models. */
 typedef struct tamias_lora {
   const char* file;
   double scale;

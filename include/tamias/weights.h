@@ -38,7 +38,8 @@ class Weights {
   static Weights Open(const std::filesystem::path& folder, const WeightRequest& request = {});
 
   // What a float tensor is to be instead of the folder's: of the same shape and element type.
-  // Called when the tensor is first asked for; the result stays in memory.
+  // Called when the tensor is first asked for; the result stays in memory. It may not read these
+  // Weights itself.
   using Change = std::function<Tensor(ConstTensorView)>;
   // The same tensors but for these. Of a folder as Open returns it, once.
   Weights WithChanges(std::map<std::string, Change, std::less<>> changes) const;

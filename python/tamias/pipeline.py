@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import numbers
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,6 +218,20 @@ class Lora:
     transformer: int = 0
 
 
+def _lora_parts(loras: Iterable[Lora | str | os.PathLike[str]]) -> list[tuple[str, float, int]]:
+    if isinstance(loras, (str, os.PathLike, Lora, Mapping)) or not isinstance(loras, Iterable):
+        raise TypeError(f"loras: expected a list of files or tamias.Lora, found {type(loras).__name__}")
+    parts = []
+    for lora in loras:
+        if not isinstance(lora, (str, os.PathLike, Lora)):
+            raise TypeError(f"loras: expected files or tamias.Lora, found {type(lora).__name__}")
+        lora = lora if isinstance(lora, Lora) else Lora(lora)
+        if not isinstance(lora.scale, numbers.Real) or not isinstance(lora.transformer, numbers.Integral):
+            raise TypeError(f"loras: {lora}: expected numbers as scale and transformer")
+        parts.append((os.fspath(lora.file), float(lora.scale), int(lora.transformer)))
+    return parts
+
+
 class Pipeline:
     """A model: FLUX.1, HunyuanVideo, Wan or Mochi from a checkpoint folder in diffusers' layout.
 
@@ -248,10 +263,7 @@ class Pipeline:
         variant: str = "",
         loras: Iterable[Lora | str | os.PathLike[str]] = (),
     ) -> None:
-        parts = [lora if isinstance(lora, Lora) else Lora(lora) for lora in loras]
-        self._pipeline = _tamias.Pipeline(
-            os.fspath(folder), variant, [(os.fspath(lora.file), lora.scale, lora.transformer) for lora in parts]
-        )
+        self._pipeline = _tamias.Pipeline(os.fspath(folder), variant, _lora_parts(loras))
 
     @property
     def info(self) -> _tamias.ModelInfo:

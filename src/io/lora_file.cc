@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "io/float_values.h"
 #include "io/json.h"
+#include "io/model_file.h"
 #include "io/one_line.h"
 
 namespace tamias {
@@ -23,7 +24,7 @@ struct Suffix {
 constexpr Suffix kSuffixes[] = {
     {".lora_A.weight", Part::kDown},
     {".lora_B.weight", Part::kUp},
-    {".lora_A.default.weight", Part::kDown},  // PEFT's name of the only adapter
+    {".lora_A.default.weight", Part::kDown},  // in the state of a whole PEFT model
     {".lora_B.default.weight", Part::kUp},
     {".lora_down.weight", Part::kDown},
     {".lora_up.weight", Part::kUp},
@@ -34,18 +35,32 @@ constexpr Suffix kSuffixes[] = {
     {".alpha", Part::kAlpha},
 };
 
+// What PEFT itself writes; alpha is then in a file beside it.
+constexpr std::string_view kPeftPrefix = "base_model.model.";
+constexpr const char* kPeftConfig = "adapter_config.json";
+
 struct Prefix {
   std::string_view text;
   std::string_view component;
   bool is_joined = false;
 };
 constexpr Prefix kPrefixes[] = {
-    {"transformer.", "transformer"},           {"diffusion_model.", "transformer"},
-    {"model.diffusion_model.", "transformer"}, {"base_model.model.", "transformer"},
-    {"text_encoder.", "text_encoder"},         {"text_encoder_2.", "text_encoder_2"},
-    {"lora_unet_", "transformer", true},       {"lora_transformer_", "transformer", true},
-    {"lora_te_", "text_encoder", true},        {"lora_te1_", "text_encoder", true},
+    {"transformer.", "transformer"},
+    {"diffusion_model.", "transformer"},
+    {"model.diffusion_model.", "transformer"},
+    {"pipe.dit.", "transformer"},
+    {kPeftPrefix, "transformer"},
+    {"text_encoder.", "text_encoder"},
+    {"text_encoder_2.", "text_encoder_2"},
+    {"text_encoders.clip_l.transformer.", "text_encoder"},
+    {"text_encoders.t5xxl.transformer.", "text_encoder_2"},
+    {"lora_unet_", "transformer", true},
+    {"lora_unet__", "transformer", true},
+    {"lora_transformer_", "transformer", true},
+    {"lora_te_", "text_encoder", true},
+    {"lora_te1_", "text_encoder", true},
     {"lora_te2_", "text_encoder_2", true},
+    {"lora_te3_", "text_encoder_2", true},  // kohya's number of T5
 };
 
 const Suffix* FindSuffix(std::string_view name) {
@@ -55,12 +70,12 @@ const Suffix* FindSuffix(std::string_view name) {
   return nullptr;
 }
 
-// Without a prefix a layer is the transformer's.
+// The longest prefix counts; without one a layer is the transformer's.
 LoraLayer LayerOf(std::string_view stem) {
   LoraLayer layer;
   Prefix found = {"", "transformer"};
   for (const Prefix& prefix : kPrefixes) {
-    if (stem.starts_with(prefix.text)) found = prefix;
+    if (stem.starts_with(prefix.text) && prefix.text.size() > found.text.size()) found = prefix;
   }
   layer.component = found.component;
   layer.name = stem.substr(found.text.size());
@@ -131,38 +146,57 @@ ConstTensorView Factor(const SafetensorsFile& file, const std::string& name,
   return tensor;
 }
 
-// What diffusers writes beside the tensors of newer files: settings as "COMPONENT.KEY".
-class AdapterMetadata {
- public:
-  explicit AdapterMetadata(const SafetensorsFile& file) {
-    const auto found = file.metadata().find("lora_adapter_metadata");
-    if (found == file.metadata().end()) return;
-    json_ = JsonObject::Parse(found->second,
-                              file.path().string() + ": metadata 'lora_adapter_metadata'");
-  }
+// What PEFT's configuration says, here or in diffusers' metadata: "lora_alpha", "alpha_pattern" and
+// "use_rslora", each behind the prefix.
+struct AdapterConfig {
+  JsonObject json;
+  std::string prefix;
 
-  // What B A is multiplied with; nothing where the file does not say.
-  std::optional<double> ScaleOf(const LoraLayer& layer, int64_t rank) const {
-    const std::string prefix = layer.component + ".";
-    if (!json_ || !json_->Has(prefix + "lora_alpha")) return std::nullopt;
-    constexpr FloatRange kAny;
-    double alpha = json_->Float(prefix + "lora_alpha", kAny);
-    if (json_->Has(prefix + "alpha_pattern")) {
-      const JsonObject pattern = json_->Object(prefix + "alpha_pattern");
-      for (const std::string& key : pattern.Keys()) {
-        const bool fits = layer.name == key || layer.name.ends_with("." + key);
-        if (fits) alpha = pattern.Float(key, kAny);
-      }
-    }
-    const auto r = static_cast<double>(rank);
-    return alpha / (json_->BoolOr(prefix + "use_rslora", false) ? std::sqrt(r) : r);
+  // What B A is multiplied with; nothing where it does not say. Source: PEFT's LoraLayer, which
+  // takes keys of the pattern for regular expressions; here they are names or ends of names.
+  std::optional<double> ScaleOf(const LoraLayer& layer) const {
+    if (!json.Has(prefix + "lora_alpha")) return std::nullopt;
+    const auto rank = static_cast<double>(layer.down.dim(0));
+    const double divisor = json.BoolOr(prefix + "use_rslora", false) ? std::sqrt(rank) : rank;
+    return Alpha(layer) / divisor;
   }
 
  private:
-  std::optional<JsonObject> json_;
+  double Alpha(const LoraLayer& layer) const {
+    const std::string field = prefix + "alpha_pattern";
+    std::optional<double> found;
+    if (json.Has(field)) {
+      const JsonObject pattern = json.Object(field);
+      for (const std::string& key : pattern.Keys()) {
+        if (key.find_first_of("\\*+?|^$()[]{}") != key.npos) {
+          pattern.FailField(key, "expected a layer's name: regular expressions are not read");
+        }
+        if (layer.name != key && !layer.name.ends_with("." + key)) continue;
+        const double alpha = pattern.Float(key);
+        if (found && *found != alpha) {
+          pattern.FailField(key, "another alpha than other keys give to " + OneLine(layer.name));
+        }
+        found = alpha;
+      }
+    }
+    return found ? *found : json.Float(prefix + "lora_alpha");
+  }
 };
 
-double Alpha(const SafetensorsFile& file, const std::string& name) {
+// What diffusers writes beside the tensors of newer files: settings as "COMPONENT.KEY".
+std::optional<JsonObject> ReadMetadata(const SafetensorsFile& file) {
+  const auto found = file.metadata().find("lora_adapter_metadata");
+  if (found == file.metadata().end()) return std::nullopt;
+  return JsonObject::Parse(found->second,
+                           file.path().string() + ": metadata 'lora_adapter_metadata'");
+}
+
+double ReadAlpha(const SafetensorsFile& file, const std::string& name) {
+  const SafetensorsFile::Entry& entry = file.entries().find(name)->second;
+  if (entry.dtype == DType::kI64) {
+    const ConstTensorView tensor = file.Get(name);
+    if (tensor.NumElements() == 1) return static_cast<double>(*tensor.data<int64_t>());
+  }
   const ConstTensorView tensor = FloatTensor(file, name);
   if (tensor.NumElements() != 1) {
     FailTensor(file, name, ErrorCode::kInvalidFile,
@@ -171,10 +205,21 @@ double Alpha(const SafetensorsFile& file, const std::string& name) {
   return static_cast<double>(ElementOf(tensor, 0));
 }
 
+// Of layers without an alpha, whose names PEFT wrote.
+AdapterConfig PeftConfigBeside(const SafetensorsFile& file, const std::string& name) {
+  const std::filesystem::path path = file.path().parent_path() / kPeftConfig;
+  if (!HasEntry(path)) {
+    FailTensor(file, name, ErrorCode::kNotFound,
+               fmt::format("PEFT keeps alpha in {}, which is not beside the file", kPeftConfig));
+  }
+  return {JsonObject::Load(path), ""};
+}
+
 }  // namespace
 
 LoraFile::LoraFile(const std::filesystem::path& path) : file_(path) {
-  const AdapterMetadata metadata(file_);
+  const std::optional<JsonObject> metadata = ReadMetadata(file_);
+  std::optional<AdapterConfig> peft;
   for (const auto& [stem, names] : NamesOfLayers(file_)) {
     if (names.down.empty() && names.up.empty()) {
       FailTensor(file_, names.alpha, ErrorCode::kInvalidFile, "the layer has no factors");
@@ -189,13 +234,24 @@ LoraFile::LoraFile(const std::filesystem::path& path) : file_(path) {
                  fmt::format("expected rank {} as of '{}', found shape {}", rank,
                              OneLine(names.down), layer.up.shape().ToString()));
     }
-    if (const auto scale = metadata.ScaleOf(layer, rank)) {
-      layer.scale = *scale;
-    } else if (!names.alpha.empty()) {
-      layer.scale = Alpha(file_, names.alpha) / static_cast<double>(rank);
+    std::optional<double> scale;
+    if (metadata) scale = AdapterConfig{*metadata, layer.component + "."}.ScaleOf(layer);
+    if (!names.alpha.empty()) {
+      const double of_tensor = ReadAlpha(file_, names.alpha) / static_cast<double>(rank);
+      if (scale && *scale != of_tensor) {
+        FailTensor(file_, names.alpha, ErrorCode::kInvalidFile,
+                   "another alpha than in the metadata 'lora_adapter_metadata'");
+      }
+      scale = of_tensor;
     }
+    if (!scale && stem.starts_with(kPeftPrefix)) {
+      if (!peft) peft = PeftConfigBeside(file_, names.up);
+      scale = peft->ScaleOf(layer);
+    }
+    layer.scale = scale.value_or(1);
     layers_.push_back(std::move(layer));
   }
+  file_.GiveBack();
 }
 
 }  // namespace tamias

@@ -23,13 +23,17 @@ struct LoraLayer {
 
 class LoraFile {
  public:
-  // Reads what diffusers, PEFT and kohya's scripts write. Throws as SafetensorsFile; kInvalidFile
-  // for a factor that is missing, does not fit the other or is not finite; kUnsupported for other
-  // adapters (LoHa, LoKr, DoRA) and for changes of biases; each with "path: tensor 'name': ...".
+  // Reads what diffusers, PEFT (which keeps alpha in adapter_config.json beside the file) and
+  // kohya's scripts write. Throws as SafetensorsFile and JsonObject; kInvalidFile for a factor that
+  // is missing, does not fit the other or is not finite, and for two alphas; kUnsupported for other
+  // adapters (LoHa, LoKr, DoRA) and for changes of biases; kNotFound where PEFT's file is missing.
+  // What is at fault is named: "path: tensor 'name': ...".
   explicit LoraFile(const std::filesystem::path& path);
 
   const std::vector<LoraLayer>& layers() const { return layers_; }  // by name; at least one
   const std::filesystem::path& path() const { return file_.path(); }
+  // Lets go of what was read of the file; whoever needs it again reads it again.
+  void GiveBack() const { file_.GiveBack(); }
 
  private:
   SafetensorsFile file_;

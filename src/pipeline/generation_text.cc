@@ -52,7 +52,8 @@ std::string SettingsJson(const ModelFamily& family, const GenerateOptions& optio
   json["dtype"] = Name(placement.activation_dtype);
   json["weight_dtype"] = Name(placement.weight_dtype.value_or(placement.activation_dtype));
   json["version"] = Version();
-  return json.dump();
+  // Names of files may be any bytes.
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::map<std::string, std::string> TextOfImage(const ModelFamily& family,

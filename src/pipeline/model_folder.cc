@@ -144,13 +144,18 @@ void ModelFolder::CheckVariant() const {
 
 void ModelFolder::OpenLoras() {
   for (const Lora& lora : loras_) {
-    const std::string transformer = TransformerName(lora.transformer);
-    if (!std::isfinite(lora.scale)) {
-      Fail(ErrorCode::kInvalidArgument, "lora: scale of {}: expected a finite number, found {}",
-           lora.file.string(), lora.scale);
+    if (lora.transformer < 0 || lora.transformer > 1) {
+      Fail(ErrorCode::kInvalidArgument, "lora: transformer of {}: expected 0 or 1, found {}",
+           lora.file.string(), lora.transformer);
     }
+    const char* option = lora.transformer == 0 ? "lora" : "lora_2";
+    if (!std::isfinite(lora.scale)) {
+      Fail(ErrorCode::kInvalidArgument, "{}: scale of {}: expected a finite number, found {}",
+           option, lora.file.string(), lora.scale);
+    }
+    const std::string transformer = TransformerName(lora.transformer);
     if (!HasEntry(path_ / transformer)) {
-      Fail(ErrorCode::kInvalidArgument, "lora: {}: the model has no {}", lora.file.string(),
+      Fail(ErrorCode::kInvalidArgument, "{}: {}: the model has no {}", option, lora.file.string(),
            transformer);
     }
     auto file = std::make_shared<const LoraFile>(lora.file);
@@ -196,7 +201,9 @@ Weights ModelFolder::OpenWeights(const std::string& component) const {
   const bool is_transformer = component.starts_with("transformer");
   std::vector<ScaledLora> loras;
   for (size_t i = 0; i < loras_.size(); ++i) {
-    if (is_transformer && component != TransformerName(loras_[i].transformer)) continue;
+    const bool is_meant = is_transformer ? component == TransformerName(loras_[i].transformer)
+                                         : loras_[i].transformer == 0;
+    if (!is_meant) continue;
     loras.push_back({lora_files_[i], loras_[i].scale});
   }
   if (loras.empty()) return weights;

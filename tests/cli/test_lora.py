@@ -1,6 +1,8 @@
 """--lora: what it takes, what it changes, and what is said of files that are not LoRAs of the model."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -82,11 +84,22 @@ def test_broken_values(lora, tmp_path):
     expect_error(generate("--lora", f"{lora}:nan"), 2, "--lora", "nan")
     expect_error(generate("--lora", ""), 2, "--lora")
     expect_error(generate("--lora", tmp_path / "none.safetensors"), 2, "none.safetensors")
-    expect_error(generate("--lora-2", lora), 2, "red.safetensors", "no transformer_2")
+    expect_error(generate("--lora", ":1"), 2, "--lora", "FILE[:SCALE]")
+    expect_error(generate("--lora", f"{lora}:1e300"), 2, "red.safetensors", "beyond fp32")
+    expect_error(generate("--lora-2", lora), 2, "--lora-2", "red.safetensors", "no transformer_2")
     (tmp_path / "text.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     expect_error(generate("--lora", tmp_path / "text.safetensors"), 2, "text.safetensors", "Git LFS")
     lora.write_bytes(lora.read_bytes()[:-8])
     expect_error(generate("--lora", lora), 2, "red.safetensors")
+
+
+def test_a_name_of_any_bytes(lora, tmp_path):
+    name = os.fsencode(tmp_path) + b"/\xff.safetensors"
+    shutil.copy(lora, name)
+    result = run("inspect", "--model", MODEL, "--lora", os.fsdecode(name), "--json")
+    assert result.returncode == 0, result.stderr
+    result = generate("--lora", os.fsdecode(name), "--output", tmp_path / "p.png")
+    assert result.returncode == 0, result.stderr
 
 
 def test_results_are_not_written_over_it(lora):

@@ -60,14 +60,20 @@ TEST_F(LoraFileTest, ReadsTheNamesOfEveryScript) {
        "blocks.0.to_q", false},
       {"blocks.0.to_q", ".lora_A.default.weight", ".lora_B.default.weight", "transformer",
        "blocks.0.to_q", false},
-      {"base_model.model.blocks.0.to_q", ".lora_A.weight", ".lora_B.weight", "transformer",
-       "blocks.0.to_q", false},
       {"diffusion_model.blocks.0.q", ".lora_down.weight", ".lora_up.weight", "transformer",
        "blocks.0.q", false},
       {"model.diffusion_model.blocks.0.q", ".lora_A.weight", ".lora_B.weight", "transformer",
        "blocks.0.q", false},
       {"lora_unet_blocks_0_q", ".lora_down.weight", ".lora_up.weight", "transformer", "blocks_0_q",
        true},
+      {"lora_unet__blocks_0_q", ".lora_down.weight", ".lora_up.weight", "transformer", "blocks_0_q",
+       true},
+      {"pipe.dit.blocks.0.q", ".lora_A.default.weight", ".lora_B.default.weight", "transformer",
+       "blocks.0.q", false},
+      {"text_encoders.clip_l.transformer.layers.0.q", ".lora_down.weight", ".lora_up.weight",
+       "text_encoder", "layers.0.q", false},
+      {"lora_te3_layers_0_q", ".lora_down.weight", ".lora_up.weight", "text_encoder_2",
+       "layers_0_q", true},
       {"lora_transformer_blocks_0_q", ".lora_down.weight", ".lora_up.weight", "transformer",
        "blocks_0_q", true},
       {"text_encoder.layers.0.q", ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight",
@@ -103,6 +109,43 @@ TEST_F(LoraFileTest, AlphaIsDividedByTheRank) {
   ASSERT_EQ(file.layers().size(), 2u);
   EXPECT_EQ(file.layers()[0].scale, 1.5);
   EXPECT_EQ(file.layers()[1].scale, 1);
+}
+
+TEST_F(LoraFileTest, AlphaMayBeAWholeNumber) {
+  Tensors tensors = Layer("transformer.a");
+  tensors["transformer.a.alpha"] = Tensor({}, DType::kI64);
+  tensors["transformer.a.alpha"].data<int64_t>()[0] = 6;
+  EXPECT_EQ(Read(tensors).layers()[0].scale, 3);
+}
+
+TEST_F(LoraFileTest, PeftKeepsAlphaBesideTheFile) {
+  Tensors tensors = Layer("base_model.model.blocks.0.to_q");
+  ExpectRefused(ErrorCode::kNotFound, "PEFT keeps alpha in adapter_config.json", tensors);
+  WriteBytes(folder_ / "adapter_config.json", R"({"peft_type": "LORA", "r": 2, "lora_alpha": 16})");
+  const LoraFile file = Read(tensors);
+  EXPECT_EQ(file.layers()[0].name, "blocks.0.to_q");
+  EXPECT_EQ(file.layers()[0].scale, 8);
+  WriteBytes(folder_ / "adapter_config.json", R"({"lora_alpha": [16]})");
+  ExpectError(ErrorCode::kInvalidFile, "adapter_config.json: field 'lora_alpha'",
+              [&] { Read(tensors); });
+}
+
+TEST_F(LoraFileTest, TwoAlphasAreRefused) {
+  Tensors tensors = Layer("transformer.x.a");
+  tensors["transformer.x.a.alpha"] = Number(3);
+  const auto read = [&](const std::string& json) {
+    return Read(tensors, {{"lora_adapter_metadata", json}}).layers()[0].scale;
+  };
+  EXPECT_EQ(read(R"({"transformer.lora_alpha": 3})"), 1.5);
+  ExpectError(ErrorCode::kInvalidFile,
+              "'transformer.x.a.alpha': another alpha than in the metadata",
+              [&] { read(R"({"transformer.lora_alpha": 4})"); });
+  ExpectError(ErrorCode::kInvalidFile, "field 'transformer.alpha_pattern.x.a': another alpha", [&] {
+    read(R"({"transformer.lora_alpha": 3, "transformer.alpha_pattern": {"a": 3, "x.a": 4}})");
+  });
+  ExpectError(ErrorCode::kInvalidFile, "regular expressions are not read", [&] {
+    read(R"({"transformer.lora_alpha": 3, "transformer.alpha_pattern": {"x\\..*": 3}})");
+  });
 }
 
 TEST_F(LoraFileTest, MetadataSaysAlpha) {

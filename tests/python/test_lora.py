@@ -102,8 +102,8 @@ def plain(pipeline):
 
 @pytest.fixture
 def check(demo, pipeline, plain):
-    def run(file: Path) -> None:
-        expected = of_diffusers(pipeline, file)
+    def run(file: Path, file_of_diffusers: Path | None = None) -> None:
+        expected = of_diffusers(pipeline, file_of_diffusers or file)
         assert relative_error(of_engine(demo, file), expected) < 1e-4
         assert relative_error(plain, expected) > 1e-2
 
@@ -144,6 +144,25 @@ def test_alpha_is_in_the_metadata(check, tmp_path):
         transformer_lora_adapter_metadata=metadata,
     )  # fmt: skip
     check(tmp_path / "a.safetensors")
+
+
+def test_a_lora_of_peft(check, pipeline, tmp_path):
+    """Alpha is in adapter_config.json beside the file; diffusers loads such files by its own names only."""
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    transformer = type(pipeline.transformer).from_config(pipeline.transformer.config)
+    transformer.load_state_dict(pipeline.transformer.state_dict())
+    config = peft.LoraConfig(r=2, lora_alpha=6, target_modules=["to_q", "proj_mlp"], init_lora_weights=False)
+    model = peft.get_peft_model(transformer, config)
+    model.save_pretrained(tmp_path / "peft")
+    layers = load_file(tmp_path / "peft/adapter_model.safetensors")
+    tensors = {}
+    for name, tensor in layers.items():
+        name = name.replace("base_model.model.", "transformer.")
+        tensors[name] = tensor * 3 if "lora_B" in name else tensor
+    save_file(tensors, tmp_path / "a.safetensors")
+    check(tmp_path / "a.safetensors")
+    check(tmp_path / "peft/adapter_model.safetensors", tmp_path / "a.safetensors")
 
 
 def test_loras_add_up_by_their_scales(demo, pipeline, tmp_path):
@@ -226,5 +245,10 @@ def test_errors_name_file_and_tensor(tmp_path):
         tamias.Pipeline(DEMO, loras=[tamias.Lora(file, float("nan"))])
     with pytest.raises(tamias.InvalidArgumentError, match="no transformer_2"):
         tamias.Pipeline(DEMO, loras=[tamias.Lora(file, transformer=1)])
+    with pytest.raises(tamias.InvalidArgumentError, match="expected 0 or 1, found 2"):
+        tamias.Pipeline(DEMO, loras=[tamias.Lora(file, transformer=2)])
+    for wrong in (str(file), file, {str(file): 0.5}, [(file, 0.5)], 3, [tamias.Lora(file, "0.5")]):
+        with pytest.raises(TypeError, match="loras: "):
+            tamias.Pipeline(DEMO, loras=wrong)
     with pytest.raises(tamias.NotFoundError, match="none"):
         tamias.Pipeline(DEMO, loras=["none.safetensors"])

@@ -1,7 +1,10 @@
 // Each weight has the list of what is added to it, over all LoRAs, and one function that does so.
 #include "models/lora/apply_loras.h"
 
+#include <cmath>
+#include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -15,7 +18,9 @@ namespace {
 
 // Rows [up_begin, up_begin + rows) of scale B A, added to a weight from row `begin` on.
 struct Addend {
+  size_t lora = 0;                       // its place in the list
   std::shared_ptr<const LoraFile> file;  // keeps the factors
+  std::string up_name;                   // for messages
   ConstTensorView down, up;
   double scale = 1;
   int64_t up_begin = 0, rows = 0, begin = 0;
@@ -42,6 +47,13 @@ Tensor Transposed(const ConstTensorView& matrix) {
   return result;
 }
 
+[[noreturn]] void FailTensor(const LoraFile& file, const std::string& name,
+                             std::string_view problem) {
+  Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': {}", file.path().string(), OneLine(name),
+       problem);
+}
+
+// A weight that is not finite itself is left to who checks the model's weights.
 Tensor Merged(const ConstTensorView& weight, const std::vector<Addend>& addends) {
   Context context;
   Tensor sum = Converted(context, weight, DType::kF32);
@@ -50,38 +62,53 @@ Tensor Merged(const ConstTensorView& weight, const std::vector<Addend>& addends)
     Linear(context, up.view(), Transposed(addend.down).view(), {},
            sum.view().Slice(0, addend.begin, addend.begin + addend.rows), {.accumulate = true});
   }
-  return weight.dtype() == DType::kF32 ? std::move(sum)
-                                       : Converted(context, sum.view(), weight.dtype());
-}
-
-[[noreturn]] void FailLayer(const LoraFile& file, const LoraLayer& layer,
-                            std::string_view problem) {
-  Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': {}: the LoRA is of another model",
-       file.path().string(), OneLine(layer.up_name), problem);
+  for (const Addend& addend : addends) addend.file->GiveBack();
+  if (weight.dtype() != DType::kF32) sum = Converted(context, sum.view(), weight.dtype());
+  const int64_t count = weight.NumElements();
+  if (HasNonFinite(sum.view(), 0, count) && !HasNonFinite(weight, 0, count)) {
+    FailTensor(*addends.back().file, addends.back().up_name,
+               fmt::format("added times {:g}, the weight leaves the range of {}",
+                           addends.back().scale, Name(weight.dtype())));
+  }
+  return sum;
 }
 
 // Adds what a layer changes to the lists of its weights.
 void AddLayer(const Weights& weights, const LoraTargets& names, const ScaledLora& lora,
-              const LoraLayer& layer, std::map<std::string, std::vector<Addend>>& addends) {
+              size_t index, const LoraLayer& layer,
+              std::map<std::string, std::vector<Addend>>& addends) {
+  const auto fail = [&](std::string_view problem) {
+    FailTensor(*lora.file, layer.up_name, problem);
+  };
   const std::vector<LoraTarget>* targets = names.Find(layer.name, layer.is_joined);
   if (targets == nullptr) {
-    FailLayer(
-        *lora.file, layer,
-        fmt::format("{} has no linear layer '{}'", weights.folder().string(), OneLine(layer.name)));
+    fail(fmt::format("{} has no linear layer '{}': the LoRA is of another model",
+                     weights.folder().string(), OneLine(layer.name)));
   }
   int64_t rows = 0;
   for (const LoraTarget& target : *targets) rows += target.rows;
   const int64_t inputs = weights.Dims(targets->front().weight).at(1);
   if (layer.up.dim(0) != rows || layer.down.dim(1) != inputs) {
-    FailLayer(
-        *lora.file, layer,
-        fmt::format("expected factors of a layer {}, found {}", Shape{rows, inputs}.ToString(),
-                    Shape{layer.up.dim(0), layer.down.dim(1)}.ToString()));
+    fail(fmt::format("expected factors of a layer {}, found {}: the LoRA is of another model",
+                     Shape{rows, inputs}.ToString(),
+                     Shape{layer.up.dim(0), layer.down.dim(1)}.ToString()));
+  }
+  const double scale = lora.scale * layer.scale;
+  if (!(std::abs(scale) <= double{std::numeric_limits<float>::max()})) {
+    fail(fmt::format("the scale {:g} is beyond fp32", scale));
   }
   int64_t up_begin = 0;
   for (const LoraTarget& target : *targets) {
-    addends[target.weight].push_back({lora.file, layer.down, layer.up, lora.scale * layer.scale,
-                                      up_begin, target.rows, target.begin});
+    std::vector<Addend>& of_weight = addends[target.weight];
+    for (const Addend& other : of_weight) {
+      const bool overlap =
+          other.begin < target.begin + target.rows && target.begin < other.begin + other.rows;
+      if (other.lora == index && overlap) {
+        fail(fmt::format("changes the same weight as '{}'", OneLine(other.up_name)));
+      }
+    }
+    of_weight.push_back({index, lora.file, layer.up_name, layer.down, layer.up, scale, up_begin,
+                         target.rows, target.begin});
     up_begin += target.rows;
   }
 }
@@ -90,11 +117,15 @@ void AddLayer(const Weights& weights, const LoraTargets& names, const ScaledLora
 
 Weights ApplyLoras(const Weights& weights, const std::string& component,
                    const std::vector<ScaledLora>& loras) {
-  const LoraTargets names(weights);
+  std::optional<LoraTargets> names;
   std::map<std::string, std::vector<Addend>> addends;
-  for (const ScaledLora& lora : loras) {
+  for (size_t i = 0; i < loras.size(); ++i) {
+    const ScaledLora& lora = loras[i];
+    if (lora.scale == 0) continue;
     for (const LoraLayer& layer : lora.file->layers()) {
-      if (layer.component == component) AddLayer(weights, names, lora, layer, addends);
+      if (layer.component != component) continue;
+      if (!names) names.emplace(weights);
+      AddLayer(weights, *names, lora, i, layer, addends);
     }
   }
   if (addends.empty()) return weights;

@@ -49,6 +49,27 @@ constexpr Renaming kRenamings[] = {
     {"final_layer.linear", {"proj_out"}},
     {"final_layer.adaLN_modulation.1", {"norm_out.linear"}, /*swaps_halves=*/true},
     // HunyuanVideo, where it differs
+    {"time_in.mlp.0", {"time_text_embed.timestep_embedder.linear_1"}},
+    {"time_in.mlp.2", {"time_text_embed.timestep_embedder.linear_2"}},
+    {"guidance_in.mlp.0", {"time_text_embed.guidance_embedder.linear_1"}},
+    {"guidance_in.mlp.2", {"time_text_embed.guidance_embedder.linear_2"}},
+    {"txt_in.input_embedder", {"context_embedder.proj_in"}},
+    {"txt_in.t_embedder.mlp.0", {"context_embedder.time_text_embed.timestep_embedder.linear_1"}},
+    {"txt_in.t_embedder.mlp.2", {"context_embedder.time_text_embed.timestep_embedder.linear_2"}},
+    {"txt_in.c_embedder.linear_1", {"context_embedder.time_text_embed.text_embedder.linear_1"}},
+    {"txt_in.c_embedder.linear_2", {"context_embedder.time_text_embed.text_embedder.linear_2"}},
+    {"txt_in.individual_token_refiner.blocks.{}.self_attn_qkv",
+     {"context_embedder.token_refiner.refiner_blocks.{}.attn.to_q",
+      "context_embedder.token_refiner.refiner_blocks.{}.attn.to_k",
+      "context_embedder.token_refiner.refiner_blocks.{}.attn.to_v"}},
+    {"txt_in.individual_token_refiner.blocks.{}.self_attn_proj",
+     {"context_embedder.token_refiner.refiner_blocks.{}.attn.to_out.0"}},
+    {"txt_in.individual_token_refiner.blocks.{}.mlp.fc1",
+     {"context_embedder.token_refiner.refiner_blocks.{}.ff.net.0.proj"}},
+    {"txt_in.individual_token_refiner.blocks.{}.mlp.fc2",
+     {"context_embedder.token_refiner.refiner_blocks.{}.ff.net.2"}},
+    {"txt_in.individual_token_refiner.blocks.{}.adaLN_modulation.1",
+     {"context_embedder.token_refiner.refiner_blocks.{}.norm_out.linear"}},
     {"double_blocks.{}.img_attn_qkv",
      {"transformer_blocks.{}.attn.to_q", "transformer_blocks.{}.attn.to_k",
       "transformer_blocks.{}.attn.to_v"}},
@@ -82,6 +103,8 @@ constexpr Renaming kRenamings[] = {
     {"time_embedding.0", {"condition_embedder.time_embedder.linear_1"}},
     {"time_embedding.2", {"condition_embedder.time_embedder.linear_2"}},
     {"time_projection.1", {"condition_embedder.time_proj"}},
+    {"img_emb.proj.1", {"condition_embedder.image_embedder.ff.net.0.proj"}},
+    {"img_emb.proj.3", {"condition_embedder.image_embedder.ff.net.2"}},
     {"head.head", {"proj_out"}},
 };
 
@@ -106,11 +129,15 @@ std::vector<LoraTarget> TargetsOf(const Weights& weights, const Renaming& renami
   return targets;
 }
 
+// Of matrices that are looked up and not multiplied with.
+constexpr std::string_view kEmbeddings[] = {"_embedding", "embed_tokens", "shared",
+                                            "relative_attention_bias"};
+
 // CLIP's text encoder is called text_model in files of older versions of transformers.
 std::string OtherNameOf(const std::string& layer) {
   constexpr std::string_view kTextModel = "text_model.";
-  return layer.starts_with(kTextModel) ? layer.substr(kTextModel.size())
-                                       : std::string(kTextModel) + layer;
+  if (layer.starts_with(kTextModel)) return layer.substr(kTextModel.size());
+  return layer.starts_with("encoder.layers.") ? std::string(kTextModel) + layer : layer;
 }
 
 }  // namespace
@@ -119,9 +146,11 @@ LoraTargets::LoraTargets(const Weights& weights) {
   constexpr std::string_view kWeight = ".weight";
   for (const std::string& name : weights.names()) {
     if (!name.ends_with(kWeight)) continue;
-    const std::vector<int64_t> dims = weights.Dims(name);
-    if (dims.size() != 2) continue;
     const std::string layer = name.substr(0, name.size() - kWeight.size());
+    const std::vector<int64_t> dims = weights.Dims(name);
+    const bool is_embedding = std::ranges::any_of(
+        kEmbeddings, [&](std::string_view end) { return layer.ends_with(end); });
+    if (dims.size() != 2 || is_embedding) continue;
     Add(layer, {{name, 0, dims[0]}});
     Add(OtherNameOf(layer), {{name, 0, dims[0]}});
   }

@@ -19,11 +19,12 @@ constexpr int64_t kRank = 3;
 
 class ApplyLorasTest : public ::testing::Test {
  protected:
-  // "a", [8, 8], and a norm.
+  // "a", [8, 8], a norm and an embedding.
   Weights OneLayer() {
     NamedTensors weights;
     weights.emplace_back("a.weight", random_.Normal({8, 8}));
     weights.emplace_back("norm.weight", random_.Normal({8}));
+    weights.emplace_back("token_embedding.weight", random_.Normal({8, 8}));
     return model_.Write(weights, DType::kF32);
   }
 
@@ -127,6 +128,50 @@ TEST_F(ApplyLorasTest, SplitsTheLayersOfTheAuthors) {
   }
 }
 
+TEST_F(ApplyLorasTest, FindsTextModelsUnderBothNames) {
+  NamedTensors weights;
+  weights.emplace_back("encoder.layers.0.fc1.weight", random_.Normal({8, 8}));
+  weights.emplace_back("text_model.encoder.layers.1.fc1.weight", random_.Normal({8, 8}));
+  const Weights plain = model_.Write(weights, DType::kF32);
+  AddLayer("lora_te1_text_model_encoder_layers_0_fc1", 8, 8);
+  AddLayer("text_encoder.encoder.layers.1.fc1", 8, 8);
+  const Weights changed = ApplyLoras(plain, "text_encoder", {File()});
+  for (const auto& [name, weight] : weights) {
+    EXPECT_GT(LargestError(changed.Get(name), weight.view()), 0.1f) << name;
+  }
+}
+
+TEST_F(ApplyLorasTest, RefusesWhatChangesAWeightTwice) {
+  NamedTensors weights;
+  for (const char* part : {"q", "k", "v"}) {
+    weights.emplace_back(fmt::format("transformer_blocks.0.attn.to_{}.weight", part),
+                         random_.Normal({8, 8}));
+  }
+  const Weights plain = model_.Write(weights, DType::kF32);
+  AddLayer("transformer.transformer_blocks.0.attn.to_k", 8, 8);
+  AddLayer("lora_unet_double_blocks_0_img_attn_qkv", 24, 8);
+  const ScaledLora file = File();
+  ExpectError(
+      ErrorCode::kInvalidFile,
+      "'transformer.transformer_blocks.0.attn.to_k.lora_up.weight': changes the same weight "
+      "as 'lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight'",
+      [&] { ApplyLoras(plain, "transformer", {file}); });
+}
+
+TEST_F(ApplyLorasTest, RefusesWhatLeavesTheRangeOfTheWeights) {
+  NamedTensors weights;
+  weights.emplace_back("a.weight", random_.Normal({8, 8}));
+  AddLayer("transformer.a", 8, 8);
+  const Weights halves = model_.Write(weights, DType::kF16);
+  const Weights changed = ApplyLoras(halves, "transformer", {File(1e6)});
+  ExpectError(
+      ErrorCode::kInvalidFile,
+      "'transformer.a.lora_up.weight': added times 1e+06, the weight leaves the range of f16",
+      [&] { changed.Get("a.weight"); });
+  ExpectError(ErrorCode::kInvalidFile, "the scale 1e+39 is beyond fp32",
+              [&] { ApplyLoras(halves, "transformer", {File(1e39)}); });
+}
+
 TEST_F(ApplyLorasTest, LeavesOtherComponentsAlone) {
   const Weights plain = OneLayer();
   AddLayer("text_encoder.a", 8, 8);
@@ -165,6 +210,7 @@ TEST_F(ApplyLorasTest, RefusesLorasOfOtherModels) {
   expect_refused("transformer.norm", 8, 8, "has no linear layer 'norm'");
   expect_refused("lora_unet_double_blocks_0_img_mlp_0", 8, 8,
                  "has no linear layer 'double_blocks_0_img_mlp_0'");
+  expect_refused("transformer.token_embedding", 8, 8, "has no linear layer 'token_embedding'");
   expect_refused("transformer.a", 9, 8, "expected factors of a layer [8, 8], found [9, 8]");
   expect_refused("transformer.a", 8, 7, "expected factors of a layer [8, 8], found [8, 7]");
 }
