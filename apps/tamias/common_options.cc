@@ -9,6 +9,35 @@
 #include "number_options.h"
 
 namespace tamias::cli {
+namespace {
+
+// FILE or FILE:SCALE.
+Lora LoraFrom(const std::string& option, const std::string& text, int transformer) {
+  const size_t colon = text.rfind(':');
+  if (colon == text.npos || text.ends_with(".safetensors")) return {text, 1, transformer};
+  if (colon == 0) {
+    Fail(ErrorCode::kInvalidArgument, "{}: '{}': expected FILE[:SCALE]", option, text);
+  }
+  return {text.substr(0, colon), NumberFrom<double>(option, text.substr(colon + 1)), transformer};
+}
+
+void AddLoras(CLI::App& command, CommonOptions& options, const std::string& name, int transformer,
+              const std::string& description) {
+  command
+      .add_option_function<std::vector<std::string>>(
+          name,
+          [&options, name, transformer](const std::vector<std::string>& texts) {
+            for (const std::string& text : texts) {
+              options.load.loras.push_back(LoraFrom(name, text, transformer));
+            }
+          },
+          description)
+      ->type_name("FILE[:SCALE]")
+      ->expected(1)
+      ->take_all();
+}
+
+}  // namespace
 
 void AddSizeOptions(CLI::App& command, CommonOptions& options) {
   GenerateOptions& generate = options.generate;
@@ -30,6 +59,9 @@ void AddSizeOptions(CLI::App& command, CommonOptions& options) {
 void AddModelOptions(CLI::App& command, CommonOptions& options) {
   GenerateOptions& generate = options.generate;
   AddSizeOptions(command, options);
+  AddLoras(command, options, "--lora", 0,
+           "Merge a LoRA into the weights, times a scale (default 1); may be repeated");
+  AddLoras(command, options, "--lora-2", 1, "The same for the second transformer of Wan 2.2");
   AddNumber(command, "--steps", generate.steps, "Denoising steps")->type_name("N");
   AddNumber(command, "--true-cfg-scale", generate.true_cfg_scale,
             "Classifier-free guidance; above 1 the model runs twice a step")
@@ -146,6 +178,9 @@ CommandFiles InputsOf(const CommonOptions& options) {
   files.AddInput("--latents", options.latents);
   files.AddInput("--prompt-file", options.prompt_file);
   files.AddInput("--sparsity", options.generate.sparsity);  // which may be a file's name
+  for (const Lora& lora : options.load.loras) {
+    files.AddInput(lora.transformer == 0 ? "--lora" : "--lora-2", lora.file);
+  }
   return files;
 }
 

@@ -132,11 +132,24 @@ struct GenerationSettings {
   bool operator==(const GenerationSettings&) const = default;
 };
 
+// A LoRA that is merged into a model's weights: W + scale (alpha / r) B A.
+struct Lora {
+  // .safetensors as diffusers, PEFT or kohya's scripts write it, of any layers of the transformer
+  // and of text encoders.
+  std::filesystem::path file;
+  double scale = 1;  // any finite number
+  // 1: the second one of Wan 2.2, which serves the steps of less noise; what the file has of text
+  // encoders is then left out, since both files of a pair have it.
+  int transformer = 0;
+};
+
 // How a model is loaded.
 struct LoadOptions {
   // Of weights that a folder holds in several: "fp16" reads *.fp16.safetensors. Components without
   // it are read plain, as in diffusers. Empty: the plain weights, else the only variant there is.
-  std::string variant;
+  std::string variant = {};
+  // Merged when the model is loaded, which copies the weights that they change.
+  std::vector<Lora> loras = {};
 };
 
 enum class Stage { kEncodePrompt, kDenoise, kDecode };

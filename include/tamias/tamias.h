@@ -58,6 +58,17 @@ tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipelin
  * them; TAMIAS_NOT_FOUND when none has. "" is tamias_pipeline_load. */
 tamias_status tamias_pipeline_load_variant(const char* folder, const char* variant,
                                            tamias_pipeline** pipeline);
+/* A LoRA's .safetensors file, what it is multiplied with (1: as it is; 0: nothing is added), and of
+ * Wan 2.2's transformers the one it is for: 0 or 1; 0 of all other models. */
+typedef struct tamias_lora {
+  const char* file;
+  double scale;
+  int transformer;
+} tamias_lora;
+/* The same with LoRAs merged into the weights. */
+tamias_status tamias_pipeline_load_loras(const char* folder, const char* variant,
+                                         const tamias_lora* loras, size_t count,
+                                         tamias_pipeline** pipeline);
 void tamias_pipeline_destroy(tamias_pipeline* pipeline);
 
 /* Options hold the model's defaults until set. Names are those of the command line without dashes:

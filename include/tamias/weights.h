@@ -4,6 +4,8 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,14 +28,21 @@ struct WeightRequest {
 };
 
 // Named tensors, memory-mapped; those of types that no operation computes with (F64, F8_E4M3,
-// F8_E5M2) become wider copies when they are first asked for. A tensor that nobody
-// asks for may be of any type. Copies of a Weights are cheap and share the mapping; views returned
+// F8_E5M2) become wider copies when they are first asked for. A tensor that nobody asks for may be
+// of any type. Copies of a Weights are cheap and share the mapping; views returned
 // by Get are valid as long as any Weights of the same folder lives (models keep one as a member).
 // Several threads may share one.
 class Weights {
  public:
   // Throws as FindWeightFiles, and kInvalidFile for broken files.
   static Weights Open(const std::filesystem::path& folder, const WeightRequest& request = {});
+
+  // What a float tensor is to be instead of the folder's: of the same shape and element type.
+  // Called when the tensor is first asked for; the result stays in memory. It may not read these
+  // Weights itself.
+  using Change = std::function<Tensor(ConstTensorView)>;
+  // The same tensors but for these. Of a folder as Open returns it, once.
+  Weights WithChanges(std::map<std::string, Change, std::less<>> changes) const;
 
   // The tensor `prefix + name`. Throws kInvalidFile "path: tensor 'name': expected shape .., found
   // .." or "...: missing", and kUnsupported for element types that are not served and for quantised
@@ -47,6 +56,9 @@ class Weights {
   Weights Sub(std::string_view prefix) const;
   Weights Sub(std::string_view prefix, int64_t index) const;
 
+  // The tensor's axes as the file has them, of any number. Throws kInvalidFile where it is missing.
+  std::vector<int64_t> Dims(std::string_view name) const;
+
   // Names below the prefix, without it, sorted.
   std::vector<std::string> names() const;
   // "prefix.index" with this Weights' own prefix before it: a block as CopyToDevice takes it.
@@ -54,8 +66,9 @@ class Weights {
   // Elements, and bytes on disk, of all tensors below the prefix.
   int64_t TotalParameters() const;
   int64_t TotalBytes() const;
-  // Bytes of the wider copies below the prefix that exist by now.
+  // Bytes of the wider copies below the prefix that exist by now, and of the changed tensors.
   int64_t WidenedBytes() const;
+  int64_t ChangedBytes() const;
   // Lets go of what was read of the folder's files; whoever needs it again reads it again.
   void GiveBackFiles() const;
   const std::filesystem::path& folder() const;
@@ -90,6 +103,8 @@ class Weights {
  private:
   friend class WeightTurn;
   struct Store;
+  std::string FullName(std::string_view name) const;  // throws where there is no such tensor
+  int64_t BytesBelowPrefix(const std::map<std::string, Tensor, std::less<>>& copies) const;
   // Bytes of each streamed block on the placement's device.
   std::vector<size_t> BlockBytes(const Placement& placement,
                                  const std::vector<std::string>& streamed) const;

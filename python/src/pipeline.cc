@@ -5,12 +5,15 @@
 #include <nanobind/stl/map.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <functional>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "arrays.h"
 #include "bindings.h"
@@ -236,10 +239,15 @@ void BindEngine(nb::module_& module) {
   nb::class_<Pipeline>(module, "Pipeline")
       .def(
           "__init__",
-          [](Pipeline* pipeline, const std::filesystem::path& folder, std::string variant) {
-            new (pipeline) Pipeline(folder, {.variant = std::move(variant)});
+          [](Pipeline* pipeline, const std::filesystem::path& folder, std::string variant,
+             const std::vector<std::tuple<std::filesystem::path, double, int>>& loras) {
+            LoadOptions options{.variant = std::move(variant)};
+            for (const auto& [file, scale, transformer] : loras) {
+              options.loras.push_back({file, scale, transformer});
+            }
+            new (pipeline) Pipeline(folder, options);
           },
-          "folder"_a, "variant"_a = "", WithoutLock())
+          "folder"_a, "variant"_a, "loras"_a, WithoutLock())
       .def(
           "generate",
           [](const Pipeline& self, const GenerateOptions& options, nb::object progress) {

@@ -33,7 +33,18 @@ from tamias._tamias import (
 )
 from tamias.diffusers import accelerate, restore
 from tamias.media import encode_image, psnr, read_image, ssim, write_image, write_video
-from tamias.pipeline import Comparison, Generation, Pipeline, Progress, Result, Step, TuneResult, TuneTrial, Video
+from tamias.pipeline import (
+    Comparison,
+    Generation,
+    Lora,
+    Pipeline,
+    Progress,
+    Result,
+    Step,
+    TuneResult,
+    TuneTrial,
+    Video,
+)
 from tamias.sparsity import DeltaAttention, DeltaMlp, MlpWeights, SparseSession
 
 # People meet these under the package's name, in tracebacks, too.
@@ -56,6 +67,7 @@ __all__ = [
     "InvalidArgumentError",
     "InvalidFileError",
     "IoError",
+    "Lora",
     "MlpWeights",
     "NotFoundError",
     "OutOfMemoryError",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import numbers
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,9 @@ from tamias._tamias import Progress
 from tamias.arrays import Array, readable
 from tamias.media import psnr, read_image, ssim
 
-__all__ = ["Comparison", "Generation", "Pipeline", "Progress", "Result", "Step", "TuneResult", "TuneTrial", "Video"]
+__all__ = [
+    "Comparison", "Generation", "Lora", "Pipeline", "Progress", "Result", "Step", "TuneResult", "TuneTrial", "Video",
+]  # fmt: skip
 
 # Called while it runs; returning False stops with CancelledError.
 ProgressCallback = Callable[[Progress], Any]
@@ -203,11 +206,37 @@ class Generation:
         return Result._of(self._generation.result())
 
 
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA for Pipeline(loras=...): its weights become W + scale (alpha / r) B A.
+
+    file: .safetensors as diffusers, PEFT or kohya's scripts write it. transformer: 1 for the second one of Wan 2.2.
+    """
+
+    file: str | os.PathLike[str]
+    scale: float = 1.0
+    transformer: int = 0
+
+
+def _lora_parts(loras: Iterable[Lora | str | os.PathLike[str]]) -> list[tuple[str, float, int]]:
+    if isinstance(loras, (str, os.PathLike, Lora, Mapping)) or not isinstance(loras, Iterable):
+        raise TypeError(f"loras: expected a list of files or tamias.Lora, found {type(loras).__name__}")
+    parts = []
+    for lora in loras:
+        if not isinstance(lora, (str, os.PathLike, Lora)):
+            raise TypeError(f"loras: expected files or tamias.Lora, found {type(lora).__name__}")
+        lora = lora if isinstance(lora, Lora) else Lora(lora)
+        if not isinstance(lora.scale, numbers.Real) or not isinstance(lora.transformer, numbers.Integral):
+            raise TypeError(f"loras: {lora}: expected numbers as scale and transformer")
+        parts.append((os.fspath(lora.file), float(lora.scale), int(lora.transformer)))
+    return parts
+
+
 class Pipeline:
     """A model: FLUX.1, HunyuanVideo, Wan or Mochi from a checkpoint folder in diffusers' layout.
 
-    Weights are memory-mapped. variant: of weights that a folder holds in several ("fp16"). Threads may share a
-    pipeline. Options that are not given take the model's own defaults (tamias.json in its folder), else its family's.
+    Weights are memory-mapped. variant: of weights that a folder holds in several ("fp16"). loras: files of LoRAs, or
+    Lora(file, scale), which are merged into the weights. Threads may share a pipeline. Options that are not given take the model's own defaults (tamias.json in its folder), else its family's.
 
         pipeline = tamias.Pipeline("models/demo-flux")
         result = pipeline.generate("a large red circle at the center on a grey background", seed=3)
@@ -227,8 +256,14 @@ class Pipeline:
         memory; decode: False stops at the latents.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, variant: str = "") -> None:
-        self._pipeline = _tamias.Pipeline(os.fspath(folder), variant)
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        variant: str = "",
+        loras: Iterable[Lora | str | os.PathLike[str]] = (),
+    ) -> None:
+        self._pipeline = _tamias.Pipeline(os.fspath(folder), variant, _lora_parts(loras))
 
     @property
     def info(self) -> _tamias.ModelInfo:

@@ -11,6 +11,7 @@
 #include "base/offloaded_parts.h"
 #include "base/parallel.h"
 #include "base/pinned_upload.h"
+#include "io/float_values.h"
 #include "io/model_file.h"
 #include "io/one_line.h"
 #include "io/quantise.h"
@@ -24,11 +25,12 @@ namespace tamias {
 struct Weights::Store {
   std::filesystem::path folder;
   std::string variant;
-  std::vector<std::unique_ptr<SafetensorsFile>> files;
+  std::vector<std::shared_ptr<const SafetensorsFile>> files;
   std::map<std::string, const SafetensorsFile*, std::less<>> tensors;
-  // Copies in a wider type, made when a tensor is first asked for.
-  mutable std::mutex widening;
-  mutable std::map<std::string, Tensor, std::less<>> widened;
+  std::map<std::string, Change, std::less<>> changes;
+  // Copies in a wider type, and changed ones, made when a tensor is first asked for.
+  mutable std::mutex making;
+  mutable std::map<std::string, Tensor, std::less<>> widened, changed;
   // Of weights on a device: the tensors there, and the store of the files.
   std::map<std::string, Tensor, std::less<>> on_device;
   std::map<std::string, Tensor, std::less<>> row_scales;  // of matrices of 8-bit floats there
@@ -41,22 +43,13 @@ struct Weights::Store {
     return tensors.find(name)->second->entries().find(name)->second;
   }
   ConstTensorView OnDevice(const std::string& name) const;
+  ConstTensorView OnHost(const std::string& name) const;
   ConstTensorView Widen(const std::string& name) const;
   bool IsScaled(std::string_view name) const;
   std::optional<DType> ServedType(const std::string& name) const;
 };
 
 namespace {
-
-// Elements of one 16- or 32-bit float type whose exponent bits are all ones: NaN or infinity.
-template <typename Bits>
-bool HasNonFinite(const Bits* values, int64_t count, Bits exponent) {
-  Bits found = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    found |= static_cast<Bits>((values[i] & exponent) == exponent);
-  }
-  return found != 0;
-}
 
 bool IsFloat(DType dtype) {
   return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16 ||
@@ -87,53 +80,6 @@ bool StaysInPlace(const Placement& placement, DType served, DType dtype) {
 
 // The scales of a matrix of 8-bit floats; of other tensors none.
 Shape ScalesOf(const Shape& shape, DType dtype) { return {dtype == DType::kF8E4M3 ? shape[0] : 0}; }
-
-float ElementOf(const ConstTensorView& flat, int64_t i) {
-  switch (flat.dtype()) {
-    case DType::kF16:
-      return ToFloat(static_cast<const Float16*>(flat.raw())[i]);
-    case DType::kBF16:
-      return ToFloat(static_cast<const BFloat16*>(flat.raw())[i]);
-    default:
-      return static_cast<const float*>(flat.raw())[i];
-  }
-}
-
-// A contiguous float tensor in another float type.
-Tensor Converted(const Context& context, ConstTensorView source, DType dtype) {
-  Tensor result(source.shape(), dtype);
-  constexpr int64_t kGrain = int64_t{1} << 16;  // elements
-  ParallelForRanges(context, source.NumElements(), kGrain, [&](int64_t begin, int64_t end, int) {
-    void* values = result.view().raw();
-    for (int64_t i = begin; i < end; ++i) {
-      const float value = ElementOf(source, i);
-      if (dtype == DType::kF16) {
-        static_cast<Float16*>(values)[i] = ToFloat16(value);
-      } else if (dtype == DType::kBF16) {
-        static_cast<BFloat16*>(values)[i] = ToBFloat16(value);
-      } else {
-        static_cast<float*>(values)[i] = value;
-      }
-    }
-  });
-  return result;
-}
-
-bool HasNonFinite(ConstTensorView flat, int64_t begin, int64_t end) {
-  switch (flat.dtype()) {
-    case DType::kF32:
-      return HasNonFinite<uint32_t>(static_cast<const uint32_t*>(flat.raw()) + begin, end - begin,
-                                    0x7F800000u);
-    case DType::kF16:
-      return HasNonFinite<uint16_t>(static_cast<const uint16_t*>(flat.raw()) + begin, end - begin,
-                                    0x7C00u);
-    case DType::kBF16:
-      return HasNonFinite<uint16_t>(static_cast<const uint16_t*>(flat.raw()) + begin, end - begin,
-                                    0x7F80u);
-    default:
-      return false;
-  }
-}
 
 }  // namespace
 
@@ -168,6 +114,17 @@ ConstTensorView Weights::Store::OnDevice(const std::string& name) const {
   return tensor.WithRowScales(scales->second.data<float>());
 }
 
+ConstTensorView Weights::Store::OnHost(const std::string& name) const {
+  const ConstTensorView of_file =
+      EntryOf(name).dtype ? tensors.find(name)->second->Get(name) : Widen(name);
+  const auto change = changes.find(name);
+  if (change == changes.end() || !IsFloat(of_file.dtype())) return of_file;
+  const std::lock_guard lock(making);
+  auto it = changed.find(name);
+  if (it == changed.end()) it = changed.emplace(name, change->second(of_file)).first;
+  return it->second.view();
+}
+
 ConstTensorView Weights::Store::Widen(const std::string& name) const {
   const SafetensorsFile& file = *tensors.find(name)->second;
   const std::string& dtype = EntryOf(name).dtype_name;
@@ -183,7 +140,7 @@ ConstTensorView Weights::Store::Widen(const std::string& name) const {
          file.path().string(), OneLine(name), dtype);
   }
   const Shape shape = file.ShapeOf(name);
-  const std::lock_guard lock(widening);
+  const std::lock_guard lock(making);
   auto it = widened.find(name);
   if (it == widened.end()) {
     it = widened.emplace(name, Widened(dtype, file.BytesOf(name), shape)).first;
@@ -198,7 +155,7 @@ Weights Weights::Open(const std::filesystem::path& folder, const WeightRequest& 
   store->folder = folder;
   store->variant = std::move(found.variant);
   for (const std::filesystem::path& path : found.files) {
-    store->files.push_back(std::make_unique<SafetensorsFile>(path));
+    store->files.push_back(std::make_shared<SafetensorsFile>(path));
     const SafetensorsFile* file = store->files.back().get();
     // All that lies in a shard, whether its index names it or not, as diffusers and transformers.
     for (const auto& [tensor, entry] : file->entries()) {
@@ -208,17 +165,23 @@ Weights Weights::Open(const std::filesystem::path& folder, const WeightRequest& 
   return {std::move(store), ""};
 }
 
+Weights Weights::WithChanges(std::map<std::string, Change, std::less<>> changes) const {
+  TAMIAS_CHECK(prefix_.empty() && store_->source == nullptr && store_->changes.empty());
+  auto store = std::make_shared<Store>();
+  store->folder = store_->folder;
+  store->variant = store_->variant;
+  store->files = store_->files;
+  store->tensors = store_->tensors;
+  store->changes = std::move(changes);
+  return {std::move(store), ""};
+}
+
 ConstTensorView Weights::Get(std::string_view name) const {
-  const std::string full = prefix_ + std::string(name);
-  const auto it = store_->tensors.find(full);
-  if (it == store_->tensors.end()) {
-    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': missing", store_->folder.string(),
-         OneLine(full));
-  }
+  const std::string full = FullName(name);
   const auto copy = store_->on_device.find(full);
   if (copy != store_->on_device.end()) return store_->OnDevice(full);
   const Store& files = store_->source != nullptr ? *store_->source : *store_;
-  return files.EntryOf(full).dtype ? it->second->Get(full) : files.Widen(full);
+  return files.OnHost(full);
 }
 
 ConstTensorView Weights::Get(std::string_view name, const Shape& expected) const {
@@ -239,6 +202,19 @@ ConstTensorView Weights::Get(std::string_view name, const Shape& expected) const
                                               tensor.shape().ToString()));
   }
   return tensor;
+}
+
+std::string Weights::FullName(std::string_view name) const {
+  std::string full = prefix_ + std::string(name);
+  if (!store_->tensors.contains(full)) {
+    Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': missing", store_->folder.string(),
+         OneLine(full));
+  }
+  return full;
+}
+
+std::vector<int64_t> Weights::Dims(std::string_view name) const {
+  return store_->EntryOf(FullName(name)).shape;
 }
 
 bool Weights::Has(std::string_view name) const {
@@ -284,15 +260,19 @@ int64_t Weights::TotalBytes() const {
   return total;
 }
 
-int64_t Weights::WidenedBytes() const {
-  const std::lock_guard lock(store_->widening);
+int64_t Weights::BytesBelowPrefix(const std::map<std::string, Tensor, std::less<>>& copies) const {
+  const std::lock_guard lock(store_->making);
   int64_t total = 0;
-  for (auto it = store_->widened.lower_bound(prefix_);
-       it != store_->widened.end() && it->first.starts_with(prefix_); ++it) {
+  for (auto it = copies.lower_bound(prefix_); it != copies.end() && it->first.starts_with(prefix_);
+       ++it) {
     total += static_cast<int64_t>(it->second.bytes());
   }
   return total;
 }
+
+int64_t Weights::WidenedBytes() const { return BytesBelowPrefix(store_->widened); }
+
+int64_t Weights::ChangedBytes() const { return BytesBelowPrefix(store_->changed); }
 
 void Weights::GiveBackFiles() const {
   for (const auto& file : store_->files) file->GiveBack();

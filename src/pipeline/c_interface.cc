@@ -199,12 +199,24 @@ tamias_status tamias_pipeline_load(const char* folder, tamias_pipeline** pipelin
 
 tamias_status tamias_pipeline_load_variant(const char* folder, const char* variant,
                                            tamias_pipeline** pipeline) {
+  return tamias_pipeline_load_loras(folder, variant, nullptr, 0, pipeline);
+}
+
+tamias_status tamias_pipeline_load_loras(const char* folder, const char* variant,
+                                         const tamias_lora* loras, size_t count,
+                                         tamias_pipeline** pipeline) {
   return Guard([&] {
     RequireNotNull(folder, "folder");
     RequireNotNull(variant, "variant");
     RequireNotNull(pipeline, "pipeline");
+    if (count > 0) RequireNotNull(loras, "loras");
     *pipeline = nullptr;
-    *pipeline = new tamias_pipeline{tamias::Pipeline(folder, {.variant = variant})};
+    tamias::LoadOptions options{.variant = variant};
+    for (size_t i = 0; i < count; ++i) {
+      RequireNotNull(loras[i].file, "file of a LoRA");
+      options.loras.push_back({loras[i].file, loras[i].scale, loras[i].transformer});
+    }
+    *pipeline = new tamias_pipeline{tamias::Pipeline(folder, options)};
   });
 }
 

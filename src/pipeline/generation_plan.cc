@@ -265,12 +265,16 @@ HostStages AddMappedWeights(const ModelFamily& family, Entries& entries) {
   return stages;
 }
 
-// Wider copies that models have made of their files: as much as there is now.
+// Wider copies that models have made of their files, and what LoRAs changed: as much as there is
+// now.
 size_t AddWidenedWeights(const ModelFamily& family, Entries& entries) {
   size_t bytes = 0;
   for (const ModelComponent& component : family.components()) {
-    const auto widened = static_cast<size_t>(component.model->weights().WidenedBytes());
+    const Weights& weights = component.model->weights();
+    const auto widened = static_cast<size_t>(weights.WidenedBytes());
+    const auto changed = static_cast<size_t>(weights.ChangedBytes());
     if (widened > 0) bytes += entries.Add("weights of " + component.name + ", widened", widened);
+    if (changed > 0) bytes += entries.Add("weights of " + component.name + ", with LoRAs", changed);
   }
   return bytes;
 }

@@ -8,6 +8,19 @@
 
 namespace tamias {
 
+namespace {
+
+nlohmann::ordered_json LorasJson(const ModelFolder& folder) {
+  nlohmann::ordered_json loras = nlohmann::ordered_json::array();
+  for (const Lora& lora : folder.loras()) {
+    loras.push_back({{"file", lora.file.filename().string()}, {"scale", lora.scale}});
+    if (lora.transformer > 0) loras.back()["transformer"] = lora.transformer;
+  }
+  return loras;
+}
+
+}  // namespace
+
 std::string SettingsJson(const ModelFamily& family, const GenerateOptions& options,
                          const GenerationSettings& settings, int image) {
   const ModelInfo& info = family.info();
@@ -35,10 +48,12 @@ std::string SettingsJson(const ModelFamily& family, const GenerateOptions& optio
   json["image"] = image;
   json["sparsity"] = options.sparsity == "auto" ? info.default_profile : options.sparsity;
   json["set"] = options.overrides;
+  if (!family.folder().loras().empty()) json["loras"] = LorasJson(family.folder());
   json["dtype"] = Name(placement.activation_dtype);
   json["weight_dtype"] = Name(placement.weight_dtype.value_or(placement.activation_dtype));
   json["version"] = Version();
-  return json.dump();
+  // Names of files may be any bytes.
+  return json.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::map<std::string, std::string> TextOfImage(const ModelFamily& family,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "io/one_line.h"
 #include "io/system_error.h"
 #include "io/weight_files.h"
+#include "models/lora/apply_loras.h"
 
 namespace tamias {
 namespace {
@@ -95,6 +97,10 @@ WeightLibrary LibraryOf(const std::filesystem::path& model, const std::string& c
   return is_diffusers ? WeightLibrary::kDiffusers : WeightLibrary::kTransformers;
 }
 
+std::string TransformerName(int index) {
+  return index == 0 ? "transformer" : fmt::format("transformer_{}", index + 1);
+}
+
 }  // namespace
 
 std::string ModelFolder::name() const {
@@ -105,7 +111,7 @@ std::string ModelFolder::name() const {
 }
 
 ModelFolder::ModelFolder(std::filesystem::path path, const LoadOptions& options)
-    : path_(std::move(path)), variant_(options.variant) {
+    : path_(std::move(path)), variant_(options.variant), loras_(options.loras) {
   std::error_code ignored;
   if (std::filesystem::is_regular_file(path_, ignored)) FailFile(path_);
   RequireFolder(path_);
@@ -114,6 +120,7 @@ ModelFolder::ModelFolder(std::filesystem::path path, const LoadOptions& options)
   family_ = JsonObject::Load(index).String("_class_name");
   defaults_ = LoadDefaults(path_ / "tamias.json");
   if (!variant_.empty()) CheckVariant();
+  OpenLoras();
 }
 
 // As diffusers: a component without the variant has its plain weights read, but one has it.
@@ -133,6 +140,33 @@ void ModelFolder::CheckVariant() const {
        found.empty()
            ? "there are plain ones only"
            : fmt::format("found: {}", OneLine(fmt::format("{}", fmt::join(found, ", ")))));
+}
+
+void ModelFolder::OpenLoras() {
+  for (const Lora& lora : loras_) {
+    if (lora.transformer < 0 || lora.transformer > 1) {
+      Fail(ErrorCode::kInvalidArgument, "lora: transformer of {}: expected 0 or 1, found {}",
+           lora.file.string(), lora.transformer);
+    }
+    const char* option = lora.transformer == 0 ? "lora" : "lora_2";
+    if (!std::isfinite(lora.scale)) {
+      Fail(ErrorCode::kInvalidArgument, "{}: scale of {}: expected a finite number, found {}",
+           option, lora.file.string(), lora.scale);
+    }
+    const std::string transformer = TransformerName(lora.transformer);
+    if (!HasEntry(path_ / transformer)) {
+      Fail(ErrorCode::kInvalidArgument, "{}: {}: the model has no {}", option, lora.file.string(),
+           transformer);
+    }
+    auto file = std::make_shared<const LoraFile>(lora.file);
+    for (const LoraLayer& layer : file->layers()) {
+      if (HasEntry(path_ / layer.component)) continue;
+      Fail(ErrorCode::kInvalidFile,
+           "{}: tensor '{}': the model has no {}: the LoRA is of another model", lora.file.string(),
+           OneLine(layer.up_name), layer.component);
+    }
+    lora_files_.push_back(std::move(file));
+  }
 }
 
 std::filesystem::path ModelFolder::Component(const std::string& name) const {
@@ -162,7 +196,18 @@ JsonObject ModelFolder::Config(const std::string& component) const {
 }
 
 Weights ModelFolder::OpenWeights(const std::string& component) const {
-  return Weights::Open(Component(component), {LibraryOf(path_, component), variant_});
+  const Weights weights =
+      Weights::Open(Component(component), {LibraryOf(path_, component), variant_});
+  const bool is_transformer = component.starts_with("transformer");
+  std::vector<ScaledLora> loras;
+  for (size_t i = 0; i < loras_.size(); ++i) {
+    const bool is_meant = is_transformer ? component == TransformerName(loras_[i].transformer)
+                                         : loras_[i].transformer == 0;
+    if (!is_meant) continue;
+    loras.push_back({lora_files_[i], loras_[i].scale});
+  }
+  if (loras.empty()) return weights;
+  return ApplyLoras(weights, is_transformer ? "transformer" : component, loras);
 }
 
 }  // namespace tamias

@@ -4,10 +4,13 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "io/json.h"
+#include "io/lora_file.h"
 #include "tamias/pipeline.h"
 #include "tamias/weights.h"
 
@@ -30,7 +33,7 @@ struct ModelDefaults {
 class ModelFolder {
  public:
   // Throws kNotFound when the folder or its model_index.json is missing, or no component has the
-  // variant of weights that the options name; kInvalidFile when broken.
+  // variant of weights that the options name; kInvalidFile when broken; as LoraFile.
   explicit ModelFolder(std::filesystem::path path, const LoadOptions& options = {});
 
   const std::filesystem::path& path() const { return path_; }
@@ -44,15 +47,20 @@ class ModelFolder {
   // <component>/config.json (or the scheduler's scheduler_config.json). Throws kUnsupported for a
   // component whose weights are quantised.
   JsonObject Config(const std::string& component) const;
-  // The component's weights, chosen as its library chooses among the files (io/weight_files.h).
+  // The component's weights, chosen as its library chooses among the files (io/weight_files.h),
+  // with the LoRAs merged into them.
   Weights OpenWeights(const std::string& component) const;
   const std::string& variant() const { return variant_; }  // that was asked for; empty: none
+  const std::vector<Lora>& loras() const { return loras_; }
 
  private:
   void CheckVariant() const;
+  void OpenLoras();
 
   std::filesystem::path path_;
   std::string variant_;
+  std::vector<Lora> loras_;
+  std::vector<std::shared_ptr<const LoraFile>> lora_files_;  // of loras_, in their order
   std::string family_;
   ModelDefaults defaults_;
 };

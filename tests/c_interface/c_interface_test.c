@@ -47,6 +47,16 @@ static void TestErrors(const char* folder) {
   CHECK(tamias_pipeline_load_variant(folder, "fp16", &pipeline) == TAMIAS_NOT_FOUND);
   CHECK(strstr(tamias_last_error(), "weights of the variant 'fp16'") != NULL);
   CHECK(pipeline == NULL);
+  tamias_lora lora = {"none.safetensors", 1, 0};
+  CHECK(tamias_pipeline_load_loras(folder, "", NULL, 1, &pipeline) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(tamias_pipeline_load_loras(folder, "", &lora, 1, &pipeline) == TAMIAS_NOT_FOUND);
+  CHECK(strstr(tamias_last_error(), "none.safetensors") != NULL);
+  lora.transformer = 1;
+  CHECK(tamias_pipeline_load_loras(folder, "", &lora, 1, &pipeline) == TAMIAS_INVALID_ARGUMENT);
+  CHECK(strstr(tamias_last_error(), "no transformer_2") != NULL);
+  CHECK(pipeline == NULL);
+  CHECK(tamias_pipeline_load_loras(folder, "", NULL, 0, &pipeline) == TAMIAS_OK);
+  tamias_pipeline_destroy(pipeline);
 
   tamias_options* options = MakeOptions();
   CHECK(tamias_options_set(options, "colour", "red") == TAMIAS_INVALID_ARGUMENT);

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 from conftest import MODEL, ROOT, expect_error, read_json, run
 from safetensors.numpy import load_file, save_file
@@ -64,17 +65,50 @@ def test_compare_and_tune(model, tmp_path):
     assert skipped and 0 not in skipped and 3 not in skipped
 
 
+def latents(folder, tmp_path, *arguments):
+    output = tmp_path / "latents.safetensors"
+    result = run("generate", "--model", folder, "--prompt", PROMPT, *SMALL, *arguments,
+                 "--sparsity", "off", "--save-latents", output, "--output", tmp_path / "f.mp4")
+    assert result.returncode == 0, result.stderr
+    return load_file(output)["latents"]
+
+
+def write_lora(path, weights, layer, prefix):
+    """A LoRA of one layer, of rank 1."""
+    rows, columns = load_file(weights)[f"{layer}.weight"].shape
+    save_file({f"{prefix}.{layer}.lora_A.weight": np.ones((1, columns), np.float32),
+               f"{prefix}.{layer}.lora_B.weight": np.full((rows, 1), 0.1, np.float32)}, path)
+    return path
+
+
+def test_each_transformer_has_loras_of_its_own(model, tmp_path):
+    folder, image = model
+    file = write_lora(tmp_path / "a.safetensors", folder / "transformer/diffusion_pytorch_model.safetensors",
+                      "blocks.0.attn1.to_v", "transformer")
+    plain = latents(folder, tmp_path, *image)
+    first, second = (latents(folder, tmp_path, *image, option, file) for option in ("--lora", "--lora-2"))
+    both = latents(folder, tmp_path, *image, "--lora", file, "--lora-2", file)
+    films = [plain, first, second, both]
+    assert [[np.array_equal(a, b) for b in films] for a in films] == np.eye(4, dtype=bool).tolist()
+
+
+def test_text_encoders_take_the_loras_of_the_first(model, tmp_path):
+    folder, image = model
+    (weights,) = (folder / "text_encoder").glob("*.safetensors")
+    file = write_lora(tmp_path / "a.safetensors", weights, "encoder.block.0.layer.0.SelfAttention.v", "text_encoder")
+    plain = latents(folder, tmp_path, *image)
+    assert np.array_equal(latents(folder, tmp_path, *image, "--lora-2", file), plain)
+    changed = latents(folder, tmp_path, *image, "--lora", file)
+    assert not np.array_equal(changed, plain)
+    assert np.array_equal(latents(folder, tmp_path, *image, "--lora", file, "--lora-2", file), changed)
+
+
 def test_the_scale_of_the_second_transformer_matters(model, tmp_path):
     folder, image = model
     films = []
     for scale in ([], ["--true-cfg-scale-2", "5"], ["--true-cfg-scale-2", "1"]):
-        output = tmp_path / f"{len(films)}.safetensors"
-        result = run("generate", "--model", folder, "--prompt", PROMPT, *SMALL, *image, *scale,
-                     "--sparsity", "off", "--save-latents", output, "--output", tmp_path / "f.mp4")
-        assert result.returncode == 0, result.stderr
-        data = output.read_bytes()  # the header, whose text differs, has its size before it
-        films.append(data[8 + int.from_bytes(data[:8], "little"):])
-    assert films[0] == films[1] and films[0] != films[2]  # 5 is the default of both
+        films.append(latents(folder, tmp_path, *image, *scale))
+    assert np.array_equal(films[0], films[1]) and not np.array_equal(films[0], films[2])  # 5 is the default of both
 
 
 def test_inspect_tells_of_both(model):

@@ -1,37 +1,17 @@
 // Safetensors headers. The first byte says whether the input is a whole file, or a header to which
 // the right length and as many data bytes as the second byte says are added.
-#include <sys/mman.h>
-#include <unistd.h>
+#include "io/safetensors.h"
 
 #include <numeric>
 
-#include "io/safetensors.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/memory_file.h"
 
 namespace tamias::fuzz {
 
-// A file in memory with a path.
-class MemoryFile {
- public:
-  explicit MemoryFile(std::string_view bytes) : descriptor_(memfd_create("fuzz", MFD_CLOEXEC)) {
-    Require(write(descriptor_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
-            "memfd takes the bytes");
-  }
-  ~MemoryFile() { close(descriptor_); }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-  std::string path() const { return "/proc/self/fd/" + std::to_string(descriptor_); }
-
- private:
-  int descriptor_;
-};
-
 static std::string FileFrom(Bytes input) {
   if (input.size() < 2 || input[0] % 2 == 0) return std::string(AsText(input));
-  const std::string_view header = AsText(input.subspan(2));
-  std::string file;
-  for (int i = 0; i < 8; ++i) file += static_cast<char>((header.size() >> (8 * i)) & 0xFF);
-  return file.append(header).append(input[1], '\1');
+  return SafetensorsOf(AsText(input.subspan(2)), input[1]);
 }
 
 TAMIAS_FUZZ_TARGET(safetensors)(Bytes input) {
