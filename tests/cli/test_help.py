@@ -129,7 +129,8 @@ def test_every_option_of_inspect_is_listed_here():
     assert options_of("inspect") == set(INSPECT) | {
         "--model", "--json", "--device", "--max-gpu-memory",  # test_device.py
         "--variant",  # test_model_folders.py
-        "--true-cfg-scale-2"}  # test_two_transformers.py
+        "--lora",  # test_lora_option.py
+        "--lora-2", "--true-cfg-scale-2"}  # test_two_transformers.py
 
 
 @pytest.mark.parametrize("model, arguments", INSPECT.values(), ids=INSPECT.keys())
