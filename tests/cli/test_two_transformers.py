@@ -86,7 +86,7 @@ def test_each_transformer_has_loras_of_its_own(model, tmp_path):
     file = write_lora(tmp_path / "a.safetensors", folder / "transformer/diffusion_pytorch_model.safetensors",
                       "blocks.0.attn1.to_v", "transformer")
     for option, name in (("--lora", "transformer"), ("--lora-2", "transformer_2")):
-        entries = inspected(folder, *image, option, file)["memory_dense"]["entries"]
+        entries = inspected(folder, option, file)["memory_dense"]["entries"]
         changed = [entry["name"] for entry in entries if entry["name"].endswith("with LoRAs")]
         assert changed == [f"weights of {name}, with LoRAs"]
     plain = latents(folder, tmp_path, *image)
