@@ -236,7 +236,8 @@ class Pipeline:
     """A model: FLUX.1, HunyuanVideo, Wan or Mochi from a checkpoint folder in diffusers' layout.
 
     Weights are memory-mapped. variant: of weights that a folder holds in several ("fp16"). loras: files of LoRAs, or
-    Lora(file, scale), which are merged into the weights. Threads may share a pipeline. Options that are not given take the model's own defaults (tamias.json in its folder), else its family's.
+    Lora(file, scale), which are merged into the weights. Threads may share a pipeline. Options that are not given take
+    the model's own defaults (tamias.json in its folder), else its family's.
 
         pipeline = tamias.Pipeline("models/demo-flux")
         result = pipeline.generate("a large red circle at the center on a grey background", seed=3)

@@ -254,4 +254,8 @@ LoraFile::LoraFile(const std::filesystem::path& path) : file_(path) {
   file_.GiveBack();
 }
 
+void LoraFile::FailLayer(const LoraLayer& layer, std::string_view problem) const {
+  FailTensor(file_, layer.up_name, ErrorCode::kInvalidFile, problem);
+}
+
 }  // namespace tamias

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "io/safetensors.h"
@@ -32,6 +33,8 @@ class LoraFile {
 
   const std::vector<LoraLayer>& layers() const { return layers_; }  // by name; at least one
   const std::filesystem::path& path() const { return file_.path(); }
+  // Throws kInvalidFile "path: tensor 'name': problem" with the name of the layer's `up`.
+  [[noreturn]] void FailLayer(const LoraLayer& layer, std::string_view problem) const;
   // Lets go of what was read of the file; whoever needs it again reads it again.
   void GiveBack() const { file_.GiveBack(); }
 

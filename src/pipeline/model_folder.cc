@@ -161,9 +161,8 @@ void ModelFolder::OpenLoras() {
     auto file = std::make_shared<const LoraFile>(lora.file);
     for (const LoraLayer& layer : file->layers()) {
       if (HasEntry(path_ / layer.component)) continue;
-      Fail(ErrorCode::kInvalidFile,
-           "{}: tensor '{}': the model has no {}: the LoRA is of another model", lora.file.string(),
-           OneLine(layer.up_name), layer.component);
+      file->FailLayer(
+          layer, fmt::format("the model has no {}: the LoRA is of another model", layer.component));
     }
     lora_files_.push_back(std::move(file));
   }

@@ -13,10 +13,8 @@ import numpy as np
 import tamias
 import torch
 from safetensors.torch import load_file, save_file
+from test_diffusers_pipelines import DEMO, DEMO_VIDEO, PROMPT, quiet, relative_error
 
-ROOT = Path(__file__).parents[2]
-DEMO, DEMO_VIDEO = ROOT / "models/demo-flux", ROOT / "models/demo-video"
-PROMPT = "a large red circle at the center on a grey background"
 RANK = 4
 FLUX_LAYERS = [
     "transformer_blocks.0.attn.to_q", "transformer_blocks.1.attn.add_v_proj", "transformer_blocks.0.ff.net.0.proj",
@@ -25,10 +23,6 @@ FLUX_LAYERS = [
     "single_transformer_blocks.0.proj_out", "x_embedder",
 ]  # fmt: skip
 CLIP_LAYERS = ["encoder.layers.1.self_attn.v_proj", "encoder.layers.0.mlp.fc1"]
-
-
-def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
 
 
 def weights_of(folder: Path, component: str) -> dict[str, torch.Tensor]:
@@ -69,8 +63,7 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pipeline(demo):
     pipeline = diffusers.FluxPipeline.from_pretrained(demo, local_files_only=True, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return quiet(pipeline)
 
 
 def of_diffusers(pipeline, *files: Path, scales=None) -> np.ndarray:

@@ -11,6 +11,8 @@
 #include "io/float_values.h"
 #include "io/one_line.h"
 #include "models/lora/lora_targets.h"
+#include "tamias/ops/copy.h"
+#include "tamias/ops/elementwise.h"
 #include "tamias/ops/linear.h"
 
 namespace tamias {
@@ -19,38 +21,22 @@ namespace {
 // Rows [up_begin, up_begin + rows) of scale B A, added to a weight from row `begin` on.
 struct Addend {
   size_t lora = 0;                       // its place in the list
-  std::shared_ptr<const LoraFile> file;  // keeps the factors
-  std::string up_name;                   // for messages
-  ConstTensorView down, up;
+  std::shared_ptr<const LoraFile> file;  // keeps the layer
+  const LoraLayer* layer = nullptr;
   double scale = 1;
   int64_t up_begin = 0, rows = 0, begin = 0;
 };
 
-// scale times rows of a matrix, in f32.
-Tensor Scaled(const ConstTensorView& matrix, int64_t begin, int64_t rows, double scale) {
-  const int64_t width = matrix.dim(1);
-  Tensor result({rows, width}, DType::kF32);
-  for (int64_t i = 0; i < rows * width; ++i) {
-    result.data<float>()[i] = static_cast<float>(scale) * ElementOf(matrix, begin * width + i);
-  }
-  return result;
-}
-
-Tensor Transposed(const ConstTensorView& matrix) {
-  const int64_t rows = matrix.dim(0), columns = matrix.dim(1);
-  Tensor result({columns, rows}, DType::kF32);
-  for (int64_t i = 0; i < rows; ++i) {
-    for (int64_t j = 0; j < columns; ++j) {
-      result.data<float>()[j * rows + i] = ElementOf(matrix, i * columns + j);
-    }
-  }
-  return result;
-}
-
-[[noreturn]] void FailTensor(const LoraFile& file, const std::string& name,
-                             std::string_view problem) {
-  Fail(ErrorCode::kInvalidFile, "{}: tensor '{}': {}", file.path().string(), OneLine(name),
-       problem);
+void Add(Context& context, const Addend& addend, const TensorView& sum) {
+  const LoraLayer& layer = *addend.layer;
+  const ConstTensorView rows = layer.up.Slice(0, addend.up_begin, addend.up_begin + addend.rows);
+  Tensor up = Converted(context, rows, DType::kF32);
+  ScaleShift(context, up, static_cast<float>(addend.scale), 0, up);
+  const Tensor down = Converted(context, layer.down, DType::kF32);
+  Tensor transposed({down.view().dim(1), down.view().dim(0)}, DType::kF32);
+  Copy(context, down.view().Permute({1, 0}), transposed);
+  Linear(context, up, transposed, {}, sum.Slice(0, addend.begin, addend.begin + addend.rows),
+         {.accumulate = true});
 }
 
 // A weight that is not finite itself is left to who checks the model's weights.
@@ -58,17 +44,16 @@ Tensor Merged(const ConstTensorView& weight, const std::vector<Addend>& addends)
   Context context;
   Tensor sum = Converted(context, weight, DType::kF32);
   for (const Addend& addend : addends) {
-    const Tensor up = Scaled(addend.up, addend.up_begin, addend.rows, addend.scale);
-    Linear(context, up.view(), Transposed(addend.down).view(), {},
-           sum.view().Slice(0, addend.begin, addend.begin + addend.rows), {.accumulate = true});
+    Add(context, addend, sum);
+    addend.file->GiveBack();
   }
-  for (const Addend& addend : addends) addend.file->GiveBack();
   if (weight.dtype() != DType::kF32) sum = Converted(context, sum.view(), weight.dtype());
   const int64_t count = weight.NumElements();
   if (HasNonFinite(sum.view(), 0, count) && !HasNonFinite(weight, 0, count)) {
-    FailTensor(*addends.back().file, addends.back().up_name,
-               fmt::format("added times {:g}, the weight leaves the range of {}",
-                           addends.back().scale, Name(weight.dtype())));
+    const Addend& last = addends.back();
+    last.file->FailLayer(
+        *last.layer, fmt::format("added times {:g}, the weight leaves the range of {}", last.scale,
+                                 Name(weight.dtype())));
   }
   return sum;
 }
@@ -77,9 +62,7 @@ Tensor Merged(const ConstTensorView& weight, const std::vector<Addend>& addends)
 void AddLayer(const Weights& weights, const LoraTargets& names, const ScaledLora& lora,
               size_t index, const LoraLayer& layer,
               std::map<std::string, std::vector<Addend>>& addends) {
-  const auto fail = [&](std::string_view problem) {
-    FailTensor(*lora.file, layer.up_name, problem);
-  };
+  const auto fail = [&](std::string_view problem) { lora.file->FailLayer(layer, problem); };
   const std::vector<LoraTarget>* targets = names.Find(layer.name, layer.is_joined);
   if (targets == nullptr) {
     fail(fmt::format("{} has no linear layer '{}': the LoRA is of another model",
@@ -104,11 +87,10 @@ void AddLayer(const Weights& weights, const LoraTargets& names, const ScaledLora
       const bool overlap =
           other.begin < target.begin + target.rows && target.begin < other.begin + other.rows;
       if (other.lora == index && overlap) {
-        fail(fmt::format("changes the same weight as '{}'", OneLine(other.up_name)));
+        fail(fmt::format("changes the same weight as '{}'", OneLine(other.layer->up_name)));
       }
     }
-    of_weight.push_back({index, lora.file, layer.up_name, layer.down, layer.up, scale, up_begin,
-                         target.rows, target.begin});
+    of_weight.push_back({index, lora.file, &layer, scale, up_begin, target.rows, target.begin});
     up_begin += target.rows;
   }
 }
